@@ -1,0 +1,52 @@
+# espalier_add_plugin(<name> SOURCES <file>... [TEST <file>...] [OUTPUT_DIRECTORY <folder>])
+#
+# Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA). TEST adds a
+# GoogleTest program to ctest; it sees the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
+
+function(espalier_add_plugin name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT_DIRECTORY" "SOURCES;TEST")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "espalier_add_plugin(${name}): unknown argument: ${arg_UNPARSED_ARGUMENTS}")
+  elseif(NOT arg_SOURCES)
+    message(FATAL_ERROR "espalier_add_plugin(${name}): no SOURCES")
+  endif()
+  if(NOT arg_OUTPUT_DIRECTORY)
+    set(arg_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}")
+  endif()
+  set(kernels ${arg_SOURCES})
+  list(FILTER kernels INCLUDE REGEX "\\.cu$")
+  if(NOT ESPALIER_WITH_CUDA)
+    list(FILTER arg_SOURCES EXCLUDE REGEX "\\.cu$")
+  elseif(kernels AND NOT CMAKE_CUDA_COMPILER)
+    message(FATAL_ERROR "espalier_add_plugin(${name}): kernels need project(... LANGUAGES CXX CUDA), or CUDACXX set to an nvcc of "
+                        "CUDA ${ESPALIER_CUDA_VERSION}")
+  endif()
+
+  add_library(${name} MODULE ${arg_SOURCES})
+  _espalier_plugin_properties(${name})
+  set_target_properties(${name} PROPERTIES PREFIX lib LIBRARY_OUTPUT_DIRECTORY "${arg_OUTPUT_DIRECTORY}")
+  target_compile_definitions(${name} PRIVATE "ESPALIER_PLUGIN_NAME=\"${name}\"")
+  target_link_libraries(${name} PRIVATE espalier::sdk)
+
+  if(arg_TEST)
+    find_package(GTest REQUIRED)
+    add_executable(${name}_test ${arg_TEST})
+    _espalier_plugin_properties(${name}_test)
+    target_compile_definitions(${name}_test PRIVATE "ESPALIER_PLUGIN_DIR=\"${arg_OUTPUT_DIRECTORY}\"")
+    target_link_libraries(${name}_test PRIVATE espalier::sdk GTest::gtest_main)
+    add_dependencies(${name}_test ${name})
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+endfunction()
+
+function(_espalier_plugin_properties target)
+  set_target_properties(${target} PROPERTIES
+    CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
+    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY None
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE ON)
+  if(ESPALIER_WITH_CUDA)
+    # Not CMake's default, the oldest that nvcc knows.
+    set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${ESPALIER_CUDA_ARCHITECTURES}")
+  endif()
+endfunction()

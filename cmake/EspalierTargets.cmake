@@ -1,0 +1,58 @@
+# What the folders of this project share: compiler flags and tests.
+
+# Warnings of our own code only: LibTorch and the others come in as system headers.
+add_library(espalier_flags INTERFACE)
+target_compile_options(espalier_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
+if(ESPALIER_WERROR)
+  target_compile_options(espalier_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror>
+    $<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>)
+endif()
+
+# Sources of a folder; .cu files only where kernels are compiled.
+function(espalier_sources variable folder)
+  file(GLOB_RECURSE files CONFIGURE_DEPENDS ${folder}/*.cpp)
+  if(ESPALIER_WITH_CUDA)
+    file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${folder}/*.cu)
+    list(APPEND files ${kernels})
+  endif()
+  # g++ vectorises loops at -O3 only; files of loops over flat memory are called *_kernels.cpp.
+  foreach(file IN LISTS files)
+    if(file MATCHES "_kernels\\.cpp$" AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS -O3)
+    endif()
+  endforeach()
+  set(${variable} ${files} PARENT_SCOPE)
+endfunction()
+
+# The Python that has PyTorch, which some tests compare with; empty where there is none.
+set(ESPALIER_PYTHON "$ENV{ESPALIER_PYTHON}")
+if(NOT ESPALIER_PYTHON AND EXISTS "${ESPALIER_TORCH_DIR}/../../../../bin/python")
+  get_filename_component(ESPALIER_PYTHON "${ESPALIER_TORCH_DIR}/../../../../bin/python" ABSOLUTE)
+endif()
+
+# One program for all tests of a folder: linking and loading LibTorch is what costs.
+function(espalier_add_tests name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES;DEPENDS")
+  if(NOT BUILD_TESTING OR NOT arg_SOURCES)
+    return()
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_definitions(${name} PRIVATE
+    "ESPALIER_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\""
+    "ESPALIER_BINARY_DIR=\"${PROJECT_BINARY_DIR}\""
+    "ESPALIER_PROGRAM=\"${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/espalier\""
+    "ESPALIER_PLUGIN_DIR=\"${ESPALIER_PLUGIN_DIR}\""
+    "ESPALIER_FIXTURE_DIR=\"${PROJECT_BINARY_DIR}/tests/fixtures\""
+    "ESPALIER_PYTHON=\"${ESPALIER_PYTHON}\""
+    "ESPALIER_CMAKE=\"${CMAKE_COMMAND}\"")
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} espalier_flags nlohmann_json::nlohmann_json
+    GTest::gmock GTest::gtest_main)
+  if(arg_DEPENDS)
+    add_dependencies(${name} ${arg_DEPENDS})
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1800)
+endfunction()

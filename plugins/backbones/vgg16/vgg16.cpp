@@ -1,0 +1,48 @@
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace espalier {
+
+struct Vgg16Options {
+  double width = 1;
+  bool conv_bias = false;
+  int64_t hidden = 512;
+  double dropout = 0;
+
+  static void declare(Declare<Vgg16Options>& p) {
+    p("width", &Vgg16Options::width, above(0), "factor on the filters of all convolutions");
+    p("conv_bias", &Vgg16Options::conv_bias, "convolutions have a bias although batch norm follows");
+    p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
+    p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");
+  }
+};
+
+// Simonyan & Zisserman 2015 for 32 x 32 images, as pruning papers use it: 13 convolutions of 3x3 with batch norm, five 2x2
+// poolings, one hidden layer of 512 with batch norm (14.99 M parameters).
+Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& target) {
+  GraphBuilder g(input);
+  Edge x = g.input();
+  const std::vector<std::vector<int64_t>> stages = {{64, 64}, {128, 128}, {256, 256, 256}, {512, 512, 512}, {512, 512, 512}};
+  int layer = 0;
+  for (const std::vector<int64_t>& stage : stages) {
+    for (const int64_t width : stage) {
+      const std::string n = std::to_string(++layer);
+      const int64_t filters = std::max<int64_t>(1, std::llround(static_cast<double>(width) * o.width));
+      x = g.conv("conv" + n, x, {.filters = filters, .kernel = 3, .padding = 1, .bias = o.conv_bias, .init = "kaiming_normal_out"});
+      x = g.relu(g.batch_norm("bn" + n, x));
+    }
+    x = g.max_pool(x, 2);
+  }
+  x = g.flatten(x);
+  if (o.dropout > 0) x = g.dropout(x, o.dropout);
+  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"})));
+  if (o.dropout > 0) x = g.dropout(x, o.dropout);
+  return g.output(g.linear("fc2", x, {.features = target.classes, .init = "normal"}));
+}
+
+ESPALIER_PLUGIN("vgg16", "1.0.0", backbone<Vgg16Options>("vgg16", "VGG-16 with batch norm in its CIFAR form", vgg16));
+
+}  // namespace espalier

@@ -1,0 +1,72 @@
+#include <espalier/controller.h>
+#include <espalier/groups.h>
+#include <espalier/plugin.h>
+
+#include <algorithm>
+
+namespace espalier {
+
+// Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every few epochs.
+class Threshold final : public Controller {
+ public:
+  struct Options {
+    PerSelector tau = 1e-3;
+    Selector on;
+    int64_t every = 0;
+    int64_t least = 1;
+
+    static void declare(Declare<Options>& p) {
+      p("tau", &Options::tau, at_least(0), "filters and units with a norm up to this are removed");
+      p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
+      p("every", &Options::every, at_least(0), unit("epochs"), "removes after every so many epochs too; 0: only at the end of the stage");
+      p("least", &Options::least, at_least(1), "how many of a layer always stay, those of the largest norms");
+    }
+  };
+
+  explicit Threshold(Options options) : o_(std::move(options)) {}
+
+  void stage_begin(Run& run) override {
+    o_.on.require_matches(run.graph());
+    for (const auto& [selector, tau] : o_.tau.by_selector) selector.require_matches(run.graph());
+  }
+  void epoch_end(Run& run) override {
+    const bool last = run.epoch() + 1 == run.epochs();
+    if (o_.every > 0 && !last && (run.epoch() + 1) % o_.every == 0) remove(run);
+  }
+  void stage_end(Run& run) override { remove(run); }
+
+ private:
+  void remove(Run& run) {
+    for (const Axis axis : run.graph().axes(o_.on)) {
+      const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
+      const double tau = std::min(threshold(run.graph(), axis), largest_but(o_.least, norms));
+      std::vector<bool> keep;
+      for (const double n : norms) keep.push_back(n > tau);
+      const Indices kept = indices_of(keep);
+      if (kept.size() < norms.size()) run.edit(shrink(run.graph(), axis, kept));
+    }
+  }
+
+  double threshold(const Graph& graph, Axis axis) const {
+    for (const auto& [selector, tau] : o_.tau.by_selector) {
+      const std::vector<Axis> axes = graph.axes(selector);
+      if (std::ranges::find(axes, axis) != axes.end()) return tau;
+    }
+    return o_.tau.by_selector.empty() ? o_.tau.everywhere : -1;
+  }
+
+  // A threshold that leaves at least `least` of the norms (more where norms are equal).
+  static double largest_but(int64_t least, std::vector<double> norms) {
+    if (least >= static_cast<int64_t>(norms.size())) return -1;
+    std::ranges::sort(norms, std::greater());
+    const double smallest_kept = norms[static_cast<size_t>(least) - 1];
+    return std::nextafter(smallest_kept, -1);
+  }
+
+  Options o_;
+};
+
+ESPALIER_PLUGIN("threshold", "1.0.0",
+                component<Threshold>("threshold", "removes filters and units with a norm up to tau (paper 001, kernel-number regularization)"));
+
+}  // namespace espalier

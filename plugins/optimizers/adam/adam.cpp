@@ -1,0 +1,85 @@
+#include "adam.h"
+
+#include <espalier/flat_optimizer.h>
+#include <espalier/parallel.h>
+#include <espalier/plugin.h>
+#include <espalier/step_scalars.h>
+
+#include <cmath>
+
+#include "adam_cuda.h"
+
+namespace espalier {
+
+class Adam final : public FlatOptimizer {
+ public:
+  struct Options {
+    double lr = 1e-3;
+    double beta1 = 0.9;
+    double beta2 = 0.999;
+    double eps = 1e-8;
+    double weight_decay = 0;
+    bool decoupled = false;
+    Selector decay_on = Selector("all");
+
+    static void declare(Declare<Options>& p) {
+      p("lr", &Options::lr, above(0), "learning rate");
+      p("beta1", &Options::beta1, at_least(0), below(1), "decay of the mean of the gradients");
+      p("beta2", &Options::beta2, at_least(0), below(1), "decay of the mean of their squares");
+      p("eps", &Options::eps, above(0), "added to the root of the mean square");
+      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
+      p("decoupled", &Options::decoupled, "weight decay acts on the weights, not through the moments: AdamW");
+      p("decay_on", &Options::decay_on, "which parameters decay");
+    }
+  };
+
+  explicit Adam(Options options) : o_(std::move(options)) {}
+
+  double learning_rate() const override { return o_.lr; }
+
+ protected:
+  std::vector<std::string> states() const override { return {"mean", "square"}; }
+  double weight_decay() const override { return o_.weight_decay; }
+  const Selector& decayed() const override { return o_.decay_on; }
+
+  void begin_step(Weights& weights, double lr) override {
+    const double t = ++weights.counters()[state_name("steps")];
+    scalars_.set({lr, lr / (1 - std::pow(o_.beta1, t)), std::sqrt(1 - std::pow(o_.beta2, t))}, weights.device());
+  }
+
+  void update(Weights& weights, Part& part) override {
+    if (weights.dtype() == at::kDouble) {
+      pass<double>(weights, part);
+    } else {
+      pass<float>(weights, part);
+    }
+  }
+
+ private:
+  template <class T>
+  void pass(const Weights& weights, Part& part) {
+    const AdamFormula<T> formula{static_cast<T>(o_.beta1), static_cast<T>(o_.beta2), static_cast<T>(o_.eps), o_.decoupled};
+    T* w = part.bank->values.flat().data_ptr<T>();
+    const T* g = part.bank->gradients.flat().data_ptr<T>();
+    T* m = arena(part, state_name("mean")).flat().data_ptr<T>();
+    T* v = arena(part, state_name("square")).flat().data_ptr<T>();
+    if (weights.device().is_cuda()) {
+      return launch_adam(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, v, formula, weights.device().index());
+    }
+    const double* s = scalars_.data();
+    const T lr = static_cast<T>(s[0]), step_size = static_cast<T>(s[1]), root = static_cast<T>(s[2]);
+    for (const Span& span : part.spans) {
+      parallel_for(span.end - span.begin, 1 << 14, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
+        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay);
+      });
+    }
+  }
+
+  Options o_;
+  StepScalars scalars_;
+};
+
+ESPALIER_PLUGIN("adam", "1.0.0",
+                component<Adam>("adam", "Adam, and with decoupled: true AdamW").provide("state:mean").provide("state:square"));
+
+}  // namespace espalier

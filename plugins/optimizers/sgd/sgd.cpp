@@ -1,0 +1,76 @@
+#include "sgd.h"
+
+#include <espalier/flat_optimizer.h>
+#include <espalier/parallel.h>
+#include <espalier/plugin.h>
+#include <espalier/step_scalars.h>
+
+#include "sgd_cuda.h"
+
+namespace espalier {
+
+class Sgd final : public FlatOptimizer {
+ public:
+  struct Options {
+    double lr = 0.1;
+    double momentum = 0;
+    bool nesterov = false;
+    double weight_decay = 0;
+    bool decoupled = false;
+    Selector decay_on = Selector("all");
+
+    static void declare(Declare<Options>& p) {
+      p("lr", &Options::lr, above(0), "learning rate");
+      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last update in the next");
+      p("nesterov", &Options::nesterov, "looks ahead along the momentum");
+      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
+      p("decoupled", &Options::decoupled, "weight decay acts on the weights, not through the gradient and the momentum");
+      p("decay_on", &Options::decay_on, "which parameters decay");
+    }
+  };
+
+  explicit Sgd(Options options) : o_(std::move(options)) {}
+
+  double learning_rate() const override { return o_.lr; }
+
+ protected:
+  std::vector<std::string> states() const override { return {"momentum"}; }
+  double weight_decay() const override { return o_.weight_decay; }
+  const Selector& decayed() const override { return o_.decay_on; }
+
+  void begin_step(Weights& weights, double lr) override { scalars_.set({lr}, weights.device()); }
+
+  void update(Weights& weights, Part& part) override {
+    if (weights.dtype() == at::kDouble) {
+      pass<double>(weights, part);
+    } else {
+      pass<float>(weights, part);
+    }
+  }
+
+ private:
+  template <class T>
+  void pass(const Weights& weights, Part& part) {
+    const SgdFormula<T> formula{static_cast<T>(o_.momentum), o_.nesterov, o_.decoupled};
+    T* w = part.bank->values.flat().data_ptr<T>();
+    const T* g = part.bank->gradients.flat().data_ptr<T>();
+    T* m = arena(part, state_name("momentum")).flat().data_ptr<T>();
+    if (weights.device().is_cuda()) {
+      return launch_sgd(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, formula, weights.device().index());
+    }
+    const T lr = static_cast<T>(scalars_.data()[0]);
+    for (const Span& span : part.spans) {
+      parallel_for(span.end - span.begin, 1 << 15, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
+        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) formula(w[i], g[i], m[i], lr, decay);
+      });
+    }
+  }
+
+  Options o_;
+  StepScalars scalars_;
+};
+
+ESPALIER_PLUGIN("sgd", "1.0.0",
+                component<Sgd>("sgd", "stochastic gradient descent with momentum, Nesterov's form and weight decay").provide("state:momentum"));
+
+}  // namespace espalier

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "espalier/component.h"
+#include "espalier/run.h"
+
+namespace espalier {
+
+// Decides between steps, and is the only one who edits structure. What it does not override does nothing.
+class ESPALIER_API Controller : public Object {
+ public:
+  static constexpr const char* kind = "controller";
+  virtual void stage_begin(Run&) {}
+  virtual void epoch_begin(Run&) {}
+  // One training step; override it to compose another from the parts that Run offers.
+  virtual void step(Run& run, const Batch& batch) { run.train_step(batch); }
+  virtual void step_end(Run&) {}
+  virtual void epoch_end(Run&) {}
+  virtual void stage_end(Run&) {}
+  // What it keeps besides states of parameters, for checkpoints.
+  virtual Value save() const { return {}; }
+  virtual void load(const Value&) {}
+};
+
+}  // namespace espalier

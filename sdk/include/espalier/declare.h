@@ -1,0 +1,184 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "espalier/api.h"
+#include "espalier/selector.h"
+#include "espalier/value.h"
+
+namespace espalier {
+
+// What a parameter of a component may hold, as `describe` names it.
+enum class ParameterType {
+  boolean,
+  integer,
+  number,
+  string,
+  choice,
+  integers,   // a list of integers
+  numbers,    // a list of numbers
+  strings,    // a list of strings
+  selector,   // which parameters of the network (selector.h)
+  per_selector,  // one number, or a map from selectors to numbers
+  component,  // {use: NAME, ...}: a nested component
+  components,  // a list of them
+};
+
+ESPALIER_API const char* to_string(ParameterType type);
+
+// The declaration of one parameter: validation, defaults, `describe`, JSON Schema and reference pages come from it.
+struct ParameterInfo {
+  std::string name;
+  ParameterType type = ParameterType::string;
+  Value fallback;  // the default; null: none
+  bool required = false;
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  bool open_below = false;  // least itself is not allowed
+  bool open_above = false;  // most itself is not allowed
+  std::vector<std::string> choices;
+  std::string unit;
+  std::string component_kind;  // of nested components
+  std::string doc;
+
+  // "integer >= 1", "one of a, b": for errors and `describe`.
+  ESPALIER_API std::string expected() const;
+  // Throws InputError at the value's location where it does not fit; returns it in its canonical form.
+  ESPALIER_API Value check(const Value& value) const;
+};
+
+// One number, or one for each selector (the first that matches counts): tau: {conv*: 0.1, "*": 0.2}.
+struct PerSelector {
+  double everywhere = 0;
+  std::vector<std::pair<Selector, double>> by_selector;
+
+  PerSelector() = default;
+  PerSelector(double v) : everywhere(v) {}  // NOLINT(google-explicit-constructor): a plain number is the common case
+};
+
+// A nested component as written; registry.h makes it.
+struct Nested {
+  Value value;  // null: none
+};
+
+// Constraints of a declaration, used as arguments of Declare.
+struct AtLeast { double value; };
+struct AtMost { double value; };
+struct Above { double value; };
+struct Below { double value; };
+struct OneOf { std::vector<std::string> names; };
+struct Unit { std::string name; };
+struct OfKind { std::string kind; };
+struct Required {};
+inline AtLeast at_least(double v) { return {v}; }
+inline AtMost at_most(double v) { return {v}; }
+inline Above above(double v) { return {v}; }
+inline Below below(double v) { return {v}; }
+inline OneOf one_of(std::vector<std::string> names) { return {std::move(names)}; }
+inline Unit unit(std::string name) { return {std::move(name)}; }
+inline OfKind of_kind(std::string kind) { return {std::move(kind)}; }
+inline Required required() { return {}; }
+
+namespace detail {
+inline void constrain(ParameterInfo& p, const AtLeast& c) { p.least = c.value; }
+inline void constrain(ParameterInfo& p, const AtMost& c) { p.most = c.value; }
+inline void constrain(ParameterInfo& p, const Above& c) { p.least = c.value, p.open_below = true; }
+inline void constrain(ParameterInfo& p, const Below& c) { p.most = c.value, p.open_above = true; }
+inline void constrain(ParameterInfo& p, const OneOf& c) { p.choices = c.names, p.type = ParameterType::choice; }
+inline void constrain(ParameterInfo& p, const Unit& c) { p.unit = c.name; }
+inline void constrain(ParameterInfo& p, const OfKind& c) { p.component_kind = c.kind; }
+inline void constrain(ParameterInfo& p, const Required&) { p.required = true; }
+inline void constrain(ParameterInfo& p, const char* doc) { p.doc = doc; }
+
+// The correspondence between the C++ type of an option and Value; `value` has passed check().
+#define ESPALIER_OPTION_TYPE(CXX, TYPE)                            \
+  inline ParameterType type_of(const CXX*) { return ParameterType::TYPE; } \
+  ESPALIER_API void assign(CXX& option, const Value& value);       \
+  ESPALIER_API Value unassign(const CXX& option);
+ESPALIER_OPTION_TYPE(bool, boolean)
+ESPALIER_OPTION_TYPE(int64_t, integer)
+ESPALIER_OPTION_TYPE(double, number)
+ESPALIER_OPTION_TYPE(std::string, string)
+ESPALIER_OPTION_TYPE(std::vector<int64_t>, integers)
+ESPALIER_OPTION_TYPE(std::vector<double>, numbers)
+ESPALIER_OPTION_TYPE(std::vector<std::string>, strings)
+ESPALIER_OPTION_TYPE(Selector, selector)
+ESPALIER_OPTION_TYPE(PerSelector, per_selector)
+ESPALIER_OPTION_TYPE(Nested, component)
+ESPALIER_OPTION_TYPE(std::vector<Nested>, components)
+#undef ESPALIER_OPTION_TYPE
+
+// An optional option has no default: leaving it out means none.
+template <class T>
+ParameterType type_of(const std::optional<T>*) { return type_of(static_cast<const T*>(nullptr)); }
+template <class T>
+void assign(std::optional<T>& option, const Value& value) {
+  if (value.is_null()) return option.reset();
+  assign(option.emplace(), value);
+}
+template <class T>
+Value unassign(const std::optional<T>& option) { return option ? unassign(*option) : Value(); }
+}  // namespace detail
+
+// Throws InputError for an unknown key, a missing required one or a value that does not fit; `what` names the owner in
+// messages. Returns the map with every parameter, defaults filled in. `options` is a map or null; a key "use" is passed over.
+ESPALIER_API Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what);
+
+// Collects what a typed options struct declares:
+//   struct Options { int64_t width = 20; static void declare(Declare<Options>& p) {
+//     p("width", &Options::width, at_least(1), "filters of the first convolution"); } };
+template <class Options>
+class Declare {
+ public:
+  Declare() { Options::declare(*this); }
+
+  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, required, and the doc line.
+  template <class Member, class... Constraints>
+  void operator()(const char* name, Member Options::*member, const Constraints&... constraints) {
+    ParameterInfo info;
+    info.name = name;
+    info.type = detail::type_of(static_cast<const Member*>(nullptr));
+    info.fallback = detail::unassign(Options{}.*member);
+    (detail::constrain(info, constraints), ...);
+    if (info.required) info.fallback = Value();
+    parameters_.push_back(std::move(info));
+    setters_.push_back([member](Options& o, const Value& v) { detail::assign(o.*member, v); });
+    getters_.push_back([member](const Options& o) { return detail::unassign(o.*member); });
+  }
+
+  const std::vector<ParameterInfo>& parameters() const { return parameters_; }
+
+  // Checks and reads; throws InputError.
+  Options read(const Value& options, const std::string& what) const {
+    const Value checked = check_options(parameters_, options, what);
+    Options result;
+    for (size_t i = 0; i < parameters_.size(); ++i) setters_[i](result, checked.at(parameters_[i].name));
+    return result;
+  }
+
+  // The map that read() would make these options from.
+  Value write(const Options& options) const {
+    Value result = Value::map();
+    for (size_t i = 0; i < parameters_.size(); ++i) result[parameters_[i].name] = getters_[i](options);
+    return result;
+  }
+
+ private:
+  std::vector<ParameterInfo> parameters_;
+  std::vector<std::function<void(Options&, const Value&)>> setters_;
+  std::vector<std::function<Value(const Options&)>> getters_;
+};
+
+// For components without parameters.
+struct NoOptions {
+  static void declare(Declare<NoOptions>&) {}
+};
+
+}  // namespace espalier

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "espalier/component.h"
+#include "espalier/graph.h"
+#include "espalier/random.h"
+
+namespace espalier {
+
+class Weights;
+
+// How a forward pass is meant.
+struct Pass {
+  bool training = false;
+  RandomKey key;  // of this step: dropout and its like derive theirs from it
+};
+
+// What an operation sees while its node is added to a graph.
+class ESPALIER_API NodeBuilder {
+ public:
+  NodeBuilder(Graph& graph, int32_t node, const std::vector<Axis>& axes) : graph_(graph), node_(node), axes_(axes) {}
+
+  const Graph& graph() const { return graph_; }
+  const std::string& name() const;
+  // Shape of input i, and its sizes in numbers. Throws Error where there is no such input.
+  const Shape& input(size_t i) const;
+  std::vector<int64_t> input_sizes(size_t i) const { return graph_.sizes(input(i)); }
+  size_t input_count() const;
+  // The i-th axis that the node makes.
+  Axis axis(size_t i) const;
+  // Throws Error naming the node, its operation and the shapes of its inputs.
+  [[noreturn]] void refuse(const std::string& why) const;
+
+  void output(Shape shape, const std::string& suffix = "");
+  struct Dimension {
+    Dim dim;
+    bool input = false;
+  };
+  static Dimension reads(Dim dim) { return {std::move(dim), true}; }
+  static Dimension makes(Dim dim) { return {std::move(dim), false}; }
+  // A trainable parameter called NODE.SUFFIX.
+  ParamId parameter(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, Initializer init,
+                    double removed = 0, Role role = Role::weight);
+  ParamId buffer(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, double initial, double removed);
+
+ private:
+  Graph& graph_;
+  int32_t node_;
+  const std::vector<Axis>& axes_;
+};
+
+// What an operation sees in a forward pass.
+struct Forward {
+  const Graph& graph;
+  const Node& node;
+  const Weights& weights;
+  const Pass& pass;
+  const std::vector<at::Tensor>& inputs;  // activations: [batch, ...]
+
+  // The i-th parameter or buffer that the operation declared.
+  ESPALIER_API const at::Tensor& parameter(size_t i) const;
+};
+
+// The plain PyTorch form of a node. In both, {self} stands for the module's attribute, {0}, {1} for the inputs.
+struct PythonForm {
+  std::string module;      // "nn.Conv2d(1, 20, 5)", empty: none
+  std::string expression;  // "{self}({0})", "F.relu({0})"
+};
+
+// One operation of the field, with all that is known of it in one place. It holds its options, never values; one object may
+// serve many nodes.
+class ESPALIER_API Operation : public Object {
+ public:
+  static constexpr const char* kind = "operation";
+
+  // The name of its component: "conv2d".
+  virtual std::string type() const = 0;
+  // What it is made from again: Registry::create<Operation>({use: type(), ...options()}).
+  virtual Value options() const = 0;
+  // Infers the outputs and declares the parameters.
+  virtual void build(NodeBuilder& node) const = 0;
+  virtual std::vector<at::Tensor> forward(const Forward& f) const = 0;
+  // Multiply-accumulates for one sample.
+  virtual int64_t macs(const Graph&, const Node&) const { return 0; }
+  // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold their
+  // `removed` values. Where false, removing structure before it changes the function.
+  virtual bool preserves_zero() const = 0;
+  // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum in which
+  // zeros do not count (softmax, layer norm, mean over channels).
+  virtual bool reduces_over_width() const { return false; }
+  // Throws Error where the operation has no such form.
+  virtual PythonForm python(const Graph& graph, const Node& node) const;
+};
+
+// The common part of operations with a typed options struct.
+template <class Self, class OptionsType>
+class OperationOf : public Operation {
+ public:
+  using Options = OptionsType;
+  explicit OperationOf(OptionsType o = {}) : o_(std::move(o)) {}
+  std::string type() const override { return Self::name; }
+  Value options() const override { return Declare<OptionsType>().write(o_); }
+
+ protected:
+  OptionsType o_;
+};
+
+}  // namespace espalier

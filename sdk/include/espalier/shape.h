@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace espalier {
+
+// Handles into a Graph; they stay valid through edits.
+struct Axis {
+  int32_t id = -1;
+  bool operator==(const Axis&) const = default;
+  auto operator<=>(const Axis&) const = default;
+};
+struct Edge {
+  int32_t id = -1;
+  bool operator==(const Edge&) const = default;
+};
+struct ParamId {
+  int32_t id = -1;
+  bool operator==(const ParamId&) const = default;
+  auto operator<=>(const ParamId&) const = default;
+};
+
+using Indices = std::vector<int64_t>;
+
+// One factor of a segment: a constant (axis.id < 0), or an axis, read whole or through an index list (-1: zero).
+struct Factor {
+  Axis axis;
+  int64_t constant = 1;
+  std::shared_ptr<const Indices> index;
+};
+
+// A product of factors, the first varying slowest: heads x head dimension, channels x pixels after a flatten.
+struct Segment {
+  std::vector<Factor> factors;
+};
+
+// One dimension of a tensor: segments one after the other (several follow a concat).
+struct Dim {
+  std::vector<Segment> segments;
+
+  static Dim of(Axis axis) { return {{{{{axis, 1, nullptr}}}}}; }
+  static Dim of(int64_t constant) { return {{{{{Axis{}, constant, nullptr}}}}}; }
+  bool reads(Axis axis) const {
+    for (const Segment& s : segments) {
+      for (const Factor& f : s.factors) {
+        if (f.axis == axis) return true;
+      }
+    }
+    return false;
+  }
+};
+
+// The dimensions of a tensor; those of activations leave out the batch.
+using Shape = std::vector<Dim>;
+
+}  // namespace espalier

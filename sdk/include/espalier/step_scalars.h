@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <initializer_list>
+
+#include "espalier/api.h"
+
+namespace espalier {
+
+// The few numbers that change from step to step (learning rate, bias corrections), in the memory of the device, so that kernels read
+// them there: a captured CUDA graph would freeze arguments. float64.
+class ESPALIER_API StepScalars {
+ public:
+  // Sets them for the coming step, without waiting for the device.
+  void set(std::initializer_list<double> values, at::Device device);
+  const double* data() const { return device_.const_data_ptr<double>(); }
+
+ private:
+  at::Tensor host_;  // pinned where the device is a GPU
+  at::Tensor device_;
+};
+
+}  // namespace espalier

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace espalier::cuda {
+
+template <class T>
+void launch_dropout_mask(T* mask, int64_t n, uint32_t threshold, T kept, uint64_t key, cudaStream_t stream);
+void launch_dropout_mask_bf16(void* mask, int64_t n, uint32_t threshold, float kept, uint64_t key, cudaStream_t stream);
+
+}  // namespace espalier::cuda

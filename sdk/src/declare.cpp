@@ -1,0 +1,248 @@
+#include "espalier/declare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "espalier/error.h"
+
+namespace espalier {
+
+const char* to_string(ParameterType type) {
+  switch (type) {
+    case ParameterType::boolean: return "boolean";
+    case ParameterType::integer: return "integer";
+    case ParameterType::number: return "number";
+    case ParameterType::string: return "string";
+    case ParameterType::choice: return "choice";
+    case ParameterType::integers: return "list of integers";
+    case ParameterType::numbers: return "list of numbers";
+    case ParameterType::strings: return "list of strings";
+    case ParameterType::selector: return "selector";
+    case ParameterType::per_selector: return "number or map from selectors to numbers";
+    case ParameterType::component: return "component";
+    case ParameterType::components: return "list of components";
+  }
+  return "";
+}
+
+namespace {
+
+std::string short_number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", v);
+  return text;
+}
+
+std::string join(const std::vector<std::string>& items) {
+  std::string all;
+  for (const std::string& s : items) all += (all.empty() ? "" : ", ") + s;
+  return all;
+}
+
+std::string range_of(const ParameterInfo& p) {
+  std::string text;
+  if (std::isfinite(p.least)) text += (p.open_below ? " > " : " >= ") + short_number(p.least);
+  if (std::isfinite(p.most)) text += (text.empty() ? "" : " and") + std::string(p.open_above ? " < " : " <= ") + short_number(p.most);
+  return text;
+}
+
+[[noreturn]] void refuse(const ParameterInfo& p, const Value& v, const std::string& got) {
+  throw InputError(v.location.str(), "'" + p.name + "' must be " + p.expected() + ", got " + got);
+}
+
+void check_range(const ParameterInfo& p, const Value& v) {
+  const double x = v.as_double();
+  const bool ok = std::isfinite(x) && (p.open_below ? x > p.least : x >= p.least) && (p.open_above ? x < p.most : x <= p.most);
+  if (!ok) refuse(p, v, to_json(v));
+}
+
+Value check_number(const ParameterInfo& p, const Value& v) {
+  if (!v.is_number()) refuse(p, v, v.describe());
+  check_range(p, v);
+  return v;
+}
+
+Value check_integer(const ParameterInfo& p, const Value& v) {
+  if (!v.is_number() || std::nearbyint(v.as_double()) != v.as_double()) refuse(p, v, v.describe());
+  check_range(p, v);
+  Value result(v.as_int());
+  result.location = v.location;
+  return result;
+}
+
+// A single item where a list is meant is a list of one.
+template <class Check>
+Value check_list(const ParameterInfo& p, const Value& v, Check check) {
+  Value result = Value::list();
+  result.location = v.location;
+  if (v.is_list()) {
+    for (const Value& e : v.as_list()) result.push_back(check(p, e));
+  } else {
+    result.push_back(check(p, v));
+  }
+  return result;
+}
+
+Value check_string(const ParameterInfo& p, const Value& v) {
+  if (!v.is_string()) refuse(p, v, v.describe());
+  return v;
+}
+
+Value check_component(const ParameterInfo& p, const Value& v) {
+  if (v.is_string()) {
+    Value spec = Value::map({{"use", v}});
+    spec.location = v.location;
+    return spec;
+  }
+  if (!v.is_map()) refuse(p, v, v.describe());
+  if (!v.find("use")) throw InputError(v.location.str(), "'" + p.name + "' needs the key 'use': the name of a " + p.component_kind);
+  return v;
+}
+
+}  // namespace
+
+std::string ParameterInfo::expected() const {
+  const std::string range = range_of(*this);
+  const std::string of_unit = unit.empty() ? "" : " (" + unit + ")";
+  switch (type) {
+    case ParameterType::boolean: return "true or false";
+    case ParameterType::integer: return "an integer" + range + of_unit;
+    case ParameterType::number: return "a number" + range + of_unit;
+    case ParameterType::string: return "a string";
+    case ParameterType::choice: return "one of " + join(choices);
+    case ParameterType::integers: return "a list of integers" + (range.empty() ? "" : " each" + range) + of_unit;
+    case ParameterType::numbers: return "a list of numbers" + (range.empty() ? "" : " each" + range) + of_unit;
+    case ParameterType::strings: return "a list of strings";
+    case ParameterType::selector: return "a selector (weights, biases, norms, gates, all, or names such as conv1, fc*; \"!\" excludes)";
+    case ParameterType::per_selector: return "a number" + range + ", or a map from selectors to such numbers";
+    case ParameterType::component: return "a " + component_kind + ": {use: NAME, ...}";
+    case ParameterType::components: return "a list of " + component_kind + "s: [{use: NAME, ...}]";
+  }
+  return {};
+}
+
+Value ParameterInfo::check(const Value& v) const {
+  if (v.is_null()) {
+    if (required || !fallback.is_null()) refuse(*this, v, "nothing");
+    return v;
+  }
+  switch (type) {
+    case ParameterType::boolean:
+      if (!v.is(Value::Kind::boolean)) refuse(*this, v, v.describe());
+      return v;
+    case ParameterType::integer: return check_integer(*this, v);
+    case ParameterType::number: return check_number(*this, v);
+    case ParameterType::string: return check_string(*this, v);
+    case ParameterType::choice:
+      if (!v.is_string()) refuse(*this, v, v.describe());
+      if (std::ranges::find(choices, v.as_string()) == choices.end()) {
+        const std::string near = nearest(v.as_string(), choices);
+        refuse(*this, v, v.describe() + (near.empty() ? "" : " (did you mean '" + near + "'?)"));
+      }
+      return v;
+    case ParameterType::integers: return check_list(*this, v, check_integer);
+    case ParameterType::numbers: return check_list(*this, v, check_number);
+    case ParameterType::strings:
+    case ParameterType::selector: return check_list(*this, v, check_string);
+    case ParameterType::per_selector:
+      if (!v.is_map()) return check_number(*this, v);
+      for (const Value::Entry& e : v.as_map()) check_number(*this, e.value);
+      return v;
+    case ParameterType::component: return check_component(*this, v);
+    case ParameterType::components: return check_list(*this, v, check_component);
+  }
+  return v;
+}
+
+Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
+  if (!options.is_null() && !options.is_map()) {
+    throw InputError(options.location.str(), what + ": expected a map of its parameters, got " + options.describe());
+  }
+  std::vector<std::string> names;
+  for (const ParameterInfo& p : parameters) names.push_back(p.name);
+  if (options.is_map()) {
+    for (const Value::Entry& e : options.as_map()) {
+      if (e.key == "use" || std::ranges::find(names, e.key) != names.end()) continue;
+      const std::string known = names.empty() ? " (it has none)" : suggestion(e.key, names);
+      throw InputError(e.key_location.str(), what + " has no parameter '" + e.key + "'" + known);
+    }
+  }
+  Value result = Value::map();
+  result.location = options.location;
+  for (const ParameterInfo& p : parameters) {
+    const Value* given = options.find(p.name);
+    if (given) {
+      result[p.name] = p.check(*given);
+    } else if (p.required) {
+      throw InputError(options.location.str(), what + " needs the parameter '" + p.name + "': " + p.expected() +
+                                                   (p.doc.empty() ? "" : ", " + p.doc));
+    } else {
+      result[p.name] = p.fallback;
+    }
+  }
+  return result;
+}
+
+namespace detail {
+
+void assign(bool& o, const Value& v) { o = v.as_bool(); }
+void assign(int64_t& o, const Value& v) { o = v.as_int(); }
+void assign(double& o, const Value& v) { o = v.as_double(); }
+void assign(std::string& o, const Value& v) { o = v.as_string(); }
+void assign(std::vector<int64_t>& o, const Value& v) {
+  o.clear();
+  for (const Value& e : v.as_list()) o.push_back(e.as_int());
+}
+void assign(std::vector<double>& o, const Value& v) {
+  o.clear();
+  for (const Value& e : v.as_list()) o.push_back(e.as_double());
+}
+void assign(std::vector<std::string>& o, const Value& v) {
+  o.clear();
+  for (const Value& e : v.as_list()) o.push_back(e.as_string());
+}
+void assign(Selector& o, const Value& v) {
+  std::vector<std::string> terms;
+  assign(terms, v);
+  o = Selector(std::move(terms));
+}
+void assign(PerSelector& o, const Value& v) {
+  if (!v.is_map()) {
+    o = PerSelector(v.as_double());
+    return;
+  }
+  o = PerSelector();
+  for (const Value::Entry& e : v.as_map()) o.by_selector.emplace_back(Selector(e.key.c_str()), e.value.as_double());
+}
+void assign(Nested& o, const Value& v) { o.value = v; }
+void assign(std::vector<Nested>& o, const Value& v) {
+  o.clear();
+  if (v.is_null()) return;
+  for (const Value& e : v.as_list()) o.push_back({e});
+}
+
+Value unassign(const bool& o) { return o; }
+Value unassign(const int64_t& o) { return o; }
+Value unassign(const double& o) { return o; }
+Value unassign(const std::string& o) { return o; }
+Value unassign(const std::vector<int64_t>& o) { return o; }
+Value unassign(const std::vector<double>& o) { return o; }
+Value unassign(const std::vector<std::string>& o) { return o; }
+Value unassign(const Selector& o) { return o.terms(); }
+Value unassign(const PerSelector& o) {
+  if (o.by_selector.empty()) return o.everywhere;
+  Value v = Value::map();
+  for (const auto& [selector, x] : o.by_selector) v[selector.str()] = x;
+  return v;
+}
+Value unassign(const Nested& o) { return o.value; }
+Value unassign(const std::vector<Nested>& o) {
+  Value v = Value::list();
+  for (const Nested& n : o) v.push_back(n.value);
+  return v;
+}
+
+}  // namespace detail
+
+}  // namespace espalier

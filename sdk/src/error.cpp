@@ -1,0 +1,11 @@
+#include "espalier/error.h"
+
+#include "espalier/component.h"
+
+// Destructors out of line: one typeinfo for the whole process, so that plugins' exceptions are caught by type.
+namespace espalier {
+Error::~Error() = default;
+InputError::~InputError() = default;
+EditError::~EditError() = default;
+Object::~Object() = default;
+}  // namespace espalier

@@ -1,0 +1,342 @@
+#include "espalier/graph.h"
+
+#include <algorithm>
+#include <set>
+
+#include "espalier/error.h"
+#include "espalier/operation.h"
+#include "espalier/registry.h"
+#include "espalier/selector.h"
+
+namespace espalier {
+
+std::string to_string(const std::vector<int64_t>& sizes) {
+  std::string s = "[";
+  for (size_t i = 0; i < sizes.size(); ++i) s += (i ? ", " : "") + std::to_string(sizes[i]);
+  return s + "]";
+}
+
+namespace {
+
+template <class Items>
+std::vector<std::string> names_of(const Items& items) {
+  std::vector<std::string> names;
+  for (const auto& i : items) names.push_back(i.name);
+  return names;
+}
+
+template <class Items>
+int32_t index_of(const Items& items, std::string_view name, const char* what) {
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].name == name) return static_cast<int32_t>(i);
+  }
+  throw Error("the network has no " + std::string(what) + " '" + std::string(name) + "'" + suggestion(name, names_of(items)));
+}
+
+}  // namespace
+
+Axis Graph::axis(std::string_view name) const { return {index_of(axes_, name, "axis")}; }
+ParamId Graph::parameter(std::string_view name) const { return {index_of(parameters_, name, "parameter")}; }
+const Node& Graph::node(std::string_view name) const { return nodes_[static_cast<size_t>(index_of(nodes_, name, "node"))]; }
+Edge Graph::output(std::string_view name) const { return outputs_[static_cast<size_t>(index_of(outputs_, name, "output"))].edge; }
+
+const Port* Graph::find_output(std::string_view name) const {
+  for (const Port& p : outputs_) {
+    if (p.name == name) return &p;
+  }
+  return nullptr;
+}
+
+int64_t Graph::size(const Segment& segment) const {
+  int64_t n = 1;
+  for (const Factor& f : segment.factors) {
+    n *= f.axis.id < 0 ? f.constant : f.index ? static_cast<int64_t>(f.index->size()) : (*this)[f.axis].size;
+  }
+  return n;
+}
+
+int64_t Graph::size(const Dim& dim) const {
+  int64_t n = 0;
+  for (const Segment& s : dim.segments) n += size(s);
+  return n;
+}
+
+std::vector<int64_t> Graph::sizes(const Shape& shape) const {
+  std::vector<int64_t> result;
+  for (const Dim& d : shape) result.push_back(size(d));
+  return result;
+}
+
+int64_t Graph::numel(const Shape& shape) const {
+  int64_t n = 1;
+  for (const Dim& d : shape) n *= size(d);
+  return n;
+}
+
+std::vector<Axis> Graph::axes(const Selector& selector) const {
+  std::vector<Axis> result;
+  for (const ParamId id : selector.match(*this)) {
+    const Parameter& p = (*this)[id];
+    for (size_t d = 0; d < p.shape.size(); ++d) {
+      if (p.input[d]) continue;
+      for (const Segment& s : p.shape[d].segments) {
+        for (const Factor& f : s.factors) {
+          if (f.axis.id < 0 || (*this)[f.axis].fixed) continue;
+          if (std::ranges::find(result, f.axis) == result.end()) result.push_back(f.axis);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<ParamId> Graph::producers(Axis axis) const {
+  std::vector<ParamId> result;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& p = parameters_[i];
+    if (p.kind != "weight") continue;
+    for (size_t d = 0; d < p.shape.size(); ++d) {
+      if (!p.input[d] && p.shape[d].reads(axis)) {
+        result.push_back({static_cast<int32_t>(i)});
+        break;
+      }
+    }
+  }
+  return result;
+}
+
+int64_t Graph::parameter_count() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters_) {
+    if (p.role != Role::buffer) n += numel(p.shape);
+  }
+  return n;
+}
+
+int64_t Graph::macs(const Node& node) const { return node.op->macs(*this, node); }
+
+int64_t Graph::macs() const {
+  int64_t n = 0;
+  for (const Node& node : nodes_) n += macs(node);
+  return n;
+}
+
+Axis Graph::add_axis(std::string name, int64_t size, bool fixed) {
+  if (size < 1) throw Error("the axis '" + name + "' would have " + std::to_string(size) + " elements; at least 1 is needed");
+  for (const AxisInfo& a : axes_) {
+    if (a.name == name) throw Error("two axes are called '" + name + "'");
+  }
+  axes_.push_back({std::move(name), size, fixed});
+  return {static_cast<int32_t>(axes_.size()) - 1};
+}
+
+Edge Graph::add_edge(std::string name, Shape shape, int32_t producer) {
+  edges_.push_back({std::move(name), std::move(shape), producer});
+  return {static_cast<int32_t>(edges_.size()) - 1};
+}
+
+Edge Graph::add_input(std::string name, Shape shape) {
+  const Edge e = add_edge(name, std::move(shape), -1);
+  inputs_.push_back({std::move(name), e});
+  return e;
+}
+
+ParamId Graph::add_parameter(Parameter parameter) {
+  for (const Parameter& p : parameters_) {
+    if (p.name == parameter.name) throw Error("two parameters are called '" + p.name + "'");
+  }
+  parameters_.push_back(std::move(parameter));
+  return {static_cast<int32_t>(parameters_.size()) - 1};
+}
+
+int32_t Graph::add_node(std::string name, std::shared_ptr<const Operation> op, std::vector<Edge> inputs, std::vector<Axis> axes) {
+  for (const Node& n : nodes_) {
+    if (n.name == name) throw Error("two nodes of the network are called '" + name + "'");
+  }
+  const auto id = static_cast<int32_t>(nodes_.size());
+  const Operation& operation = *op;
+  nodes_.push_back({std::move(name), std::move(op), std::move(inputs), {}, {}});
+  NodeBuilder builder(*this, id, axes);
+  operation.build(builder);
+  if (nodes_.back().outputs.empty()) builder.refuse("the operation declared no output");
+  return id;
+}
+
+void Graph::replace_operation(int32_t node, std::shared_ptr<const Operation> op) {
+  nodes_[static_cast<size_t>(node)].op = std::move(op);
+}
+
+// ---- as data ----
+
+namespace {
+
+constexpr int64_t schema = 1;
+
+const char* role_name(Role r) { return r == Role::weight ? "weight" : r == Role::architecture ? "architecture" : "buffer"; }
+
+Role role_of(const Value& v) {
+  for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
+    if (v.as_string() == role_name(r)) return r;
+  }
+  throw InputError(v.location.str(), "unknown role " + v.describe());
+}
+
+constexpr const char* init_names[] = {"constant", "uniform", "normal", "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out", "bias_by_fan_in"};
+
+// A dimension: a list of segments, each a list of factors: 4, "conv1", or {axis: "conv1", index: [..]}.
+Value dim_value(const Graph& g, const Dim& dim) {
+  Value segments = Value::list();
+  for (const Segment& s : dim.segments) {
+    Value factors = Value::list();
+    for (const Factor& f : s.factors) {
+      if (f.axis.id < 0) {
+        factors.push_back(f.constant);
+      } else if (f.index) {
+        factors.push_back(Value::map({{"axis", g[f.axis].name}, {"index", *f.index}}));
+      } else {
+        factors.push_back(g[f.axis].name);
+      }
+    }
+    segments.push_back(std::move(factors));
+  }
+  return segments;
+}
+
+Value shape_value(const Graph& g, const Shape& shape) {
+  Value v = Value::list();
+  for (const Dim& d : shape) v.push_back(dim_value(g, d));
+  return v;
+}
+
+Shape shape_of(const Graph& g, const Value& v) {
+  Shape shape;
+  for (const Value& dim : v.as_list()) {
+    Dim d;
+    for (const Value& segment : dim.as_list()) {
+      Segment s;
+      for (const Value& factor : segment.as_list()) {
+        Factor f;
+        if (factor.is_number()) {
+          f.constant = factor.as_int();
+        } else if (factor.is_string()) {
+          f.axis = g.axis(factor.as_string());
+        } else {
+          f.axis = g.axis(factor.at("axis").as_string());
+          auto index = std::make_shared<Indices>();
+          for (const Value& i : factor.at("index").as_list()) index->push_back(i.as_int());
+          f.index = std::move(index);
+        }
+        s.factors.push_back(std::move(f));
+      }
+      d.segments.push_back(std::move(s));
+    }
+    shape.push_back(std::move(d));
+  }
+  return shape;
+}
+
+int32_t checked_index(const Value& v, size_t count, const char* what) {
+  const int64_t i = v.as_int();
+  if (i < 0 || i >= static_cast<int64_t>(count)) throw InputError(v.location.str(), std::string("no such ") + what + ": " + std::to_string(i));
+  return static_cast<int32_t>(i);
+}
+
+}  // namespace
+
+Value Graph::to_value() const {
+  Value axes = Value::list();
+  for (const AxisInfo& a : axes_) axes.push_back(Value::map({{"name", a.name}, {"size", a.size}, {"fixed", a.fixed}}));
+  Value edges = Value::list();
+  for (const EdgeInfo& e : edges_) {
+    edges.push_back(Value::map({{"name", e.name}, {"shape", shape_value(*this, e.shape)}, {"sizes", sizes(e.shape)}, {"producer", e.producer}}));
+  }
+  Value parameters = Value::list();
+  for (const Parameter& p : parameters_) {
+    Value input = Value::list();
+    for (const bool b : p.input) input.push_back(b);
+    parameters.push_back(Value::map({{"name", p.name},
+                                     {"kind", p.kind},
+                                     {"role", role_name(p.role)},
+                                     {"shape", shape_value(*this, p.shape)},
+                                     {"sizes", sizes(p.shape)},
+                                     {"input", input},
+                                     {"init", Value::map({{"kind", init_names[static_cast<int>(p.init.kind)]}, {"a", p.init.a}})},
+                                     {"removed", p.removed},
+                                     {"node", p.node}}));
+  }
+  Value nodes = Value::list();
+  for (const Node& n : nodes_) {
+    Value inputs = Value::list();
+    Value outputs = Value::list();
+    Value owned = Value::list();
+    for (const Edge e : n.inputs) inputs.push_back(e.id);
+    for (const Edge e : n.outputs) outputs.push_back(e.id);
+    for (const ParamId p : n.parameters) owned.push_back(p.id);
+    nodes.push_back(Value::map({{"name", n.name},
+                                {"operation", n.op->type()},
+                                {"options", n.op->options()},
+                                {"inputs", inputs},
+                                {"outputs", outputs},
+                                {"parameters", owned},
+                                {"macs", macs(n)}}));
+  }
+  const auto ports = [](const std::vector<Port>& list) {
+    Value v = Value::map();
+    for (const Port& p : list) v[p.name] = p.edge.id;
+    return v;
+  };
+  return Value::map({{"schema", schema},
+                     {"parameter_count", parameter_count()},
+                     {"macs", macs()},
+                     {"inputs", ports(inputs_)},
+                     {"outputs", ports(outputs_)},
+                     {"axes", axes},
+                     {"edges", edges},
+                     {"parameters", parameters},
+                     {"nodes", nodes}});
+}
+
+Graph Graph::from_value(const Value& value) {
+  if (value.at("schema").as_int() != schema) {
+    throw InputError(value.location.str(), "graph schema " + to_json(value.at("schema")) + ", this program reads " + std::to_string(schema));
+  }
+  Graph g;
+  for (const Value& a : value.at("axes").as_list()) g.add_axis(a.at("name").as_string(), a.at("size").as_int(), a.at("fixed").as_bool());
+  const auto node_count = value.at("nodes").size();
+  for (const Value& e : value.at("edges").as_list()) {
+    const int32_t producer = e.at("producer").as_int() < 0 ? -1 : checked_index(e.at("producer"), node_count, "node");
+    g.add_edge(e.at("name").as_string(), shape_of(g, e.at("shape")), producer);
+  }
+  for (const Value& p : value.at("parameters").as_list()) {
+    Parameter q;
+    q.name = p.at("name").as_string();
+    q.kind = p.at("kind").as_string();
+    q.role = role_of(p.at("role"));
+    q.shape = shape_of(g, p.at("shape"));
+    for (const Value& b : p.at("input").as_list()) q.input.push_back(b.as_bool());
+    if (q.input.size() != q.shape.size()) throw InputError("", "parameter '" + q.name + "': 'input' and 'shape' differ in length");
+    const Value& kind = p.at("init").at("kind");
+    const auto* found = std::ranges::find(init_names, kind.as_string());
+    if (found == std::end(init_names)) throw InputError("", "parameter '" + q.name + "': unknown initializer " + kind.describe());
+    q.init = {static_cast<Initializer::Kind>(found - std::begin(init_names)), p.at("init").at("a").as_double()};
+    q.removed = p.at("removed").as_double();
+    q.node = checked_index(p.at("node"), node_count, "node");
+    g.add_parameter(std::move(q));
+  }
+  for (const Value& n : value.at("nodes").as_list()) {
+    Value spec = n.at("options");
+    spec["use"] = n.at("operation");
+    Node node;
+    node.name = n.at("name").as_string();
+    node.op = Registry::instance().create<Operation>(spec);
+    for (const Value& e : n.at("inputs").as_list()) node.inputs.push_back({checked_index(e, g.edges_.size(), "edge")});
+    for (const Value& e : n.at("outputs").as_list()) node.outputs.push_back({checked_index(e, g.edges_.size(), "edge")});
+    for (const Value& p : n.at("parameters").as_list()) node.parameters.push_back({checked_index(p, g.parameters_.size(), "parameter")});
+    g.nodes_.push_back(std::move(node));
+  }
+  for (const Value::Entry& e : value.at("inputs").as_map()) g.inputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
+  for (const Value::Entry& e : value.at("outputs").as_map()) g.outputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
+  return g;
+}
+
+}  // namespace espalier

@@ -1,0 +1,34 @@
+#include <ATen/ops/flatten.h>
+
+#include "builtin.h"
+
+namespace espalier {
+namespace {
+
+// [C, H, W] -> [C * H * W], channel by channel.
+class Flatten final : public OperationOf<Flatten, NoOptions> {
+ public:
+  static constexpr const char* name = "flatten";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape& x = n.input(0);
+    if (x.empty()) n.refuse("nothing to flatten");
+    Dim flat = x[0];
+    int64_t inner = 1;
+    for (size_t d = 1; d < x.size(); ++d) inner *= n.input_sizes(0)[d];
+    if (inner != 1) {
+      for (Segment& s : flat.segments) s.factors.push_back({Axis{}, inner, nullptr});
+    }
+    n.output({std::move(flat)});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].flatten(1)}; }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override { return {"", "{0}.flatten(1)"}; }
+};
+
+}  // namespace
+
+Component flatten_operation() { return component<Flatten>(Flatten::name, "an image as a vector, channel by channel"); }
+
+}  // namespace espalier

@@ -1,0 +1,74 @@
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/mean.h>
+
+#include "builtin.h"
+
+namespace espalier {
+namespace {
+
+template <bool Max>
+class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
+ public:
+  static constexpr const char* name = Max ? "max_pool" : "avg_pool";
+  explicit Pool(PoolOptions o = {}) : OperationOf<Pool<Max>, PoolOptions>(o) {}
+
+  void build(NodeBuilder& n) const override {
+    const Shape& x = n.input(0);
+    if (x.size() != 3) n.refuse("pooling needs an input of [channels, height, width]");
+    if (2 * this->o_.padding > this->o_.kernel) n.refuse("the padding must be at most half of the kernel");
+    const int64_t height = out(n.input_sizes(0)[1]);
+    const int64_t width = out(n.input_sizes(0)[2]);
+    if (height < 1 || width < 1) n.refuse("a window of " + std::to_string(this->o_.kernel) + " does not fit into the input");
+    n.output({x[0], Dim::of(height), Dim::of(width)});
+  }
+
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const int64_t k = this->o_.kernel;
+    const int64_t s = stride();
+    const int64_t p = this->o_.padding;
+    if constexpr (Max) {
+      return {at::max_pool2d(f.inputs[0], {k, k}, {s, s}, {p, p})};
+    } else {
+      return {at::avg_pool2d(f.inputs[0], {k, k}, {s, s}, {p, p}, /*ceil_mode=*/false, /*count_include_pad=*/false)};
+    }
+  }
+
+  bool preserves_zero() const override { return true; }
+
+  PythonForm python(const Graph&, const Node&) const override {
+    const std::string arguments = "({0}, " + std::to_string(this->o_.kernel) + ", " + std::to_string(stride()) + ", " + std::to_string(this->o_.padding);
+    return {"", Max ? "F.max_pool2d" + arguments + ")" : "F.avg_pool2d" + arguments + ", count_include_pad=False)"};
+  }
+
+ private:
+  int64_t stride() const { return this->o_.stride ? this->o_.stride : this->o_.kernel; }
+  int64_t out(int64_t in) const {
+    const int64_t room = in + 2 * this->o_.padding - this->o_.kernel;
+    return room < 0 ? 0 : room / stride() + 1;
+  }
+};
+
+// [C, H, W] -> [C]: the mean of each channel.
+class GlobalAvgPool final : public OperationOf<GlobalAvgPool, NoOptions> {
+ public:
+  static constexpr const char* name = "global_avg_pool";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    if (n.input(0).size() != 3) n.refuse("pooling needs an input of [channels, height, width]");
+    n.output({n.input(0)[0]});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].mean({2, 3})}; }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override { return {"", "{0}.mean((2, 3))"}; }
+};
+
+}  // namespace
+
+std::vector<Component> pool_operations() {
+  return {component<Pool<true>>("max_pool", "largest value of each window"), component<Pool<false>>("avg_pool", "mean of each window, the border not counted"),
+          component<GlobalAvgPool>("global_avg_pool", "mean of each channel")};
+}
+
+}  // namespace espalier

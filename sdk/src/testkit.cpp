@@ -1,0 +1,114 @@
+#include "espalier/testkit.h"
+
+#include <ATen/ops/remainder.h>
+#include <c10/core/GradMode.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <boost/dll/shared_library.hpp>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+
+#include "espalier/error.h"
+#include "espalier/plugin.h"
+#include "espalier/random_fill.h"
+
+namespace espalier::testkit {
+
+void load_plugin(const std::filesystem::path& library) {
+  static auto* loaded = new std::set<std::filesystem::path>;
+  if (!loaded->insert(std::filesystem::canonical(library)).second) return;
+  namespace dll = boost::dll;
+  // Never closed: LibTorch does not survive unloading.
+  auto* handle = new dll::shared_library(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+  const PluginDescriptor* plugin = handle->get<const PluginDescriptor*()>(plugin_entry)();
+  for (const Component& c : plugin->components) Registry::instance().add(c, {plugin->name, plugin->version, library.string()});
+}
+
+Graph build(const std::string& spec, const InputSpec& input, const TargetSpec& target) {
+  return Registry::instance().create<Backbone>(from_json(spec))->build(input, target);
+}
+
+at::Tensor input_of(const Graph& graph, int64_t batch, uint64_t seed, at::ScalarType dtype) {
+  std::vector<int64_t> sizes = graph.sizes(graph[graph.inputs().front().edge].shape);
+  sizes.insert(sizes.begin(), batch);
+  return normal(sizes, 1, RandomKey(seed).with("input")).to(dtype);
+}
+
+at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed) {
+  return uniform({batch}, 0, static_cast<double>(classes), RandomKey(seed).with("target")).to(at::kLong);
+}
+
+double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step) {
+  regularizer.attach(graph, weights);
+  const auto value_at = [&] {
+    at::Tensor value = uniform({}, 0, 0, RandomKey());
+    weights.zero_gradients();
+    regularizer.add(graph, weights, value);
+    return value.item<double>();
+  };
+  value_at();
+  std::vector<at::Tensor> gradients;
+  double largest = 0;
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    gradients.push_back(graph[id].role == Role::buffer ? at::Tensor() : weights.gradient(id).clone());
+    if (gradients.back().defined()) largest = std::max(largest, gradients.back().abs().max().item<double>());
+  }
+  const c10::NoGradGuard no_grad;
+  double error = 0;
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    const at::Tensor w = weights[{static_cast<int32_t>(i)}].detach();
+    const int64_t n = w.numel();
+    // Some elements of each parameter: all of a small one, 20 of a large one.
+    for (int64_t e = 0; e < n; e += std::max<int64_t>(1, n / 20)) {
+      Indices at;
+      for (int64_t d = w.dim(), rest = e; d-- > 0; rest /= w.size(d)) at.insert(at.begin(), rest % w.size(d));
+      at::Tensor element = w;
+      at::Tensor gradient = gradients[i];
+      for (const int64_t k : at) element = element.select(0, k), gradient = gradient.select(0, k);
+      const double centre = element.item<double>();
+      element.fill_(centre + step);
+      double difference = 0;
+      {
+        const c10::AutoGradMode grad(true);
+        difference = value_at();
+      }
+      element.fill_(centre - step);
+      {
+        const c10::AutoGradMode grad(true);
+        difference -= value_at();
+      }
+      element.fill_(centre);
+      error = std::max(error, std::abs(difference / (2 * step) - gradient.item<double>()));
+    }
+  }
+  return largest > 0 ? error / largest : error;
+}
+
+std::string python() {
+  const char* path = std::getenv("ESPALIER_PYTHON");
+  return path ? path : "";
+}
+
+std::string run_python(const std::string& script, const std::vector<std::string>& arguments) {
+  const std::string file = std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
+  std::ofstream(file) << script;
+  std::string command = "'" + python() + "' '" + file + "'";
+  for (const std::string& a : arguments) command += " '" + a + "'";
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  if (!pipe) throw Error("cannot run " + command);
+  std::string output;
+  char buffer[4096];
+  while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, n);
+  const int status = pclose(pipe);
+  std::filesystem::remove(file);
+  if (status != 0) throw Error("the Python script failed: " + output);
+  return output;
+}
+
+}  // namespace espalier::testkit
