@@ -310,19 +310,20 @@ TEST(PluginLoading, RunsNoCodeOfARejectedLibrary) {
   unsetenv("ESPALIER_TEST_MARKER");
 }
 
+struct AnyController : Object {
+  static constexpr const char* kind = "controller";
+};
+
 TEST(PluginLoading, LabelsWhatAFactoryThrows) {
   Registry registry;
   EXPECT_EQ(reasons(load_plugins({fixture("throwing_factory")}, registry)), "");
-  struct Controller : Object {
-    static constexpr const char* kind = "controller";
-  };
   Value spec = Value::map({{"use", "fixture_throws"}});
   spec.location = {std::make_shared<std::string>("a.yaml"), 7, 3};
-  EXPECT_THAT([&] { registry.create<Controller>(spec); },
+  EXPECT_THAT([&] { registry.create<AnyController>(spec); },
               ::testing::ThrowsMessage<Error>(AllOf(HasSubstr("a.yaml:7:3: "), HasSubstr("controller 'fixture_throws'"),
                                                     HasSubstr("plugin throwing_factory 2.0.0"), HasSubstr("wrong phase"))));
   spec["use"] = "fixture_throws_number";
-  EXPECT_THAT([&] { registry.create<Controller>(spec); }, ::testing::ThrowsMessage<Error>(HasSubstr("no std::exception")));
+  EXPECT_THAT([&] { registry.create<AnyController>(spec); }, ::testing::ThrowsMessage<Error>(HasSubstr("no std::exception")));
 }
 
 TEST(PluginLoading, AMissingFolderIsAnErrorThatNamesIt) {

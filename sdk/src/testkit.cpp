@@ -1,14 +1,11 @@
 #include "espalier/testkit.h"
 
-#include <ATen/ops/remainder.h>
 #include <c10/core/GradMode.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <boost/dll/shared_library.hpp>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <set>
 
@@ -90,15 +87,10 @@ double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& wei
   return largest > 0 ? error / largest : error;
 }
 
-std::string python() {
-  const char* path = std::getenv("ESPALIER_PYTHON");
-  return path ? path : "";
-}
-
-std::string run_python(const std::string& script, const std::vector<std::string>& arguments) {
+std::string run_python(const std::string& python, const std::string& script, const std::vector<std::string>& arguments) {
   const std::string file = std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
   std::ofstream(file) << script;
-  std::string command = "'" + python() + "' '" + file + "'";
+  std::string command = "'" + python + "' '" + file + "'";
   for (const std::string& a : arguments) command += " '" + a + "'";
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (!pipe) throw Error("cannot run " + command);

@@ -27,9 +27,8 @@ ESPALIER_API at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed)
 // relative to the largest gradient. Take weights without zeros where the penalty has a kink.
 ESPALIER_API double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step = 1e-5);
 
-// Runs a Python script with the PyTorch that Espalier was built with, and returns what it printed; skip the test where python() is
-// empty. Throws Error with its output where it fails.
-ESPALIER_API std::string python();
-ESPALIER_API std::string run_python(const std::string& script, const std::vector<std::string>& arguments = {});
+// Runs a Python script and returns what it printed; throws Error with that where it fails. Tests of this project pass the macro
+// ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip where it is empty.
+ESPALIER_API std::string run_python(const std::string& python, const std::string& script, const std::vector<std::string>& arguments = {});
 
 }  // namespace espalier::testkit

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace espalier {
+
+// One line for each epoch: on a terminal a bar that moves and is replaced by the epoch's result; elsewhere only the results, plain.
+class Progress {
+ public:
+  explicit Progress(bool quiet);
+  // `label`: "shrink 3/6". `before`: steps of the run done, `total`: of the whole run, for the remaining time.
+  void begin(std::string label, int64_t steps, int64_t done, int64_t total);
+  // At most ten times a second; costs nothing otherwise.
+  void step(int64_t step, int64_t images);
+  // The epoch's line.
+  void end(const std::string& result);
+  // A line of its own.
+  void note(const std::string& text);
+
+  // "1:05", "2:01:33"
+  static std::string duration(double seconds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void clear() const;
+
+  bool quiet_;
+  bool terminal_;
+  std::string label_;
+  int64_t steps_ = 0, done_ = 0, total_ = 0;
+  Clock::time_point run_began_ = Clock::now(), epoch_began_, shown_;
+};
+
+}  // namespace espalier

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "espalier/registry.h"
+#include "espalier/selector.h"
+#include "espalier/value.h"
+
+namespace espalier {
+
+// One step of augmentation: crop (amount: padding, pixels), flip (probability), rotate (degrees), cutout (side, pixels).
+struct AugmentStep {
+  std::string name;
+  double amount = 0;
+};
+
+struct NormalizeSection {
+  bool on = true;
+  std::vector<double> mean;  // empty: the data set's own
+  std::vector<double> deviation;
+};
+
+struct DataSection {
+  Value dataset;  // spec of the dataset component, checked
+  int64_t batch = 128;
+  int64_t eval_batch = 1000;
+  std::vector<AugmentStep> augment;
+  NormalizeSection normalize;
+  double validation = 0;  // fraction of the training set held out
+  int64_t limit = 0;      // only the first n training samples; 0: all
+  bool shuffle = true;
+  bool drop_last = false;
+};
+
+struct OptimizerSection {
+  Value spec;   // checked, without `on`
+  Selector on;  // empty: all parameters
+};
+
+struct StageSection {
+  std::string name;
+  Location location;
+  int64_t epochs = 0;
+  std::vector<OptimizerSection> optimizers;
+  std::vector<Value> regularizers;
+  Value controller;  // {use: none} where left out
+  Value schedule;    // {use: constant} where left out
+  std::optional<double> clip_norm;
+  double label_smoothing = 0;
+  std::string start_from = "last";  // last, best: which weights of the stage before
+  std::optional<DataSection> data;  // replaces the recipe's for this stage and those after
+  Value network;                    // null: goes on with the stage before's
+  int64_t evaluate_every = 1;
+};
+
+struct Recipe {
+  std::string name;
+  std::string description;
+  int64_t seed = 0;
+  std::string device = "auto";        // auto, cpu, cuda
+  std::string precision = "float32";  // float32, bf16, float64
+  int64_t threads = 0;                // 0: all cores
+  DataSection data;
+  Value network;  // spec of the backbone, checked
+  std::vector<StageSection> stages;
+  Value base;    // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
+  Value expect;  // metric -> {value, within}
+  Value resolved;  // the whole tree with all defaults, for the run folder
+};
+
+// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"), checks everything that needs no network.
+// Throws InputError at "file:line:column".
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, const Registry& registry);
+
+}  // namespace espalier

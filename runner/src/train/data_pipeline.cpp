@@ -1,0 +1,68 @@
+#include "train/data_pipeline.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+
+#include "espalier/error.h"
+#include "espalier/parallel.h"
+#include "train/gather_cuda.h"
+
+namespace espalier {
+
+namespace {
+
+template <class T>
+void gather(const GatherArguments& a, T* out) {
+  const int64_t image = int64_t{a.channels} * a.height * a.width;
+  parallel_for(a.count, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t sample = a.order[n];
+      const uint8_t* from = a.bytes + sample * image;
+      T* to = out + n * image;
+      const Draw d = draw_of(a.augmentation, a.key.with(static_cast<uint64_t>(sample)), a.height, a.width);
+      for (int y = 0; y < a.height; ++y) {
+        for (int x = 0; x < a.width; ++x) {
+          write_pixel(a, d, from, to, y, x);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+DataPipeline::DataPipeline(const Split& split, const Normalization& normalization, at::Device device, at::ScalarType dtype)
+    : inputs_(split.inputs.contiguous().to(device)), targets_(split.targets.to(device)), normalization_(normalization), dtype_(dtype) {
+  if (inputs_.dim() != 4 || inputs_.scalar_type() != at::kByte) throw Error("a data set's inputs must be uint8 [N, channels, height, width]");
+  if (inputs_.size(1) > max_channels) throw Error("images of more than " + std::to_string(max_channels) + " channels");
+  if (targets_.dim() != 1 || targets_.size(0) != inputs_.size(0) || targets_.scalar_type() != at::kLong) {
+    throw Error("a data set's targets must be int64 [N], one for each input");
+  }
+  order_ = at::arange(size(), at::TensorOptions().dtype(at::kLong).device(device));
+}
+
+void DataPipeline::set_order(const std::vector<int64_t>& order) { order_ = at::tensor(order, at::kLong).to(inputs_.device()); }
+
+Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const {
+  const at::Tensor order = order_.slice(0, begin, end);
+  const int64_t channels = inputs_.size(1), height = inputs_.size(2), width = inputs_.size(3);
+  at::Tensor out = at::empty({end - begin, channels, height, width},
+                             at::TensorOptions().dtype(dtype_).device(inputs_.device()).memory_format(at::MemoryFormat::ChannelsLast));
+  const GatherArguments a{inputs_.const_data_ptr<uint8_t>(), order.const_data_ptr<int64_t>(), end - begin, static_cast<int>(channels),
+                          static_cast<int>(height), static_cast<int>(width), augmentation, normalization_, key};
+  if (out.is_cuda()) {
+    if (dtype_ == at::kDouble) {
+      launch_gather(a, out.data_ptr<double>(), out.device().index());
+    } else {
+      launch_gather(a, out.data_ptr<float>(), out.device().index());
+    }
+  } else if (dtype_ == at::kDouble) {
+    gather(a, out.data_ptr<double>());
+  } else {
+    gather(a, out.data_ptr<float>());
+  }
+  return {out, targets_.index_select(0, order)};
+}
+
+}  // namespace espalier

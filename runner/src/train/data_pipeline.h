@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "espalier/dataset.h"
+#include "espalier/random.h"
+#include "espalier/run.h"
+#include "train/augment.h"
+
+namespace espalier {
+
+// A split kept on the device as bytes; batches are gathered, augmented and normalised there in one pass.
+class DataPipeline {
+ public:
+  // dtype: float32 or float64, of the batches.
+  DataPipeline(const Split& split, const Normalization& normalization, at::Device device, at::ScalarType dtype);
+
+  int64_t size() const { return targets_.size(0); }
+  // The samples of an epoch, in order; kept on the device until the next call.
+  void set_order(const std::vector<int64_t>& order);
+  int64_t order_size() const { return order_.size(0); }
+  // Samples [begin, end) of the order. Each image draws from key.with(its number in the split).
+  Batch batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const;
+
+ private:
+  at::Tensor inputs_;   // uint8 [N, C, H, W]
+  at::Tensor targets_;  // int64 [N]
+  at::Tensor order_;    // int64
+  Normalization normalization_;
+  at::ScalarType dtype_;
+};
+
+}  // namespace espalier
