@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <fstream>
 #include <set>
+#include <sstream>
 
 #include "espalier/error.h"
 #include "espalier/plugin.h"
@@ -92,14 +93,19 @@ std::string run_python(const std::string& python, const std::string& script, con
   std::ofstream(file) << script;
   std::string command = "'" + python + "' '" + file + "'";
   for (const std::string& a : arguments) command += " '" + a + "'";
-  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  // Warnings of PyTorch's go to a file of their own: what is returned is what the script printed.
+  const std::string errors = file + ".err";
+  FILE* pipe = popen((command + " 2> '" + errors + "'").c_str(), "r");
   if (!pipe) throw Error("cannot run " + command);
   std::string output;
   char buffer[4096];
   while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, n);
   const int status = pclose(pipe);
+  std::ostringstream complaint;
+  complaint << std::ifstream(errors).rdbuf();
   std::filesystem::remove(file);
-  if (status != 0) throw Error("the Python script failed: " + output);
+  std::filesystem::remove(errors);
+  if (status != 0) throw Error("the Python script failed: " + complaint.str());
   return output;
 }
 

@@ -224,6 +224,12 @@ std::unique_ptr<Weights::Prepared> Weights::prepare(const Graph& before, const R
   return prepared;
 }
 
+std::unique_ptr<Weights::Prepared> Weights::present() const {
+  auto prepared = std::make_unique<Prepared>();
+  for (const Role r : roles) prepared->banks[static_cast<size_t>(r)] = banks_[static_cast<size_t>(r)];
+  return prepared;
+}
+
 void Weights::commit(std::unique_ptr<Prepared> prepared, const Graph& after) {
   for (const Role r : roles) banks_[static_cast<size_t>(r)] = std::move(prepared->banks[static_cast<size_t>(r)]);
   bind(after);

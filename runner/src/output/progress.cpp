@@ -47,8 +47,6 @@ void Progress::clear() const {
   if (terminal_) std::printf("\r\033[K");
 }
 
-void Progress::end(const std::string& result) { note(result); }
-
 void Progress::note(const std::string& text) {
   if (quiet_) return;
   clear();

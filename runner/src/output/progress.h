@@ -14,9 +14,7 @@ class Progress {
   void begin(std::string label, int64_t steps, int64_t done, int64_t total);
   // At most ten times a second; costs nothing otherwise.
   void step(int64_t step, int64_t images);
-  // The epoch's line.
-  void end(const std::string& result);
-  // A line of its own.
+  // A line of its own: an epoch's result, a note.
   void note(const std::string& text);
 
   // "1:05", "2:01:33"

@@ -116,6 +116,8 @@ class ESPALIER_API Weights {
   };
   std::unique_ptr<Prepared> prepare(const Graph& before, const Rewrite& rewrite, std::map<const Bank*, std::shared_ptr<Bank>>& done) const;
   void commit(std::unique_ptr<Prepared> prepared, const Graph& after);
+  // The present arenas, to go back to by commit().
+  std::unique_ptr<Prepared> present() const;
 
  private:
   struct Place {

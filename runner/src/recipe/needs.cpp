@@ -1,0 +1,56 @@
+#include "recipe/needs.h"
+
+#include <algorithm>
+
+#include "espalier/error.h"
+
+namespace espalier {
+
+namespace {
+
+struct Found {
+  const Registered* component;
+  Location where;
+};
+
+void collect(std::vector<Found>& found, const Registry& registry, const std::string& kind, const Value& spec) {
+  if (spec.is_null()) return;
+  const Registered& c = registry.at(kind, name_of(spec, kind), spec.location);
+  found.push_back({&c, spec.location});
+  for (const ParameterInfo& p : c.component.parameters) {
+    const Value* v = spec.find(p.name);
+    if (!v) continue;
+    if (p.type == ParameterType::component) collect(found, registry, p.component_kind, *v);
+    if (p.type == ParameterType::components && v->is_list()) {
+      for (const Value& e : v->as_list()) collect(found, registry, p.component_kind, e);
+    }
+  }
+}
+
+bool provides(const Component& c, const std::string& what) { return std::ranges::find(c.provides, what) != c.provides.end(); }
+
+// " (optimizer 'linbreg' does)"
+std::string who_provides(const Registry& registry, const std::string& what) {
+  std::string names;
+  for (const Registered* r : registry.all()) {
+    if (provides(r->component, what)) names += (names.empty() ? "" : ", ") + r->component.kind + " '" + r->component.name + "'";
+  }
+  return names.empty() ? " (nor does any component that is loaded)" : " (provided by " + names + ")";
+}
+
+}  // namespace
+
+void check_needs(const std::vector<Participant>& participants, const std::string& stage, const Registry& registry) {
+  std::vector<Found> found;
+  for (const Participant& p : participants) collect(found, registry, p.kind, p.spec);
+  for (const Found& f : found) {
+    for (const Need& need : f.component->component.needs) {
+      const bool met = std::ranges::any_of(found, [&](const Found& other) { return &other != &f && provides(other.component->component, need.what); });
+      if (met) continue;
+      throw InputError(f.where.str(), f.component->component.kind + " '" + f.component->component.name + "' needs '" + need.what + "' (" + need.why +
+                                          "), and nothing else in stage '" + stage + "' provides it" + who_provides(registry, need.what));
+    }
+  }
+}
+
+}  // namespace espalier

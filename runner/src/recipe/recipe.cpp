@@ -1,0 +1,344 @@
+#include "recipe/recipe.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "espalier/error.h"
+#include "recipe/extends.h"
+#include "recipe/needs.h"
+#include "recipe/overrides.h"
+#include "recipe/sections.h"
+#include "schedule.h"
+
+namespace espalier {
+
+namespace {
+
+constexpr size_t max_stages = 1000;
+
+// `what` names the section in messages: "the recipe", "stage 'shrink'".
+void refuse_unknown_keys(const Value& section, const std::string& what, const std::vector<ParameterInfo>& keys,
+                         const std::vector<SubsectionInfo>& subsections, const std::vector<ParameterInfo>& more = {}) {
+  std::vector<std::string> known;
+  for (const ParameterInfo& p : keys) known.push_back(p.name);
+  for (const SubsectionInfo& s : subsections) known.push_back(s.name);
+  for (const ParameterInfo& p : more) known.push_back(p.name);
+  for (const Value::Entry& e : section.as_map()) {
+    if (std::ranges::find(known, e.key) == known.end()) {
+      throw InputError(e.key_location.str(), what + " has no key '" + e.key + "'" + suggestion(e.key, known));
+    }
+  }
+}
+
+const Value& expect_map(const Value& v, const std::string& what, const std::string& expected) {
+  if (!v.is_map()) throw InputError(v.location.str(), what + " must be " + expected + ", got " + v.describe());
+  return v;
+}
+
+// The declared keys of a section, checked, with their defaults.
+Value read_keys(const Value& section, const std::vector<ParameterInfo>& keys, const std::string& what) {
+  Value own = Value::map();
+  own.location = section.location;
+  for (const ParameterInfo& p : keys) {
+    if (const Value* v = section.find(p.name)) own[p.name] = *v;
+  }
+  return check_options(keys, own, what);
+}
+
+void require_subsections(const Value& section, const std::vector<SubsectionInfo>& subsections, const std::string& what) {
+  for (const SubsectionInfo& s : subsections) {
+    if (s.required && !section.find(s.name)) {
+      throw InputError(section.location.str(), what + " needs the key '" + s.name + "': " + s.expected + ", " + s.doc);
+    }
+  }
+}
+
+// Names become folders.
+void check_name(const Value& name) {
+  const std::string& s = name.as_string();
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  if (s.empty() || s.size() > 100 || s[0] == '.' || s[0] == '-' || !std::ranges::all_of(s, allowed)) {
+    throw InputError(name.location.str(), "'name' must be up to 100 letters, digits, '.', '_' and '-', not beginning with '.' or '-'; got " +
+                                              name.describe());
+  }
+}
+
+Location key_location(const Value& map, std::string_view key) {
+  for (const Value::Entry& e : map.as_map()) {
+    if (e.key == key) return e.key_location;
+  }
+  return map.location;
+}
+
+class Reader {
+ public:
+  explicit Reader(const Registry& registry) : registry_(registry) {}
+
+  Recipe read(const Value& root) {
+    const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
+    expect_map(root, "a recipe", "a map (key: value)");
+    refuse_unknown_keys(root, "the recipe", keys, recipe_subsections());
+    if (const Value* version = root.find("espalier"); version && version->is_number() && version->as_double() != 1) {
+      throw InputError(version->location.str(), "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
+    }
+    Value all = read_keys(root, keys, "the recipe");
+    require_subsections(root, recipe_subsections(), "the recipe");
+    check_name(all.at("name"));
+
+    Recipe r;
+    const RecipeKeys k = Declare<RecipeKeys>().read(all, "the recipe");
+    r.name = k.name;
+    r.description = k.description;
+    r.seed = k.seed;
+    r.device = k.device;
+    r.precision = k.precision;
+    r.threads = k.threads;
+    all["network"] = r.network = registry_.check("backbone", k.network.value);
+    // In the order in which people write them.
+    all.erase("network");
+    data_in_force_ = root.at("data");
+    r.data = read_data(root.at("data"), all["data"]);
+    all["network"] = r.network;
+    network_in_force_ = r.network;
+    dataset_in_force_ = r.data.dataset;
+    read_stages(root.at("stages"), r.stages, all["stages"]);
+    if (const Value* base = root.find("base"); base && !base->is_null()) all["base"] = r.base = read_base(*base);
+    if (const Value* expect = root.find("expect"); expect && !expect->is_null()) all["expect"] = r.expect = read_expect(*expect);
+    r.resolved = std::move(all);
+    return r;
+  }
+
+ private:
+  DataSection read_data(const Value& data, Value& resolved) {
+    const std::vector<ParameterInfo> keys = Declare<DataKeys>().parameters();
+    expect_map(data, "'data'", "a map: {use: DATASET, ...}");
+    const std::string& name = name_of(data, "dataset");
+    const Registered& dataset = registry_.at("dataset", name, data.at("use").location);
+    std::vector<ParameterInfo> own = dataset.component.parameters;
+    for (const ParameterInfo& p : own) {
+      const auto same = [&](const auto& other) { return other.name == p.name; };
+      if (std::ranges::any_of(keys, same) || std::ranges::any_of(data_subsections(), same)) {
+        throw InputError(data.location.str(), dataset.str() + " declares the parameter '" + p.name + "', which is a key of 'data' itself");
+      }
+    }
+    own.push_back({.name = "use"});
+    refuse_unknown_keys(data, "data with dataset '" + name + "'", keys, data_subsections(), own);
+
+    DataSection d;
+    Value spec = Value::map();
+    spec.location = data.location;
+    for (const Value::Entry& e : data.as_map()) {
+      const auto same = [&](const ParameterInfo& p) { return p.name == e.key; };
+      if (std::ranges::any_of(own, same)) spec.as_map().push_back(e);
+    }
+    resolved = d.dataset = registry_.check("dataset", spec);
+    const Value checked = read_keys(data, keys, "data");
+    const DataKeys k = Declare<DataKeys>().read(checked, "data");
+    d.batch = k.batch;
+    d.eval_batch = k.eval_batch;
+    d.validation = k.validation;
+    d.limit = k.limit;
+    d.shuffle = k.shuffle;
+    d.drop_last = k.drop_last;
+    for (const Value::Entry& e : checked.as_map()) resolved[e.key] = e.value;
+    const Value* augment = data.find("augment");
+    resolved["augment"] = read_augment(augment ? *augment : Value::list(), d.augment);
+    const Value* normalize = data.find("normalize");
+    resolved["normalize"] = read_normalize(normalize ? *normalize : Value(true), d.normalize);
+    return d;
+  }
+
+  // [crop, {rotate: 15}] -> the same with all amounts.
+  static Value read_augment(const Value& given, std::vector<AugmentStep>& steps) {
+    const std::vector<ParameterInfo> kinds = Declare<AugmentKeys>().parameters();
+    std::vector<std::string> names;
+    for (const ParameterInfo& p : kinds) names.push_back(p.name);
+    Value result = Value::list();
+    result.location = given.location;
+    const auto add = [&](const std::string& name, const Location& where, const Value& amount) {
+      const auto kind = std::ranges::find(kinds, name, &ParameterInfo::name);
+      if (kind == kinds.end()) throw InputError(where.str(), "no augmentation is called '" + name + "'" + suggestion(name, names));
+      if (std::ranges::find(steps, name, &AugmentStep::name) != steps.end()) {
+        throw InputError(where.str(), "the augmentation '" + name + "' is written twice");
+      }
+      Value step = Value::map();
+      step[name] = amount.is_null() ? kind->fallback : kind->check(amount);
+      steps.push_back({name, step.at(name).as_double()});
+      result.push_back(std::move(step));
+    };
+    for (const Value& item : given.is_list() ? given.as_list() : Value::List{given}) {
+      if (item.is_string()) {
+        add(item.as_string(), item.location, {});
+      } else if (item.is_map()) {
+        for (const Value::Entry& e : item.as_map()) add(e.key, e.key_location, e.value);
+      } else {
+        throw InputError(item.location.str(), "'augment' must be " + data_subsections()[0].expected + ", got " + item.describe());
+      }
+    }
+    return result;
+  }
+
+  static Value read_normalize(const Value& given, NormalizeSection& normalize) {
+    if (given.is(Value::Kind::boolean)) {
+      normalize.on = given.as_bool();
+      return given;
+    }
+    expect_map(given, "'normalize'", data_subsections()[1].expected);
+    const std::vector<ParameterInfo> keys = Declare<NormalizeKeys>().parameters();
+    refuse_unknown_keys(given, "normalize", keys, {});
+    Value checked = read_keys(given, keys, "normalize");
+    const NormalizeKeys k = Declare<NormalizeKeys>().read(checked, "normalize");
+    if (k.mean.size() != k.std.size() || k.mean.empty()) {
+      throw InputError(given.location.str(), "'mean' and 'std' need one number for each channel, got " + std::to_string(k.mean.size()) + " and " +
+                                                 std::to_string(k.std.size()));
+    }
+    normalize.mean = k.mean;
+    normalize.deviation = k.std;
+    return checked;
+  }
+
+  void read_stages(const Value& given, std::vector<StageSection>& stages, Value& resolved) {
+    const std::string& expected = recipe_subsections()[1].expected;
+    if (!given.is_list()) throw InputError(given.location.str(), "'stages' must be " + expected + ", got " + given.describe());
+    if (given.size() == 0) throw InputError(given.location.str(), "'stages' is empty: a recipe needs at least one stage");
+    if (given.size() > max_stages) throw InputError(given.location.str(), "more than " + std::to_string(max_stages) + " stages");
+    resolved = Value::list();
+    for (const Value& stage : given.as_list()) {
+      expect_map(stage, "a stage", "a map: {name: ..., epochs: ...}");
+      Value all;
+      StageSection s = read_stage(stage, stages.size() + 1, all);
+      for (const StageSection& before : stages) {
+        if (before.name != s.name) continue;
+        throw InputError(stage.at("name").location.str(), "two stages are called '" + s.name + "' (the first at " + before.location.str() + ")");
+      }
+      stages.push_back(std::move(s));
+      resolved.push_back(std::move(all));
+    }
+  }
+
+  StageSection read_stage(const Value& stage, size_t number, Value& resolved) {
+    const Value* name = stage.find("name");
+    const std::string what = name && name->is_string() ? "stage '" + name->as_string() + "'" : "stage " + std::to_string(number);
+    const std::vector<ParameterInfo> keys = Declare<StageKeys>().parameters();
+    refuse_unknown_keys(stage, what, keys, stage_subsections());
+    resolved = read_keys(stage, keys, what);
+    check_name(resolved.at("name"));
+    const StageKeys k = Declare<StageKeys>().read(resolved, what);
+
+    StageSection s;
+    s.name = k.name;
+    s.location = stage.location;
+    s.epochs = k.epochs;
+    s.clip_norm = k.clip_norm;
+    s.label_smoothing = k.label_smoothing;
+    s.start_from = k.start_from;
+    s.evaluate_every = k.evaluate_every;
+
+    if (!k.optimizer.value.is_null() && !k.optimizers.empty()) {
+      throw InputError(key_location(stage, "optimizers").str(), what + " has both 'optimizer' and 'optimizers': write one of them");
+    }
+    std::vector<Nested> optimizers = k.optimizers;
+    if (!k.optimizer.value.is_null()) optimizers.push_back(k.optimizer);
+    if (optimizers.empty() && s.epochs > 0) {
+      throw InputError(stage.location.str(), what + " trains for " + std::to_string(s.epochs) + " epochs and has no optimizer: write optimizer: {use: NAME}");
+    }
+    std::vector<Participant> participants;
+    Value list = Value::list();
+    for (const Nested& o : optimizers) {
+      s.optimizers.push_back(read_optimizer(o.value));
+      Value spec = s.optimizers.back().spec;
+      participants.push_back({"optimizer", spec});
+      if (!s.optimizers.back().on.empty()) spec["on"] = s.optimizers.back().on.terms();
+      list.push_back(std::move(spec));
+    }
+    resolved.erase("optimizer");
+    resolved["optimizers"] = std::move(list);
+
+    list = Value::list();
+    for (const Nested& r : k.regularizers) {
+      s.regularizers.push_back(registry_.check("regularizer", r.value));
+      participants.push_back({"regularizer", s.regularizers.back()});
+      list.push_back(s.regularizers.back());
+    }
+    resolved["regularizers"] = std::move(list);
+
+    resolved["controller"] = s.controller = component_or("controller", k.controller.value, "none", stage.location);
+    resolved["schedule"] = s.schedule = component_or(Schedule::kind, k.schedule.value, "constant", stage.location);
+    // What schedules refuse beyond their declarations, they refuse when they are made.
+    registry_.create<Schedule>(s.schedule);
+
+    if (const Value* data = stage.find("data"); data && !data->is_null()) {
+      expect_map(*data, "'data'", "a map: {batch: 64, ...}");
+      data_in_force_ = merge(data_in_force_, *data);
+      s.data = read_data(data_in_force_, resolved["data"]);
+      dataset_in_force_ = s.data->dataset;
+    }
+    resolved.erase("network");
+    if (!k.network.value.is_null()) {
+      resolved["network"] = s.network = network_in_force_ = registry_.check("backbone", k.network.value);
+    }
+
+    participants.push_back({"controller", s.controller});
+    participants.push_back({"backbone", network_in_force_});
+    participants.push_back({"dataset", dataset_in_force_});
+    check_needs(participants, s.name, registry_);
+    return s;
+  }
+
+  OptimizerSection read_optimizer(Value spec) const {
+    const Registered& optimizer = registry_.at("optimizer", name_of(spec, "optimizer"), spec.at("use").location);
+    OptimizerSection o;
+    const auto& own = optimizer.component.parameters;
+    const bool declares_on = std::ranges::find(own, "on", &ParameterInfo::name) != own.end();
+    if (const Value* on = spec.find("on"); on && !declares_on) {
+      const std::vector<ParameterInfo> keys = Declare<OptimizerKeys>().parameters();
+      o.on = Declare<OptimizerKeys>().read(read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer").on;
+      spec.erase("on");
+    }
+    o.spec = registry_.check("optimizer", spec);
+    return o;
+  }
+
+  Value component_or(const std::string& kind, const Value& given, const char* otherwise, const Location& where) const {
+    if (!given.is_null()) return registry_.check(kind, given);
+    Value spec = Value::map({{"use", otherwise}});
+    spec.location = spec["use"].location = where;
+    return registry_.check(kind, spec);
+  }
+
+  Value read_base(const Value& given) const {
+    if (!given.is_map() || given.find("use")) return registry_.check("backbone", given);
+    const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
+    refuse_unknown_keys(given, "base", keys, {});
+    return read_keys(given, keys, "base");
+  }
+
+  static Value read_expect(const Value& given) {
+    const std::vector<ParameterInfo> keys = Declare<ExpectKeys>().parameters();
+    Value result = Value::map();
+    for (const Value::Entry& e : expect_map(given, "'expect'", recipe_subsections()[3].expected).as_map()) {
+      expect_map(e.value, "'" + e.key + "'", "{value: NUMBER, within: NUMBER}");
+      refuse_unknown_keys(e.value, "the expected '" + e.key + "'", keys, {});
+      result[e.key] = read_keys(e.value, keys, "the expected '" + e.key + "'");
+    }
+    return result;
+  }
+
+  const Registry& registry_;
+  Value data_in_force_;  // as written
+  Value network_in_force_;
+  Value dataset_in_force_;
+};
+
+}  // namespace
+
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, const Registry& registry) {
+  Value root = read_extended(path);
+  for (const std::string& o : overrides) apply_override(root, o);
+  return Reader(registry).read(root);
+}
+
+}  // namespace espalier

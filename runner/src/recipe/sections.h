@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "espalier/declare.h"
+
+// The keys of a recipe, declared as the parameters of components are: validation, defaults, `describe` and the JSON Schema come from
+// here. Keys that hold another section (data, stages, augment, normalize, expect, base) are read by recipe.cpp.
+namespace espalier {
+
+struct RecipeKeys {
+  int64_t espalier = 1;
+  std::string name;
+  std::string description;
+  int64_t seed = 0;
+  std::string device = "auto";
+  std::string precision = "float32";
+  int64_t threads = 0;
+  Nested network;
+  static void declare(Declare<RecipeKeys>& p);
+};
+
+struct DataKeys {
+  int64_t batch = 128;
+  int64_t eval_batch = 1000;
+  double validation = 0;
+  int64_t limit = 0;
+  bool shuffle = true;
+  bool drop_last = false;
+  static void declare(Declare<DataKeys>& p);
+};
+
+// The amount of each augmentation where only its name is given.
+struct AugmentKeys {
+  int64_t crop = 4;
+  double flip = 0.5;
+  double rotate = 10;
+  int64_t cutout = 16;
+  static void declare(Declare<AugmentKeys>& p);
+};
+
+struct NormalizeKeys {
+  std::vector<double> mean;
+  std::vector<double> std;
+  static void declare(Declare<NormalizeKeys>& p);
+};
+
+struct StageKeys {
+  std::string name;
+  int64_t epochs = 0;
+  Nested optimizer;
+  std::vector<Nested> optimizers;
+  std::vector<Nested> regularizers;
+  Nested controller;
+  Nested schedule;
+  std::optional<double> clip_norm;
+  double label_smoothing = 0;
+  std::string start_from = "last";
+  Nested network;
+  int64_t evaluate_every = 1;
+  static void declare(Declare<StageKeys>& p);
+};
+
+// The extra key of an optimizer in a stage.
+struct OptimizerKeys {
+  Selector on;
+  static void declare(Declare<OptimizerKeys>& p);
+};
+
+struct BaseKeys {
+  int64_t macs = 0;
+  std::optional<int64_t> params;
+  static void declare(Declare<BaseKeys>& p);
+};
+
+struct ExpectKeys {
+  double value = 0;
+  double within = 0;
+  static void declare(Declare<ExpectKeys>& p);
+};
+
+// Keys of a section that hold further sections, with what they are for.
+struct SubsectionInfo {
+  std::string name;
+  std::string expected;
+  bool required = false;
+  std::string doc;
+};
+const std::vector<SubsectionInfo>& recipe_subsections();
+const std::vector<SubsectionInfo>& data_subsections();
+const std::vector<SubsectionInfo>& stage_subsections();
+
+}  // namespace espalier

@@ -1,0 +1,190 @@
+#include "train/plan.h"
+
+#include <algorithm>
+
+#include "espalier/backbone.h"
+#include "espalier/dataset.h"
+#include "espalier/error.h"
+#include "espalier/operation.h"
+#include "output/text.h"
+
+namespace espalier {
+
+namespace {
+
+struct Network {
+  Graph graph;
+  DatasetInfo info;
+};
+
+template <class Make>
+auto at_recipe(const Value& spec, const std::string& kind, Make make) {
+  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  decltype(make()) result;
+  labelled(c, spec.location, [&] { result = make(); });
+  return result;
+}
+
+Network build(const DataSection& data, const Value& spec) {
+  Network n;
+  const auto dataset = Registry::instance().create<Dataset>(data.dataset);
+  n.info = at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
+  const auto backbone = Registry::instance().create<Backbone>(spec);
+  n.graph = at_recipe(spec, "backbone", [&] { return backbone->build(n.info.input, n.info.target); });
+  return n;
+}
+
+Value layers_of(const Graph& g) {
+  Value layers = Value::list();
+  for (const Node& n : g.nodes()) {
+    Value parameters = Value::map();
+    int64_t count = 0;
+    for (const ParamId p : n.parameters) {
+      parameters[g[p].name] = g.sizes(g[p].shape);
+      count += g[p].role == Role::buffer ? 0 : g.numel(g[p].shape);
+    }
+    layers.push_back(Value::map({{"name", n.name},
+                                 {"operation", n.op->type()},
+                                 {"output", g.sizes(g[n.outputs[0]].shape)},
+                                 {"parameters", parameters},
+                                 {"params", count},
+                                 {"macs", g.macs(n)}}));
+  }
+  return layers;
+}
+
+Value names_of(const Graph& g, const Selector& s) {
+  Value names = Value::list();
+  for (const ParamId p : s.match(g)) names.push_back(g[p].name);
+  return names;
+}
+
+// Every selector among the options of a component, nested ones too.
+void add_selectors(const Graph& g, const std::string& kind, const Value& spec, const std::string& where, Value& out) {
+  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  const auto add = [&](const Selector& s, const std::string& parameter, const Value& v) {
+    if (s.empty()) return;
+    try {
+      s.require_matches(g);
+    } catch (const Error& e) {
+      throw InputError(v.location.str(), where + "." + parameter + ": " + e.what());
+    }
+    out.push_back(Value::map({{"where", where + "." + parameter}, {"selector", s.str()}, {"matches", names_of(g, s)}}));
+  };
+  for (const ParameterInfo& p : c.component.parameters) {
+    const Value* v = spec.find(p.name);
+    if (!v || v->is_null()) continue;
+    if (p.type == ParameterType::selector) {
+      Selector s;
+      detail::assign(s, p.check(*v));
+      add(s, p.name, v->location.file ? *v : spec);
+    } else if (p.type == ParameterType::per_selector && v->is_map()) {
+      for (const Value::Entry& e : v->as_map()) add(Selector(e.key.c_str()), p.name, e.value);
+    } else if (p.type == ParameterType::component) {
+      add_selectors(g, p.component_kind, *v, where + "." + p.name, out);
+    } else if (p.type == ParameterType::components) {
+      for (const Value& e : v->as_list()) add_selectors(g, p.component_kind, e, where + "." + p.name, out);
+    }
+  }
+}
+
+}  // namespace
+
+Value plan_recipe(const Recipe& recipe) {
+  DataSection data = recipe.data;
+  Network network = build(data, recipe.network);
+  Value plan = Value::map({{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
+  const DatasetInfo& info = network.info;
+  plan["data"] = Value::map({{"dataset", name_of(data.dataset, "dataset")},
+                             {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
+                             {"classes", info.target.classes},
+                             {"batch", data.batch}});
+  plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
+                                {"params", network.graph.parameter_count()},
+                                {"macs", network.graph.macs()},
+                                {"layers", layers_of(network.graph)}});
+  Value selectors = Value::list();
+  Value stages = Value::list();
+  int64_t most_states = 0;
+  for (const StageSection& s : recipe.stages) {
+    if (s.data) data = *s.data;
+    if (!s.network.is_null()) network = build(data, s.network);
+    Value optimizers = Value::list();
+    int64_t states = 0;
+    for (size_t i = 0; i < s.optimizers.size(); ++i) {
+      const OptimizerSection& o = s.optimizers[i];
+      const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
+      const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
+      states += std::ranges::count_if(c.component.provides, [](const std::string& p) { return p.starts_with("state:"); });
+      optimizers.push_back(o.spec);
+      if (!o.on.empty()) {
+        try {
+          o.on.require_matches(network.graph);
+        } catch (const Error& e) {
+          throw InputError(o.spec.location.str(), where + ".on: " + e.what());
+        }
+        selectors.push_back(Value::map({{"where", where + ".on"}, {"selector", o.on.str()}, {"matches", names_of(network.graph, o.on)}}));
+      }
+      add_selectors(network.graph, "optimizer", o.spec, where, selectors);
+    }
+    most_states = std::max(most_states, states);
+    for (const Value& r : s.regularizers) add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
+    add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
+    stages.push_back(Value::map({{"name", s.name},
+                                 {"epochs", s.epochs},
+                                 {"optimizers", optimizers},
+                                 {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                                 {"controller", s.controller},
+                                 {"schedule", s.schedule}}));
+  }
+  plan["selectors"] = selectors;
+  plan["stages"] = stages;
+
+  // Weights, gradients and states; activations of one batch, all kept for the backward pass.
+  const Graph& g = network.graph;
+  const int64_t word = recipe.precision == "float64" ? 8 : 4;
+  int64_t activations = 0;
+  for (const EdgeInfo& e : g.edges()) activations += g.numel(e.shape);
+  plan["memory"] = Value::map({{"weights", g.parameter_count() * word},
+                               {"gradients", g.parameter_count() * word},
+                               {"states", g.parameter_count() * most_states * word},
+                               {"activations", activations * recipe.data.batch * (recipe.precision == "bf16" ? 2 : word)}});
+  return plan;
+}
+
+std::string plan_text(const Value& plan) {
+  const Value& network = plan.at("network");
+  std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " + plan.at("data").at("dataset").as_string() + ", seed " +
+                     std::to_string(plan.at("seed").as_int()) + "\n\n";
+  std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
+  for (const Value& l : network.at("layers").as_list()) {
+    std::vector<int64_t> sizes;
+    for (const Value& n : l.at("output").as_list()) sizes.push_back(n.as_int());
+    const int64_t params = l.at("params").as_int();
+    const int64_t macs = l.at("macs").as_int();
+    rows.push_back({l.at("name").as_string(), l.at("operation").as_string(), to_string(sizes), params ? count_text(params) : "", macs ? count_text(macs) : ""});
+  }
+  rows.push_back({"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
+  text += table_text(rows) + "\n";
+  for (const Value& s : plan.at("selectors").as_list()) {
+    text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
+    for (const Value& n : s.at("matches").as_list()) text += " " + n.as_string();
+    text += "\n";
+  }
+  text += "\n";
+  for (const Value& s : plan.at("stages").as_list()) {
+    text += "stage " + s.at("name").as_string() + ": " + std::to_string(s.at("epochs").as_int()) + " epochs";
+    for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
+    for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
+    text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
+  }
+  const Value& m = plan.at("memory");
+  int64_t total = 0;
+  for (const Value::Entry& e : m.as_map()) total += e.value.as_int();
+  text += "\nmemory, about: weights " + bytes_text(m.at("weights").as_int()) + ", gradients " + bytes_text(m.at("gradients").as_int()) + ", states " +
+          bytes_text(m.at("states").as_int()) + ", activations of a batch of " + std::to_string(plan.at("data").at("batch").as_int()) + " " +
+          bytes_text(m.at("activations").as_int()) + "; together " + bytes_text(total) + "\n";
+  return text;
+}
+
+}  // namespace espalier

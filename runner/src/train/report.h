@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+
+#include "espalier/dataset.h"
+#include "espalier/graph.h"
+#include "recipe/recipe.h"
+
+namespace espalier {
+
+// MACs of the network that train costs are relative to: the recipe's `base`, else the network as first built.
+double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& first);
+
+// Tables for the end of a run: each layer's width, parameters and MACs before and after; each stage's result.
+std::string before_and_after(const Graph& first, const Graph& last);
+std::string stage_table(const Value& stages);
+
+}  // namespace espalier

@@ -1,0 +1,455 @@
+#include "train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/clamp.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <torch/cuda.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "espalier/backbone.h"
+#include "espalier/error.h"
+#include "espalier/execute.h"
+#include "espalier/random_fill.h"
+#include "output/files.h"
+#include "output/python_export.h"
+#include "output/text.h"
+#include "recipe/yaml.h"
+#include "train/checkpoint.h"
+#include "train/report.h"
+
+namespace espalier {
+
+namespace {
+
+// Autocast to bfloat16 for a scope. The cast cache is off: weights change several times a step in some methods.
+class ComputeType {
+ public:
+  ComputeType(const std::string& precision, at::Device device) : type_(device.type()), was_(at::autocast::is_autocast_enabled(type_)) {
+    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
+    at::autocast::set_autocast_cache_enabled(false);
+    at::autocast::set_autocast_enabled(type_, precision == "bf16");
+  }
+  ComputeType(const ComputeType&) = delete;
+  ComputeType& operator=(const ComputeType&) = delete;
+  ~ComputeType() { at::autocast::set_autocast_enabled(type_, was_); }
+
+ private:
+  at::DeviceType type_;
+  bool was_;
+};
+
+Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info) {
+  Normalization n{};
+  const auto channels = static_cast<size_t>(std::min<int64_t>(info.input.channels, max_channels));
+  const std::vector<double>& mean = section.mean.empty() ? info.mean : section.mean;
+  const std::vector<double>& deviation = section.deviation.empty() ? info.deviation : section.deviation;
+  if (section.on && (mean.size() != channels || deviation.size() != channels)) {
+    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " + std::to_string(mean.size()) +
+                " and " + std::to_string(deviation.size()));
+  }
+  for (size_t c = 0; c < channels; ++c) {
+    const double m = section.on ? mean[c] : 0;
+    const double d = section.on ? deviation[c] : 1;
+    n.scale[c] = static_cast<float>(1 / (255 * d));
+    n.shift[c] = static_cast<float>(-m / d);
+  }
+  return n;
+}
+
+Augmentation augmentation_of(const std::vector<AugmentStep>& steps) {
+  Augmentation a;
+  for (const AugmentStep& s : steps) {
+    if (s.name == "crop") a.crop = static_cast<int>(s.amount);
+    if (s.name == "flip") a.flip = static_cast<float>(s.amount);
+    if (s.name == "rotate") a.rotate = static_cast<float>(s.amount * std::numbers::pi / 180);
+    if (s.name == "cutout") a.cutout = static_cast<int>(s.amount);
+  }
+  return a;
+}
+
+Split slice(const Split& split, const std::vector<int64_t>& samples) {
+  const at::Tensor index = at::zeros({static_cast<int64_t>(samples.size())}, at::kLong);
+  std::ranges::copy(samples, index.mutable_data_ptr<int64_t>());
+  return {split.inputs.index_select(0, index), split.targets.index_select(0, index)};
+}
+
+}  // namespace
+
+at::Device choose_device(const std::string& name) {
+  const bool cuda = torch::cuda::is_available();
+  if (name == "cuda" && !cuda) throw Error("device cuda: this machine has no usable GPU (or Espalier was built without CUDA); use --device cpu");
+  return cuda && name != "cpu" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+}
+
+template <class T>
+Trainer::Made<T> Trainer::make(const Value& spec) {
+  const Registry& registry = Registry::instance();
+  return {registry.create<T>(spec), &registry.at(T::kind, name_of(spec, T::kind), spec.location), spec.location};
+}
+
+Trainer::Trainer(const Recipe& recipe, const TrainerOptions& options)
+    : recipe_(recipe),
+      options_(options),
+      device_(choose_device(recipe.device)),
+      dtype_(recipe.precision == "float64" ? at::kDouble : at::kFloat),
+      seed_(static_cast<uint64_t>(recipe.seed)),
+      folder_(options.out),
+      progress_(options.quiet) {
+  if (recipe.threads > 0) at::set_num_threads(static_cast<int>(recipe.threads));
+}
+
+Trainer::~Trainer() = default;
+
+RandomKey Trainer::key() const {
+  return seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_)).with(static_cast<uint64_t>(step_));
+}
+
+void Trainer::load_data(const DataSection& data) {
+  data_ = data;
+  const Made<Dataset> dataset = make<Dataset>(data.dataset);
+  Split train;
+  Split test;
+  dataset.call([&](Dataset& d) {
+    info_ = d.info();
+    train = d.load("train", options_.data);
+    test = d.load("test", options_.data);
+  });
+  const Normalization normalization = normalization_of(data.normalize, info_);
+  std::vector<int64_t> samples = permutation(train.inputs.size(0), seed_.with("validation"));
+  if (data.limit > 0 && data.limit < train.inputs.size(0)) samples.resize(static_cast<size_t>(data.limit));
+  const auto held_out = static_cast<std::ptrdiff_t>(std::llround(data.validation * static_cast<double>(samples.size())));
+  std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
+  samples.erase(samples.begin(), samples.begin() + held_out);
+  if (samples.empty()) throw InputError(data.dataset.location.str(), "data.validation leaves nothing to train on");
+  // In the file's order: the epoch's own permutation shuffles.
+  std::ranges::sort(samples);
+  std::ranges::sort(validation);
+  validation_ = validation.empty() ? nullptr : std::make_unique<DataPipeline>(slice(train, validation), normalization, device_, dtype_);
+  const bool whole = static_cast<int64_t>(samples.size()) == train.inputs.size(0);
+  train_ = std::make_unique<DataPipeline>(whole ? train : slice(train, samples), normalization, device_, dtype_);
+  test_ = std::make_unique<DataPipeline>(test, normalization, device_, dtype_);
+  augmentation_ = augmentation_of(data.augment);
+}
+
+void Trainer::build_network(const Value& spec, const std::string& purpose) {
+  const Made<Backbone> backbone = make<Backbone>(spec);
+  backbone.call([&](Backbone& b) { graph_ = b.build(info_.input, info_.target); });
+  weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
+  weights_->initialize(graph_, seed_.with(purpose));
+  stale_ = true;
+}
+
+Value Trainer::counts_value() const {
+  const Counts c = counts();
+  return Value::map({{"params", c.params}, {"macs", c.macs}});
+}
+
+void Trainer::begin_stage(size_t index) {
+  stage_ = &recipe_.stages[index];
+  stage_index_ = index;
+  epoch_ = step_ = 0;
+  if (stage_->start_from == "best" && index > 0) restore_best();
+  if (stage_->data) load_data(*stage_->data);
+  if (!stage_->network.is_null()) build_network(stage_->network, "network " + stage_->name);
+  optimizers_.clear();
+  for (const OptimizerSection& o : stage_->optimizers) {
+    o.on.require_matches(graph_);
+    optimizers_.push_back(make<Optimizer>(o.spec));
+  }
+  regularizers_.clear();
+  for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(r));
+  controller_ = make<Controller>(stage_->controller);
+  schedule_ = Registry::instance().create<Schedule>(stage_->schedule);
+  best_selection_ = -1;
+  for (size_t n = 0; n < graph_.nodes().size(); ++n) {
+    const Node& node = graph_.nodes()[n];
+    if (node.op->type() != "cross_entropy") continue;
+    const Value spec = Value::map({{"use", "cross_entropy"}, {"label_smoothing", stage_->label_smoothing}});
+    graph_.replace_operation(static_cast<int32_t>(n), Registry::instance().create<Operation>(spec));
+  }
+  attach();
+}
+
+void Trainer::attach() {
+  for (size_t i = 0; i < optimizers_.size(); ++i) {
+    const OptimizerSection& o = stage_->optimizers[i];
+    // Momentum is kept from stage to stage only where it is the same optimizer of the same name that goes on.
+    const std::string label = stage_->name + "." + name_of(o.spec, "optimizer") + (i == 0 ? "" : std::to_string(i + 1));
+    optimizers_[i].call([&](Optimizer& optimizer) { optimizer.attach(graph_, *weights_, o.on, label); });
+  }
+  for (const auto& r : regularizers_) {
+    r.call([&](Regularizer& regularizer) { regularizer.attach(graph_, *weights_); });
+  }
+}
+
+// ---- one step ----
+
+void Trainer::add_gradients(const Batch& batch, Weights& weights) {
+  std::vector<at::Tensor> results;
+  {
+    const ComputeType compute(recipe_.precision, device_);
+    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"}, {.training = true, .key = key()});
+  }
+  results[0].backward();
+  const c10::NoGradGuard no_grad;
+  const int64_t n = batch.target.size(0);
+  loss_sum_.add_(results[0].detach().to(at::kDouble), n);
+  correct_.add_(results[1].argmax(1).eq(batch.target).sum());
+  images_ += n;
+}
+
+void Trainer::add_regularizers(Weights& weights) {
+  for (const auto& r : regularizers_) {
+    r.call([&](Regularizer& regularizer) { regularizer.add(graph_, weights, penalty_); });
+  }
+}
+
+void Trainer::update(Weights& weights) {
+  const c10::NoGradGuard no_grad;
+  if (stage_->clip_norm) {
+    at::Tensor squares = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
+    for (const Role role : {Role::weight, Role::architecture}) {
+      const Arena& g = weights.bank(role).gradients;
+      if (g.numel() > 0) squares.add_(g.flat().norm().to(at::kDouble).square());
+    }
+    const at::Tensor factor = (*stage_->clip_norm / (squares.sqrt() + 1e-6)).clamp_max(1).to(dtype_);
+    for (const Role role : {Role::weight, Role::architecture}) {
+      const Arena& g = weights.bank(role).gradients;
+      if (g.numel() > 0) at::Tensor(g.flat()).mul_(factor);
+    }
+  }
+  for (const auto& o : optimizers_) {
+    o.call([&](Optimizer& optimizer) { optimizer.step(weights, optimizer.learning_rate() * lr_factor_); });
+  }
+}
+
+void Trainer::train_step(const Batch& batch) {
+  weights_->zero_gradients();
+  add_gradients(batch, *weights_);
+  add_regularizers(*weights_);
+  update(*weights_);
+}
+
+// ---- evaluation ----
+
+at::Tensor Trainer::logits(const Batch& batch) const {
+  const c10::NoGradGuard no_grad;
+  return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"})[0];
+}
+
+Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
+  const c10::NoGradGuard no_grad;
+  const ComputeType compute(recipe_.precision, device_);
+  const auto zero = [&] { return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_)); };
+  at::Tensor loss = zero();
+  at::Tensor correct = zero();
+  at::Tensor among5 = zero();
+  const bool wide = info_.target.classes >= 20;
+  const int64_t n = pipeline.size();
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  pipeline.set_order(order);
+  for (int64_t begin = 0; begin < n; begin += data_.eval_batch) {
+    const int64_t end = std::min(n, begin + data_.eval_batch);
+    const Batch batch = pipeline.batch(begin, end, {}, RandomKey());
+    const auto results = espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
+    loss.add_(results[0].to(at::kDouble), end - begin);
+    correct.add_(results[1].argmax(1).eq(batch.target).sum());
+    if (wide) among5.add_(std::get<1>(results[1].topk(5, 1)).eq(batch.target.unsqueeze(1)).sum());
+  }
+  const auto total = static_cast<double>(n);
+  return {loss.item<double>() / total, 100 * correct.item<double>() / total, 100 * among5.item<double>() / total};
+}
+
+Evaluation Trainer::evaluate(std::string_view part) {
+  if (part == "test") return evaluate_pipeline(*test_);
+  if (part == "train") return evaluate_pipeline(*train_);
+  if (part == "validation") {
+    if (!validation_) throw Error("there is no validation set; give data.validation a fraction");
+    return evaluate_pipeline(*validation_);
+  }
+  throw Error("no part of the data is called '" + std::string(part) + "' (test, validation, train)");
+}
+
+void Trainer::evaluate_now() {
+  if (!stale_) return;
+  test_result_ = evaluate("test");
+  stale_ = false;
+}
+
+// ---- stages and epochs ----
+
+void Trainer::train_epoch() {
+  const auto device = at::TensorOptions().dtype(at::kDouble).device(device_);
+  loss_sum_ = at::zeros({}, device);
+  correct_ = at::zeros({}, device);
+  penalty_ = at::zeros({}, device);
+  images_ = 0;
+  const RandomKey epoch_key = seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_));
+  const int64_t n = train_->size();
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  if (data_.shuffle) {
+    order = permutation(n, epoch_key.with("order"));
+  } else {
+    std::iota(order.begin(), order.end(), 0);
+  }
+  train_->set_order(order);
+  const int64_t steps = data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
+  progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps, steps_done_, steps_total_);
+  for (step_ = 0; step_ < steps; ++step_) {
+    lr_factor_ = schedule_->factor(static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
+    const Batch batch = train_->batch(step_ * data_.batch, std::min(n, (step_ + 1) * data_.batch), augmentation_, epoch_key.with("augment"));
+    controller_.call([&](Controller& c) {
+      c.step(*this, batch);
+      c.step_end(*this);
+    });
+    ++steps_done_;
+    progress_.step(step_ + 1, images_);
+  }
+  stale_ = true;
+}
+
+void Trainer::finish_epoch(double seconds) {
+  const double images = static_cast<double>(std::max<int64_t>(1, images_));
+  const double loss = loss_sum_.item<double>() / images;
+  const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
+  if (!std::isfinite(loss)) {
+    throw Error("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ": the loss is " + (std::isnan(loss) ? "NaN" : "infinite") +
+                "; a smaller learning rate, or clip_norm, usually helps");
+  }
+  const Counts c = counts();
+  Value line = Value::map({{"stage", stage_->name},
+                           {"epoch", epoch_ + 1},
+                           {"step", steps_done_},
+                           {"loss", loss},
+                           {"penalty", penalty},
+                           {"train_accuracy", 100 * correct_.item<double>() / images},
+                           {"lr", stage_->optimizers.empty() ? 0 : optimizers_.front().object->learning_rate() * lr_factor_}});
+  std::string text = stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs) + "  loss " + fixed(loss, 4);
+  const bool last = epoch_ + 1 == stage_->epochs;
+  if (last || (epoch_ + 1) % stage_->evaluate_every == 0) {
+    evaluate_now();
+    line["test_loss"] = test_result_.loss;
+    line["test_accuracy"] = test_result_.accuracy;
+    if (info_.target.classes >= 20) line["test_top5"] = test_result_.top5;
+    best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
+    text += "  test " + fixed(test_result_.accuracy, 2) + " %";
+    double selection = test_result_.accuracy;
+    if (validation_) {
+      const Evaluation v = evaluate("validation");
+      line["validation_loss"] = v.loss;
+      line["validation_accuracy"] = selection = v.accuracy;
+      text += "  validation " + fixed(v.accuracy, 2) + " %";
+    }
+    schedule_->observe(selection);
+    if (selection > best_selection_) {
+      best_selection_ = selection;
+      save_checkpoint(folder_.checkpoint("best"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", epoch_ + 1}}));
+    }
+  }
+  line["params"] = c.params;
+  line["macs"] = c.macs;
+  line["seconds"] = seconds;
+  line["images_per_second"] = images / seconds;
+  for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
+  folder_.add_metrics(line);
+  text += "  " + count_text(c.params) + " params  " + count_text(c.macs) + " MACs  " + fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
+  progress_.note(text);
+}
+
+void Trainer::run_stage(size_t index) {
+  const auto began = std::chrono::steady_clock::now();
+  begin_stage(index);
+  const Value before = counts_value();
+  controller_.call([&](Controller& c) { c.stage_begin(*this); });
+  for (epoch_ = 0; epoch_ < stage_->epochs; ++epoch_) {
+    const auto epoch_began = std::chrono::steady_clock::now();
+    metrics_ = Value::map();
+    controller_.call([&](Controller& c) { c.epoch_begin(*this); });
+    macs_sum_ += static_cast<double>(graph_.macs());
+    train_epoch();
+    finish_epoch(std::chrono::duration<double>(std::chrono::steady_clock::now() - epoch_began).count());
+    controller_.call([&](Controller& c) { c.epoch_end(*this); });
+    ++epochs_done_;
+  }
+  epoch_ = stage_->epochs;
+  step_ = 0;
+  controller_.call([&](Controller& c) { c.stage_end(*this); });
+  evaluate_now();
+  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", stage_->epochs}}));
+  stages_.push_back(Value::map({{"name", stage_->name},
+                                {"epochs", stage_->epochs},
+                                {"accuracy", test_result_.accuracy},
+                                {"before", before},
+                                {"after", counts_value()},
+                                {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count()}}));
+}
+
+void Trainer::restore_best() {
+  const std::filesystem::path path = folder_.checkpoint("best");
+  if (!std::filesystem::exists(path)) return;  // the stage before had no epoch: its only state is the last
+  const Checkpoint c = load_checkpoint(path);
+  auto weights = std::make_unique<Weights>(c.graph, dtype_, device_);
+  for (const StateSpec& s : weights_->state_specs()) weights->add_state(c.graph, s);
+  c.restore(*weights);
+  graph_ = c.graph;
+  weights_ = std::move(weights);
+  stale_ = true;
+}
+
+Value Trainer::run() {
+  const auto began = std::chrono::steady_clock::now();
+  write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
+  load_data(recipe_.data);
+  build_network(recipe_.network, "network");
+  first_ = graph_;
+  base_macs_ = base_macs(recipe_, info_, first_);
+  const auto per_epoch = [&](int64_t n, const DataSection& d) { return d.drop_last ? std::max<int64_t>(1, n / d.batch) : (n + d.batch - 1) / d.batch; };
+  for (const StageSection& s : recipe_.stages) steps_total_ += s.epochs * per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
+  const Counts c = counts();
+  progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " + name_of(recipe_.data.dataset, "dataset") + " (" +
+                 count_text(train_->size()) + " images), " + count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + device_.str() +
+                 (device_.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") + ", seed " + std::to_string(recipe_.seed));
+  for (size_t i = 0; i < recipe_.stages.size(); ++i) run_stage(i);
+  best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
+
+  write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
+  save_safetensors(folder_.file("model.safetensors"), {model_tensors(graph_, *weights_), {}});
+  write_file(folder_.file("model.py"), python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const Value result = summary(seconds);
+  write_file(folder_.file("summary.json"), to_json(result, 1) + "\n");
+  if (!options_.quiet) print_table();
+  return result;
+}
+
+Value Trainer::summary(double seconds) const {
+  Value s = Value::map({{"name", recipe_.name}, {"seed", recipe_.seed}, {"status", "finished"}, {"accuracy", test_result_.accuracy}, {"accuracy_best", best_accuracy_}});
+  if (info_.target.classes >= 20) s["top5"] = test_result_.top5;
+  s["loss"] = test_result_.loss;
+  s["base"] = Value::map({{"params", first_.parameter_count()}, {"macs", first_.macs()}});
+  s["final"] = counts_value();
+  s["train_cost"] = epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
+  s["seconds"] = seconds;
+  s["device"] = device_.str();
+  s["precision"] = recipe_.precision;
+  s["threads"] = static_cast<int64_t>(at::get_num_threads());
+  s["stages"] = stages_;
+  if (!recipe_.expect.is_null()) s["expect"] = recipe_.expect;
+  return s;
+}
+
+void Trainer::print_table() const {
+  std::printf("\n%s\n%s", before_and_after(first_, graph_).c_str(), stage_table(stages_).c_str());
+  std::printf("\nRun folder: %s\n", folder_.path().c_str());
+}
+
+}  // namespace espalier
