@@ -99,8 +99,8 @@ class Reader {
     all["network"] = r.network = registry_.check("backbone", k.network.value);
     // In the order in which people write them.
     all.erase("network");
-    data_in_force_ = root.at("data");
-    r.data = read_data(root.at("data"), all["data"]);
+    data_in_force_ = as_map(root.at("data"));
+    r.data = read_data(data_in_force_, all["data"]);
     all["network"] = r.network;
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
@@ -112,9 +112,16 @@ class Reader {
   }
 
  private:
+  // `data: mnist` is short for {use: mnist}.
+  static Value as_map(const Value& data) {
+    if (!data.is_string()) return expect_map(data, "'data'", "a map: {use: DATASET, ...}");
+    Value result = Value::map({{"use", data}});
+    result.location = data.location;
+    return result;
+  }
+
   DataSection read_data(const Value& data, Value& resolved) {
     const std::vector<ParameterInfo> keys = Declare<DataKeys>().parameters();
-    expect_map(data, "'data'", "a map: {use: DATASET, ...}");
     const std::string& name = name_of(data, "dataset");
     const Registered& dataset = registry_.at("dataset", name, data.at("use").location);
     std::vector<ParameterInfo> own = dataset.component.parameters;
@@ -124,7 +131,7 @@ class Reader {
         throw InputError(data.location.str(), dataset.str() + " declares the parameter '" + p.name + "', which is a key of 'data' itself");
       }
     }
-    own.push_back({.name = "use"});
+    own.emplace_back().name = "use";
     refuse_unknown_keys(data, "data with dataset '" + name + "'", keys, data_subsections(), own);
 
     DataSection d;
@@ -271,8 +278,7 @@ class Reader {
     registry_.create<Schedule>(s.schedule);
 
     if (const Value* data = stage.find("data"); data && !data->is_null()) {
-      expect_map(*data, "'data'", "a map: {batch: 64, ...}");
-      data_in_force_ = merge(data_in_force_, *data);
+      data_in_force_ = merge(data_in_force_, as_map(*data));
       s.data = read_data(data_in_force_, resolved["data"]);
       dataset_in_force_ = s.data->dataset;
     }

@@ -1,0 +1,102 @@
+#include "commands/recipe_commands.h"
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+
+#include "commands/plugin_options.h"
+#include "espalier/datasets/find.h"
+#include "espalier/registry.h"
+#include "output/run_folder.h"
+#include "recipe/recipe.h"
+#include "schedule.h"
+#include "train/plan.h"
+#include "train/trainer.h"
+
+namespace espalier {
+
+namespace {
+
+// What all three take.
+struct RecipeOptions {
+  std::string recipe;
+  std::vector<std::string> overrides;
+  std::string seed, device, threads;
+  PluginOptions plugins;
+
+  void add_to(CLI::App& command) {
+    command.add_option("recipe", recipe, "The recipe, a YAML file")->required()->type_name("FILE");
+    command.add_option("--set", overrides, "Overrides a key, as often as needed: --set stages.shrink.epochs=2 (list items by name or index)")
+        ->type_name("KEY=VALUE")
+        ->allow_extra_args(false);
+    command.add_option("--seed", seed, "Overrides the recipe's seed")->type_name("N");
+    command.add_option("--device", device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
+    command.add_option("--threads", threads, "Overrides the recipe's number of CPU threads; 0: all cores")->type_name("N");
+    plugins.add_to(command);
+  }
+
+  Recipe load() {
+    register_schedules(Registry::instance());
+    plugins.load();
+    std::vector<std::string> all = overrides;
+    if (!seed.empty()) all.push_back("seed=" + seed);
+    if (!device.empty()) all.push_back("device=" + device);
+    if (!threads.empty()) all.push_back("threads=" + threads);
+    return load_recipe(recipe, all, Registry::instance());
+  }
+};
+
+}  // namespace
+
+void add_recipe_commands(CLI::App& app) {
+  auto options = std::make_shared<RecipeOptions>();
+
+  CLI::App* run = app.add_subcommand("run", "Trains what a recipe describes and leaves a run folder");
+  struct RunFlags {
+    std::string out;
+    std::vector<std::string> data;
+    bool quiet = false;
+  };
+  auto flags = std::make_shared<RunFlags>();
+  options->add_to(*run);
+  run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN)")->type_name("DIR");
+  run->add_option("--data", flags->data, "A folder of data sets, searched first; may be repeated")->type_name("DIR")->allow_extra_args(false);
+  run->add_flag("-q,--quiet", flags->quiet, "Prints nothing but errors");
+  run->footer("Examples:\n"
+              "  espalier run recipes/quickstart.yaml\n"
+              "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
+              "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n");
+  run->callback([options, flags] {
+    const Recipe recipe = options->load();
+    plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
+    const DataPaths data = default_data_paths(flags->data);
+    choose_device(recipe.device);
+    Trainer trainer(recipe, {RunFolder::make(flags->out, recipe.name, recipe.seed), data, flags->quiet});
+    trainer.run();
+  });
+
+  CLI::App* plan = app.add_subcommand("plan", "Shows what a recipe would do: layers, shapes, parameters, MACs, what selectors match, memory");
+  auto plan_options = std::make_shared<RecipeOptions>();
+  auto json = std::make_shared<bool>(false);
+  plan_options->add_to(*plan);
+  plan->add_flag("--json", *json, "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}");
+  plan->footer("Example:\n  espalier plan recipes/quickstart.yaml --set network.conv1=32\n");
+  plan->callback([plan_options, json] {
+    const Value p = plan_recipe(plan_options->load());
+    std::cout << (*json ? to_json(p, 1) + "\n" : plan_text(p));
+  });
+
+  CLI::App* validate = app.add_subcommand("validate", "Checks recipes without training");
+  auto validate_options = std::make_shared<RecipeOptions>();
+  validate_options->add_to(*validate);
+  validate->footer("Example:\n  espalier validate my-recipe.yaml\n");
+  validate->callback([validate_options] {
+    const Recipe recipe = validate_options->load();
+    plan_recipe(recipe);
+    std::cout << validate_options->recipe << ": fine (" << recipe.name << ", " << recipe.stages.size() << (recipe.stages.size() == 1 ? " stage)\n" : " stages)\n");
+  });
+}
+
+}  // namespace espalier

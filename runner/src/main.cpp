@@ -1,0 +1,30 @@
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <malloc.h>
+
+#include <exception>
+#include <iostream>
+
+#include "commands/recipe_commands.h"
+#include "espalier/build_config.h"
+
+int main(int argc, char** argv) {
+  // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in again.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+
+  CLI::App app("Espalier trains neural networks and their structure at once, from recipes, through plugins.", "espalier");
+  app.set_version_flag("--version", "espalier " ESPALIER_VERSION " (LibTorch " ESPALIER_TORCH_VERSION ")");
+  app.require_subcommand(1);
+  espalier::add_recipe_commands(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  } catch (const std::exception& e) {
+    std::cerr << "espalier: error: " << e.what() << "\n";
+    return 1;
+  }
+  return 0;
+}
