@@ -6,6 +6,8 @@
 #include <exception>
 #include <iostream>
 
+#include "commands/data.h"
+#include "commands/new.h"
 #include "commands/recipe_commands.h"
 #include "espalier/build_config.h"
 
@@ -18,6 +20,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "espalier " ESPALIER_VERSION " (LibTorch " ESPALIER_TORCH_VERSION ")");
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
+  espalier::add_new_command(app);
+  espalier::add_data_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -95,14 +95,17 @@ const std::vector<Wrong> wrong_texts = {
     {"UnknownAlias", "a: *nothing\n", "1:4", {"anchor"}},
     {"Cycle", "a: &y [1, *y]\n", "1:11", {"inside what it stands for"}},
     {"CycleInMap", "a: &y\n  b: *y\n", "2:6", {"inside what it stands for"}},
-    {"AliasBomb", bomb(), "6:19", {"10000 values"}},
+    {"AliasBomb", bomb(), "5:30", {"10000 values"}},
     {"Deep", repeated("[", 200) + repeated("]", 200), "1:65", {"deeper than 64"}},
     {"DeepByAliases",
      "a: &a " + repeated("[", 30) + repeated("]", 30) + "\nb: &b " + repeated("[", 30) + "*a" + repeated("]", 30) + "\nc: [[[[*b]]]]\n",
      "3:8",
      {"deeper than 64"}},
     {"Unclosed", "a: [1, 2\nb: 3\n", "2:2", {"not valid YAML"}},
-    {"UnclosedQuote", "a: \"x\n", "2:1", {"not valid YAML"}},
+    {"Unclosed2", "[1", "2:1", {"not valid YAML"}},
+    {"UnclosedQuote", "a: \"x\n", "2:1", {"a quote is not closed"}},
+    {"UnclosedQuoteInTheMiddle", "a: \"x\nb: 1\nc:\n  d: 2\n", "5:1", {"a quote is not closed"}},
+    {"UnclosedSingleQuote", "a: 'x", "2:1", {"a quote is not closed"}},
     {"BadIndentation", "a: 1\n  b: 2\n", "2:4", {"not valid YAML"}},
     {"Latin1", "a: 1\nb: caf\xe9\n", "2:7", {"not UTF-8", "0xE9"}},
     {"Overlong", "a: \xc0\xaf", "1:4", {"not UTF-8"}},
@@ -113,18 +116,9 @@ const std::vector<Wrong> wrong_texts = {
     {"ZeroByte", std::string("a: \0", 4), "1:4", {"control character"}},
     {"TooLarge", "a: " + std::string(1 << 20, 'x'), "", {"larger than 1 MB"}},
     {"LongText", "a: " + std::string(20'000, 'x'), "1:4", {"longer than 10000"}},
-    {"LongKey", std::string(20'000, 'x') + ": 1", "", {}},
-    {"ManyValues", "a: [" + repeated("1, ", 150'000) + "1]", "", {}},
 };
 
-INSTANTIATE_TEST_SUITE_P(All, WrongYaml, ::testing::ValuesIn([] {
-                           std::vector<Wrong> with_place;
-                           for (const Wrong& w : wrong_texts) {
-                             if (!w.place.empty() || !w.words.empty()) with_place.push_back(w);
-                           }
-                           return with_place;
-                         }()),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, WrongYaml, ::testing::ValuesIn(wrong_texts), [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Yaml, RefusesTextsThatAreTooLong) {
   EXPECT_THAT(error_of(std::string(20'000, 'x') + ": 1"), StartsWith("r.yaml:1:"));
@@ -260,7 +254,6 @@ TEST(Yaml, HostileTextsAreRefusedQuickly) {
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     EXPECT_LT(took.count(), 5) << i << " " << texts[i].substr(0, 10);
-    if (took.count() > .3) std::printf("%zu %.10s: %.2f s\n", i, texts[i].c_str(), took.count());
   }
 }
 

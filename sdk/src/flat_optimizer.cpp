@@ -4,6 +4,11 @@
 
 namespace espalier {
 
+const Selector& FlatOptimizer::decayed() const {
+  static const Selector everything;
+  return everything;
+}
+
 void FlatOptimizer::attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) {
   label_ = label;
   for (const std::string& s : states()) weights.add_state(graph, {.name = state_name(s)});

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "espalier/error.h"
+#include "espalier/execute.h"
 #include "espalier/plugin.h"
 #include "espalier/random_fill.h"
 
@@ -88,14 +89,42 @@ double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& wei
   return largest > 0 ? error / largest : error;
 }
 
+TestRun::TestRun(Graph graph, uint64_t seed) : graph_(std::move(graph)), key_(seed), weights_(graph_, at::kDouble, at::kCPU) {
+  weights_.initialize(graph_, key_);
+}
+
+void TestRun::edit(const Edit& edit) {
+  std::vector<std::shared_ptr<Weights>> alive;
+  std::vector<Weights*> all{&weights_};
+  for (const auto& f : followers_) {
+    if (auto w = f.lock()) alive.push_back(std::move(w)), all.push_back(alive.back().get());
+  }
+  apply(graph_, all, edit);
+  ++edits_;
+}
+
+void TestRun::add_gradients(const Batch& batch, Weights& weights) {
+  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss"}, {.training = true, .key = key()})[0].backward();
+}
+
+namespace {
+
+std::string shell_quoted(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+}  // namespace
+
 std::string run_python(const std::string& python, const std::string& script, const std::vector<std::string>& arguments) {
   const std::string file = std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
   std::ofstream(file) << script;
-  std::string command = "'" + python + "' '" + file + "'";
-  for (const std::string& a : arguments) command += " '" + a + "'";
+  std::string command = shell_quoted(python) + " " + shell_quoted(file);
+  for (const std::string& a : arguments) command += " " + shell_quoted(a);
   // Warnings of PyTorch's go to a file of their own: what is returned is what the script printed.
   const std::string errors = file + ".err";
-  FILE* pipe = popen((command + " 2> '" + errors + "'").c_str(), "r");
+  FILE* pipe = popen((command + " 2> " + shell_quoted(errors)).c_str(), "r");
   if (!pipe) throw Error("cannot run " + command);
   std::string output;
   char buffer[4096];

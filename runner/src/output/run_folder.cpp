@@ -21,6 +21,7 @@ fs::path RunFolder::make(const std::string& wanted, const std::string& name, int
   }
   fs::create_directories(path / "checkpoints", code);
   if (code) throw Error(path.string() + ": cannot make the run's folder: " + code.message());
+  for (const char* file : {"metrics.jsonl", "history.jsonl"}) write_file(path / file, "");
   return path;
 }
 

@@ -275,7 +275,11 @@ class Reader {
     resolved["controller"] = s.controller = component_or("controller", k.controller.value, "none", stage.location);
     resolved["schedule"] = s.schedule = component_or(Schedule::kind, k.schedule.value, "constant", stage.location);
     // What schedules refuse beyond their declarations, they refuse when they are made.
-    registry_.create<Schedule>(s.schedule);
+    try {
+      registry_.create<Schedule>(s.schedule);
+    } catch (const Error& e) {
+      throw InputError("", e.what());  // says where
+    }
 
     if (const Value* data = stage.find("data"); data && !data->is_null()) {
       data_in_force_ = merge(data_in_force_, as_map(*data));

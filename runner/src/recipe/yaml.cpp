@@ -67,11 +67,17 @@ class Builder final : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) throw InputError(at(mark).str(), "a second document (---) begins: a recipe is one document");
   }
-  void OnDocumentEnd() override {}
+  void OnDocumentEnd() override {
+    if (key_fault_) throw InputError(*key_fault_);
+  }
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     Location where = at(mark);
-    if (takes_key()) throw InputError(where.str(), "a key must be text: write it in quotes");
+    if (takes_key()) {
+      refuse_key(where, "a key must be text: write it in quotes");
+      open_.back().key.emplace();
+      return;
+    }
     // The parser's mark of a value that is left out is wherever the next thing begins.
     if (!open_.empty() && open_.back().value.is_map()) where = open_.back().key_location;
     Value value;
@@ -132,7 +138,7 @@ class Builder final : public YAML::EventHandler {
   void take_key(const std::string& text, bool plain, const Location& where) {
     if (plain) {
       if (text == "<<") throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
-      if (!is_name(text)) throw InputError(where.str(), "a key must be text, not " + text + ": write \"" + text + "\"");
+      if (!is_name(text)) refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"");
     }
     Open& map = open_.back();
     if (const auto [first, is_new] = map.keys.try_emplace(text, where); !is_new) {
@@ -142,6 +148,12 @@ class Builder final : public YAML::EventHandler {
     map.key = text;
     map.key_location = where;
     map.plain_key = plain;
+  }
+
+  // "[1" without its end looks like a list as a key to the parser until it finds the end missing: that is then the thing to say, so
+  // this waits for the end of the document.
+  void refuse_key(const Location& where, const std::string& why) {
+    if (!key_fault_) key_fault_.emplace(where.str(), why);
   }
 
   // `on`, `yes` and the like are good keys: optimizers are `on` parameters.
@@ -154,7 +166,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   void begin(Value empty, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-    if (takes_key()) throw InputError(at(mark).str(), "a key must be text");
+    if (takes_key()) refuse_key(at(mark), "a key must be text");
     if (tag != "?" && !tag.empty()) refuse_tag(tag, at(mark));
     if (open_.size() >= max_depth) too_deep(mark);
     count(1, mark);
@@ -185,6 +197,10 @@ class Builder final : public YAML::EventHandler {
     Open& parent = open_.back();
     if (parent.value.is_list()) {
       parent.value.push_back(std::move(value));
+      return;
+    }
+    if (!parent.key) {
+      parent.key.emplace();
       return;
     }
     // {lr:0.1} is a key 'lr:0.1' without a value.
@@ -220,6 +236,7 @@ class Builder final : public YAML::EventHandler {
   int documents_ = 0;
   size_t values_ = 0;
   size_t alias_values_ = 0;
+  std::optional<InputError> key_fault_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Anchored> anchors_;
   Value root_;
@@ -250,7 +267,8 @@ Value parse_yaml(std::string_view text, const std::string& name, bool with_lines
   }
   Builder builder(file, with_lines);
   try {
-    std::istringstream in{std::string(text)};
+    // The marker of the document's end: without it the parser takes a quote that is never closed for closed.
+    std::istringstream in{std::string(text) + (text.ends_with('\n') ? "...\n" : "\n...\n")};
     YAML::Parser parser(in);
     if (!parser.HandleNextDocument(builder)) return {};
     while (parser.HandleNextDocument(builder)) {
@@ -262,7 +280,8 @@ Value parse_yaml(std::string_view text, const std::string& name, bool with_lines
         throw InputError(tab->str(), "a tab in the indentation: YAML wants spaces (" + e.msg + ")");
       }
     }
-    throw InputError(builder.at(e.mark).str(), "not valid YAML: " + e.msg);
+    const bool open_quote = e.msg.find("document indicator in scalar") != std::string::npos;
+    throw InputError(builder.at(e.mark).str(), "not valid YAML: " + (open_quote ? "a quote is not closed" : e.msg));
   }
 }
 
@@ -290,7 +309,8 @@ namespace {
 // Text that needs no quotes in any place of a YAML file.
 bool is_plain(const std::string& s) {
   constexpr std::string_view first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/.0123456789";
-  if (s.empty() || first.find(s[0]) == std::string_view::npos || s.back() == ' ') return false;
+  // "..." ends a document.
+  if (s.empty() || first.find(s[0]) == std::string_view::npos || s.back() == ' ' || s.starts_with("...")) return false;
   const bool safe = std::ranges::all_of(s, [&](char c) { return first.find(c) != std::string_view::npos || c == '-' || c == ' ' || c == '+' || c == '*'; });
   if (!safe) return false;
   try {

@@ -8,6 +8,7 @@
 
 #include "espalier/api.h"
 #include "espalier/declare.h"
+#include "espalier/error.h"
 #include "espalier/value.h"
 
 namespace espalier {

@@ -22,8 +22,9 @@ class ESPALIER_API FlatOptimizer : public Optimizer {
   };
   // Names of the states that are like the parameters, zero at first.
   virtual std::vector<std::string> states() const = 0;
-  virtual double weight_decay() const = 0;
-  virtual const Selector& decayed() const = 0;
+  // The decay that spans carry, and which parameters it is for.
+  virtual double weight_decay() const { return 0; }
+  virtual const Selector& decayed() const;
   // Called once a step before update(): set the scalars.
   virtual void begin_step(Weights& weights, double learning_rate) = 0;
   virtual void update(Weights& weights, Part& part) = 0;

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,6 +10,7 @@
 #include "espalier/backbone.h"
 #include "espalier/registry.h"
 #include "espalier/regularizer.h"
+#include "espalier/run.h"
 #include "espalier/weights.h"
 
 // For the tests of plugins, anyone's.
@@ -26,6 +29,43 @@ ESPALIER_API at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed)
 // The largest difference between the gradient that a regularizer adds and central differences of its value, at float64 weights,
 // relative to the largest gradient. Take weights without zeros where the penalty has a kink.
 ESPALIER_API double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step = 1e-5);
+
+// A run without data or training, for controllers: edits act on the graph and the weights (float64, on the CPU).
+class ESPALIER_API TestRun final : public Run {
+ public:
+  TestRun(Graph graph, uint64_t seed);
+  // How many edits there were; metrics given.
+  int64_t edits() const { return edits_; }
+  const std::map<std::string, double>& metrics() const { return metrics_; }
+  int64_t at_epoch = 0, of_epochs = 1, at_step = 0;
+
+  const Graph& graph() const override { return graph_; }
+  Weights& weights() override { return weights_; }
+  const std::string& stage() const override { return stage_; }
+  int64_t epochs() const override { return of_epochs; }
+  int64_t epoch() const override { return at_epoch; }
+  int64_t step() const override { return at_step; }
+  RandomKey key() const override { return key_.with(static_cast<uint64_t>(at_epoch)).with(static_cast<uint64_t>(at_step)); }
+  void edit(const Edit& edit) override;
+  void follow(const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
+  void train_step(const Batch&) override {}
+  // The gradients of the loss; there are no regularizers and no optimizers.
+  void add_gradients(const Batch& batch, Weights& weights) override;
+  void add_regularizers(Weights&) override {}
+  void update(Weights&) override {}
+  Evaluation evaluate(std::string_view) override { return {}; }
+  void metric(const std::string& name, double value) override { metrics_[name] = value; }
+  void note(const std::string&) override {}
+
+ private:
+  Graph graph_;
+  RandomKey key_;
+  Weights weights_;
+  std::vector<std::weak_ptr<Weights>> followers_;
+  std::string stage_ = "test";
+  std::map<std::string, double> metrics_;
+  int64_t edits_ = 0;
+};
 
 // Runs a Python script and returns what it printed; throws Error with that where it fails. Tests of this project pass the macro
 // ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip where it is empty.

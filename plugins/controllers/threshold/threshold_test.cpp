@@ -1,0 +1,91 @@
+#include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
+#include <espalier/builder.h>
+#include <espalier/controller.h>
+#include <espalier/error.h>
+#include <espalier/testkit.h>
+#include <gtest/gtest.h>
+
+namespace espalier {
+namespace {
+
+// Filters of norms 1, 2, 3, 4; units of norms 10, 20, 30.
+struct Bench {
+  testkit::TestRun run;
+
+  Bench() : run(network(), 1) {
+    testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libthreshold.so");
+    const c10::NoGradGuard no_grad;
+    set("conv.weight", 1);
+    set("fc1.weight", 10);
+  }
+  static Graph network() {
+    GraphBuilder g({1, 6, 6});
+    const Edge x = g.relu(g.conv("conv", g.input(), {.filters = 4, .kernel = 3}));
+    return g.output(g.linear("fc2", g.relu(g.linear("fc1", g.flatten(x), {.features = 3})), {.features = 2}));
+  }
+  void set(const char* name, double first) {
+    const at::Tensor w = run.weights()[run.graph().parameter(name)].detach();
+    for (int64_t k = 0; k < w.size(0); ++k) w[k].mul_(first * static_cast<double>(k + 1) / w[k].norm().item<double>());
+  }
+  int64_t width(const char* axis) const { return run.graph()[run.graph().axis(axis)].size; }
+  static std::unique_ptr<Controller> make(const char* spec) { return Registry::instance().create<Controller>(from_json(spec)); }
+};
+
+TEST(Threshold, RemovesNormsUpToTauAtTheEndOfTheStage) {
+  Bench b;
+  const auto c = Bench::make(R"({"use": "threshold", "tau": 2.5})");
+  c->stage_begin(b.run);
+  c->epoch_end(b.run);
+  EXPECT_EQ(b.width("conv"), 4);
+  c->stage_end(b.run);
+  EXPECT_EQ(b.width("conv"), 2);
+  EXPECT_EQ(b.width("fc1"), 3);
+  EXPECT_NEAR(b.run.weights()[b.run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), 3, 1e-12) << "the larger ones stay";
+}
+
+TEST(Threshold, CountsANormThatEqualsTau) {
+  Bench b;
+  const c10::NoGradGuard no_grad;
+  at::Tensor w = b.run.weights()[b.run.graph().parameter("conv.weight")].detach();
+  w[0].zero_();
+  w[0][0][0][0] = 0.5;
+  Bench::make(R"({"use": "threshold", "tau": 0.5})")->stage_end(b.run);
+  EXPECT_EQ(b.width("conv"), 3);
+}
+
+TEST(Threshold, TakesATauForEachSelector) {
+  Bench b;
+  Bench::make(R"({"use": "threshold", "tau": {"conv": 1.5, "fc1": 25}})")->stage_end(b.run);
+  EXPECT_EQ(b.width("conv"), 3);
+  EXPECT_EQ(b.width("fc1"), 1);
+}
+
+TEST(Threshold, LeavesTheLargestOfALayerThatWouldVanish) {
+  Bench b;
+  Bench::make(R"({"use": "threshold", "tau": 1000, "least": 2})")->stage_end(b.run);
+  EXPECT_EQ(b.width("conv"), 2);
+  EXPECT_EQ(b.width("fc1"), 2);
+}
+
+TEST(Threshold, WorksOnItsSelectionAndEveryFewEpochs) {
+  Bench b;
+  b.run.of_epochs = 5;
+  const auto c = Bench::make(R"({"use": "threshold", "tau": 15, "on": "fc1", "every": 2})");
+  c->stage_begin(b.run);
+  b.run.at_epoch = 0;
+  c->epoch_end(b.run);
+  EXPECT_EQ(b.width("fc1"), 3);
+  b.run.at_epoch = 1;
+  c->epoch_end(b.run);
+  EXPECT_EQ(b.width("fc1"), 2);
+  EXPECT_EQ(b.width("conv"), 4);
+}
+
+TEST(Threshold, RefusesASelectorThatMatchesNothing) {
+  Bench b;
+  EXPECT_THROW(Bench::make(R"({"use": "threshold", "on": "conv7"})")->stage_begin(b.run), Error);
+}
+
+}  // namespace
+}  // namespace espalier

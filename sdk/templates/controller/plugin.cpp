@@ -1,0 +1,45 @@
+#include <espalier/controller.h>
+#include <espalier/groups.h>
+#include <espalier/plugin.h>
+
+#include <algorithm>
+
+namespace espalier {
+
+// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first width.
+class @CLASS@ final : public Controller {
+ public:
+  struct Options {
+    double keep = 0.5;
+    Selector on;
+
+    static void declare(Declare<Options>& p) {
+      p("keep", &Options::keep, above(0), at_most(1), "share of a layer's first width that stays");
+      p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
+    }
+  };
+
+  explicit @CLASS@(Options options) : o_(std::move(options)) {}
+
+  void stage_begin(Run& run) override {
+    for (const Axis axis : run.graph().axes(o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
+  }
+
+  void epoch_end(Run& run) override {
+    for (const auto& [axis, width] : first_) {
+      const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
+      if (static_cast<double>(norms.size() - 1) < o_.keep * static_cast<double>(width)) continue;
+      const auto smallest = std::ranges::min_element(norms) - norms.begin();
+      // Carries out the edit on everything, checks it and writes it to the run's history.
+      run.edit(shrink(run.graph(), axis, complement({smallest}, static_cast<int64_t>(norms.size()))));
+    }
+  }
+
+ private:
+  Options o_;
+  std::vector<std::pair<Axis, int64_t>> first_;
+};
+
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
+
+}  // namespace espalier

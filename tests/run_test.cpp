@@ -1,0 +1,147 @@
+// Whole runs of the program.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "espalier/error.h"
+#include "espalier/value.h"
+#include "output/files.h"
+#include "output/safetensors.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+constexpr const char* small = R"(
+espalier: 1
+name: small
+threads: 2
+data: {use: synthetic, count: 600, batch: 50, validation: 0.2, augment: [crop: 1, flip]}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - name: shrink
+    epochs: 3
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
+    schedule: {use: cosine, warmup: 1}
+    regularizers: [{use: group_lasso, weight: 0.02}]
+    controller: {use: threshold, tau: 0.3}
+    label_smoothing: 0.1
+    clip_norm: 5
+  - name: finetune
+    epochs: 1
+    optimizers: [{use: adam, lr: 0.002, on: weights}, {use: sgd, lr: 0.01, on: biases}]
+    start_from: last
+)";
+
+std::vector<Value> lines_of(const std::filesystem::path& file) {
+  std::vector<Value> lines;
+  std::istringstream text(read_file(file));
+  for (std::string line; std::getline(text, line);) lines.push_back(from_json(line));
+  return lines;
+}
+
+TEST(Run, LeavesACompleteRunFolder) {
+  const TempFolder folder;
+  const auto recipe = folder.write("small.yaml", small);
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  for (const char* f : {"recipe.yaml", "metrics.jsonl", "history.jsonl", "summary.json", "model.safetensors", "graph.json", "model.py", "checkpoints/last.safetensors",
+                        "checkpoints/best.safetensors"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder / "run" / f)) << f;
+  }
+  const Value summary = from_json(read_file(folder / "run" / "summary.json"));
+  EXPECT_EQ(summary.at("status").as_string(), "finished");
+  EXPECT_EQ(summary.at("stages").size(), 2U);
+  EXPECT_EQ(summary.find("top5"), nullptr) << "fewer than 20 classes";
+  const std::vector<Value> metrics = lines_of(folder / "run" / "metrics.jsonl");
+  ASSERT_EQ(metrics.size(), 4U);
+  EXPECT_EQ(metrics.back().at("test_accuracy").as_double(), summary.at("accuracy").as_double());
+  EXPECT_NE(metrics.back().find("validation_accuracy"), nullptr);
+
+  // Something went, everything that went was checked, and the last entry is the final network.
+  const std::vector<Value> history = lines_of(folder / "run" / "history.jsonl");
+  ASSERT_FALSE(history.empty());
+  for (const Value& line : history) {
+    EXPECT_LE(line.at("removal_difference").as_double(), 1e-5);
+    EXPECT_GT(line.at("zeroing_difference").as_double(), 0);
+    EXPECT_LT(line.at("after").at("macs").as_int(), line.at("before").at("macs").as_int());
+  }
+  EXPECT_TRUE(history.back().at("after") == summary.at("final"));
+  const Value graph = from_json(read_file(folder / "run" / "graph.json"));
+  EXPECT_EQ(graph.at("macs").as_int(), summary.at("final").at("macs").as_int());
+
+  // Train cost by hand: MACs of each epoch over those of the network as first built.
+  double cost = 0;
+  for (const Value& m : metrics) cost += m.at("macs").as_double() / 4 / summary.at("base").at("macs").as_double();
+  EXPECT_NEAR(summary.at("train_cost").as_double(), cost, 1e-12);
+
+  // The resolved recipe is a recipe.
+  EXPECT_EQ(espalier_command("validate " + (folder / "run" / "recipe.yaml").string()).status, 0);
+  // An earlier run is never overwritten.
+  const Output again = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  EXPECT_EQ(again.status, 1);
+  EXPECT_NE(again.text.find("not empty"), std::string::npos) << again.text;
+}
+
+TEST(Run, GivesTheSameBytesInTwoProcesses) {
+  const TempFolder folder;
+  const auto recipe = folder.write("small.yaml", small);
+  for (const char* out : {"a", "b"}) ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --out " + (folder / out).string()).status, 0);
+  ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --seed 1 --out " + (folder / "c").string()).status, 0);
+  const auto bytes = [&](const char* run) { return read_file(folder / run / "model.safetensors"); };
+  EXPECT_EQ(bytes("a"), bytes("b"));
+  EXPECT_NE(bytes("a"), bytes("c"));
+}
+
+TEST(Run, LearnsWithEveryPrecision) {
+  const TempFolder folder;
+  for (const char* precision : {"float32", "float64", "bf16"}) {
+    const auto recipe = folder.write(std::string(precision) + ".yaml", "espalier: 1\nname: p\nprecision: " + std::string(precision) + R"(
+data: {use: synthetic, count: 1200, batch: 50}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
+)");
+    const auto out = folder / (std::string(precision) + "-run");
+    const Output o = espalier_command("run -q " + recipe.string() + " --out " + out.string());
+    ASSERT_EQ(o.status, 0) << o.text;
+    EXPECT_GT(from_json(read_file(out / "summary.json")).at("accuracy").as_double(), 60) << precision << ": four classes";
+    const auto expected = std::string(precision) == "float64" ? at::kDouble : at::kFloat;
+    EXPECT_EQ(load_safetensors(out / "model.safetensors").tensors.front().second.scalar_type(), expected);
+  }
+}
+
+// model.py, by PyTorch alone, against the run that wrote it, on real images.
+TEST(Run, ItsPythonModelHasExactlyItsAccuracy) {
+  const std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
+  if (!std::filesystem::exists(data)) GTEST_SKIP() << "Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)";
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+  const TempFolder folder;
+  const auto recipe = folder.write("fashion.yaml", R"(
+espalier: 1
+name: fashion
+threads: 2
+data: {use: fashion_mnist, batch: 64, limit: 4000}
+network: {use: lenet5}
+stages:
+  - name: shrink
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
+    regularizers: [{use: group_lasso, weight: 0.01}]
+    controller: {use: threshold, tau: 0.6, least: 3}
+)");
+  const Output run = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(run.status, 0) << run.text;
+  EXPECT_FALSE(lines_of(folder / "run" / "history.jsonl").empty()) << "a pruned network is meant: " << run.text;
+  const Output python = shell("OMP_NUM_THREADS=2 '" ESPALIER_PYTHON "' " + (folder / "run" / "model.py").string() + " " + (data / "t10k-images-idx3-ubyte.gz").string() + " " +
+                              (data / "t10k-labels-idx1-ubyte.gz").string());
+  ASSERT_EQ(python.status, 0) << python.text;
+  const auto at = python.text.find("accuracy ");
+  ASSERT_NE(at, std::string::npos) << python.text;
+  EXPECT_DOUBLE_EQ(std::stod(python.text.substr(at + 9)), from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
+}
+
+}  // namespace
+}  // namespace espalier

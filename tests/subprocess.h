@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdio>
+#include <string>
+
+#include <sys/wait.h>
+
+namespace espalier {
+
+struct Output {
+  int status = -1;
+  std::string text;  // standard output and error
+};
+
+// Runs a shell command.
+inline Output shell(const std::string& command) {
+  Output o;
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  if (!pipe) return o;
+  char buffer[4096];
+  while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) o.text.append(buffer, n);
+  const int status = pclose(pipe);
+  o.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return o;
+}
+
+// The built program with arguments.
+inline Output espalier_command(const std::string& arguments) { return shell("'" ESPALIER_PROGRAM "' " + arguments); }
+
+}  // namespace espalier
