@@ -143,5 +143,84 @@ stages:
   EXPECT_DOUBLE_EQ(std::stod(python.text.substr(at + 9)), from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
 }
 
+std::string faults() { return " --plugins '" ESPALIER_FIXTURE_DIR "/libfaults.so'"; }
+
+TEST(Run, LabelsWhatAComponentThrowsInAStepAndLeavesAFailedSummary) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(espalier: 1
+name: r
+data: {use: synthetic, count: 100}
+network: {use: mlp, hidden: [4]}
+stages:
+  - name: train
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.1}
+    regularizers: [{use: throws_in_step}]
+)");
+  const Output o = espalier_command("run " + recipe.string() + faults() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 1);
+  EXPECT_NE(o.text.find("r.yaml:9:20: regularizer 'throws_in_step' of plugin faults 1.0.0"), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("the penalty is out of order"), std::string::npos) << o.text;
+  EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("status").as_string(), "failed");
+}
+
+TEST(Run, RefusesAnEditThatChangesTheFunctionAndPutsEverythingBack) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100}
+network: {use: liar_network}
+stages:
+  - name: train
+    epochs: 0
+    controller: {use: threshold, tau: 1000, least: 4}
+)");
+  const Output o = espalier_command("run " + recipe.string() + faults() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 1);
+  EXPECT_NE(o.text.find("the network's function changed"), std::string::npos) << o.text;
+  EXPECT_TRUE(read_file(folder / "run" / "history.jsonl").empty()) << "what did not happen is not in the history";
+}
+
+TEST(Run, SaysThatTheLossIsNotANumber) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: mlp, hidden: [8]}
+stages: [{name: wild, epochs: 3, optimizer: {use: sgd, lr: 1.0e+30}}]
+)");
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 1);
+  EXPECT_NE(o.text.find("stage 'wild', epoch"), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("smaller learning rate"), std::string::npos) << o.text;
+}
+
+TEST(Run, StartsAStageFromTheBestOfTheStageBefore) {
+  const TempFolder folder;
+  // The second stage's learning rate ruins the network; the third, without an epoch, is the best of it or the ruin.
+  const auto run_with = [&](const std::string& start) {
+    const auto recipe = folder.write(start + ".yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 800, batch: 40}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - {name: learn, epochs: 4, optimizer: {use: adam, lr: 0.005}}
+  - {name: ruin, epochs: 2, optimizer: {use: sgd, lr: 0.5, momentum: 0.9}, schedule: {use: step, at: [1], factor: 10}}
+  - {name: end, epochs: 0, start_from: )" + start + "}\n");
+    const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / start).string());
+    EXPECT_EQ(o.status, 0) << o.text;
+    return from_json(read_file(folder / start / "summary.json"));
+  };
+  const Value best = run_with("best");
+  double best_of_ruin = 0;
+  for (const Value& line : lines_of(folder / "best" / "metrics.jsonl")) {
+    if (line.at("stage").as_string() == "ruin") best_of_ruin = std::max(best_of_ruin, line.at("test_accuracy").as_double());
+  }
+  EXPECT_EQ(best.at("accuracy").as_double(), best_of_ruin);
+}
+
 }  // namespace
 }  // namespace espalier

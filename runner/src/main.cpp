@@ -7,8 +7,11 @@
 #include <iostream>
 
 #include "commands/data.h"
+#include "commands/describe.h"
 #include "commands/new.h"
+#include "commands/plugins.h"
 #include "commands/recipe_commands.h"
+#include "commands/schema.h"
 #include "espalier/build_config.h"
 
 int main(int argc, char** argv) {
@@ -20,8 +23,17 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "espalier " ESPALIER_VERSION " (LibTorch " ESPALIER_TORCH_VERSION ")");
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
+  espalier::add_plugins_command(app);
+  espalier::add_describe_command(app);
   espalier::add_new_command(app);
   espalier::add_data_command(app);
+  espalier::add_schema_command(app);
+  app.footer("Examples:\n"
+             "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
+             "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
+             "  espalier plugins                               which components there are\n"
+             "  espalier describe threshold                    what one of them can be told\n"
+             "  espalier COMMAND --help                        more about a command\n");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -184,6 +184,12 @@ bool Weights::has_state(const std::string& name) const {
   return std::ranges::any_of(specs_, [&](const StateSpec& s) { return s.name == name; });
 }
 
+void Weights::clear_states() {
+  for (const Role r : roles) bank(r).states.clear();
+  specs_.clear();
+  counters_.clear();
+}
+
 const at::Tensor& Weights::state(const std::string& name, ParamId p) const {
   const Bank& b = bank(role(p));
   const auto it = b.states.find(name);

@@ -55,7 +55,7 @@ const std::vector<std::string>& shape_names() {
 void draw_shape(size_t shape, const ShapeImage& image, RandomKey key, std::span<uint8_t> pixels) {
   const int64_t size = image.size, plane = size * size;
   const Random4 where = philox(key.with("place").value(), 0);
-  const int64_t radius = between(where.v[0], size * parts * 30 / 100, size * parts * 42 / 100);
+  const int64_t radius = between(where.v[0], size * parts * 24 / 100, size * parts * 42 / 100);
   const int64_t x0 = between(where.v[1], radius, size * parts - radius);
   const int64_t y0 = between(where.v[2], radius, size * parts - radius);
 

@@ -13,7 +13,7 @@ namespace espalier {
 namespace {
 
 template <class T>
-void gather(const GatherArguments& a, T* out) {
+void gather_images(const GatherArguments& a, T* out) {
   const int64_t image = int64_t{a.channels} * a.height * a.width;
   parallel_for(a.count, 8, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -39,17 +39,24 @@ DataPipeline::DataPipeline(const Split& split, const Normalization& normalizatio
   if (targets_.dim() != 1 || targets_.size(0) != inputs_.size(0) || targets_.scalar_type() != at::kLong) {
     throw Error("a data set's targets must be int64 [N], one for each input");
   }
-  order_ = at::arange(size(), at::TensorOptions().dtype(at::kLong).device(device));
+  all_ = at::arange(size(), at::TensorOptions().dtype(at::kLong).device(device));
+  order_ = all_;
 }
 
 void DataPipeline::set_order(const std::vector<int64_t>& order) { order_ = at::tensor(order, at::kLong).to(inputs_.device()); }
 
 Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const {
-  const at::Tensor order = order_.slice(0, begin, end);
+  return gather(order_.slice(0, begin, end), augmentation, key);
+}
+
+Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const { return gather(all_.slice(0, begin, end), {}, RandomKey()); }
+
+Batch DataPipeline::gather(const at::Tensor& samples, const Augmentation& augmentation, RandomKey key) const {
+  const int64_t count = samples.size(0);
   const int64_t channels = inputs_.size(1), height = inputs_.size(2), width = inputs_.size(3);
-  at::Tensor out = at::empty({end - begin, channels, height, width},
+  at::Tensor out = at::empty({count, channels, height, width},
                              at::TensorOptions().dtype(dtype_).device(inputs_.device()).memory_format(at::MemoryFormat::ChannelsLast));
-  const GatherArguments a{inputs_.const_data_ptr<uint8_t>(), order.const_data_ptr<int64_t>(), end - begin, static_cast<int>(channels),
+  const GatherArguments a{inputs_.const_data_ptr<uint8_t>(), samples.const_data_ptr<int64_t>(), count, static_cast<int>(channels),
                           static_cast<int>(height), static_cast<int>(width), augmentation, normalization_, key};
   if (out.is_cuda()) {
     if (dtype_ == at::kDouble) {
@@ -58,11 +65,11 @@ Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentation& augmen
       launch_gather(a, out.data_ptr<float>(), out.device().index());
     }
   } else if (dtype_ == at::kDouble) {
-    gather(a, out.data_ptr<double>());
+    gather_images(a, out.data_ptr<double>());
   } else {
-    gather(a, out.data_ptr<float>());
+    gather_images(a, out.data_ptr<float>());
   }
-  return {out, targets_.index_select(0, order)};
+  return {out, targets_.index_select(0, samples)};
 }
 
 }  // namespace espalier

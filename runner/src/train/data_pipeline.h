@@ -20,14 +20,18 @@ class DataPipeline {
   int64_t size() const { return targets_.size(0); }
   // The samples of an epoch, in order; kept on the device until the next call.
   void set_order(const std::vector<int64_t>& order);
-  int64_t order_size() const { return order_.size(0); }
   // Samples [begin, end) of the order. Each image draws from key.with(its number in the split).
   Batch batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const;
+  // Samples [begin, end) of the split as they are: for evaluation.
+  Batch plain_batch(int64_t begin, int64_t end) const;
 
  private:
+  Batch gather(const at::Tensor& samples, const Augmentation& augmentation, RandomKey key) const;
+
   at::Tensor inputs_;   // uint8 [N, C, H, W]
   at::Tensor targets_;  // int64 [N]
   at::Tensor order_;    // int64
+  at::Tensor all_;      // 0 ... N - 1
   Normalization normalization_;
   at::ScalarType dtype_;
 };

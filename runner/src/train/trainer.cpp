@@ -159,6 +159,7 @@ void Trainer::begin_stage(size_t index) {
   if (stage_->start_from == "best" && index > 0) restore_best();
   if (stage_->data) load_data(*stage_->data);
   if (!stage_->network.is_null()) build_network(stage_->network, "network " + stage_->name);
+  weights_->clear_states();
   optimizers_.clear();
   for (const OptimizerSection& o : stage_->optimizers) {
     o.on.require_matches(graph_);
@@ -181,8 +182,7 @@ void Trainer::begin_stage(size_t index) {
 void Trainer::attach() {
   for (size_t i = 0; i < optimizers_.size(); ++i) {
     const OptimizerSection& o = stage_->optimizers[i];
-    // Momentum is kept from stage to stage only where it is the same optimizer of the same name that goes on.
-    const std::string label = stage_->name + "." + name_of(o.spec, "optimizer") + (i == 0 ? "" : std::to_string(i + 1));
+    const std::string label = name_of(o.spec, "optimizer") + (i == 0 ? "" : std::to_string(i + 1));
     optimizers_[i].call([&](Optimizer& optimizer) { optimizer.attach(graph_, *weights_, o.on, label); });
   }
   for (const auto& r : regularizers_) {
@@ -254,12 +254,9 @@ Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
   at::Tensor among5 = zero();
   const bool wide = info_.target.classes >= 20;
   const int64_t n = pipeline.size();
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  pipeline.set_order(order);
   for (int64_t begin = 0; begin < n; begin += data_.eval_batch) {
     const int64_t end = std::min(n, begin + data_.eval_batch);
-    const Batch batch = pipeline.batch(begin, end, {}, RandomKey());
+    const Batch batch = pipeline.plain_batch(begin, end);
     const auto results = espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
     loss.add_(results[0].to(at::kDouble), end - begin);
     correct.add_(results[1].argmax(1).eq(batch.target).sum());
@@ -365,6 +362,10 @@ void Trainer::finish_epoch(double seconds) {
   progress_.note(text);
 }
 
+void Trainer::save_last() {
+  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", epoch_}}));
+}
+
 void Trainer::run_stage(size_t index) {
   const auto began = std::chrono::steady_clock::now();
   begin_stage(index);
@@ -379,12 +380,13 @@ void Trainer::run_stage(size_t index) {
     finish_epoch(std::chrono::duration<double>(std::chrono::steady_clock::now() - epoch_began).count());
     controller_.call([&](Controller& c) { c.epoch_end(*this); });
     ++epochs_done_;
+    save_last();
   }
   epoch_ = stage_->epochs;
   step_ = 0;
   controller_.call([&](Controller& c) { c.stage_end(*this); });
   evaluate_now();
-  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", stage_->epochs}}));
+  save_last();
   stages_.push_back(Value::map({{"name", stage_->name},
                                 {"epochs", stage_->epochs},
                                 {"accuracy", test_result_.accuracy},
@@ -398,7 +400,6 @@ void Trainer::restore_best() {
   if (!std::filesystem::exists(path)) return;  // the stage before had no epoch: its only state is the last
   const Checkpoint c = load_checkpoint(path);
   auto weights = std::make_unique<Weights>(c.graph, dtype_, device_);
-  for (const StateSpec& s : weights_->state_specs()) weights->add_state(c.graph, s);
   c.restore(*weights);
   graph_ = c.graph;
   weights_ = std::move(weights);
@@ -406,6 +407,16 @@ void Trainer::restore_best() {
 }
 
 Value Trainer::run() {
+  try {
+    return carry_out();
+  } catch (const std::exception& e) {
+    write_file(folder_.file("summary.json"),
+               to_json(Value::map({{"name", recipe_.name}, {"seed", recipe_.seed}, {"status", "failed"}, {"error", e.what()}, {"stages", stages_}}), 1) + "\n");
+    throw;
+  }
+}
+
+Value Trainer::carry_out() {
   const auto began = std::chrono::steady_clock::now();
   write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
   load_data(recipe_.data);

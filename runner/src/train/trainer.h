@@ -33,7 +33,7 @@ class Trainer final : public Run {
   Trainer(const Recipe& recipe, const TrainerOptions& options);
   ~Trainer() override;
 
-  // Trains and writes the run folder. Returns what summary.json holds.
+  // Trains and writes the run folder. Returns what summary.json holds; where it throws, summary.json says so.
   Value run();
 
   // ---- Run, for controllers ----
@@ -75,6 +75,8 @@ class Trainer final : public Run {
   Counts counts() const { return {graph_.parameter_count(), graph_.macs()}; }
   Value counts_value() const;
 
+  Value carry_out();
+  void save_last();
   void load_data(const DataSection& data);
   void build_network(const Value& spec, const std::string& purpose);
   void begin_stage(size_t index);

@@ -33,7 +33,7 @@ void Trainer::follow(const std::shared_ptr<Weights>& weights) { followers_.push_
 void Trainer::edit(const Edit& edit) {
   const c10::NoGradGuard no_grad;
   const Rewrite rewrite = plan(graph_, edit);  // refuses the impossible before anything is touched
-  const Batch probe = test_->batch(0, std::min(test_->size(), data_.eval_batch), {}, RandomKey());
+  const Batch probe = test_->plain_batch(0, std::min(test_->size(), data_.eval_batch));
   const at::Tensor before = logits(probe);
   const Value counts_before = counts_value();
   Value line = Value::map({{"stage", stage_->name}, {"epoch", epoch_}, {"step", step_}, {"edit", edit.to_value()}, {"before", counts_before}});

@@ -100,6 +100,8 @@ class ESPALIER_API Weights {
   // Registers a state, or returns quietly where it is there already. Kept for weights and architecture parameters.
   void add_state(const Graph& graph, const StateSpec& spec);
   bool has_state(const std::string& name) const;
+  // Forgets all states and counters: a stage begins without those of the stage before.
+  void clear_states();
   // The state's view for a parameter.
   const at::Tensor& state(const std::string& name, ParamId p) const;
   // Numbers that belong to no parameter (a step count), kept and saved with the states.

@@ -1,0 +1,182 @@
+#include "recipe/schema.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "recipe/sections.h"
+#include "schedule.h"
+
+namespace espalier {
+
+namespace {
+
+Value ref(const std::string& definition) { return Value::map({{"$ref", "#/definitions/" + definition}}); }
+
+Value list_of(std::initializer_list<Value> items) { return Value(Value::List(items)); }
+
+Value number_schema(const ParameterInfo& p, const char* type) {
+  Value s = Value::map({{"type", type}});
+  if (std::isfinite(p.least)) s[p.open_below ? "exclusiveMinimum" : "minimum"] = p.least;
+  if (std::isfinite(p.most)) s[p.open_above ? "exclusiveMaximum" : "maximum"] = p.most;
+  return s;
+}
+
+// A single item where a list is meant is a list of one.
+Value list_schema(const Value& item) {
+  return Value::map({{"anyOf", list_of({item, Value::map({{"type", "array"}, {"items", item}})})}});
+}
+
+Value type_schema(const ParameterInfo& p) {
+  const Value text = Value::map({{"type", "string"}});
+  switch (p.type) {
+    case ParameterType::boolean: return Value::map({{"type", "boolean"}});
+    case ParameterType::integer: return number_schema(p, "integer");
+    case ParameterType::number: return number_schema(p, "number");
+    case ParameterType::string: return text;
+    case ParameterType::choice: return Value::map({{"enum", p.choices}});
+    case ParameterType::integers: return list_schema(number_schema(p, "integer"));
+    case ParameterType::numbers: return list_schema(number_schema(p, "number"));
+    case ParameterType::strings:
+    case ParameterType::selector: return list_schema(text);
+    case ParameterType::per_selector: {
+      const Value number = number_schema(p, "number");
+      return Value::map({{"anyOf", list_of({number, Value::map({{"type", "object"}, {"additionalProperties", number}})})}});
+    }
+    case ParameterType::component: return ref(p.component_kind);
+    case ParameterType::components: return list_schema(ref(p.component_kind));
+  }
+  return Value::map();
+}
+
+Value parameter_schema(const ParameterInfo& p) {
+  Value type = type_schema(p);
+  // What has no default may be null: none.
+  if (!p.required && p.fallback.is_null()) type = Value::map({{"anyOf", list_of({Value::map({{"type", "null"}}), type})}});
+  // Beside a $ref everything else is ignored.
+  Value s = type.find("$ref") ? Value::map({{"allOf", list_of({type})}}) : std::move(type);
+  const std::string unit = p.unit.empty() ? "" : " [" + p.unit + "]";
+  if (!p.doc.empty() || !unit.empty()) s["description"] = p.doc + unit;
+  if (!p.required && !p.fallback.is_null()) s["default"] = p.fallback;
+  return s;
+}
+
+// An object of these keys and no others.
+struct ObjectSchema {
+  Value properties = Value::map();
+  Value required = Value::list();
+
+  ObjectSchema& add(const std::vector<ParameterInfo>& parameters) {
+    for (const ParameterInfo& p : parameters) {
+      properties[p.name] = parameter_schema(p);
+      if (p.required) required.push_back(p.name);
+    }
+    return *this;
+  }
+  ObjectSchema& add(const std::string& name, Value schema) {
+    properties[name] = std::move(schema);
+    return *this;
+  }
+  Value value(bool whole = true) const {
+    Value s = Value::map({{"type", "object"}, {"properties", properties}, {"additionalProperties", false}});
+    if (whole && required.size() > 0) s["required"] = required;
+    return s;
+  }
+};
+
+Value described(Value schema, const std::string& doc) {
+  schema["description"] = doc;
+  return schema;
+}
+
+Value names_schema(const Registry& registry, const std::string& kind) {
+  Value names = Value::list();
+  for (const std::string& name : registry.names(kind)) {
+    names.push_back(described(Value::map({{"const", name}}), registry.find(kind, name)->component.doc));
+  }
+  // anyOf nothing is no schema.
+  if (names.size() == 0) return Value::map({{"enum", Value::list()}});
+  return Value::map({{"anyOf", names}});
+}
+
+// A component: its name, or {use: NAME, ...}. One `if` for each name gives editors that component's keys and errors only.
+Value component_schema(const Registry& registry, const std::string& kind, const ObjectSchema& more, bool use_required = true) {
+  Value object = Value::map({{"type", "object"}, {"properties", Value::map({{"use", names_schema(registry, kind)}})}});
+  if (use_required) object["required"] = std::vector<std::string>{"use"};
+  Value cases = Value::list();
+  for (const std::string& name : registry.names(kind)) {
+    ObjectSchema own = more;
+    own.add(registry.find(kind, name)->component.parameters).add("use", Value::map({{"const", name}}));
+    const Value with_name = Value::map({{"required", std::vector<std::string>{"use"}}, {"properties", Value::map({{"use", Value::map({{"const", name}})}})}});
+    cases.push_back(Value::map({{"if", with_name}, {"then", own.value()}}));
+  }
+  if (cases.size() > 0) object["allOf"] = cases;
+  return Value::map({{"if", Value::map({{"type", "string"}})}, {"then", names_schema(registry, kind)}, {"else", object}});
+}
+
+ObjectSchema data_keys() {
+  ObjectSchema keys;
+  keys.add(Declare<DataKeys>().parameters());
+  const std::vector<ParameterInfo> augmentations = Declare<AugmentKeys>().parameters();
+  std::vector<std::string> names;
+  Value amounts = Value::map();
+  for (const ParameterInfo& p : augmentations) {
+    names.push_back(p.name);
+    ParameterInfo amount = p;
+    amount.fallback = Value();  // null: the default
+    amounts[p.name] = parameter_schema(amount);
+  }
+  const Value step = Value::map({{"anyOf", list_of({Value::map({{"enum", names}}),
+                                                    Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}})})}});
+  keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
+  const Value normalize = list_of({Value::map({{"type", "boolean"}}), ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()});
+  keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[1].doc));
+  return keys;
+}
+
+}  // namespace
+
+Value recipe_schema(const Registry& registry) {
+  Value definitions = Value::map();
+  for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation"}) {
+    definitions[kind] = component_schema(registry, kind, {});
+  }
+  definitions["optimizer"] = component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
+  definitions["dataset"] = component_schema(registry, "dataset", {});
+  definitions["data"] = component_schema(registry, "dataset", data_keys());
+  definitions["data_changes"] = component_schema(registry, "dataset", data_keys(), false);
+
+  ObjectSchema stage;
+  stage.add(Declare<StageKeys>().parameters());
+  stage.add("data", described(Value::map({{"allOf", list_of({ref("data_changes")})}}), stage_subsections()[0].doc));
+  definitions["stage"] = stage.value();
+
+  const auto& sections = recipe_subsections();
+  const Value text = Value::map({{"type", "string"}});
+  ObjectSchema recipe;
+  recipe.add(Declare<RecipeKeys>().parameters());
+  recipe.properties["espalier"] = Value::map({{"const", 1}, {"description", "version of the recipe format"}});
+  recipe.add("extends", described(list_schema(text), "recipes that this one is laid over, relative to its own folder"));
+  recipe.add("data", described(Value::map({{"allOf", list_of({ref("data")})}}), sections[0].doc));
+  recipe.add("stages", described(Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}}), sections[1].doc));
+  const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("backbone")});
+  recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
+  const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
+  recipe.add("expect", described(Value::map({{"type", "object"}, {"additionalProperties", metric}}), sections[3].doc));
+
+  Value schema = recipe.value(false);
+  schema.as_map().insert(schema.as_map().begin(), {{"$schema", "http://json-schema.org/draft-07/schema#", {}}, {"title", "Espalier recipe", {}}});
+  Value whole = recipe.required;
+  for (const SubsectionInfo& s : sections) {
+    if (s.required) whole.push_back(s.name);
+  }
+  // A recipe that extends another may leave out whatever that one has.
+  schema["if"] = Value::map({{"required", std::vector<std::string>{"extends"}}});
+  schema["then"] = Value::map();
+  schema["else"] = Value::map({{"required", whole}});
+  schema["definitions"] = definitions;
+  return schema;
+}
+
+}  // namespace espalier

@@ -1,0 +1,120 @@
+// The GPU against the CPU. Skipped by name where there is none.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+#include <torch/cuda.h>
+
+#include "espalier/builder.h"
+#include "espalier/edit.h"
+#include "espalier/execute.h"
+#include "espalier/optimizer.h"
+#include "espalier/random_fill.h"
+#include "espalier/testkit.h"
+#include "output/files.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+#include "train/data_pipeline.h"
+
+namespace espalier {
+namespace {
+
+class Gpu : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
+    for (const char* plugin : {"sgd", "adam", "group_lasso"}) testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
+  }
+  static at::Device gpu() { return {at::kCUDA, 0}; }
+  static Graph network() {
+    GraphBuilder g({2, 8, 8});
+    const Edge x = g.relu(g.batch_norm("bn", g.conv("conv", g.input(), {.filters = 6, .kernel = 3})));
+    return g.output(g.linear("fc", g.flatten(x), {.features = 3}));
+  }
+  static double difference(const Weights& a, const Weights& b) {
+    return (a.bank(Role::weight).values.flat() - b.bank(Role::weight).values.flat().cpu()).abs().max().item<double>();
+  }
+};
+
+TEST_F(Gpu, DropoutMasksAreTheSameBits) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    at::Tensor a = at::empty({1003}, type);
+    at::Tensor b = at::empty({1003}, at::TensorOptions().dtype(type).device(gpu()));
+    fill_dropout_mask(a, 0.4, RandomKey(3));
+    fill_dropout_mask(b, 0.4, RandomKey(3));
+    EXPECT_TRUE(a.equal(b.cpu()));
+  }
+}
+
+TEST_F(Gpu, BatchesAreTheSame) {
+  const Split split{at::randint(0, 255, {40, 3, 12, 12}).to(at::kByte), at::randint(0, 3, {40}).to(at::kLong)};
+  Normalization n{};
+  for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
+  const Augmentation a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
+  const at::Tensor cpu = DataPipeline(split, n, at::kCPU, at::kFloat).batch(3, 33, a, RandomKey(1)).input;
+  const at::Tensor other = DataPipeline(split, n, gpu(), at::kFloat).batch(3, 33, a, RandomKey(1)).input;
+  EXPECT_LE((cpu - other.cpu()).abs().max().item<double>(), 1e-6);  // a fused multiply-add rounds once
+}
+
+TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
+  for (const char* spec : {R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "decay_on": "weights"})",
+                           R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})"}) {
+    Graph g = network();
+    Graph h = g;
+    Weights a(g, at::kDouble, at::kCPU);
+    Weights b(g, at::kDouble, gpu());
+    a.initialize(g, RandomKey(1));
+    b.initialize(g, RandomKey(1));
+    const auto make = [&] { return Registry::instance().create<Optimizer>(from_json(spec)); };
+    const auto lasso = [&] { return Registry::instance().create<Regularizer>(from_json(R"({"use": "group_lasso", "weight": 0.1})")); };
+    const auto oa = make();
+    const auto ob = make();
+    const auto ra = lasso();
+    const auto rb = lasso();
+    const at::Tensor x = testkit::input_of(g, 16, 1);
+    const at::Tensor y = testkit::target_of(3, 16, 1);
+    const auto steps = [&](Graph& graph, Weights& w, Optimizer& o, Regularizer& r) {
+      o.attach(graph, w, {}, "o");
+      r.attach(graph, w);
+      at::Tensor value = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(w.device()));
+      for (int i = 0; i < 20; ++i) {
+        w.zero_gradients();
+        run(graph, w, {{"input", x.to(w.device())}, {"target", y.to(w.device())}}, {"loss"}, {.training = true, .key = RandomKey()})[0].backward();
+        const c10::NoGradGuard no_grad;
+        r.add(graph, w, value);
+        o.step(w, o.learning_rate());
+      }
+      return value.item<double>();
+    };
+    EXPECT_NEAR(steps(g, a, *oa, *ra), steps(h, b, *ob, *rb), 1e-8);
+    apply(g, {&a}, shrink(g, g.axis("conv"), {0, 2, 5}));
+    apply(h, {&b}, shrink(h, h.axis("conv"), {0, 2, 5}));
+    EXPECT_NEAR(steps(g, a, *oa, *ra), steps(h, b, *ob, *rb), 1e-8);
+    EXPECT_LE(difference(a, b), 1e-8) << spec;
+  }
+}
+
+TEST_F(Gpu, ARecipeRunsAndPrunes) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+device: cuda
+data: {use: synthetic, count: 600, augment: [crop, flip]}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - name: shrink
+    epochs: 2
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
+    regularizers: [{use: group_lasso, weight: 0.02}]
+    controller: {use: threshold, tau: 0.4}
+)");
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("device").as_string(), "cuda:0");
+}
+
+}  // namespace
+}  // namespace espalier

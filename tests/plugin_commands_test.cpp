@@ -1,0 +1,117 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "espalier/value.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+const std::string fixtures = ESPALIER_FIXTURE_DIR;
+
+const Value* item(const Value& list, const std::string& key, const std::string& value) {
+  for (const Value& v : list.as_list()) {
+    if (v.at(key).as_string() == value) return &v;
+  }
+  return nullptr;
+}
+
+TEST(PluginsCommand, ListsComponentsPluginsAndProblems) {
+  const Output o = espalier_command("plugins --plugins '" + fixtures + "'");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, AllOf(HasSubstr("kind"), HasSubstr("fixture_fine"), HasSubstr("libgood.so"), HasSubstr("1.2.3")));
+  EXPECT_THAT(o.text, AllOf(HasSubstr("Problems:"), HasSubstr("libthrowing_entry.so: espalier_plugin() threw: no component today")));
+  EXPECT_THAT(o.text, HasSubstr("cosine"));
+}
+
+TEST(PluginsCommand, PrintsJson) {
+  const Output o = espalier_command("plugins --json --plugins '" + fixtures + "'");
+  EXPECT_EQ(o.status, 0);
+  const Value v = from_json(o.text);
+  const Value* fine = item(v.at("components"), "name", "fixture_fine");
+  ASSERT_NE(fine, nullptr);
+  EXPECT_EQ(fine->at("kind").as_string(), "regularizer");
+  EXPECT_EQ(fine->at("plugin").as_string(), "good");
+  EXPECT_EQ(fine->at("path").as_string(), fixtures + "/libgood.so");
+  ASSERT_NE(item(v.at("plugins"), "name", "good"), nullptr);
+  EXPECT_EQ(item(v.at("plugins"), "name", "good")->at("components").size(), 2u);
+  EXPECT_NE(item(v.at("problems"), "path", fixtures + "/libno_entry.so"), nullptr);
+  EXPECT_EQ(v.at("searched").as_list()[0].as_string(), fixtures);
+}
+
+TEST(PluginsCommand, SearchesTheVariableToo) {
+  const Output o = shell("ESPALIER_PLUGINS='" + fixtures + "/libgood.so' '" ESPALIER_PROGRAM "' plugins");
+  EXPECT_EQ(o.status, 0);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("fixture_fine"), Not(HasSubstr("Problems:"))));
+}
+
+TEST(PluginsCommand, AMissingFolderIsAnError) {
+  const Output o = espalier_command("plugins --plugins /no/such/folder");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_EQ(o.text, "espalier: error: there is no plugin folder /no/such/folder\n");
+}
+
+TEST(DescribeCommand, ShowsParametersNeedsAndOrigin) {
+  const std::string good = " --plugins '" + fixtures + "/libgood.so'";
+  Output o = espalier_command("describe fixture_fine" + good);
+  EXPECT_EQ(o.status, 0);
+  EXPECT_THAT(o.text, StartsWith("regularizer fixture_fine: does nothing\nplugin good 1.2.3 (" + fixtures + "/libgood.so)\n"));
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("weight +number >= 0 +0.5 +of the penalty"));
+  o = espalier_command("describe fixture_also_fine" + good);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("needs state:gamma: it is read"), HasSubstr("no parameters")));
+}
+
+TEST(DescribeCommand, ShowsSectionsOfARecipeAndSchedules) {
+  Output o = espalier_command("describe stage");
+  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("epochs +integer >= 0 .epochs. +required +length of the stage"), HasSubstr("clip_norm")));
+  o = espalier_command("describe step");
+  EXPECT_THAT(o.text, AllOf(StartsWith("schedule step"), HasSubstr("part of Espalier"), HasSubstr("factor")));
+  EXPECT_THAT(espalier_command("describe data").text, AllOf(HasSubstr("eval_batch"), HasSubstr("augment")));
+}
+
+TEST(DescribeCommand, PrintsJson) {
+  const Output o = espalier_command("describe fixture_fine --json --plugins '" + fixtures + "/libgood.so'");
+  const Value v = from_json(o.text);
+  ASSERT_EQ(v.size(), 1u);
+  const Value& weight = v.as_list()[0].at("parameters").as_list()[0];
+  EXPECT_EQ(to_json(weight), R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0","least":0.0,"doc":"of the penalty"})");
+}
+
+TEST(DescribeCommand, SuggestsTheNearestName) {
+  Output o = espalier_command("describe cosin");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("no component is called 'cosin' (did you mean 'cosine'?)"));
+  o = espalier_command("describe cosine --kind schedul");
+  EXPECT_THAT(o.text, HasSubstr("did you mean 'schedule'?"));
+  o = espalier_command("describe cosine --kind optimizer");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("no optimizer is called 'cosine'"));
+}
+
+TEST(SchemaCommand, PrintsASchemaWithThePluginsComponents) {
+  const Output o = espalier_command("schema --plugins '" + fixtures + "/libgood.so'");
+  EXPECT_EQ(o.status, 0);
+  const Value v = from_json(o.text);
+  EXPECT_EQ(v.at("title").as_string(), "Espalier recipe");
+  EXPECT_THAT(to_json(v.at("definitions").at("regularizer")), AllOf(HasSubstr("fixture_fine"), HasSubstr("of the penalty")));
+}
+
+TEST(Program, UsageErrorsExitWithTwo) {
+  EXPECT_EQ(espalier_command("").status, 2);
+  EXPECT_EQ(espalier_command("nonsense").status, 2);
+  EXPECT_EQ(espalier_command("describe").status, 2);
+  EXPECT_EQ(espalier_command("--help").status, 0);
+  EXPECT_EQ(espalier_command("--version").status, 0);
+}
+
+}  // namespace
+}  // namespace espalier
