@@ -1,8 +1,8 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "espalier/value.h"
 #include "subprocess.h"
@@ -29,7 +29,8 @@ TEST(PluginsCommand, ListsComponentsPluginsAndProblems) {
   const Output o = espalier_command("plugins --plugins '" + fixtures + "'");
   EXPECT_EQ(o.status, 0) << o.text;
   EXPECT_THAT(o.text, AllOf(HasSubstr("kind"), HasSubstr("fixture_fine"), HasSubstr("libgood.so"), HasSubstr("1.2.3")));
-  EXPECT_THAT(o.text, AllOf(HasSubstr("Problems:"), HasSubstr("libthrowing_entry.so: espalier_plugin() threw: no component today")));
+  EXPECT_THAT(o.text, AllOf(HasSubstr("Problems:"),
+                            HasSubstr("libthrowing_entry.so: espalier_plugin() threw: no component today")));
   EXPECT_THAT(o.text, HasSubstr("cosine"));
 }
 
@@ -64,7 +65,8 @@ TEST(DescribeCommand, ShowsParametersNeedsAndOrigin) {
   const std::string good = " --plugins '" + fixtures + "/libgood.so'";
   Output o = espalier_command("describe fixture_fine" + good);
   EXPECT_EQ(o.status, 0);
-  EXPECT_THAT(o.text, StartsWith("regularizer fixture_fine: does nothing\nplugin good 1.2.3 (" + fixtures + "/libgood.so)\n"));
+  EXPECT_THAT(o.text,
+              StartsWith("regularizer fixture_fine: does nothing\nplugin good 1.2.3 (" + fixtures + "/libgood.so)\n"));
   EXPECT_THAT(o.text, ::testing::ContainsRegex("weight +number >= 0 +0.5 +of the penalty"));
   o = espalier_command("describe fixture_also_fine" + good);
   EXPECT_THAT(o.text, AllOf(HasSubstr("needs state:gamma: it is read"), HasSubstr("no parameters")));
@@ -72,7 +74,8 @@ TEST(DescribeCommand, ShowsParametersNeedsAndOrigin) {
 
 TEST(DescribeCommand, ShowsSectionsOfARecipeAndSchedules) {
   Output o = espalier_command("describe stage");
-  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("epochs +integer >= 0 .epochs. +required +length of the stage"), HasSubstr("clip_norm")));
+  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("epochs +integer >= 0 .epochs. +required +length of the stage"),
+                            HasSubstr("clip_norm")));
   o = espalier_command("describe step");
   EXPECT_THAT(o.text, AllOf(StartsWith("schedule step"), HasSubstr("part of Espalier"), HasSubstr("factor")));
   EXPECT_THAT(espalier_command("describe data").text, AllOf(HasSubstr("eval_batch"), HasSubstr("augment")));
@@ -83,7 +86,9 @@ TEST(DescribeCommand, PrintsJson) {
   const Value v = from_json(o.text);
   ASSERT_EQ(v.size(), 1u);
   const Value& weight = v.as_list()[0].at("parameters").as_list()[0];
-  EXPECT_EQ(to_json(weight), R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0","least":0.0,"doc":"of the penalty"})");
+  EXPECT_EQ(
+      to_json(weight),
+      R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0","least":0.0,"doc":"of the penalty"})");
 }
 
 TEST(DescribeCommand, SuggestsTheNearestName) {
@@ -102,7 +107,8 @@ TEST(SchemaCommand, PrintsASchemaWithThePluginsComponents) {
   EXPECT_EQ(o.status, 0);
   const Value v = from_json(o.text);
   EXPECT_EQ(v.at("title").as_string(), "Espalier recipe");
-  EXPECT_THAT(to_json(v.at("definitions").at("regularizer")), AllOf(HasSubstr("fixture_fine"), HasSubstr("of the penalty")));
+  EXPECT_THAT(to_json(v.at("definitions").at("regularizer")),
+              AllOf(HasSubstr("fixture_fine"), HasSubstr("of the penalty")));
 }
 
 TEST(Program, UsageErrorsExitWithTwo) {

@@ -1,8 +1,3 @@
-#include <dlfcn.h>
-#include <elf.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +9,11 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 #include "espalier/plugin.h"
@@ -32,7 +32,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-fs::path fixture(const std::string& name) { return fs::path(ESPALIER_FIXTURE_DIR) / ("lib" + name + ".so"); }
+fs::path fixture(const std::string& name) {
+  return fs::path(ESPALIER_FIXTURE_DIR) / ("lib" + name + ".so");
+}
 
 std::string bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -100,12 +102,44 @@ TEST(ElfStamp, SaysWhatAFileIsInstead) {
   EXPECT_THAT(complaint(good.substr(0, 40)), HasSubstr("is truncated"));
   EXPECT_THAT(complaint(with_bytes<unsigned char>(good, EI_CLASS, ELFCLASS32)), HasSubstr("32-bit"));
   EXPECT_THAT(complaint(with_bytes<unsigned char>(good, EI_DATA, ELFDATA2MSB)), HasSubstr("big-endian"));
-  EXPECT_THAT(complaint(with_bytes<Elf64_Half>(good, offsetof(Elf64_Ehdr, e_machine), EM_RISCV)), HasSubstr("built for RISC-V"));
+  EXPECT_THAT(complaint(with_bytes<Elf64_Half>(good, offsetof(Elf64_Ehdr, e_machine), EM_RISCV)),
+              HasSubstr("built for RISC-V"));
   EXPECT_THAT(complaint(with_bytes<Elf64_Half>(good, offsetof(Elf64_Ehdr, e_type), ET_REL)), HasSubstr("object file"));
-  EXPECT_THAT(complaint(with_bytes<Elf64_Half>(good, offsetof(Elf64_Ehdr, e_type), ET_EXEC)), HasSubstr("is a program"));
-  EXPECT_THAT(complaint(with_bytes<Elf64_Off>(good, offsetof(Elf64_Ehdr, e_shoff), 0)), HasSubstr("not an Espalier plugin"));
-  EXPECT_THAT(complaint(with_bytes<Elf64_Off>(good, offsetof(Elf64_Ehdr, e_shoff), ~0ull - 63)), HasSubstr("truncated"));
+  EXPECT_THAT(complaint(with_bytes<Elf64_Half>(good, offsetof(Elf64_Ehdr, e_type), ET_EXEC)),
+              HasSubstr("is a program"));
+  EXPECT_THAT(complaint(with_bytes<Elf64_Off>(good, offsetof(Elf64_Ehdr, e_shoff), 0)),
+              HasSubstr("not an Espalier plugin"));
+  EXPECT_THAT(complaint(with_bytes<Elf64_Off>(good, offsetof(Elf64_Ehdr, e_shoff), ~0ull - 63)),
+              HasSubstr("truncated"));
   EXPECT_THAT(complaint(with_bytes<Elf64_Off>(good, offsetof(Elf64_Ehdr, e_phoff), ~0ull)), HasSubstr("truncated"));
+}
+
+// A hole in the middle: the file's end, with the table of sections, is there, and what is to be loaded is not.
+TEST(ElfStamp, RefusesSegmentsBeyondTheFile) {
+  const std::string good = bytes_of(fixture("good"));
+  Elf64_Ehdr header;
+  std::memcpy(&header, good.data(), sizeof header);
+  int segments = 0;
+  for (size_t i = 0; i < header.e_phnum; ++i) {
+    const size_t at = header.e_phoff + i * sizeof(Elf64_Phdr);
+    Elf64_Phdr segment;
+    std::memcpy(&segment, good.data() + at, sizeof segment);
+    if (segment.p_type != PT_LOAD) continue;
+    ++segments;
+    for (const uint64_t size : {uint64_t{good.size()} + 1, ~uint64_t{0}}) {
+      Elf64_Phdr large = segment;
+      large.p_filesz = large.p_memsz = size;
+      EXPECT_THAT(complaint(with_bytes(good, at, large)), HasSubstr("is truncated"));
+      if (segment.p_filesz == 0) continue;
+      large = segment;
+      large.p_offset = size;
+      EXPECT_THAT(complaint(with_bytes(good, at, large)), HasSubstr("is truncated"));
+      large = segment;
+      large.p_memsz = 0;
+      EXPECT_THAT(complaint(with_bytes(good, at, large)), HasSubstr("garbled segment"));
+    }
+  }
+  EXPECT_GT(segments, 1);
 }
 
 TEST(ElfStamp, TellsOtherLayoutsAndGarbledStamps) {
@@ -114,7 +148,8 @@ TEST(ElfStamp, TellsOtherLayoutsAndGarbledStamps) {
   EXPECT_THAT(changed([](Stamp& s) { s.stamp_version = 9; }), AllOf(HasSubstr("newer"), HasSubstr("layout 9")));
   EXPECT_THAT(changed([](Stamp& s) { s.stamp_version = 0; }), AllOf(HasSubstr("older"), HasSubstr("rebuild")));
   EXPECT_THAT(changed([](Stamp& s) { s.magic[3] = 'x'; }), HasSubstr("magic"));
-  EXPECT_THAT(changed([](Stamp& s) { std::memset(s.name, 'a', sizeof s.name); }), HasSubstr("garbled plugin stamp (name)"));
+  EXPECT_THAT(changed([](Stamp& s) { std::memset(s.name, 'a', sizeof s.name); }),
+              HasSubstr("garbled plugin stamp (name)"));
   EXPECT_THAT(changed([](Stamp& s) { s.version[0] = '\n'; }), HasSubstr("garbled plugin stamp (version)"));
   EXPECT_THAT(changed([](Stamp& s) { s.cuda[15] = 'x'; }), HasSubstr("garbled plugin stamp (CUDA version)"));
   EXPECT_THAT(changed([](Stamp& s) { set_text(s.name, ""); }), HasSubstr("empty name"));
@@ -173,7 +208,8 @@ TEST(PluginLoading, RegistersComponentsWithTheirOrigin) {
   const PluginReport report = load_plugins({folder.path()}, registry);
   EXPECT_EQ(reasons(report), "");
   ASSERT_EQ(report.plugins.size(), 1u);
-  EXPECT_THAT(report.plugins[0].components, ElementsAre("regularizer 'fixture_fine'", "controller 'fixture_also_fine'"));
+  EXPECT_THAT(report.plugins[0].components,
+              ElementsAre("regularizer 'fixture_fine'", "controller 'fixture_also_fine'"));
   const Registered& fine = registry.at("regularizer", "fixture_fine", {});
   EXPECT_EQ(fine.origin.plugin, "good");
   EXPECT_EQ(fine.origin.version, "1.2.3");
@@ -187,7 +223,8 @@ TEST(PluginLoading, AcceptsASingleLibraryAndLoadsAFileOnce) {
   fs::copy_file(fixture("good"), folder / "libgood.so");
   fs::create_symlink(folder / "libgood.so", folder / "libsame.so");
   Registry registry;
-  const PluginReport report = load_plugins({folder / "libgood.so", folder.path(), folder / "." / "libgood.so"}, registry);
+  const PluginReport report =
+      load_plugins({folder / "libgood.so", folder.path(), folder / "." / "libgood.so"}, registry);
   EXPECT_EQ(reasons(report), "");
   EXPECT_EQ(report.plugins.size(), 1u);
   EXPECT_THAT(report.notes, IsEmpty());
@@ -206,14 +243,27 @@ TEST(PluginLoading, OfTwoPluginsOfOneNameTheFirstCounts) {
   EXPECT_EQ(registry.at("regularizer", "fixture_fine", {}).origin.path, (first / "libgood.so").string());
 }
 
+TEST(PluginLoading, APluginThatFailsDoesNotHideAnotherOfItsName) {
+  const TempFolder first, second;
+  first.write("libgood.so", with_stamp(fixture("null_descriptor"), [](Stamp& s) { set_text(s.name, "good"); }));
+  fs::copy_file(fixture("good"), second / "libgood.so");
+  Registry registry;
+  const PluginReport report = load_plugins({first.path(), second.path()}, registry);
+  EXPECT_EQ(report.problems.size(), 1u);
+  EXPECT_NE(registry.find("regularizer", "fixture_fine"), nullptr);
+}
+
 TEST(PluginLoading, KeepsTheGoodComponentsOfAPluginWithBadOnes) {
   Registry registry;
   const PluginReport report = load_plugins({fixture("one_bad_component")}, registry);
   EXPECT_THAT(registry.names("optimizer"), ElementsAre("fixture_first", "fixture_last"));
   const std::string said = reasons(report);
   EXPECT_EQ(report.problems.size(), 5u) << said;
-  EXPECT_THAT(said, HasSubstr("skipped optimizer 'fixture_first': optimizer 'fixture_first' is already offered by plugin one_bad_component"));
-  EXPECT_THAT(said, HasSubstr("skipped optimizer 'fixture_twice': optimizer 'fixture_twice' declares the parameter 'lr' twice"));
+  EXPECT_THAT(said, HasSubstr("skipped optimizer 'fixture_first': optimizer 'fixture_first' is already offered by "
+                              "plugin one_bad_component"));
+  EXPECT_THAT(
+      said,
+      HasSubstr("skipped optimizer 'fixture_twice': optimizer 'fixture_twice' declares the parameter 'lr' twice"));
   EXPECT_THAT(said, HasSubstr("is of an unknown kind (did you mean 'optimizer'?)"));
   EXPECT_THAT(said, HasSubstr("has no factory"));
   EXPECT_THAT(said, HasSubstr("its own default is not allowed"));
@@ -272,9 +322,11 @@ TEST(PluginLoading, NamesEveryDifferenceAndTheCommandThatRebuilds) {
   EXPECT_THAT(report.plugins, IsEmpty());
   const std::string said = reasons(report);
   EXPECT_THAT(said, HasSubstr("plugin good 1.2.3"));
-  EXPECT_THAT(said, HasSubstr("SDK ABI " + std::to_string(ESPALIER_SDK_ABI + 2) + ", this program has " + std::to_string(ESPALIER_SDK_ABI)));
+  EXPECT_THAT(said, HasSubstr("SDK ABI " + std::to_string(ESPALIER_SDK_ABI + 2) + ", this program has " +
+                              std::to_string(ESPALIER_SDK_ABI)));
   EXPECT_THAT(said, HasSubstr("LibTorch 1.13.1, this program has " ESPALIER_TORCH_VERSION));
-  EXPECT_THAT(said, HasSubstr(*ESPALIER_CUDA_VERSION ? "no CUDA, this program has " ESPALIER_CUDA_VERSION : "CUDA 11.8, this program has none"));
+  EXPECT_THAT(said, HasSubstr(*ESPALIER_CUDA_VERSION ? "no CUDA, this program has " ESPALIER_CUDA_VERSION
+                                                     : "CUDA 11.8, this program has none"));
   EXPECT_THAT(said, HasSubstr("compiler icc, this program has " + std::string(mine.compiler)));
   EXPECT_THAT(said, HasSubstr("C++ standard 17, this program has 20"));
   EXPECT_THAT(said, HasSubstr("C++ ABI"));
@@ -283,11 +335,14 @@ TEST(PluginLoading, NamesEveryDifferenceAndTheCommandThatRebuilds) {
 }
 
 TEST(PluginLoading, EachDifferenceAloneIsEnough) {
-  const std::vector<std::function<void(Stamp&)>> changes = {
-      [](Stamp& s) { s.sdk_abi -= 1; },           [](Stamp& s) { s.sdk_abi += 1; },
-      [](Stamp& s) { set_text(s.libtorch, "9.9"); }, [](Stamp& s) { set_text(s.cuda, "9.9"); },
-      [](Stamp& s) { s.cxx_abi += 1; },           [](Stamp& s) { s.cxx11_strings ^= 1; },
-      [](Stamp& s) { s.cxx_standard += 1; },      [](Stamp& s) { set_text(s.compiler, "other"); }};
+  const std::vector<std::function<void(Stamp&)>> changes = {[](Stamp& s) { s.sdk_abi -= 1; },
+                                                            [](Stamp& s) { s.sdk_abi += 1; },
+                                                            [](Stamp& s) { set_text(s.libtorch, "9.9"); },
+                                                            [](Stamp& s) { set_text(s.cuda, "9.9"); },
+                                                            [](Stamp& s) { s.cxx_abi += 1; },
+                                                            [](Stamp& s) { s.cxx11_strings ^= 1; },
+                                                            [](Stamp& s) { s.cxx_standard += 1; },
+                                                            [](Stamp& s) { set_text(s.compiler, "other"); }};
   for (size_t i = 0; i < changes.size(); ++i) {
     Stamp plugin = program_stamp();
     changes[i](plugin);
@@ -299,7 +354,8 @@ TEST(PluginLoading, RunsNoCodeOfARejectedLibrary) {
   const TempFolder folder;
   const fs::path marker = folder / "marker";
   setenv("ESPALIER_TEST_MARKER", marker.c_str(), 1);
-  folder.write("rejected/libstatic_initialiser.so", with_stamp(fixture("static_initialiser"), [](Stamp& s) { s.sdk_abi += 1; }));
+  folder.write("rejected/libstatic_initialiser.so",
+               with_stamp(fixture("static_initialiser"), [](Stamp& s) { s.sdk_abi += 1; }));
   Registry registry;
   EXPECT_EQ(load_plugins({folder / "rejected"}, registry).problems.size(), 1u);
   EXPECT_FALSE(fs::exists(marker));
@@ -319,16 +375,19 @@ TEST(PluginLoading, LabelsWhatAFactoryThrows) {
   EXPECT_EQ(reasons(load_plugins({fixture("throwing_factory")}, registry)), "");
   Value spec = Value::map({{"use", "fixture_throws"}});
   spec.location = {std::make_shared<std::string>("a.yaml"), 7, 3};
-  EXPECT_THAT([&] { registry.create<AnyController>(spec); },
-              ::testing::ThrowsMessage<Error>(AllOf(HasSubstr("a.yaml:7:3: "), HasSubstr("controller 'fixture_throws'"),
-                                                    HasSubstr("plugin throwing_factory 2.0.0"), HasSubstr("wrong phase"))));
+  EXPECT_THAT(
+      [&] { registry.create<AnyController>(spec); },
+      ::testing::ThrowsMessage<Error>(AllOf(HasSubstr("a.yaml:7:3: "), HasSubstr("controller 'fixture_throws'"),
+                                            HasSubstr("plugin throwing_factory 2.0.0"), HasSubstr("wrong phase"))));
   spec["use"] = "fixture_throws_number";
-  EXPECT_THAT([&] { registry.create<AnyController>(spec); }, ::testing::ThrowsMessage<Error>(HasSubstr("no std::exception")));
+  EXPECT_THAT([&] { registry.create<AnyController>(spec); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("no std::exception")));
 }
 
 TEST(PluginLoading, AMissingFolderIsAnErrorThatNamesIt) {
   Registry registry;
-  EXPECT_THAT([&] { load_plugins({"/no/such/folder"}, registry); }, ::testing::ThrowsMessage<Error>(HasSubstr("/no/such/folder")));
+  EXPECT_THAT([&] { load_plugins({"/no/such/folder"}, registry); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("/no/such/folder")));
 }
 
 TEST(PluginSearchPath, FlagsThenVariableThenTheProgramsOwn) {

@@ -1,10 +1,11 @@
 #include "recipe/recipe.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
+#include <chrono>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 #include "recipe/extends.h"
@@ -169,18 +170,22 @@ TEST(LoadRecipe, OverridesAreCheckedLikeTheRest) {
   EXPECT_EQ(load(small, {"stages.one.epochs=5", "network.width=2"}).stages[0].epochs, 5);
   EXPECT_EQ(load(small, {"data.batch=7", "data.batch=8"}).data.batch, 8);
   EXPECT_EQ(load(small, {"stages.one.optimizer.lr=1e-3"}).stages[0].optimizers[0].spec.at("lr").as_double(), 1e-3);
-  EXPECT_THAT([] { load(small, {"stages.one.epocs=5"}); },
-              ThrowsMessage<InputError>(AllOf(HasSubstr("--set stages.one.epocs: "), HasSubstr("did you mean 'epochs'?"))));
-  EXPECT_THAT([] { load(small, {"data.batch=0"}); }, ThrowsMessage<InputError>(AllOf(HasSubstr("--set data.batch: "), HasSubstr("integer >= 1"))));
+  EXPECT_THAT(
+      [] { load(small, {"stages.one.epocs=5"}); },
+      ThrowsMessage<InputError>(AllOf(HasSubstr("--set stages.one.epocs: "), HasSubstr("did you mean 'epochs'?"))));
+  EXPECT_THAT([] { load(small, {"data.batch=0"}); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("--set data.batch: "), HasSubstr("integer >= 1"))));
 }
 
 TEST(Extends, MergesRelativeToTheRecipesOwnFolder) {
   const TempFolder folder;
   folder.write("common/data.yaml", "data: {use: toy_images, batch: 64, samples: 9}\nseed: 1\n");
-  folder.write("common/base.yaml", std::string("extends: data.yaml\nespalier: 1\nname: base\nnetwork: {use: toy_net, width: 2}\n") +
-                                       "stages: [{name: one, epochs: 1, optimizer: {use: toy_sgd, lr: 1}}]\n");
+  folder.write("common/base.yaml",
+               std::string("extends: data.yaml\nespalier: 1\nname: base\nnetwork: {use: toy_net, width: 2}\n") +
+                   "stages: [{name: one, epochs: 1, optimizer: {use: toy_sgd, lr: 1}}]\n");
   folder.write("more.yaml", "seed: 3\nprecision: float64\n");
-  const auto path = folder.write("r.yaml", "extends: [common/base.yaml, more.yaml]\nname: mine\ndata: {batch: 32}\nnetwork: {hidden: [5]}\n");
+  const auto path = folder.write(
+      "r.yaml", "extends: [common/base.yaml, more.yaml]\nname: mine\ndata: {batch: 32}\nnetwork: {hidden: [5]}\n");
   const Recipe r = load_recipe(path, {}, toys());
   EXPECT_EQ(r.name, "mine");
   EXPECT_EQ(r.seed, 3);
@@ -195,7 +200,8 @@ TEST(Extends, NamesTheFileInWhichAnErrorIs) {
   const TempFolder folder;
   folder.write("base.yaml", std::string(small) + "seed: -1\n");
   const auto path = folder.write("r.yaml", "extends: base.yaml\n");
-  EXPECT_THAT([&] { load_recipe(path, {}, toys()); }, ThrowsMessage<InputError>(HasSubstr((folder / "base.yaml").string() + ":8:7: ")));
+  EXPECT_THAT([&] { load_recipe(path, {}, toys()); },
+              ThrowsMessage<InputError>(HasSubstr((folder / "base.yaml").string() + ":8:7: ")));
 }
 
 TEST(Extends, RefusesCirclesAndMissingFilesWithTheChain) {
@@ -203,15 +209,18 @@ TEST(Extends, RefusesCirclesAndMissingFilesWithTheChain) {
   folder.write("a.yaml", "extends: b.yaml\n");
   folder.write("b.yaml", "name: x\nextends: [./a.yaml]\n");
   EXPECT_THAT([&] { read_extended(folder / "a.yaml"); },
-              ThrowsMessage<InputError>(AllOf(HasSubstr("b.yaml:2:11: "), HasSubstr("extends itself"), HasSubstr("a.yaml -> "), HasSubstr("b.yaml -> "))));
+              ThrowsMessage<InputError>(AllOf(HasSubstr("b.yaml:2:11: "), HasSubstr("extends itself"),
+                                              HasSubstr("a.yaml -> "), HasSubstr("b.yaml -> "))));
   folder.write("c.yaml", "extends: d.yaml\n");
   folder.write("d.yaml", "extends: nowhere.yaml\n");
-  EXPECT_THAT([&] { read_extended(folder / "c.yaml"); },
-              ThrowsMessage<InputError>(AllOf(HasSubstr("d.yaml:1:10: "), HasSubstr("nowhere.yaml"), HasSubstr("c.yaml -> "))));
+  EXPECT_THAT(
+      [&] { read_extended(folder / "c.yaml"); },
+      ThrowsMessage<InputError>(AllOf(HasSubstr("d.yaml:1:10: "), HasSubstr("nowhere.yaml"), HasSubstr("c.yaml -> "))));
   folder.write("self.yaml", "extends: self.yaml\n");
   EXPECT_THAT([&] { read_extended(folder / "self.yaml"); }, ThrowsMessage<InputError>(HasSubstr("extends itself")));
   folder.write("number.yaml", "extends: 3\n");
-  EXPECT_THAT([&] { read_extended(folder / "number.yaml"); }, ThrowsMessage<InputError>(HasSubstr("a file or a list of files, got the integer 3")));
+  EXPECT_THAT([&] { read_extended(folder / "number.yaml"); },
+              ThrowsMessage<InputError>(HasSubstr("a file or a list of files, got the integer 3")));
 }
 
 TEST(Extends, ManyFilesThatExtendTwoEachAreRefused) {
@@ -226,23 +235,63 @@ TEST(Extends, ManyFilesThatExtendTwoEachAreRefused) {
 
 TEST(ReadYaml, RefusesWhatIsNoFile) {
   const TempFolder folder;
-  EXPECT_THAT([&] { read_yaml(folder / "no.yaml"); }, ThrowsMessage<InputError>(AllOf(HasSubstr("no.yaml: cannot be read"), HasSubstr("No such file"))));
+  EXPECT_THAT([&] { read_yaml(folder / "no.yaml"); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("no.yaml: cannot be read"), HasSubstr("No such file"))));
   EXPECT_THAT([&] { read_yaml(folder.path()); }, ThrowsMessage<InputError>(HasSubstr("is a folder")));
   EXPECT_THAT([&] { read_yaml("/dev/zero"); }, ThrowsMessage<InputError>(HasSubstr("is not a file")));
   EXPECT_THAT([&] { read_yaml(folder.write("empty.yaml", "")); }, ThrowsMessage<InputError>(HasSubstr("is empty")));
-  EXPECT_THAT([&] { read_yaml(folder.write("large.yaml", std::string(3 << 20, '#'))); }, ThrowsMessage<InputError>(HasSubstr("larger than 1 MB")));
+  EXPECT_THAT([&] { read_yaml(folder.write("large.yaml", std::string(3 << 20, '#'))); },
+              ThrowsMessage<InputError>(HasSubstr("larger than 1 MB")));
+}
+
+// As large as the reader lets them be.
+TEST(LoadRecipe, LargeRecipesTakeNoTime) {
+  const auto repeated = [](const std::string& s, int n) {
+    std::string all;
+    for (int i = 0; i < n; ++i) all += s;
+    return all;
+  };
+  std::string metrics, tau;
+  for (int i = 0; i < 9'000; ++i) {
+    metrics += "m" + std::to_string(i) + ": {value: 1, within: 1}, ";
+    tau += "conv" + std::to_string(i) + ": 1, ";
+  }
+  const std::string stages = "stages: [{name: one, epochs: 0, ";
+  const std::string text = std::string(small).substr(0, std::string(small).find("stages:"));
+  const auto begin = std::chrono::steady_clock::now();
+  load(text + stages + "regularizers: [" + repeated("toy_grouped, ", 40'000) + "]}]\n");
+  load(text + stages + "controller: {use: toy_every, needed: 1, tau: {" + tau + "}, penalties: [" +
+       repeated("toy_l1, ", 40'000) + "]}}]\n");
+  load(text + stages + "}]\nexpect: {" + metrics + "}\n");
+  EXPECT_THROW(load(text + stages + "regularizers: [" + std::string(9'999, 'x') + "]}]\n"), InputError);
+  EXPECT_THROW(load(text + std::string(9'999, 'x') + ": 1\n"), InputError);
+  const TempFolder folder;
+  folder.write("a.yaml", text + stages + "}]\nexpect: {" + metrics + "}\n");
+  load_recipe(folder.write("b.yaml", "extends: a.yaml\nexpect: {" + metrics + "}\n"), {}, toys());
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(took.count(), 20);  // a second or two; sanitizers and busy machines take longer
 }
 
 TEST(Needs, AreMetByOtherComponentsOfTheStage) {
-  const std::string head = "espalier: 1\nname: x\ndata: toy_images\nnetwork: toy_net\nstages:\n  - {name: one, epochs: 1, ";
+  const std::string head =
+      "espalier: 1\nname: x\ndata: toy_images\nnetwork: toy_net\nstages:\n  - {name: one, epochs: 1, ";
   EXPECT_NO_THROW(load(head + "optimizer: toy_bregman, controller: toy_grow}\n"));
   EXPECT_THAT([&] { load(head + "optimizer: toy_sgd, controller: toy_grow}\n"); },
-              ThrowsMessage<InputError>(AllOf(HasSubstr("r.yaml:6:65: "), HasSubstr("controller 'toy_grow' needs 'state:gamma' (the support is read from it)"),
-                                              HasSubstr("stage 'one'"), HasSubstr("optimizer 'toy_bregman'"))));
+              ThrowsMessage<InputError>(
+                  AllOf(HasSubstr("r.yaml:6:60: "),
+                        HasSubstr("controller 'toy_grow' needs 'state:gamma' (the support is read from it)"),
+                        HasSubstr("stage 'one'"), HasSubstr("optimizer 'toy_bregman'"))));
   // A nested component provides too, and the network.
-  EXPECT_NO_THROW(load(head + "optimizer: toy_sgd, controller: {use: toy_every, needed: 1, inner: toy_bregman, penalties: [toy_grouped]}}\n"));
-  EXPECT_THAT([&] { load(head + "optimizer: toy_sgd, network: toy_plain, controller: {use: toy_every, needed: 1, penalties: [toy_grouped]}}\n"); },
-              ThrowsMessage<InputError>(HasSubstr("regularizer 'toy_grouped' needs 'groups'")));
+  EXPECT_NO_THROW(load(
+      head +
+      "optimizer: toy_sgd, controller: {use: toy_every, needed: 1, inner: toy_bregman, penalties: [toy_grouped]}}\n"));
+  EXPECT_THAT(
+      [&] {
+        load(head +
+             "optimizer: toy_sgd, network: toy_plain, controller: {use: toy_every, needed: 1, penalties: "
+             "[toy_grouped]}}\n");
+      },
+      ThrowsMessage<InputError>(HasSubstr("regularizer 'toy_grouped' needs 'groups'")));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "recipe/schema.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 #include "recipe/recipe.h"
@@ -40,7 +40,9 @@ class Validator {
   }
 
   bool keyword(const Value& schema, const std::string& key, const Value& rule, const Value& v) const {
-    if (key == "$schema" || key == "title" || key == "description" || key == "default" || key == "definitions" || key == "then" || key == "else") return true;
+    if (key == "$schema" || key == "title" || key == "description" || key == "default" || key == "definitions" ||
+        key == "then" || key == "else")
+      return true;
     if (key == "$ref") {
       EXPECT_EQ(schema.size(), 1u) << "keys beside $ref are ignored";
       return fits(root_.at("definitions").at(rule.as_string().substr(std::string("#/definitions/").size())), v);
@@ -60,7 +62,8 @@ class Validator {
     if (key == "exclusiveMaximum") return !v.is_number() || v.as_double() < rule.as_double();
     if (key == "minItems") return !v.is_list() || v.size() >= static_cast<size_t>(rule.as_int());
     if (key == "items") return !v.is_list() || !any(v, [&](const Value& e) { return !fits(rule, e); });
-    if (key == "required") return !v.is_map() || !any(rule, [&](const Value& name) { return !v.find(name.as_string()); });
+    if (key == "required")
+      return !v.is_map() || !any(rule, [&](const Value& name) { return !v.find(name.as_string()); });
     if (key == "properties") {
       if (!v.is_map()) return true;
       for (const Value::Entry& e : v.as_map()) {
@@ -116,13 +119,23 @@ const std::string tail = "stages: [{name: one, epochs: 1, optimizer: toy_sgd}]\n
 
 const std::string good_recipes[] = {
     head + "data: toy_images\nnetwork: toy_net\n" + tail,
-    head + "data: {use: toy_images, samples: 3, batch: 7, augment: [crop, {rotate: 3}, flip: ], normalize: {mean: 1, std: [1]}}\nnetwork: {use: toy_net, "
-           "hidden: 3}\n" + tail,
-    head + "data: {use: toy_vectors, normalize: false, augment: crop}\nnetwork: {use: toy_net, hidden: [3, 4]}\nseed: 1e3\nbase: {macs: 1}\n" + tail,
-    head + "data: toy_images\nnetwork: toy_plain\nbase: toy_net\nexpect: {accuracy: {value: 1, within: 0}}\ndescription: text\n" +
+    head +
+        "data: {use: toy_images, samples: 3, batch: 7, augment: [crop, {rotate: 3}, flip: ], normalize: {mean: 1, std: "
+        "[1]}}\nnetwork: {use: toy_net, "
+        "hidden: 3}\n" +
+        tail,
+    head +
+        "data: {use: toy_vectors, normalize: false, augment: crop}\nnetwork: {use: toy_net, hidden: [3, 4]}\nseed: "
+        "1e3\nbase: {macs: 1}\n" +
+        tail,
+    head +
+        "data: toy_images\nnetwork: toy_plain\nbase: toy_net\nexpect: {accuracy: {value: 1, within: 0}}\ndescription: "
+        "text\n" +
         "stages:\n  - {name: a, epochs: 0, data: {batch: 3}, network: toy_net, clip_norm: }\n"
-        "  - {name: b, epochs: 1, optimizers: [{use: toy_sgd, on: weights}, {use: toy_sgd, on: [norms, \"!fc\"], lr: 3}], regularizers: [toy_l1], "
-        "schedule: {use: step, at: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, {use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
+        "  - {name: b, epochs: 1, optimizers: [{use: toy_sgd, on: weights}, {use: toy_sgd, on: [norms, \"!fc\"], lr: "
+        "3}], regularizers: [toy_l1], "
+        "schedule: {use: step, at: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
+        "{use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
 };
 
 TEST(RecipeSchema, AcceptsGoodRecipes) {
@@ -148,20 +161,45 @@ TEST(RecipeSchema, AcceptsTheResolvedRecipe) {
 TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
   const Validator schema(recipe_schema(toys()));
   const auto with_stage = [](const std::string& more) {
-    return head + "data: toy_images\nnetwork: toy_net\nstages: [{name: one, epochs: 1, optimizer: toy_sgd, " + more + "}]\n";
+    return head + "data: toy_images\nnetwork: toy_net\nstages: [{name: one, epochs: 1, optimizer: toy_sgd, " + more +
+           "}]\n";
   };
-  const auto with_data = [](const std::string& more) { return head + "data: {use: toy_images, " + more + "}\nnetwork: toy_net\n" + tail; };
+  const auto with_data = [](const std::string& more) {
+    return head + "data: {use: toy_images, " + more + "}\nnetwork: toy_net\n" + tail;
+  };
   const std::string fine = head + "data: toy_images\nnetwork: toy_net\n" + tail;
-  for (const std::string& text :
-       {"espalier: 2\nname: x\ndata: toy_images\nnetwork: toy_net\n" + tail, head + "network: toy_net\n" + tail, fine + "sed: 3\n", fine + "seed: -1\n",
-        fine + "seed: 1.5\n", fine + "device: gpu\n", head + "data: toy_imag\nnetwork: toy_net\n" + tail, head + "data: toy_images\nnetwork: toy_sgd\n" + tail,
-        with_data("samples: 0"), with_data("bacth: 3"), with_data("validation: 1"), with_data("augment: [crp]"), with_data("augment: [flip: 2]"),
-        with_data("normalize: {mean: 1}"), with_data("normalize: all"), with_stage("epocs: 1"), with_stage("label_smoothing: 1"), with_stage("clip_norm: 0"),
-        with_stage("start_from: middle"), with_stage("regularizers: [toy_l2]"), with_stage("regularizers: [{use: toy_l1, weight: -1}]"),
-        with_stage("controller: toy_l1"), with_stage("controller: {use: toy_every}"), with_stage("controller: {use: toy_every, needed: 1, mode: slow}"),
-        with_stage("controller: {use: toy_every, needed: 1, tau: {conv: x}}"), with_stage("controller: {use: toy_every, needed: 1, inner: {use: toy_sgd, lr: 0}}"),
-        with_stage("controller: {needed: 1}"), with_stage("schedule: {use: cosine, final: 2}"), with_stage("network: {use: toy_net, width: 0}"),
-        head + "data: toy_images\nnetwork: toy_net\nstages: []\n", fine + "expect: {accuracy: 3}\n", fine + "base: {macs: 0}\n"}) {
+  for (const std::string& text : {"espalier: 2\nname: x\ndata: toy_images\nnetwork: toy_net\n" + tail,
+                                  head + "network: toy_net\n" + tail,
+                                  fine + "sed: 3\n",
+                                  fine + "seed: -1\n",
+                                  fine + "seed: 1.5\n",
+                                  fine + "device: gpu\n",
+                                  head + "data: toy_imag\nnetwork: toy_net\n" + tail,
+                                  head + "data: toy_images\nnetwork: toy_sgd\n" + tail,
+                                  with_data("samples: 0"),
+                                  with_data("bacth: 3"),
+                                  with_data("validation: 1"),
+                                  with_data("augment: [crp]"),
+                                  with_data("augment: [flip: 2]"),
+                                  with_data("normalize: {mean: 1}"),
+                                  with_data("normalize: all"),
+                                  with_stage("epocs: 1"),
+                                  with_stage("label_smoothing: 1"),
+                                  with_stage("clip_norm: 0"),
+                                  with_stage("start_from: middle"),
+                                  with_stage("regularizers: [toy_l2]"),
+                                  with_stage("regularizers: [{use: toy_l1, weight: -1}]"),
+                                  with_stage("controller: toy_l1"),
+                                  with_stage("controller: {use: toy_every}"),
+                                  with_stage("controller: {use: toy_every, needed: 1, mode: slow}"),
+                                  with_stage("controller: {use: toy_every, needed: 1, tau: {conv: x}}"),
+                                  with_stage("controller: {use: toy_every, needed: 1, inner: {use: toy_sgd, lr: 0}}"),
+                                  with_stage("controller: {needed: 1}"),
+                                  with_stage("schedule: {use: cosine, final: 2}"),
+                                  with_stage("network: {use: toy_net, width: 0}"),
+                                  head + "data: toy_images\nnetwork: toy_net\nstages: []\n",
+                                  fine + "expect: {accuracy: 3}\n",
+                                  fine + "base: {macs: 0}\n"}) {
     EXPECT_FALSE(loads(text)) << text;
     EXPECT_FALSE(schema.accepts(parse_yaml(text, "r.yaml"))) << text;
   }

@@ -1,10 +1,10 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 #include "plugins/loader.h"
@@ -40,7 +40,8 @@ std::string error_of(const std::string& text) {
     return "no error";
   } catch (const InputError& e) {
     std::string said = e.what();
-    for (size_t at = 0; (at = said.find(folder.path().string() + "/")) != std::string::npos;) said.erase(at, folder.path().string().size() + 1);
+    for (size_t at = 0; (at = said.find(folder.path().string() + "/")) != std::string::npos;)
+      said.erase(at, folder.path().string().size() + 1);
     return said;
   }
 }
@@ -72,9 +73,18 @@ const Wrong wrong_recipes[] = {
     {"OtherVersion", "espalier: 2\nname: x\n", "1:11", {"version 2", "'espalier: 1'"}},
     {"VersionOfText", "espalier: one\nname: x\n", "1:11", {"'espalier' must be an integer", "'one'"}},
     {"NoName", "espalier: 1\n", "1:1", {"'name'"}},
-    {"NameIsAPath", "espalier: 1\nname: ../../etc\ndata: toy_images\nnetwork: toy_net\n" + stage, "2:7", {"'name' must be", "letters"}},
-    {"NameWithSpace", "espalier: 1\nname: a b\ndata: toy_images\nnetwork: toy_net\n" + stage, "2:7", {"'name' must be"}},
-    {"NameIsANumber", "espalier: 1\nname: 3\ndata: toy_images\nnetwork: toy_net\n" + stage, "2:7", {"'name' must be a string", "the integer 3"}},
+    {"NameIsAPath",
+     "espalier: 1\nname: ../../etc\ndata: toy_images\nnetwork: toy_net\n" + stage,
+     "2:7",
+     {"'name' must be", "letters"}},
+    {"NameWithSpace",
+     "espalier: 1\nname: a b\ndata: toy_images\nnetwork: toy_net\n" + stage,
+     "2:7",
+     {"'name' must be"}},
+    {"NameIsANumber",
+     "espalier: 1\nname: 3\ndata: toy_images\nnetwork: toy_net\n" + stage,
+     "2:7",
+     {"'name' must be a string", "the integer 3"}},
     {"UnknownKey", full + "sed: 3\n", "9:1", {"has no key 'sed'", "did you mean 'seed'?"}},
     {"UseOfARecipe", full + "use: x\n", "9:1", {"has no key 'use'"}},
     {"UnknownDevice", full + "device: gpu\n", "9:9", {"one of auto, cpu, cuda", "'gpu'"}},
@@ -87,50 +97,155 @@ const Wrong wrong_recipes[] = {
     {"EmptyStages", parts + "stages: []\n", "5:9", {"at least one stage"}},
     {"StagesAreAMap", parts + "stages: {name: one}\n", "5:9", {"a list of stages", "got a map"}},
     {"StageIsAWord", parts + "stages: [one]\n", "5:10", {"a stage must be a map"}},
-    {"UnknownDataset", head + "data: toy_imags\nnetwork: toy_net\n" + stage, "3:7", {"no dataset is called 'toy_imags'", "did you mean 'toy_images'?"}},
+    {"UnknownDataset",
+     head + "data: toy_imags\nnetwork: toy_net\n" + stage,
+     "3:7",
+     {"no dataset is called 'toy_imags'", "did you mean 'toy_images'?"}},
     {"DataWithoutUse", head + "data: {batch: 3}\nnetwork: toy_net\n" + stage, "3:7", {"'use'"}},
-    {"DataIsAList", head + "data: [toy_images]\nnetwork: toy_net\n" + stage, "3:7", {"'data' must be a map", "got a list"}},
-    {"MisspeltDataKey", head + "data: {use: toy_images, bacth: 3}\nnetwork: toy_net\n" + stage, "3:25", {"did you mean 'batch'?"}},
-    {"MisspeltDatasetParameter", head + "data: {use: toy_images, sampels: 3}\nnetwork: toy_net\n" + stage, "3:25", {"did you mean 'samples'?"}},
-    {"WrongDatasetParameter", head + "data: {use: toy_images, samples: 0}\nnetwork: toy_net\n" + stage, "3:34", {"'samples' must be an integer >= 1"}},
-    {"BatchOfNothing", head + "data: {use: toy_images, batch: 0}\nnetwork: toy_net\n" + stage, "3:32", {"integer >= 1", "samples"}},
-    {"ValidationIsAll", head + "data: {use: toy_images, validation: 1}\nnetwork: toy_net\n" + stage, "3:37", {"a number >= 0 and < 1"}},
-    {"UnknownAugmentation", head + "data: {use: toy_images, augment: [crp]}\nnetwork: toy_net\n" + stage, "3:35", {"no augmentation", "did you mean 'crop'?"}},
-    {"AugmentedTwice", head + "data: {use: toy_images, augment: [flip, flip: .1]}\nnetwork: toy_net\n" + stage, "3:41", {"'flip' is written twice"}},
-    {"AugmentedByANumber", head + "data: {use: toy_images, augment: [3]}\nnetwork: toy_net\n" + stage, "3:35", {"crop, flip, rotate, cutout"}},
-    {"FlippedTooOften", head + "data: {use: toy_images, augment: [flip: 2]}\nnetwork: toy_net\n" + stage, "3:41", {"'flip' must be a number >= 0 and <= 1"}},
-    {"NormalizeByAWord", head + "data: {use: toy_images, normalize: all}\nnetwork: toy_net\n" + stage, "3:36", {"true, false, or {mean"}},
-    {"NormalizeWithoutDeviation", head + "data: {use: toy_images, normalize: {mean: [1]}}\nnetwork: toy_net\n" + stage, "3:36", {"'std'"}},
-    {"NormalizeUnequally", head + "data: {use: toy_images, normalize: {mean: [1, 2], std: [1]}}\nnetwork: toy_net\n" + stage, "3:36", {"each channel", "2 and 1"}},
-    {"DeviationOfZero", head + "data: {use: toy_images, normalize: {mean: [0], std: [0]}}\nnetwork: toy_net\n" + stage, "3:54", {"'std'", "> 0"}},
-    {"UnknownBackbone", head + "data: toy_images\nnetwork: {use: toy_nett}\n" + stage, "4:16", {"no backbone is called 'toy_nett'", "did you mean 'toy_net'?"}},
-    {"BackboneOfAnotherKind", head + "data: toy_images\nnetwork: toy_sgd\n" + stage, "4:10", {"'toy_sgd' is a optimizer"}},
-    {"BackboneParameter", head + "data: toy_images\nnetwork: {use: toy_net, width: wide}\n" + stage, "4:32", {"'width' must be a number > 0 and < 100", "'wide'"}},
+    {"DataIsAList",
+     head + "data: [toy_images]\nnetwork: toy_net\n" + stage,
+     "3:7",
+     {"'data' must be a map", "got a list"}},
+    {"MisspeltDataKey",
+     head + "data: {use: toy_images, bacth: 3}\nnetwork: toy_net\n" + stage,
+     "3:25",
+     {"did you mean 'batch'?"}},
+    {"MisspeltDatasetParameter",
+     head + "data: {use: toy_images, sampels: 3}\nnetwork: toy_net\n" + stage,
+     "3:25",
+     {"did you mean 'samples'?"}},
+    {"WrongDatasetParameter",
+     head + "data: {use: toy_images, samples: 0}\nnetwork: toy_net\n" + stage,
+     "3:34",
+     {"'samples' must be an integer >= 1"}},
+    {"BatchOfNothing",
+     head + "data: {use: toy_images, batch: 0}\nnetwork: toy_net\n" + stage,
+     "3:32",
+     {"integer >= 1", "samples"}},
+    {"ValidationIsAll",
+     head + "data: {use: toy_images, validation: 1}\nnetwork: toy_net\n" + stage,
+     "3:37",
+     {"a number >= 0 and < 1"}},
+    {"UnknownAugmentation",
+     head + "data: {use: toy_images, augment: [crp]}\nnetwork: toy_net\n" + stage,
+     "3:35",
+     {"no augmentation", "did you mean 'crop'?"}},
+    {"AugmentedTwice",
+     head + "data: {use: toy_images, augment: [flip, flip: .1]}\nnetwork: toy_net\n" + stage,
+     "3:41",
+     {"'flip' is written twice"}},
+    {"AugmentedByANumber",
+     head + "data: {use: toy_images, augment: [3]}\nnetwork: toy_net\n" + stage,
+     "3:35",
+     {"crop, flip, rotate, cutout"}},
+    {"FlippedTooOften",
+     head + "data: {use: toy_images, augment: [flip: 2]}\nnetwork: toy_net\n" + stage,
+     "3:41",
+     {"'flip' must be a number >= 0 and <= 1"}},
+    {"NormalizeByAWord",
+     head + "data: {use: toy_images, normalize: all}\nnetwork: toy_net\n" + stage,
+     "3:36",
+     {"true, false, or {mean"}},
+    {"NormalizeWithoutDeviation",
+     head + "data: {use: toy_images, normalize: {mean: [1]}}\nnetwork: toy_net\n" + stage,
+     "3:36",
+     {"'std'"}},
+    {"NormalizeUnequally",
+     head + "data: {use: toy_images, normalize: {mean: [1, 2], std: [1]}}\nnetwork: toy_net\n" + stage,
+     "3:36",
+     {"each channel", "2 and 1"}},
+    {"DeviationOfZero",
+     head + "data: {use: toy_images, normalize: {mean: [0], std: [0]}}\nnetwork: toy_net\n" + stage,
+     "3:54",
+     {"'std'", "> 0"}},
+    {"UnknownBackbone",
+     head + "data: toy_images\nnetwork: {use: toy_nett}\n" + stage,
+     "4:16",
+     {"no backbone is called 'toy_nett'", "did you mean 'toy_net'?"}},
+    {"BackboneOfAnotherKind",
+     head + "data: toy_images\nnetwork: toy_sgd\n" + stage,
+     "4:10",
+     {"'toy_sgd' is a optimizer"}},
+    {"BackboneParameter",
+     head + "data: toy_images\nnetwork: {use: toy_net, width: wide}\n" + stage,
+     "4:32",
+     {"'width' must be a number > 0 and < 100", "'wide'"}},
     {"StageWithoutName", parts + "stages:\n  - epochs: 1\n", "6:5", {"stage 1", "'name'"}},
     {"StageWithoutEpochs", parts + "stages:\n  - name: one\n", "6:5", {"stage 'one'", "'epochs'"}},
     {"NegativeEpochs", parts + "stages:\n  - {name: one, epochs: -1}\n", "6:25", {"an integer >= 0 (epochs)"}},
     {"StageNameIsAPath", parts + "stages:\n  - {name: a/b, epochs: 0}\n", "6:12", {"'name' must be"}},
-    {"MisspeltStageKey", full + "    optimiser: sgd\n", "9:5", {"stage 'one' has no key 'optimiser'", "did you mean 'optimizer'?"}},
+    {"MisspeltStageKey",
+     full + "    optimiser: sgd\n",
+     "9:5",
+     {"stage 'one' has no key 'optimiser'", "did you mean 'optimizer'?"}},
     {"StagesOfOneName", full + "  - {name: one, epochs: 0}\n", "9:12", {"two stages are called 'one'", "r.yaml:6:5"}},
-    {"NoOptimizer", parts + "stages:\n  - name: one\n    epochs: 3\n", "6:5", {"stage 'one' trains for 3 epochs", "optimizer: {use: NAME}"}},
+    {"NoOptimizer",
+     parts + "stages:\n  - name: one\n    epochs: 3\n",
+     "6:5",
+     {"stage 'one' trains for 3 epochs", "optimizer: {use: NAME}"}},
     {"BothOptimizers", full + "    optimizers: [toy_sgd]\n", "9:5", {"both 'optimizer' and 'optimizers'"}},
-    {"OptimizerIsANumber", parts + "stages:\n  - {name: one, epochs: 1, optimizer: 3}\n", "6:39", {"a optimizer: {use: NAME, ...}", "the integer 3"}},
-    {"OptimizerWithoutUse", parts + "stages:\n  - {name: one, epochs: 1, optimizer: {lr: 3}}\n", "6:39", {"needs the key 'use'"}},
-    {"UseIsAList", parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: [a]}}\n", "6:45", {"'use' must be the name of a optimizer"}},
-    {"OptimizerParameter", parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, lr: 0}}\n", "6:58", {"'lr' must be a number > 0, got 0"}},
-    {"SelectorIsANumber", parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, on: 3}}\n", "6:58", {"'on' must be a selector", "the integer 3"}},
-    {"UnknownRegularizer", full + "    regularizers: [toy_l2]\n", "9:20", {"no regularizer is called 'toy_l2'", "did you mean 'toy_l1'?"}},
-    {"RegularizerParameter", full + "    regularizers: [{use: toy_l1, weigth: 1}]\n", "9:34", {"did you mean 'weight'?"}},
+    {"OptimizerIsANumber",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: 3}\n",
+     "6:39",
+     {"a optimizer: {use: NAME, ...}", "the integer 3"}},
+    {"OptimizerWithoutUse",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {lr: 3}}\n",
+     "6:39",
+     {"needs the key 'use'"}},
+    {"UseIsAList",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: [a]}}\n",
+     "6:45",
+     {"'use' must be the name of a optimizer"}},
+    {"OptimizerParameter",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, lr: 0}}\n",
+     "6:58",
+     {"'lr' must be a number > 0, got 0"}},
+    {"SelectorIsANumber",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, on: 3}}\n",
+     "6:58",
+     {"'on' must be a selector", "the integer 3"}},
+    {"UnknownRegularizer",
+     full + "    regularizers: [toy_l2]\n",
+     "9:20",
+     {"no regularizer is called 'toy_l2'", "did you mean 'toy_l1'?"}},
+    {"RegularizerParameter",
+     full + "    regularizers: [{use: toy_l1, weigth: 1}]\n",
+     "9:34",
+     {"did you mean 'weight'?"}},
     {"UnknownController", full + "    controller: {use: toy_evry}\n", "9:23", {"did you mean 'toy_every'?"}},
-    {"MissingParameter", full + "    controller: {use: toy_every}\n", "9:17", {"needs the parameter 'needed'", "an integer >= 0 (steps)", "has to be there"}},
-    {"NestedParameter", full + "    controller: {use: toy_every, needed: 1, inner: {use: toy_sgd, lr: x}}\n", "9:71", {"'lr' must be a number > 0"}},
-    {"NestedListParameter", full + "    controller:\n      use: toy_every\n      needed: 1\n      penalties:\n        - toy_l1\n        - {use: toy_l1, weight: -1}\n",
-     "14:33", {"'weight' must be a number >= 0"}},
-    {"NestedUnknown", full + "    controller: {use: toy_every, needed: 1, inner: toy_sdg}\n", "9:52", {"did you mean 'toy_sgd'?"}},
-    {"PerSelectorParameter", full + "    controller: {use: toy_every, needed: 1, tau: {conv1: .1, \"*\": -1}}\n", "9:67", {"'tau' must be a number >= 0"}},
-    {"UnmetNeed", full + "    controller: toy_grow\n", "9:17", {"controller 'toy_grow' needs 'state:gamma'", "'toy_bregman'"}},
-    {"UnknownSchedule", full + "    schedule: cosin\n", "9:15", {"no schedule is called 'cosin'", "did you mean 'cosine'?"}},
-    {"ScheduleParameter", full + "    schedule: {use: step, every: -3}\n", "9:34", {"'every' must be an integer >= 0 (epochs)"}},
+    {"MissingParameter",
+     full + "    controller: {use: toy_every}\n",
+     "9:17",
+     {"needs the parameter 'needed'", "an integer >= 0 (steps)", "has to be there"}},
+    {"NestedParameter",
+     full + "    controller: {use: toy_every, needed: 1, inner: {use: toy_sgd, lr: x}}\n",
+     "9:71",
+     {"'lr' must be a number > 0"}},
+    {"NestedListParameter",
+     full + "    controller:\n      use: toy_every\n      needed: 1\n      penalties:\n        - toy_l1\n        - "
+            "{use: toy_l1, weight: -1}\n",
+     "14:33",
+     {"'weight' must be a number >= 0"}},
+    {"NestedUnknown",
+     full + "    controller: {use: toy_every, needed: 1, inner: toy_sdg}\n",
+     "9:52",
+     {"did you mean 'toy_sgd'?"}},
+    {"PerSelectorParameter",
+     full + "    controller: {use: toy_every, needed: 1, tau: {conv1: .1, \"*\": -1}}\n",
+     "9:67",
+     {"'tau' must be a number >= 0"}},
+    {"UnmetNeed",
+     full + "    controller: toy_grow\n",
+     "9:17",
+     {"controller 'toy_grow' needs 'state:gamma'", "'toy_bregman'"}},
+    {"UnknownSchedule",
+     full + "    schedule: cosin\n",
+     "9:15",
+     {"no schedule is called 'cosin'", "did you mean 'cosine'?"}},
+    {"ScheduleParameter",
+     full + "    schedule: {use: step, every: -3}\n",
+     "9:34",
+     {"'every' must be an integer >= 0 (epochs)"}},
     {"ScheduleWithoutEpochs", full + "    schedule: step\n", "9:15", {"schedule 'step'", "either 'at'"}},
     {"ScheduleOfHalfEpochs", full + "    schedule: {use: step, at: [1.5]}\n", "9:15", {"whole epochs"}},
     {"SmoothedTooMuch", full + "    label_smoothing: 1\n", "9:22", {"a number >= 0 and < 1"}},
@@ -138,7 +253,10 @@ const Wrong wrong_recipes[] = {
     {"StartFromSomewhere", full + "    start_from: lst\n", "9:17", {"one of last, best", "did you mean 'last'?"}},
     {"StageDataKey", full + "    data: {bath: 3}\n", "9:12", {"did you mean 'batch'?"}},
     {"StageDataIsANumber", full + "    data: 3\n", "9:11", {"'data' must be a map"}},
-    {"StageNetwork", full + "    network: {use: toy_net, hidden: [0]}\n", "9:38", {"'hidden' must be a list of integers each >= 1"}},
+    {"StageNetwork",
+     full + "    network: {use: toy_net, hidden: [0]}\n",
+     "9:38",
+     {"'hidden' must be a list of integers each >= 1"}},
     {"BaseKey", full + "base: {mac: 3}\n", "9:8", {"did you mean 'macs'?"}},
     {"BaseOfNothing", full + "base: {macs: 0}\n", "9:14", {"an integer >= 1"}},
     {"BaseIsANumber", full + "base: 3\n", "9:7", {"expected a backbone"}},
@@ -153,30 +271,39 @@ const Wrong wrong_recipes[] = {
     {"Tabs", full + "expect:\n\taccuracy: 1\n", "10:1", {"a tab"}},
 };
 
-INSTANTIATE_TEST_SUITE_P(All, WrongRecipe, ::testing::ValuesIn(wrong_recipes), [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, WrongRecipe, ::testing::ValuesIn(wrong_recipes),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 // ---- every parameter that is declared anywhere: wrong type, below, above, misspelt ----
 
-Value recipe() { return parse_yaml(full, "r.yaml"); }
+Value recipe() {
+  return parse_yaml(full, "r.yaml");
+}
 
 // Where a section stands in a recipe: keys, and numbers of list items.
 using Path = std::vector<std::string>;
 
 Value& walk(Value& v, const Path& path) {
   Value* at = &v;
-  for (const std::string& step : path) at = at->is_list() ? &at->as_list()[static_cast<size_t>(std::stoi(step))] : &(*at)[step];
+  for (const std::string& step : path)
+    at = at->is_list() ? &at->as_list()[static_cast<size_t>(std::stoi(step))] : &(*at)[step];
   return *at;
 }
 
 Value a_value_of(const ParameterInfo& p) {
   switch (p.type) {
-    case ParameterType::boolean: return true;
-    case ParameterType::string: return "x";
-    case ParameterType::choice: return p.choices.at(0);
+    case ParameterType::boolean:
+      return true;
+    case ParameterType::string:
+      return "x";
+    case ParameterType::choice:
+      return p.choices.at(0);
     case ParameterType::strings:
-    case ParameterType::selector: return "weights";
+    case ParameterType::selector:
+      return "weights";
     case ParameterType::component:
-    case ParameterType::components: return components().names(p.component_kind).at(0);
+    case ParameterType::components:
+      return components().names(p.component_kind).at(0);
     default: {
       if (p.name == "espalier") return 1;
       double v = std::isfinite(p.least) ? std::floor(p.least) + 1 : 1;
@@ -188,22 +315,27 @@ Value a_value_of(const ParameterInfo& p) {
 
 Value wrong_type_for(const ParameterInfo& p) {
   switch (p.type) {
-    case ParameterType::boolean: return 3;
+    case ParameterType::boolean:
+      return 3;
     case ParameterType::string:
-    case ParameterType::choice: return Value(std::vector<int64_t>{1});
+    case ParameterType::choice:
+      return Value(std::vector<int64_t>{1});
     case ParameterType::integers:
     case ParameterType::numbers:
     case ParameterType::strings:
-    case ParameterType::selector: return Value::map({{"a", 1}});
+    case ParameterType::selector:
+      return Value::map({{"a", 1}});
     case ParameterType::component:
-    case ParameterType::components: return 3;
-    default: return "text";
+    case ParameterType::components:
+      return 3;
+    default:
+      return "text";
   }
 }
 
 bool is_numeric(const ParameterInfo& p) {
-  return p.type == ParameterType::integer || p.type == ParameterType::number || p.type == ParameterType::integers || p.type == ParameterType::numbers ||
-         p.type == ParameterType::per_selector;
+  return p.type == ParameterType::integer || p.type == ParameterType::number || p.type == ParameterType::integers ||
+         p.type == ParameterType::numbers || p.type == ParameterType::per_selector;
 }
 
 class Declared {
@@ -219,11 +351,15 @@ class Declared {
   int check_all() {
     for (const ParameterInfo& p : parameters_) {
       expect_refused(p.name, wrong_type_for(p), "'" + p.name + "' must be " + p.expected());
-      if (is_numeric(p) && std::isfinite(p.least)) expect_refused(p.name, p.open_below ? p.least : p.least - 1, p.expected());
-      if (is_numeric(p) && std::isfinite(p.most)) expect_refused(p.name, p.open_above ? p.most : p.most + 1, p.expected());
-      if (p.type == ParameterType::choice) expect_refused(p.name, p.choices[0] + "x", "did you mean '" + p.choices[0] + "'?");
+      if (is_numeric(p) && std::isfinite(p.least))
+        expect_refused(p.name, p.open_below ? p.least : p.least - 1, p.expected());
+      if (is_numeric(p) && std::isfinite(p.most))
+        expect_refused(p.name, p.open_above ? p.most : p.most + 1, p.expected());
+      if (p.type == ParameterType::choice)
+        expect_refused(p.name, p.choices[0] + "x", "did you mean '" + p.choices[0] + "'?");
       if (p.type == ParameterType::component || p.type == ParameterType::components) {
-        expect_refused(p.name, "no_such_thing_anywhere", "no " + p.component_kind + " is called 'no_such_thing_anywhere'");
+        expect_refused(p.name, "no_such_thing_anywhere",
+                       "no " + p.component_kind + " is called 'no_such_thing_anywhere'");
       }
       expect_misspelt(p);
       if (p.required) expect_missing(p);

@@ -90,7 +90,9 @@ int64_t CatalogueLabels::count(const std::string& part, size_t label) const {
   return c.size() == 1 ? c.front() : c.at(label);
 }
 
-const CatalogueLabels& CatalogueEntry::labelled(const std::string& by) const { return named(labels, by, "labels"); }
+const CatalogueLabels& CatalogueEntry::labelled(const std::string& by) const {
+  return named(labels, by, "labels");
+}
 
 int64_t CatalogueEntry::size() const {
   int64_t total = 0;
@@ -109,11 +111,13 @@ std::string CatalogueEntry::how_to_get() const {
 }
 
 const std::vector<CatalogueEntry>& catalogue() {
-  static const auto* entries =
-      new std::vector<CatalogueEntry>(all<CatalogueEntry>(from_json(catalogue_text, "catalogue.json").at("datasets"), entry_of));
+  static const auto* entries = new std::vector<CatalogueEntry>(
+      all<CatalogueEntry>(from_json(catalogue_text, "catalogue.json").at("datasets"), entry_of));
   return *entries;
 }
 
-const CatalogueEntry& catalogue_entry(const std::string& name) { return named(catalogue(), name, "data set"); }
+const CatalogueEntry& catalogue_entry(const std::string& name) {
+  return named(catalogue(), name, "data set");
+}
 
 }  // namespace espalier

@@ -1,10 +1,10 @@
 #include "espalier/datasets/catalogue_dataset.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include "espalier/datasets/checksum.h"
 #include "espalier/datasets/cifar.h"
@@ -18,11 +18,12 @@ namespace {
 // The bytes are not copied.
 at::Tensor tensor_of(std::vector<uint8_t> bytes, const std::vector<int64_t>& sizes) {
   auto* kept = new std::vector<uint8_t>(std::move(bytes));
-  return at::from_blob(kept->data(), sizes, [kept](void*) { delete kept; }, at::kByte);
+  return at::from_blob(
+      kept->data(), sizes, [kept](void*) { delete kept; }, at::kByte);
 }
 
-// IDX files of several data sets have the same names: MNIST's folder given for Fashion-MNIST would be trained on in silence. The labels tell
-// them apart.
+// IDX files of several data sets have the same names: MNIST's folder given for Fashion-MNIST would be trained on in
+// silence. The labels tell them apart.
 void reject_other_sets(const CatalogueEntry& entry, const CatalogueFile& file, const std::filesystem::path& path) {
   const std::string sum = content_checksum(path, "sha256");
   for (const CatalogueEntry& other : catalogue()) {
@@ -49,17 +50,20 @@ RawSplit read_idx_part(const CatalogueEntry& entry, const FoundDataset& found, c
         for (const int64_t n : s) t += (t.empty() ? "" : " x ") + grouped(n);
         return t;
       };
-      throw InputError(path.string(), "holds " + text(array.sizes) + "; the " + file.holds + " of " + entry.name + " are " + text(sizes));
+      throw InputError(path.string(), "holds " + text(array.sizes) + "; the " + file.holds + " of " + entry.name +
+                                          " are " + text(sizes));
     }
     if (file.holds == "images") {
       split.images = tensor_of(std::move(array.bytes), {file.records, entry.channels, entry.height, entry.width});
       continue;
     }
     const auto classes = static_cast<int64_t>(entry.labels.front().classes.size());
-    const auto bad = std::find_if(array.bytes.begin(), array.bytes.end(), [&](uint8_t label) { return label >= classes; });
+    const auto bad =
+        std::find_if(array.bytes.begin(), array.bytes.end(), [&](uint8_t label) { return label >= classes; });
     if (bad != array.bytes.end()) {
-      throw InputError(path.string(), "record " + grouped(bad - array.bytes.begin()) + " (counted from 0) has the label " +
-                                          std::to_string(*bad) + "; expected 0 to " + std::to_string(classes - 1));
+      throw InputError(path.string(), "record " + grouped(bad - array.bytes.begin()) +
+                                          " (counted from 0) has the label " + std::to_string(*bad) +
+                                          "; expected 0 to " + std::to_string(classes - 1));
     }
     reject_other_sets(entry, file, path);
     split.labels = tensor_of(std::move(array.bytes), {file.records, 1});
@@ -70,7 +74,8 @@ RawSplit read_idx_part(const CatalogueEntry& entry, const FoundDataset& found, c
 RawSplit read_cifar_part(const CatalogueEntry& entry, const FoundDataset& found, const std::string& part) {
   CifarFormat format;
   format.pixels = entry.channels * entry.height * entry.width;
-  for (const CatalogueLabels& labels : entry.labels) format.classes.push_back(static_cast<int64_t>(labels.classes.size()));
+  for (const CatalogueLabels& labels : entry.labels)
+    format.classes.push_back(static_cast<int64_t>(labels.classes.size()));
   const auto label_bytes = static_cast<int64_t>(format.classes.size());
   int64_t total = 0;
   for (const CatalogueFile& file : entry.files) total += file.part == part ? file.records : 0;
@@ -83,7 +88,8 @@ RawSplit read_cifar_part(const CatalogueEntry& entry, const FoundDataset& found,
   for (size_t i = 0; i < entry.files.size(); ++i) {
     if (entry.files[i].part != part) continue;
     const int64_t n = entry.files[i].records;
-    read_cifar(found.files[i], format, n, {images, static_cast<size_t>(n * format.pixels)}, {labels, static_cast<size_t>(n * label_bytes)});
+    read_cifar(found.files[i], format, n, {images, static_cast<size_t>(n * format.pixels)},
+               {labels, static_cast<size_t>(n * label_bytes)});
     images += n * format.pixels;
     labels += n * label_bytes;
   }

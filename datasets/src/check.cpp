@@ -46,15 +46,17 @@ void compare_moments(const CatalogueEntry& entry, DatasetCheck& check) {
     const auto differs = [&](double measured, double expected, const char* what) {
       // The catalogue has them to four digits.
       if (std::abs(measured - expected) < 1e-4) return;
-      check.faults.push_back(std::string("the training images have the ") + what + " " + fixed(measured) + " in channel " + std::to_string(c) +
-                             "; those of " + entry.name + " have " + fixed(expected) + ": pixels differ");
+      check.faults.push_back(std::string("the training images have the ") + what + " " + fixed(measured) +
+                             " in channel " + std::to_string(c) + "; those of " + entry.name + " have " +
+                             fixed(expected) + ": pixels differ");
     };
     differs(check.mean[c], entry.mean[c], "mean");
     differs(check.deviation[c], entry.deviation[c], "standard deviation");
   }
 }
 
-void count_labels(const CatalogueEntry& entry, const at::Tensor& labels, DatasetCheck::Part& part, DatasetCheck& check) {
+void count_labels(const CatalogueEntry& entry, const at::Tensor& labels, DatasetCheck::Part& part,
+                  DatasetCheck& check) {
   const auto* bytes = labels.const_data_ptr<uint8_t>();
   const auto ways = static_cast<int64_t>(entry.labels.size());
   for (int64_t way = 0; way < ways; ++way) {
@@ -64,8 +66,9 @@ void count_labels(const CatalogueEntry& entry, const at::Tensor& labels, Dataset
     for (int64_t i = 0; i < part.records; ++i) ++counts[bytes[i * ways + way]];
     for (size_t label = 0; label < counts.size(); ++label) {
       if (counts[label] == expected.count(part.name, label)) continue;
-      check.faults.push_back(part.name + ": class " + std::to_string(label) + " (" + expected.classes[label] + ") has " + grouped(counts[label]) +
-                             " images; expected " + grouped(expected.count(part.name, label)));
+      check.faults.push_back(part.name + ": class " + std::to_string(label) + " (" + expected.classes[label] +
+                             ") has " + grouped(counts[label]) + " images; expected " +
+                             grouped(expected.count(part.name, label)));
     }
   }
   if (ways < 2) return;
@@ -73,7 +76,8 @@ void count_labels(const CatalogueEntry& entry, const at::Tensor& labels, Dataset
   std::set<std::pair<int, int>> pairs;
   for (int64_t i = 0; i < part.records; ++i) pairs.emplace(bytes[i * ways], bytes[i * ways + 1]);
   if (pairs.size() != entry.labels[1].classes.size()) {
-    check.faults.push_back(part.name + ": " + entry.labels[1].name + " classes appear with more than one " + entry.labels[0].name + " class");
+    check.faults.push_back(part.name + ": " + entry.labels[1].name + " classes appear with more than one " +
+                           entry.labels[0].name + " class");
   }
 }
 
@@ -86,7 +90,8 @@ void compare_checksums(const CatalogueEntry& entry, const FoundDataset& found, D
       if (!file.sha256.empty() && sum != file.sha256) {
         check.faults.push_back(name + ": the content's SHA-256 is " + sum + "; expected " + file.sha256);
       } else if (!file.original_sha256.empty() && sum != file.original_sha256) {
-        check.notes.push_back(name + ": not the original file, SHA-256 " + sum + "; as good where only the order of the records differs");
+        check.notes.push_back(name + ": not the original file, SHA-256 " + sum +
+                              "; as good where only the order of the records differs");
       } else {
         check.checksums.push_back(name + ": SHA-256 of the original");
       }

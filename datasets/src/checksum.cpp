@@ -1,8 +1,8 @@
 #include "espalier/datasets/checksum.h"
 
-#include <openssl/evp.h>
-
 #include <vector>
+
+#include <openssl/evp.h>
 
 #include "content_reader.h"
 #include "espalier/error.h"
@@ -24,7 +24,9 @@ Checksum::Checksum(const std::string& algorithm) : state_(std::make_unique<State
 
 Checksum::~Checksum() = default;
 
-void Checksum::add(const void* bytes, size_t n) { EVP_DigestUpdate(state_->context, bytes, n); }
+void Checksum::add(const void* bytes, size_t n) {
+  EVP_DigestUpdate(state_->context, bytes, n);
+}
 
 std::string Checksum::hex() {
   unsigned char digest[EVP_MAX_MD_SIZE];

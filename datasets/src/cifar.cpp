@@ -9,8 +9,8 @@
 
 namespace espalier {
 
-void read_cifar(const std::filesystem::path& file, const CifarFormat& format, int64_t records, std::span<uint8_t> images,
-                std::span<uint8_t> labels) {
+void read_cifar(const std::filesystem::path& file, const CifarFormat& format, int64_t records,
+                std::span<uint8_t> images, std::span<uint8_t> labels) {
   const auto label_bytes = static_cast<int64_t>(format.classes.size());
   if (static_cast<int64_t>(images.size()) != records * format.pixels ||
       static_cast<int64_t>(labels.size()) != records * label_bytes) {
@@ -18,13 +18,15 @@ void read_cifar(const std::filesystem::path& file, const CifarFormat& format, in
   }
   ContentReader content(file, ContentReader::Unpack::nothing);
   const int64_t size = content.file_size();
-  const std::string expected =
-      "expected " + grouped(records) + " records of " + grouped(format.record()) + " bytes, " + grouped(records * format.record());
+  const std::string expected = "expected " + grouped(records) + " records of " + grouped(format.record()) + " bytes, " +
+                               grouped(records * format.record());
   if (size % format.record() != 0) {
-    throw InputError(file.string(), "holds " + grouped(size) + " bytes, which is no whole number of records; " + expected);
+    throw InputError(file.string(),
+                     "holds " + grouped(size) + " bytes, which is no whole number of records; " + expected);
   }
   if (size / format.record() != records) {
-    throw InputError(file.string(), "holds " + grouped(size / format.record()) + " records (" + grouped(size) + " bytes); " + expected);
+    throw InputError(file.string(), "holds " + grouped(size / format.record()) + " records (" + grouped(size) +
+                                        " bytes); " + expected);
   }
 
   // Some records at a time: what is read is still in the processor's cache when it is taken apart.
@@ -38,12 +40,14 @@ void read_cifar(const std::filesystem::path& file, const CifarFormat& format, in
       const uint8_t* record = buffer.data() + i * format.record();
       for (int64_t l = 0; l < label_bytes; ++l) {
         if (record[l] < format.classes[static_cast<size_t>(l)]) continue;
-        throw InputError(file.string(), "record " + grouped(first + i) + " (counted from 0) has the label " +
-                                            std::to_string(record[l]) + (label_bytes > 1 ? " in byte " + std::to_string(l) : "") +
-                                            "; expected 0 to " + std::to_string(format.classes[static_cast<size_t>(l)] - 1));
+        throw InputError(file.string(),
+                         "record " + grouped(first + i) + " (counted from 0) has the label " +
+                             std::to_string(record[l]) + (label_bytes > 1 ? " in byte " + std::to_string(l) : "") +
+                             "; expected 0 to " + std::to_string(format.classes[static_cast<size_t>(l)] - 1));
       }
       std::memcpy(labels.data() + (first + i) * label_bytes, record, static_cast<size_t>(label_bytes));
-      std::memcpy(images.data() + (first + i) * format.pixels, record + label_bytes, static_cast<size_t>(format.pixels));
+      std::memcpy(images.data() + (first + i) * format.pixels, record + label_bytes,
+                  static_cast<size_t>(format.pixels));
     }
   }
 }

@@ -1,15 +1,15 @@
 #include "content_reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include "espalier/error.h"
 #include "text.h"
@@ -111,9 +111,15 @@ ContentReader::ContentReader(const std::filesystem::path& file, Unpack unpack) :
 
 ContentReader::~ContentReader() = default;
 
-const std::filesystem::path& ContentReader::file() const { return state_->file; }
-int64_t ContentReader::file_size() const { return state_->size; }
-bool ContentReader::compressed() const { return state_->compressed; }
+const std::filesystem::path& ContentReader::file() const {
+  return state_->file;
+}
+int64_t ContentReader::file_size() const {
+  return state_->size;
+}
+bool ContentReader::compressed() const {
+  return state_->compressed;
+}
 
 size_t ContentReader::read(void* to, size_t n) {
   State& s = *state_;

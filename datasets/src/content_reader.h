@@ -7,8 +7,8 @@
 
 namespace espalier {
 
-// Reads a file's content from beginning to end, unpacking gzip, which is known by its first bytes. Every function throws InputError
-// naming the file.
+// Reads a file's content from beginning to end, unpacking gzip, which is known by its first bytes. Every function
+// throws InputError naming the file.
 class ContentReader {
  public:
   enum class Unpack { gzip, nothing };

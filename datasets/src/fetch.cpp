@@ -74,52 +74,68 @@ std::string difference(const fs::path& archive, const CatalogueDownload& downloa
   return sum == expected ? "" : "has the " + algorithm + " " + sum + "; expected " + expected;
 }
 
-void download(const CatalogueEntry& entry, const CatalogueDownload& d, const fs::path& to, const FetchOptions& options) {
-  const fs::path curl = find_program("curl"), wget = find_program("wget");
-  const fs::path log = to.string() + ".log";
-  std::vector<std::string> failures;
-  if (curl.empty() && wget.empty()) failures.emplace_back("neither curl nor wget is installed");
-  for (const std::string& url : failures.empty() ? d.urls : std::vector<std::string>()) {
-    options.say("downloading " + url + " (" + megabytes(d.size) + ")");
-    std::error_code error;
-    fs::remove(to, error);
-    fs::remove(log, error);
-    std::vector<std::string> arguments;
-    if (!curl.empty()) {
-      arguments = {curl.string(), "--fail", "--location", "--proto-redir", "=http,https", "--retry", "2", "--connect-timeout", "20",
-                   "--speed-limit", "1000", "--speed-time", "60", "--output", to.string()};
-      if (options.progress) arguments.emplace_back("--progress-bar");
-      else arguments.insert(arguments.end(), {"--silent", "--show-error"});
-    } else {
-      arguments = {wget.string(), "--tries=2", "--timeout=60", "--output-document=" + to.string()};
-      if (options.progress) arguments.insert(arguments.end(), {"--quiet", "--show-progress"});
-      else arguments.emplace_back("--no-verbose");
-    }
-    arguments.push_back(url);
-    const int status = run_program(arguments, options.progress ? fs::path() : log);
-    if (status != 0) {
-      const std::string said = last_line(log);
-      failures.push_back(url + ": " + (said.empty() ? fs::path(arguments[0]).filename().string() + " ended with status " + std::to_string(status) : said));
-    } else if (const std::string wrong = difference(to, d); !wrong.empty()) {
-      failures.push_back(url + ": what came " + wrong);
-    } else {
-      return;
-    }
+// The command line that downloads to a file, by whichever program there is; empty where there is none.
+std::vector<std::string> download_command(const std::string& url, const fs::path& to, bool progress) {
+  std::vector<std::string> command;
+  const auto add = [&](std::initializer_list<std::string> words) { command.insert(command.end(), words); };
+  if (const fs::path curl = find_program("curl"); !curl.empty()) {
+    add({curl.string(), "--fail", "--location", "--proto-redir", "=http,https"});
+    add({"--retry", "2", "--connect-timeout", "20", "--speed-limit", "1000", "--speed-time", "60"});
+    if (progress) add({"--progress-bar"});
+    if (!progress) add({"--silent", "--show-error"});
+    add({"--output", to.string(), url});
+  } else if (const fs::path wget = find_program("wget"); !wget.empty()) {
+    add({wget.string(), "--tries=2", "--timeout=60"});
+    if (progress) add({"--quiet", "--show-progress"});
+    if (!progress) add({"--no-verbose"});
+    add({"--output-document=" + to.string(), url});
   }
-  throw Error(d.name + " could not be downloaded:" + join(failures) + "\nBy hand: download from another place or machine" + [&] {
-    std::string files;
-    for (const CatalogueDownload& each : entry.downloads) files += "\n  " + each.urls.front() + " (" + megabytes(each.size) + ")";
-    return files;
-  }() + "\ninto one folder, then: espalier data fetch " + entry.name + " --from FOLDER" +
-              (entry.debian_package.empty() ? "" : "\nOn Debian or Ubuntu: apt-get install " + entry.debian_package));
+  return command;
+}
+
+// Downloads from one address; returns what went wrong, or nothing.
+std::string try_download(const std::string& url, const CatalogueDownload& d, const fs::path& to, bool progress) {
+  const std::vector<std::string> command = download_command(url, to, progress);
+  if (command.empty()) return "neither curl nor wget is installed";
+  const fs::path log = to.string() + ".log";
+  const int status = run_program(command, progress ? fs::path() : log);
+  const std::string said = last_line(log);
+  fs::remove(log);
+  if (status != 0) {
+    const std::string program = fs::path(command[0]).filename().string();
+    return said.empty() ? program + " ended with status " + std::to_string(status) : said;
+  }
+  const std::string wrong = difference(to, d);
+  return wrong.empty() ? "" : "what came " + wrong;
+}
+
+std::string by_hand(const CatalogueEntry& entry) {
+  std::string text = "By hand: download on another machine";
+  for (const CatalogueDownload& d : entry.downloads) text += "\n  " + d.urls.front() + " (" + megabytes(d.size) + ")";
+  text += "\ninto one folder, then: espalier data fetch " + entry.name + " --from FOLDER";
+  if (!entry.debian_package.empty()) text += "\nOn Debian or Ubuntu: apt-get install " + entry.debian_package;
+  return text;
+}
+
+void download(const CatalogueEntry& entry, const CatalogueDownload& d, const fs::path& to,
+              const FetchOptions& options) {
+  std::string failures;
+  for (const std::string& url : d.urls) {
+    options.say("downloading " + url + " (" + megabytes(d.size) + ")");
+    const std::string failure = try_download(url, d, to, options.progress);
+    if (failure.empty()) return;
+    failures += "\n  " + url + ": " + failure;
+    fs::remove(to);
+  }
+  throw Error(d.name + " could not be downloaded:" + failures + "\n" + by_hand(entry));
 }
 
 // An archive that somebody has downloaded.
 fs::path given(const CatalogueEntry& entry, const CatalogueDownload& d, const fs::path& from) {
   const bool folder = fs::is_directory(from);
   if (!folder && entry.downloads.size() > 1) {
-    throw InputError("", "--from " + from.string() + ": " + entry.name + " has " + std::to_string(entry.downloads.size()) +
-                             " archives; give the folder that holds them");
+    throw InputError("", "--from " + from.string() + ": " + entry.name + " has " +
+                             std::to_string(entry.downloads.size()) + " archives; give the folder that holds them");
   }
   const fs::path archive = folder ? from / d.name : from;
   if (!fs::exists(archive)) throw InputError("", "--from " + from.string() + ": there is no " + d.name);
@@ -161,8 +177,12 @@ void collect(const CatalogueEntry& entry, const FetchOptions& options, const fs:
 }  // namespace
 
 fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options) {
-  if (options.to.empty()) throw InputError("", "where to? Neither HOME nor XDG_CACHE_HOME is set; give a folder with --to");
-  if (!options.from.empty() && !fs::exists(options.from)) throw InputError("", "--from " + options.from.string() + ": no such file or folder");
+  if (options.to.empty()) {
+    throw InputError("", "where to? Neither HOME nor XDG_CACHE_HOME is set; give a folder with --to");
+  }
+  if (!options.from.empty() && !fs::exists(options.from)) {
+    throw InputError("", "--from " + options.from.string() + ": no such file or folder");
+  }
   const fs::path target = options.to / entry.folders.front();
   const std::optional<FoundDataset> old = search_dataset(entry, {options.to});
   if (old) {
@@ -185,7 +205,8 @@ fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options)
   // A damaged copy under another name (unpacked, say) would be found first.
   if (old && old->folder == target) {
     for (const fs::path& file : old->files) {
-      const bool replaced = std::any_of(made.files.begin(), made.files.end(), [&](const fs::path& f) { return f.filename() == file.filename(); });
+      const bool replaced = std::any_of(made.files.begin(), made.files.end(),
+                                        [&](const fs::path& f) { return f.filename() == file.filename(); });
       if (!replaced) fs::remove(file);
     }
   }

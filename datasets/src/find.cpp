@@ -29,9 +29,12 @@ std::string searched(const DataPaths& paths) {
     std::error_code error;
     const fs::file_status status = fs::status(p, error);
     text += "  " + p.string();
-    if (status.type() == fs::file_type::not_found) text += " (no such folder)";
-    else if (error) text += " (" + error.message() + ")";
-    else if (!fs::is_directory(status)) text += " (not a folder)";
+    if (status.type() == fs::file_type::not_found)
+      text += " (no such folder)";
+    else if (error)
+      text += " (" + error.message() + ")";
+    else if (!fs::is_directory(status))
+      text += " (not a folder)";
     text += "\n";
   }
   return text;
@@ -124,11 +127,12 @@ fs::path find_file(const DataPaths& paths, const std::vector<fs::path>& alternat
   }
   std::vector<std::string> names;
   for (const fs::path& name : alternatives) names.push_back(name.string());
-  throw InputError("", listed(names) + (names.size() > 1 ? ": none was" : " was not") + " found. Searched in\n" + searched(paths) +
-                           "How to get it:\n" + how_to_get);
+  throw InputError("", listed(names) + (names.size() > 1 ? ": none was" : " was not") + " found. Searched in\n" +
+                           searched(paths) + "How to get it:\n" + how_to_get);
 }
 
-std::optional<FoundDataset> search_dataset(const CatalogueEntry& entry, const DataPaths& paths, const std::string& part) {
+std::optional<FoundDataset> search_dataset(const CatalogueEntry& entry, const DataPaths& paths,
+                                           const std::string& part) {
   std::optional<FoundDataset> found;
   for (const fs::path& folder : folders_of(entry, paths)) {
     const std::vector<fs::path> files = files_in(entry, folder);
@@ -141,8 +145,8 @@ std::optional<FoundDataset> search_dataset(const CatalogueEntry& entry, const Da
 FoundDataset find_dataset(const CatalogueEntry& entry, const DataPaths& paths, const std::string& part) {
   if (std::optional<FoundDataset> found = search_dataset(entry, paths, part)) return *found;
   throw InputError("", "the data set " + entry.name + " was not found. Searched, in each folder and its sub-folders " +
-                           listed(entry.folders) + ":\n" + searched(paths) + incomplete(entry, paths) + "How to get it:\n" +
-                           entry.how_to_get());
+                           listed(entry.folders) + ":\n" + searched(paths) + incomplete(entry, paths) +
+                           "How to get it:\n" + entry.how_to_get());
 }
 
 }  // namespace espalier

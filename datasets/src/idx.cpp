@@ -15,12 +15,18 @@ constexpr int unsigned_bytes = 0x08;
 
 std::string type_name(int type) {
   switch (type) {
-    case 0x09: return "signed bytes";
-    case 0x0b: return "16-bit integers";
-    case 0x0c: return "32-bit integers";
-    case 0x0d: return "32-bit floats";
-    case 0x0e: return "64-bit floats";
-    default: return "an unknown type";
+    case 0x09:
+      return "signed bytes";
+    case 0x0b:
+      return "16-bit integers";
+    case 0x0c:
+      return "32-bit integers";
+    case 0x0d:
+      return "32-bit floats";
+    case 0x0e:
+      return "64-bit floats";
+    default:
+      return "an unknown type";
   }
 }
 
@@ -71,7 +77,8 @@ IdxArray read_idx(const std::filesystem::path& file) {
   // Before memory is taken on the header's word: deflate packs no more than 1032 bytes into one.
   const int64_t most = content.compressed() ? content.file_size() * 1032 : content.file_size();
   if (overflow || elements > INT64_MAX - header || (content.compressed() && header + elements > most)) {
-    fail("its header says " + sizes + " bytes, more than a file of " + grouped(content.file_size()) + " bytes can hold");
+    fail("its header says " + sizes + " bytes, more than a file of " + grouped(content.file_size()) +
+         " bytes can hold");
   }
   const int64_t total = header + elements;
   const auto cut_short = [&](int64_t held) {

@@ -1,8 +1,5 @@
 #include "unpack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -10,17 +7,22 @@
 #include <memory>
 #include <set>
 
+#include <archive.h>
+#include <archive_entry.h>
+
 #include "espalier/error.h"
 #include "text.h"
 
 namespace espalier {
 
-void unpack_archive(const std::filesystem::path& archive, const std::vector<std::string>& names, const std::filesystem::path& folder) {
+void unpack_archive(const std::filesystem::path& archive, const std::vector<std::string>& names,
+                    const std::filesystem::path& folder) {
   const std::unique_ptr<struct archive, int (*)(struct archive*)> reader(archive_read_new(), archive_read_free);
   const auto check = [&](auto result) {
     if (result < ARCHIVE_WARN) {
       const char* why = archive_error_string(reader.get());
-      throw InputError(archive.string(), std::string("the archive cannot be unpacked: ") + (why ? why : "unknown error"));
+      throw InputError(archive.string(),
+                       std::string("the archive cannot be unpacked: ") + (why ? why : "unknown error"));
     }
     return result;
   };
@@ -44,7 +46,8 @@ void unpack_archive(const std::filesystem::path& archive, const std::vector<std:
     if (!out) throw Error((folder / *name).string() + " cannot be written: " + std::strerror(errno));
     missing.erase(name);
   }
-  if (!missing.empty()) throw InputError(archive.string(), "the archive does not hold " + listed({missing.begin(), missing.end()}));
+  if (!missing.empty())
+    throw InputError(archive.string(), "the archive does not hold " + listed({missing.begin(), missing.end()}));
 }
 
 }  // namespace espalier

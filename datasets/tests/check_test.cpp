@@ -16,7 +16,8 @@ using testing::SizeIs;
 TEST(Checksum, AgreesWithPublishedOnes) {
   // RFC 1321 and FIPS 180-2.
   EXPECT_EQ(samples::sum_of({'a', 'b', 'c'}, "md5"), "900150983cd24fb0d6963f7d28e17f72");
-  EXPECT_EQ(samples::sum_of({'a', 'b', 'c'}, "sha256"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(samples::sum_of({'a', 'b', 'c'}, "sha256"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_THROW(Checksum("sha257"), Error);
   const samples::Folder folder;
   const std::filesystem::path packed = samples::write(folder / "packed", samples::gzip({'a', 'b', 'c'}));
@@ -28,8 +29,10 @@ TEST(CheckDataset, FindsNothingWrongWithAWholeSet) {
   const samples::TinyIdx tiny;
   for (const bool packed : {false, true}) {
     const samples::Folder folder;
-    if (packed) tiny.write_downloads(folder / "tiny");
-    else tiny.write(folder / "tiny");
+    if (packed)
+      tiny.write_downloads(folder / "tiny");
+    else
+      tiny.write(folder / "tiny");
     const DatasetCheck check = check_dataset(tiny.entry, {folder.path()});
     EXPECT_THAT(check.faults, IsEmpty());
     EXPECT_THAT(check.notes, IsEmpty());
@@ -46,7 +49,8 @@ TEST(CheckDataset, FindsNothingWrongWithAWholeSet) {
 
 TEST(CheckDataset, ThrowsWhereThereIsNothing) {
   const samples::Folder folder;
-  EXPECT_THAT(samples::input_error([&] { check_dataset(samples::TinyIdx().entry, {folder.path()}); }), HasSubstr("was not found"));
+  EXPECT_THAT(samples::input_error([&] { check_dataset(samples::TinyIdx().entry, {folder.path()}); }),
+              HasSubstr("was not found"));
 }
 
 TEST(CheckDataset, ReportsEveryDamagedFile) {
@@ -57,7 +61,8 @@ TEST(CheckDataset, ReportsEveryDamagedFile) {
   tiny.write(folder / "tiny");
   const DatasetCheck check = check_dataset(tiny.entry, {folder.path()});
   EXPECT_THAT(check.faults, Contains(HasSubstr("train-images: is cut short: it holds 135 of 136 bytes")));
-  EXPECT_THAT(check.faults, Contains(HasSubstr("test-labels: record 7 (counted from 0) has the label 4; expected 0 to 3")));
+  EXPECT_THAT(check.faults,
+              Contains(HasSubstr("test-labels: record 7 (counted from 0) has the label 4; expected 0 to 3")));
   EXPECT_THAT(check.parts, IsEmpty());
 }
 
@@ -82,8 +87,9 @@ TEST(CheckDataset, ReportsOtherClassesPixelsAndChecksums) {
   EXPECT_THAT(faults, Contains("train: class 3 (d) has 4 images; expected 5"));
   EXPECT_THAT(faults, Contains(HasSubstr("the training images have the mean")));
   EXPECT_THAT(faults, Contains(HasSubstr("the training images have the standard deviation")));
-  EXPECT_THAT(faults, Contains(HasSubstr("test-images: the content's SHA-256 is " + samples::sum_of(tiny.files["test-images"], "sha256") +
-                                         "; expected " + tiny.entry.files[2].sha256)));
+  EXPECT_THAT(faults, Contains(HasSubstr("test-images: the content's SHA-256 is " +
+                                         samples::sum_of(tiny.files["test-images"], "sha256") + "; expected " +
+                                         tiny.entry.files[2].sha256)));
 }
 
 TEST(CheckDataset, TakesAnotherOrderOfRecordsForANote) {

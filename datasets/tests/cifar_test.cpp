@@ -17,7 +17,8 @@ struct Records {
 };
 
 Records read(const std::filesystem::path& file, const CifarFormat& format, int64_t records) {
-  Records r{Bytes(static_cast<size_t>(records * format.pixels)), Bytes(static_cast<size_t>(records) * format.classes.size())};
+  Records r{Bytes(static_cast<size_t>(records * format.pixels)),
+            Bytes(static_cast<size_t>(records) * format.classes.size())};
   read_cifar(file, format, records, r.images, r.labels);
   return r;
 }
@@ -46,8 +47,9 @@ TEST(Cifar, SaysHowManyRecordsThereShouldBe) {
   Bytes bytes = samples::cifar(3, {10});
   bytes.pop_back();
   samples::write(file, bytes);
-  EXPECT_THAT(samples::input_error([&] { read(file, one_label, 3); }),
-              HasSubstr("holds 9,218 bytes, which is no whole number of records; expected 3 records of 3,073 bytes, 9,219"));
+  EXPECT_THAT(
+      samples::input_error([&] { read(file, one_label, 3); }),
+      HasSubstr("holds 9,218 bytes, which is no whole number of records; expected 3 records of 3,073 bytes, 9,219"));
   samples::write(file, {});
   EXPECT_THAT(samples::input_error([&] { read(file, one_label, 3); }), HasSubstr("is empty"));
   EXPECT_THAT(samples::input_error([&] { read(folder.path(), one_label, 3); }), HasSubstr("is a folder"));
@@ -63,11 +65,13 @@ TEST(Cifar, NamesTheRecordWithAWrongLabel) {
   bytes = samples::cifar(80, {20, 100});
   bytes[7 * 3074 + 1] = 100;
   samples::write(file, bytes);
-  EXPECT_THAT(samples::input_error([&] { read(file, two_labels, 80); }), HasSubstr("label 100 in byte 1; expected 0 to 99"));
+  EXPECT_THAT(samples::input_error([&] { read(file, two_labels, 80); }),
+              HasSubstr("label 100 in byte 1; expected 0 to 99"));
   bytes[7 * 3074 + 1] = 99;
   bytes[7 * 3074] = 20;
   samples::write(file, bytes);
-  EXPECT_THAT(samples::input_error([&] { read(file, two_labels, 80); }), HasSubstr("label 20 in byte 0; expected 0 to 19"));
+  EXPECT_THAT(samples::input_error([&] { read(file, two_labels, 80); }),
+              HasSubstr("label 20 in byte 0; expected 0 to 19"));
 }
 
 }  // namespace

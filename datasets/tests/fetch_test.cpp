@@ -51,7 +51,9 @@ Bytes tar(const std::vector<std::pair<std::string, Bytes>>& files) {
 }
 
 Bytes archive_of(const samples::TinyCifar& little) {
-  return tar({{"little-binary/readme.html", {1}}, {"little-binary/train.bin", little.files.at("train.bin")}, {"little-binary/test.bin", little.files.at("test.bin")}});
+  return tar({{"little-binary/readme.html", {1}},
+              {"little-binary/train.bin", little.files.at("train.bin")},
+              {"little-binary/test.bin", little.files.at("test.bin")}});
 }
 
 class Fetch : public testing::Test {
@@ -73,8 +75,11 @@ class Fetch : public testing::Test {
   }
   // Answers to any URL with the file of that name in server_.
   void install_curl() {
-    install("curl", "while [ $# -gt 1 ]; do [ \"$1\" = --output ] && to=$2; shift; done\n"
-                    "/bin/cat \"" + server_.path().string() + "/${1##*/}\" >\"$to\" 2>/dev/null || { echo 'curl: (22) 404' >&2; exit 22; }\n");
+    install("curl",
+            "while [ $# -gt 1 ]; do [ \"$1\" = --output ] && to=$2; shift; done\n"
+            "/bin/cat \"" +
+                server_.path().string() +
+                "/${1##*/}\" >\"$to\" 2>/dev/null || { echo 'curl: (22) 404' >&2; exit 22; }\n");
   }
 
   samples::Folder to_, server_, bin_;
@@ -111,8 +116,10 @@ TEST_F(Fetch, UnpacksArchives) {
 TEST_F(Fetch, UsesWgetWhereThereIsNoCurl) {
   const samples::TinyIdx tiny;
   tiny.write_downloads(server_.path());
-  install("wget", "for a; do case $a in --output-document=*) to=${a#*=};; esac; url=$a; done\n"
-                  "/bin/cat \"" + server_.path().string() + "/${url##*/}\" >\"$to\"\n");
+  install("wget",
+          "for a; do case $a in --output-document=*) to=${a#*=};; esac; url=$a; done\n"
+          "/bin/cat \"" +
+              server_.path().string() + "/${url##*/}\" >\"$to\"\n");
   EXPECT_EQ(fetch(tiny.entry), to_ / "tiny");
 }
 
@@ -164,7 +171,8 @@ TEST_F(Fetch, RejectsWhatIsNotTheOriginal) {
   other[12] ^= 1;
   samples::write(server_ / "train-images.gz", other);
   install_curl();
-  EXPECT_THAT(error_of([&] { fetch(tiny.entry); }), HasSubstr("what came has the md5 " + samples::sum_of(other, "md5") + "; expected " + tiny.entry.downloads[0].md5));
+  EXPECT_THAT(error_of([&] { fetch(tiny.entry); }), HasSubstr("what came has the md5 " + samples::sum_of(other, "md5") +
+                                                              "; expected " + tiny.entry.downloads[0].md5));
   // A captive portal's page, say.
   samples::write(server_ / "train-images.gz", {'<', 'h', 't', 'm', 'l', '>'});
   EXPECT_THAT(error_of([&] { fetch(tiny.entry); }), HasSubstr("what came holds 6 bytes; expected"));
@@ -191,7 +199,8 @@ TEST_F(Fetch, TakesTheOneArchiveAsAFile) {
   little.entry.downloads = {samples::download_of("little.tar.gz", archive)};
   from_ = samples::write(server_ / "renamed", archive);
   EXPECT_EQ(fetch(little.entry), to_ / "little-binary");
-  EXPECT_THAT(error_of([&] { fetch(samples::TinyIdx().entry); }), HasSubstr("tiny has 4 archives; give the folder that holds them"));
+  EXPECT_THAT(error_of([&] { fetch(samples::TinyIdx().entry); }),
+              HasSubstr("tiny has 4 archives; give the folder that holds them"));
   from_ = server_ / "nothing";
   EXPECT_THAT(error_of([&] { fetch(samples::TinyIdx().entry); }), HasSubstr("nothing: no such file or folder"));
 }
@@ -209,7 +218,8 @@ TEST_F(Fetch, RejectsACopyWithOtherContent) {
   tiny.files["test-images"].back() ^= 1;
   tiny.write(server_.path());
   from_ = server_.path();
-  EXPECT_THAT(error_of([&] { fetch(tiny.entry); }), AllOf(HasSubstr("tiny is not what it should be"), HasSubstr("SHA-256")));
+  EXPECT_THAT(error_of([&] { fetch(tiny.entry); }),
+              AllOf(HasSubstr("tiny is not what it should be"), HasSubstr("SHA-256")));
   EXPECT_TRUE(fs::is_empty(to_.path()));
 }
 
@@ -221,7 +231,8 @@ TEST_F(Fetch, RejectsDamagedArchives) {
   from_ = server_.path();
   EXPECT_THAT(error_of([&] { fetch(little.entry); }), HasSubstr("is not the original archive: it holds"));
   // One that is what the catalogue says, and no archive all the same.
-  for (const Bytes& bad : {Bytes{1, 2, 3}, Bytes(archive.begin(), archive.end() - 20), tar({{"a/train.bin", little.files.at("train.bin")}})}) {
+  for (const Bytes& bad : {Bytes{1, 2, 3}, Bytes(archive.begin(), archive.end() - 20),
+                           tar({{"a/train.bin", little.files.at("train.bin")}})}) {
     little.entry.downloads = {samples::download_of("little.tar.gz", bad)};
     samples::write(server_ / "little.tar.gz", bad);
     EXPECT_THAT(error_of([&] { fetch(little.entry); }), HasSubstr("little.tar.gz: the archive"));
@@ -231,7 +242,8 @@ TEST_F(Fetch, RejectsDamagedArchives) {
 
 TEST_F(Fetch, WritesNowhereElse) {
   samples::TinyCifar little;
-  const Bytes archive = tar({{"../../train.bin", little.files.at("train.bin")}, {"/etc/test.bin", little.files.at("test.bin")}});
+  const Bytes archive =
+      tar({{"../../train.bin", little.files.at("train.bin")}, {"/etc/test.bin", little.files.at("test.bin")}});
   little.entry.downloads = {samples::download_of("little.tar.gz", archive)};
   from_ = samples::write(server_ / "little.tar.gz", archive);
   EXPECT_EQ(fetch(little.entry), to_ / "little-binary");
@@ -242,7 +254,8 @@ TEST_F(Fetch, WritesNowhereElse) {
 TEST_F(Fetch, SaysThatItCannotWrite) {
   FetchOptions o = options();
   o.to = samples::write(server_ / "file", {1});
-  EXPECT_THAT(error_of([&] { fetch_dataset(samples::TinyIdx().entry, o); }), HasSubstr((server_ / "file").string() + " cannot be"));
+  EXPECT_THAT(error_of([&] { fetch_dataset(samples::TinyIdx().entry, o); }),
+              HasSubstr((server_ / "file").string() + " cannot be"));
   o.to = "";
   EXPECT_THAT(error_of([&] { fetch_dataset(samples::TinyIdx().entry, o); }), HasSubstr("give a folder with --to"));
 }

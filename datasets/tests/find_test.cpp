@@ -17,9 +17,11 @@ void write_mnist(const fs::path& folder, const std::string& ending = "") {
 
 TEST(DataPaths, AreSearchedFromTheMostToTheLeastParticular) {
   const samples::Folder folder;
-  const samples::Variable data("ESPALIER_DATA", "/one::/two"), cache("XDG_CACHE_HOME", "/cache"), home("HOME", "/home/me");
+  const samples::Variable data("ESPALIER_DATA", "/one::/two"), cache("XDG_CACHE_HOME", "/cache"),
+      home("HOME", "/home/me");
   EXPECT_THAT(default_data_paths({folder.path().string()}),
-              ElementsAre(folder.path(), "/one", "/two", "/cache/espalier/data", "/usr/share/datasets", "/usr/local/share/datasets"));
+              ElementsAre(folder.path(), "/one", "/two", "/cache/espalier/data", "/usr/share/datasets",
+                          "/usr/local/share/datasets"));
   EXPECT_EQ(samples::input_error([&] { default_data_paths({(folder / "none").string()}); }),
             "--data " + (folder / "none").string() + ": no such folder");
 }
@@ -43,9 +45,11 @@ TEST(FindFile, TakesTheFirstFolderThenTheFirstAlternative) {
   EXPECT_EQ(find_file({a.path(), b.path()}, {"x/data.bin", "data.bin"}, ""), b / "x/data.bin");
   samples::write(a / "data.bin", {1});
   EXPECT_EQ(find_file({a.path(), b.path()}, {"x/data.bin", "data.bin"}, ""), a / "data.bin");
-  EXPECT_THAT(samples::input_error([&] { find_file({a.path(), "/no/such"}, {"y.bin", "z.bin"}, "ask somebody"); }),
-              AllOf(HasSubstr("y.bin and z.bin: none was found"), HasSubstr(a.path().string()), HasSubstr("/no/such (no such folder)"),
-                    HasSubstr("ask somebody")));
+  EXPECT_THAT(samples::input_error([&] {
+                find_file({a.path(), "/no/such"}, {"y.bin", "z.bin"}, "ask somebody");
+              }),
+              AllOf(HasSubstr("y.bin and z.bin: none was found"), HasSubstr(a.path().string()),
+                    HasSubstr("/no/such (no such folder)"), HasSubstr("ask somebody")));
 }
 
 TEST(FindDataset, KnowsTheUsualFoldersAndNames) {
@@ -73,7 +77,8 @@ TEST(FindDataset, KnowsTheUsualFoldersAndNames) {
     EXPECT_TRUE(fs::equivalent(find_dataset(catalogue_entry("cifar10"), {folder.path()}).folder, folder / sub));
   }
   const samples::Folder folder;
-  for (const CatalogueFile& f : catalogue_entry("cifar100").files) samples::write(folder / "cifar-100-binary" / f.name, {1});
+  for (const CatalogueFile& f : catalogue_entry("cifar100").files)
+    samples::write(folder / "cifar-100-binary" / f.name, {1});
   EXPECT_EQ(find_dataset(catalogue_entry("cifar100"), {folder.path()}).folder, folder / "cifar-100-binary");
 }
 
@@ -99,16 +104,22 @@ TEST(FindDataset, IsNotMisledByFoldersOfTheSameName) {
 TEST(FindDataset, SaysWhereItLookedAndWhatToDo) {
   const samples::Folder empty, half;
   samples::write(half / "fashion_mnist/train-images-idx3-ubyte.gz", {1});
-  const std::string message = samples::input_error(
-      [&] { find_dataset(catalogue_entry("fashion_mnist"), {empty.path(), half.path(), "/no/such", "/dev/null"}); });
-  EXPECT_THAT(message, AllOf(HasSubstr("fashion_mnist was not found"), HasSubstr("fashion-mnist, fashion_mnist, FashionMNIST/raw"),
+  const std::string message = samples::input_error([&] {
+    find_dataset(catalogue_entry("fashion_mnist"), {empty.path(), half.path(), "/no/such", "/dev/null"});
+  });
+  EXPECT_THAT(message, AllOf(HasSubstr("fashion_mnist was not found"),
+                             HasSubstr("fashion-mnist, fashion_mnist, FashionMNIST/raw"),
                              HasSubstr("  " + empty.path().string() + "\n"), HasSubstr("/no/such (no such folder)"),
                              HasSubstr("/dev/null (not a folder)")));
-  EXPECT_THAT(message, HasSubstr((half / "fashion_mnist").string() +
-                                 " is incomplete: train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte missing"));
-  EXPECT_THAT(message, AllOf(HasSubstr("apt-get install dataset-fashion-mnist"), HasSubstr("espalier data fetch fashion_mnist")));
-  EXPECT_THAT(samples::input_error([&] { find_dataset(catalogue_entry("cifar10"), {empty.path()}); }),
-              AllOf(HasSubstr("espalier data fetch cifar10"), HasSubstr("cifar-10-binary.tar.gz"), Not(HasSubstr("apt-get"))));
+  EXPECT_THAT(
+      message,
+      HasSubstr((half / "fashion_mnist").string() +
+                " is incomplete: train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte missing"));
+  EXPECT_THAT(message, AllOf(HasSubstr("apt-get install dataset-fashion-mnist"),
+                             HasSubstr("espalier data fetch fashion_mnist")));
+  EXPECT_THAT(
+      samples::input_error([&] { find_dataset(catalogue_entry("cifar10"), {empty.path()}); }),
+      AllOf(HasSubstr("espalier data fetch cifar10"), HasSubstr("cifar-10-binary.tar.gz"), Not(HasSubstr("apt-get"))));
 }
 
 TEST(Catalogue, IsComplete) {
@@ -135,13 +146,17 @@ TEST(Catalogue, IsComplete) {
     // And so are the sizes.
     for (const CatalogueFile& f : e.files) {
       const int64_t pixels = e.channels * e.height * e.width, ways = static_cast<int64_t>(e.labels.size());
-      const int64_t size = e.format == "cifar" ? f.records * (pixels + ways) : f.holds == "images" ? 16 + f.records * pixels : 8 + f.records;
+      const int64_t size = e.format == "cifar"   ? f.records * (pixels + ways)
+                           : f.holds == "images" ? 16 + f.records * pixels
+                                                 : 8 + f.records;
       EXPECT_EQ(f.size, size) << e.name << " " << f.name;
     }
   }
   EXPECT_THAT(names, ElementsAre("mnist", "fashion_mnist", "cifar10", "cifar100"));
-  EXPECT_EQ(samples::input_error([] { catalogue_entry("cifar-10"); }), "unknown data set 'cifar-10' (did you mean 'cifar10'?)");
-  EXPECT_THAT(samples::input_error([] { catalogue_entry("cifar100").labelled("fin"); }), HasSubstr("did you mean 'fine'?"));
+  EXPECT_EQ(samples::input_error([] { catalogue_entry("cifar-10"); }),
+            "unknown data set 'cifar-10' (did you mean 'cifar10'?)");
+  EXPECT_THAT(samples::input_error([] { catalogue_entry("cifar100").labelled("fin"); }),
+              HasSubstr("did you mean 'fine'?"));
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ class Idx : public testing::Test {
 
 TEST_F(Idx, ReadsPlainAndCompressedFilesWhateverTheirNames) {
   const Bytes bytes = samples::idx({5, 3, 4});
-  for (const auto& [name, content] : {std::pair("plain", bytes), {"plain.gz", bytes}, {"packed", samples::gzip(bytes)}}) {
+  for (const auto& [name, content] :
+       {std::pair("plain", bytes), {"plain.gz", bytes}, {"packed", samples::gzip(bytes)}}) {
     const IdxArray array = read_idx(samples::write(folder_ / name, content));
     EXPECT_EQ(array.sizes, (std::vector<int64_t>{5, 3, 4})) << name;
     EXPECT_EQ(array.bytes, Bytes(bytes.begin() + 16, bytes.end())) << name;
@@ -50,7 +51,8 @@ TEST_F(Idx, SaysThatItIsAnotherKindOfFile) {
 }
 
 TEST_F(Idx, SaysWhatItDoesNotRead) {
-  EXPECT_THAT(error_of(samples::idx_header({4}, 0x0d)), HasSubstr("holds 32-bit floats (IDX type 0d); only unsigned bytes"));
+  EXPECT_THAT(error_of(samples::idx_header({4}, 0x0d)),
+              HasSubstr("holds 32-bit floats (IDX type 0d); only unsigned bytes"));
   EXPECT_THAT(error_of(samples::idx_header({4}, 0x77)), HasSubstr("an unknown type"));
   EXPECT_THAT(error_of(samples::idx({2, 2})), HasSubstr("has 2 dimensions; expected 1 (labels) or 3 (images)"));
   EXPECT_THAT(error_of({0, 0, 8, 255, 0, 0}), HasSubstr("has 255 dimensions"));
@@ -93,7 +95,8 @@ TEST_F(Idx, ChecksTheChecksumOfGzip) {
 
 TEST_F(Idx, TakesNoMemoryOnTheHeadersWord) {
   const int64_t most = 0xffffffff;
-  EXPECT_THAT(error_of(samples::idx_header({most, most, most})), HasSubstr("4,294,967,295 x 4,294,967,295 x 4,294,967,295 bytes, more than"));
+  EXPECT_THAT(error_of(samples::idx_header({most, most, most})),
+              HasSubstr("4,294,967,295 x 4,294,967,295 x 4,294,967,295 bytes, more than"));
   EXPECT_THAT(error_of(samples::idx_header({most, 28, 28})), HasSubstr("holds 16 of 3,367,254,359,296 bytes"));
   EXPECT_THAT(error_of(samples::gzip(samples::idx_header({most, 28, 28}))), HasSubstr("more than a file of"));
   EXPECT_THAT(error_of(samples::idx_header({0, 28, 28})), HasSubstr("holds nothing: its header says 0 x 28 x 28"));

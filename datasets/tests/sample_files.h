@@ -1,10 +1,5 @@
 #pragma once
 
-#include <espalier/error.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <zlib.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -12,8 +7,15 @@
 #include <functional>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include <espalier/error.h>
 
 // Small files of data sets, right and wrong ones, for the tests here and those of the plugins.
 namespace espalier::samples {
@@ -54,8 +56,10 @@ class Variable {
 
  private:
   void set(const std::optional<std::string>& value) {
-    if (value) setenv(name_.c_str(), value->c_str(), 1);
-    else unsetenv(name_.c_str());
+    if (value)
+      setenv(name_.c_str(), value->c_str(), 1);
+    else
+      unsetenv(name_.c_str());
   }
   std::string name_;
   std::optional<std::string> old_;
@@ -113,6 +117,22 @@ inline Bytes cifar(int64_t records, const std::vector<int64_t>& classes, int64_t
     for (int64_t p = 0; p < pixels; ++p) bytes.push_back(static_cast<uint8_t>((r + p) % 251));
   }
   return bytes;
+}
+
+// The data folder of this machine that holds such a sub-folder, empty where there is none: real data are tested where
+// they lie.
+inline std::filesystem::path data_folder_with(const std::string& sub_folder) {
+  std::vector<std::filesystem::path> folders;
+  if (const char* list = std::getenv("ESPALIER_DATA")) {
+    std::istringstream in(list);
+    for (std::string folder; std::getline(in, folder, ':');) folders.emplace_back(folder);
+  }
+  if (const char* home = std::getenv("HOME")) folders.push_back(std::filesystem::path(home) / ".cache/espalier/data");
+  folders.emplace_back("/usr/share/datasets");
+  for (const std::filesystem::path& folder : folders) {
+    if (std::filesystem::exists(folder / sub_folder)) return folder;
+  }
+  return {};
 }
 
 // The message of the InputError that `body` must throw.

@@ -16,7 +16,11 @@ inline std::string sum_of(const Bytes& bytes, const std::string& algorithm) {
 }
 
 inline CatalogueDownload download_of(const std::string& name, const Bytes& bytes) {
-  return {.name = name, .size = static_cast<int64_t>(bytes.size()), .md5 = sum_of(bytes, "md5"), .sha256 = {}, .urls = {"https://example.invalid/" + name}};
+  return {.name = name,
+          .size = static_cast<int64_t>(bytes.size()),
+          .md5 = sum_of(bytes, "md5"),
+          .sha256 = {},
+          .urls = {"https://example.invalid/" + name}};
 }
 
 // The training images' moments, in the plainest way.
@@ -68,7 +72,8 @@ struct TinyIdx {
     }
     const Bytes& images = files.at("train-images");
     set_moments(entry, {images.begin() + 16, images.end()});
-    entry.labels = {{.name = "kind", .classes = {"a", "b", "c", "d"}, .counts = {{"train", {5}}, {"test", {2, 2, 2, 2}}}}};
+    entry.labels = {
+        {.name = "kind", .classes = {"a", "b", "c", "d"}, .counts = {{"train", {5}}, {"test", {2, 2, 2, 2}}}}};
   }
 
   // Plain, in a folder.
@@ -111,10 +116,12 @@ struct TinyCifar {
     }
     Bytes images;
     const Bytes& train = files.at("train.bin");
-    for (size_t r = 0; r < train.size(); r += 14) images.insert(images.end(), train.begin() + static_cast<long>(r) + 2, train.begin() + static_cast<long>(r) + 14);
+    for (size_t r = 0; r < train.size(); r += 14)
+      images.insert(images.end(), train.begin() + static_cast<long>(r) + 2, train.begin() + static_cast<long>(r) + 14);
     set_moments(entry, images);
-    entry.labels = {{.name = "coarse", .classes = {"even", "odd"}, .counts = {{"train", {6}}, {"test", {3}}}},
-                    {.name = "fine", .classes = {"0", "1", "2", "3", "4", "5"}, .counts = {{"train", {2}}, {"test", {1}}}}};
+    entry.labels = {
+        {.name = "coarse", .classes = {"even", "odd"}, .counts = {{"train", {6}}, {"test", {3}}}},
+        {.name = "fine", .classes = {"0", "1", "2", "3", "4", "5"}, .counts = {{"train", {2}}, {"test", {1}}}}};
   }
 
   void write(const std::filesystem::path& folder) const {

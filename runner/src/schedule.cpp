@@ -21,7 +21,9 @@ void declare_warmup(Declare<Options>& p) {
   p("warmup", &Options::warmup, at_least(0), unit("epochs"), "linear rise from zero before the schedule");
 }
 
-double warmed(double warmup, double epoch) { return epoch < warmup ? epoch / warmup : 1.0; }
+double warmed(double warmup, double epoch) {
+  return epoch < warmup ? epoch / warmup : 1.0;
+}
 
 class Constant final : public Schedule {
  public:
@@ -68,7 +70,8 @@ class Step final : public Schedule {
   Options o_;
 };
 
-// final + (1 - final) (1 + cos(pi t)) / 2, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without restarts).
+// final + (1 - final) (1 + cos(pi t)) / 2, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
+// restarts).
 class Cosine final : public Schedule {
  public:
   struct Options {
@@ -100,7 +103,8 @@ class Plateau final : public Schedule {
     double least = 0;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
-      p("patience", &Options::patience, at_least(0), unit("evaluations"), "without a better accuracy before the rate falls");
+      p("patience", &Options::patience, at_least(0), unit("evaluations"),
+        "without a better accuracy before the rate falls");
       p("factor", &Options::factor, above(0), below(1), "of the learning rate each time");
       p("least", &Options::least, at_least(0), at_most(1), "fraction of the learning rate below which it never falls");
       declare_warmup(p);

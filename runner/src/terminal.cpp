@@ -1,11 +1,11 @@
 #include "terminal.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <sstream>
+
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 namespace espalier {
 
@@ -32,7 +32,9 @@ std::vector<std::string> wrap(const std::string& text, size_t width) {
 
 }  // namespace
 
-bool is_terminal() { return isatty(STDOUT_FILENO) == 1; }
+bool is_terminal() {
+  return isatty(STDOUT_FILENO) == 1;
+}
 
 size_t terminal_width() {
   if (!is_terminal()) return 0;
@@ -44,7 +46,8 @@ size_t terminal_width() {
 }
 
 size_t characters(const std::string& text) {
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
 }
 
 std::string table(const std::vector<std::vector<std::string>>& rows, size_t width) {
@@ -85,7 +88,8 @@ std::string table(const std::vector<std::vector<std::string>>& rows, size_t widt
     end_line();
     if (r > 0) continue;
     column = 0;
-    for (size_t i = 0; i < widths.size(); ++i) put(std::string(characters(i < rows[0].size() ? rows[0][i] : ""), '-'), i);
+    for (size_t i = 0; i < widths.size(); ++i)
+      put(std::string(characters(i < rows[0].size() ? rows[0][i] : ""), '-'), i);
     end_line();
   }
   return out;

@@ -1,14 +1,13 @@
-#include "commands/data.h"
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
+#include "commands/data.h"
 #include "espalier/datasets/catalogue.h"
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
@@ -73,7 +72,8 @@ class DataCommand : public testing::Test {
 TEST_F(DataCommand, ListsAllKnownSets) {
   write_nonsense("cifar10", folder_ / "cifar10");
   const std::string text = run("data list --data " + folder_.string());
-  for (const CatalogueEntry& entry : catalogue()) EXPECT_THAT(text, AllOf(HasSubstr(entry.name), HasSubstr(entry.title), HasSubstr(entry.licence)));
+  for (const CatalogueEntry& entry : catalogue())
+    EXPECT_THAT(text, AllOf(HasSubstr(entry.name), HasSubstr(entry.title), HasSubstr(entry.licence)));
   EXPECT_THAT(text, AllOf(HasSubstr((folder_ / "cifar10").string()), HasSubstr("not found"), HasSubstr("184.4 MB")));
 
   const Value json = from_json(run("data list --json --data " + folder_.string()));
@@ -92,7 +92,8 @@ TEST_F(DataCommand, ListsAllKnownSets) {
 TEST_F(DataCommand, CheckFailsWhereSomethingIsWrong) {
   write_nonsense("cifar10", folder_ / "cifar10");
   EXPECT_THAT(error_of("data check cifar10 --data " + folder_.string()), HasSubstr("cifar10 has 2 faults"));
-  EXPECT_THAT(out_, AllOf(HasSubstr("cifar10 in " + (folder_ / "cifar10").string()), HasSubstr("fault: "), HasSubstr("no whole number of records")));
+  EXPECT_THAT(out_, AllOf(HasSubstr("cifar10 in " + (folder_ / "cifar10").string()), HasSubstr("fault: "),
+                          HasSubstr("no whole number of records")));
   error_of("data check cifar10 --json --data " + folder_.string());
   const Value json = from_json(out_);
   EXPECT_FALSE(json.at("whole").as_bool());
@@ -103,14 +104,16 @@ TEST_F(DataCommand, CheckFailsWhereSomethingIsWrong) {
 
 TEST_F(DataCommand, FindsTheInstalledFashionMnistWhole) {
   if (!fs::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
-  EXPECT_THAT(run("data check fashion_mnist"), AllOf(HasSubstr("fashion_mnist in /usr/share/datasets/fashion-mnist"),
-                                                     HasSubstr("train: 60,000 images; article: 6,000 of each of 10 classes"),
-                                                     HasSubstr("mean 0.2860; standard deviation 0.3530"), HasSubstr("whole")));
+  EXPECT_THAT(run("data check fashion_mnist"),
+              AllOf(HasSubstr("fashion_mnist in /usr/share/datasets/fashion-mnist"),
+                    HasSubstr("train: 60,000 images; article: 6,000 of each of 10 classes"),
+                    HasSubstr("mean 0.2860; standard deviation 0.3530"), HasSubstr("whole")));
   const Value json = from_json(run("data check fashion_mnist --json"));
   EXPECT_TRUE(json.at("whole").as_bool());
   EXPECT_EQ(json.at("parts").at("test").at("images").as_int(), 10000);
   // Nothing to fetch.
-  EXPECT_THAT(run("data fetch fashion_mnist"), HasSubstr("from the Debian package dataset-fashion-mnist: nothing to do"));
+  EXPECT_THAT(run("data fetch fashion_mnist"),
+              HasSubstr("from the Debian package dataset-fashion-mnist: nothing to do"));
   EXPECT_TRUE(fs::is_empty(folder_));
   // A copy of it, where one is asked for.
   const fs::path copy = folder_ / "copy";
@@ -120,7 +123,8 @@ TEST_F(DataCommand, FindsTheInstalledFashionMnistWhole) {
 }
 
 TEST_F(DataCommand, FetchSaysWhatIsMissing) {
-  EXPECT_THAT(error_of("data fetch cifar10 --from " + folder_.string()), HasSubstr("there is no cifar-10-binary.tar.gz"));
+  EXPECT_THAT(error_of("data fetch cifar10 --from " + folder_.string()),
+              HasSubstr("there is no cifar-10-binary.tar.gz"));
   EXPECT_THAT(error_of("data fetch cifar10 --from /no/such"), HasSubstr("/no/such: no such file or folder"));
 }
 

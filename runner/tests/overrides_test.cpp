@@ -1,9 +1,9 @@
 #include "recipe/overrides.h"
 
+#include <string>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <string>
 
 #include "espalier/error.h"
 #include "recipe/yaml.h"
@@ -41,7 +41,11 @@ TEST(Overrides, FindValuesByKeyNameUseAndNumber) {
             R"([{"use":"sgd","on":"weights"},{"use":"adam","lr":0.001}])");
   EXPECT_EQ(to_json(after("data.augment.rotate.rotate=20").at("data").at("augment")), R"(["crop",{"rotate":20}])");
   EXPECT_EQ(to_json(after("data.augment.crop={crop: 8}").at("data").at("augment")), R"([{"crop":8},{"rotate":15}])");
-  EXPECT_EQ(to_json(after(R"(stages.shrink.controller.tau."conv1.weight"=0.5)").at("stages").as_list()[0].at("controller").at("tau")),
+  EXPECT_EQ(to_json(after(R"(stages.shrink.controller.tau."conv1.weight"=0.5)")
+                        .at("stages")
+                        .as_list()[0]
+                        .at("controller")
+                        .at("tau")),
             R"({"conv1.weight":0.5})");
 }
 
@@ -52,7 +56,6 @@ TEST(Overrides, ReadAnyYamlValue) {
   EXPECT_TRUE(after("name=").at("name").is_null());
   EXPECT_TRUE(after("name=\"10\"").at("name").is_string());
 }
-
 
 TEST(Overrides, MayGiveOptionsToAComponentWrittenAsItsName) {
   EXPECT_EQ(to_json(after("network.width=2").at("network")), R"({"use":"lenet5","width":2})");
@@ -67,11 +70,15 @@ TEST(Overrides, RememberWhereTheyWereWritten) {
 
 TEST(Overrides, SayWhatIsWrong) {
   const auto error = [](const char* set) { return [set] { after(set); }; };
-  EXPECT_THAT(error("stages.shrnk.epochs=2"), ThrowsMessage<InputError>(AllOf(StartsWith("--set stages.shrnk.epochs: "), HasSubstr("did you mean 'shrink'?"))));
-  EXPECT_THAT(error("stage.shrink.epochs=2"), ThrowsMessage<InputError>(HasSubstr("the recipe has no 'stage' (did you mean 'stages'?)")));
+  EXPECT_THAT(error("stages.shrnk.epochs=2"), ThrowsMessage<InputError>(AllOf(StartsWith("--set stages.shrnk.epochs: "),
+                                                                              HasSubstr("did you mean 'shrink'?"))));
+  EXPECT_THAT(error("stage.shrink.epochs=2"),
+              ThrowsMessage<InputError>(HasSubstr("the recipe has no 'stage' (did you mean 'stages'?)")));
   EXPECT_THAT(error("stages.5.epochs=2"), ThrowsMessage<InputError>(HasSubstr("'stages' has no '5'")));
-  EXPECT_THAT(error("stages.shrink.epochs.x=2"), ThrowsMessage<InputError>(HasSubstr("'stages.shrink.epochs' has no 'x'")));
-  EXPECT_THAT(error("stages.finetune.optimizer.lr=1"), ThrowsMessage<InputError>(HasSubstr("'stages.finetune' has no 'optimizer'")));
+  EXPECT_THAT(error("stages.shrink.epochs.x=2"),
+              ThrowsMessage<InputError>(HasSubstr("'stages.shrink.epochs' has no 'x'")));
+  EXPECT_THAT(error("stages.finetune.optimizer.lr=1"),
+              ThrowsMessage<InputError>(HasSubstr("'stages.finetune' has no 'optimizer'")));
   EXPECT_THAT(error("name"), ThrowsMessage<InputError>(HasSubstr("KEY.KEY=VALUE")));
   EXPECT_THAT(error("=1"), ThrowsMessage<InputError>(HasSubstr("KEY.KEY=VALUE")));
   EXPECT_THAT(error("a..b=1"), ThrowsMessage<InputError>(HasSubstr("KEY.KEY=VALUE")));
@@ -88,8 +95,11 @@ TEST(Overrides, OfTwoItemsOfOneNameAskForTheNumber) {
 }
 
 TEST(Merge, MapsKeyByKeyEverythingElseIsReplaced) {
-  const auto merged = [](const char* base, const char* over) { return to_json(merge(parse_yaml(base, "b"), parse_yaml(over, "o"))); };
-  EXPECT_EQ(merged("{a: 1, b: {c: 2, d: 3}, e: [1, 2]}", "{b: {d: 4}, e: [3], f: 5}"), R"({"a":1,"b":{"c":2,"d":4},"e":[3],"f":5})");
+  const auto merged = [](const char* base, const char* over) {
+    return to_json(merge(parse_yaml(base, "b"), parse_yaml(over, "o")));
+  };
+  EXPECT_EQ(merged("{a: 1, b: {c: 2, d: 3}, e: [1, 2]}", "{b: {d: 4}, e: [3], f: 5}"),
+            R"({"a":1,"b":{"c":2,"d":4},"e":[3],"f":5})");
   EXPECT_EQ(merged("{o: {use: sgd, lr: 1, m: 2}}", "{o: {use: sgd, lr: 3}}"), R"({"o":{"use":"sgd","lr":3,"m":2}})");
   EXPECT_EQ(merged("{o: {use: sgd, lr: 1, m: 2}}", "{o: {lr: 3}}"), R"({"o":{"use":"sgd","lr":3,"m":2}})");
   EXPECT_EQ(merged("{o: {use: sgd, lr: 1, m: 2}}", "{o: {use: adam, lr: 3}}"), R"({"o":{"use":"adam","lr":3}})");

@@ -1,9 +1,9 @@
 #include "schedule.h"
 
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <memory>
 
 #include "espalier/error.h"
 #include "recipe/yaml.h"

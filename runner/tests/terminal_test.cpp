@@ -14,7 +14,9 @@ TEST(Table, AlignsColumnsAndUnderlinesTheHead) {
 }
 
 TEST(Table, CountsCharactersNotBytes) {
-  EXPECT_EQ(characters("Gr\xc3\xbc\xc3\x9f" "e"), 5u);
+  EXPECT_EQ(characters("Gr\xc3\xbc\xc3\x9f"
+                       "e"),
+            5u);
   EXPECT_EQ(table({{"a", "b"}, {"\xc3\xbc\xc3\xbc", "x"}}, 0), "a   b\n-   -\n\xc3\xbc\xc3\xbc  x\n");
 }
 
@@ -28,7 +30,9 @@ TEST(Table, WrapsTheLastColumnWhereThereIsRoom) {
   EXPECT_EQ(table({{"a", "text"}, {"x", "one two three four"}}, 10), "a  text\n-  ----\nx  one two three four\n");
 }
 
-TEST(Table, OfNothingIsEmpty) { EXPECT_EQ(table({}, 80), ""); }
+TEST(Table, OfNothingIsEmpty) {
+  EXPECT_EQ(table({}, 80), "");
+}
 
 }  // namespace
 }  // namespace espalier

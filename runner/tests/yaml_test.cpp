@@ -1,12 +1,12 @@
 #include "recipe/yaml.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 
@@ -51,7 +51,8 @@ std::string bomb() {
   std::string text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 12; ++i) {
     const std::string before = "*a" + std::to_string(i - 1), n = std::to_string(i);
-    text += "a" + n + ": &a" + n + " [" + before + ", " + before + ", " + before + ", " + before + ", " + before + "]\n";
+    text +=
+        "a" + n + ": &a" + n + " [" + before + ", " + before + ", " + before + ", " + before + ", " + before + "]\n";
   }
   return text;
 }
@@ -98,7 +99,8 @@ const std::vector<Wrong> wrong_texts = {
     {"AliasBomb", bomb(), "5:30", {"10000 values"}},
     {"Deep", repeated("[", 200) + repeated("]", 200), "1:65", {"deeper than 64"}},
     {"DeepByAliases",
-     "a: &a " + repeated("[", 30) + repeated("]", 30) + "\nb: &b " + repeated("[", 30) + "*a" + repeated("]", 30) + "\nc: [[[[*b]]]]\n",
+     "a: &a " + repeated("[", 30) + repeated("]", 30) + "\nb: &b " + repeated("[", 30) + "*a" + repeated("]", 30) +
+         "\nc: [[[[*b]]]]\n",
      "3:8",
      {"deeper than 64"}},
     {"Unclosed", "a: [1, 2\nb: 3\n", "2:2", {"not valid YAML"}},
@@ -110,7 +112,12 @@ const std::vector<Wrong> wrong_texts = {
     {"Latin1", "a: 1\nb: caf\xe9\n", "2:7", {"not UTF-8", "0xE9"}},
     {"Overlong", "a: \xc0\xaf", "1:4", {"not UTF-8"}},
     {"Surrogate", "a: \xed\xa0\x80", "1:4", {"not UTF-8"}},
-    {"Utf16", std::string("\xff\xfe" "a\0:\0", 6), "1:1", {"not UTF-8"}},
+    {"Utf16",
+     std::string("\xff\xfe"
+                 "a\0:\0",
+                 6),
+     "1:1",
+     {"not UTF-8"}},
     // The parser takes this byte for the end of the file.
     {"EndOfTransmission", "a: 1\n\x04\nb: 2\n", "2:1", {"control character", "0x04"}},
     {"ZeroByte", std::string("a: \0", 4), "1:4", {"control character"}},
@@ -118,15 +125,20 @@ const std::vector<Wrong> wrong_texts = {
     {"LongText", "a: " + std::string(20'000, 'x'), "1:4", {"longer than 10000"}},
 };
 
-INSTANTIATE_TEST_SUITE_P(All, WrongYaml, ::testing::ValuesIn(wrong_texts), [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, WrongYaml, ::testing::ValuesIn(wrong_texts),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Yaml, RefusesTextsThatAreTooLong) {
   EXPECT_THAT(error_of(std::string(20'000, 'x') + ": 1"), StartsWith("r.yaml:1:"));
   EXPECT_THAT(error_of("a: [" + repeated("1, ", 150'000) + "1]"), HasSubstr("more than 100000 values"));
+  std::string keys;
+  for (int i = 0; i < 10'001; ++i) keys += "k" + std::to_string(i) + ": 1\n";
+  EXPECT_THAT(error_of(keys), HasSubstr("more than 10000 keys"));
 }
 
 TEST(Yaml, ReadsValuesWithTheirPlaces) {
-  const Value v = parse_yaml("# a recipe\nname: x\nstages:\n  - name: one\n    lr: 1.0e-3\n  - {name: two, on: weights}\n", "r.yaml");
+  const Value v = parse_yaml(
+      "# a recipe\nname: x\nstages:\n  - name: one\n    lr: 1.0e-3\n  - {name: two, on: weights}\n", "r.yaml");
   EXPECT_EQ(v.at("name").location.str(), "r.yaml:2:7");
   EXPECT_EQ(v.at("stages").location.str(), "r.yaml:4:3");
   const Value& one = v.at("stages").as_list()[0];
@@ -139,14 +151,18 @@ TEST(Yaml, ReadsValuesWithTheirPlaces) {
 
 TEST(Yaml, ReadsScalarsAsYaml12Does) {
   const Value v = parse_yaml(
-      "[1, -2, +3, 0, 1.5, .5, 5., 1e3, -1.5E-2, true, False, TRUE, null, ~, '1', \"yes\", 'null', 1.2.3, 1:30, a-b, conv*, nan, 0x, 1 2]", "r");
+      "[1, -2, +3, 0, 1.5, .5, 5., 1e3, -1.5E-2, true, False, TRUE, null, ~, '1', \"yes\", 'null', 1.2.3, 1:30, a-b, "
+      "conv*, nan, 0x, 1 2]",
+      "r");
   const std::string expected =
-      "[1,-2,3,0,1.5,0.5,5.0,1000.0,-0.015,true,false,true,null,null,\"1\",\"yes\",\"null\",\"1.2.3\",\"1:30\",\"a-b\",\"conv*\",\"nan\",\"0x\",\"1 2\"]";
+      "[1,-2,3,0,1.5,0.5,5.0,1000.0,-0.015,true,false,true,null,null,\"1\",\"yes\",\"null\",\"1.2.3\",\"1:30\",\"a-b\","
+      "\"conv*\",\"nan\",\"0x\",\"1 2\"]";
   EXPECT_EQ(to_json(v), expected);
 }
 
 TEST(Yaml, KeepsTheOrderOfKeysAndAllowsWordsAsKeys) {
-  EXPECT_EQ(to_json(parse_yaml("{on: 1, yes: 2, n: 3, \"10\": 4, .inf: 5}", "r")), R"({"on":1,"yes":2,"n":3,"10":4,".inf":5})");
+  EXPECT_EQ(to_json(parse_yaml("{on: 1, yes: 2, n: 3, \"10\": 4, .inf: 5}", "r")),
+            R"({"on":1,"yes":2,"n":3,"10":4,".inf":5})");
 }
 
 TEST(Yaml, ExpandsAliases) {
@@ -169,24 +185,40 @@ TEST(Yaml, NothingIsNull) {
 }
 
 TEST(Yaml, ReadsBlocksQuotesAndUnicode) {
-  const Value v = parse_yaml("\xef\xbb\xbf" "a: |\n  one\n  two\nb: >-\n  one\n  two\nc: \"\\u00e9\\n\"\nd: Gr\xc3\xbc\xc3\x9f" "e\n", "r");
+  const Value v = parse_yaml(
+      "\xef\xbb\xbf"
+      "a: |\n  one\n  two\nb: >-\n  one\n  two\nc: \"\\u00e9\\n\"\nd: Gr\xc3\xbc\xc3\x9f"
+      "e\n",
+      "r");
   EXPECT_EQ(v.at("a").as_string(), "one\ntwo\n");
   EXPECT_EQ(v.at("b").as_string(), "one two");
   EXPECT_EQ(v.at("c").as_string(), "\xc3\xa9\n");
-  EXPECT_EQ(v.at("d").as_string(), "Gr\xc3\xbc\xc3\x9f" "e");
+  EXPECT_EQ(v.at("d").as_string(),
+            "Gr\xc3\xbc\xc3\x9f"
+            "e");
 }
 
 TEST(Yaml, ErrorsOfAValueOnTheCommandLineHaveNoLine) {
-  EXPECT_THAT([] { parse_yaml("yes", "--set a", false); }, ::testing::ThrowsMessage<InputError>(StartsWith("--set a: 'yes'")));
-  EXPECT_THAT([] { parse_yaml("[1", "--set a", false); }, ::testing::ThrowsMessage<InputError>(StartsWith("--set a: not valid YAML")));
+  EXPECT_THAT([] { parse_yaml("yes", "--set a", false); },
+              ::testing::ThrowsMessage<InputError>(StartsWith("--set a: 'yes'")));
+  EXPECT_THAT([] { parse_yaml("[1", "--set a", false); },
+              ::testing::ThrowsMessage<InputError>(StartsWith("--set a: not valid YAML")));
 }
 
 TEST(ToYaml, IsReadBackAsTheSameValue) {
-  Value v = Value::map({{"name", "run-1"}, {"zero", 0}, {"rate", 1e-5}, {"big", 1e300}, {"whole", 2.0}, {"flag", true}, {"nothing", Value()}});
-  v["strings"] = std::vector<std::string>{"yes", "No",  "010", "0x10", "1e3",   "null", "~",   "",    " x", "x ",        "a: b", "a #b", "#a",  "- a", "&a",
-                                          "*",   "*a",  "!a",  "{",    "[a]",   "\"",   "'",   "a\nb", "\t", "conv*",     "1_000", "1,0", ".inf", "<<",  "on",
-                                          "@x",  "`x`", "%a",  "a,b",  "a}",    "|",    ">",   "?",   "-",  "fc1.weight", "\x01", "\x7f", "\xc3\xa9", "---", "...",
-                                          "true", "1.5", "a - b", "y", "=", "\xc2\x85", "\xe2\x80\xa8"};
+  Value v = Value::map({{"name", "run-1"},
+                        {"zero", 0},
+                        {"rate", 1e-5},
+                        {"big", 1e300},
+                        {"whole", 2.0},
+                        {"flag", true},
+                        {"nothing", Value()}});
+  v["strings"] = std::vector<std::string>{
+      "yes",   "No",    "010",      "0x10",        "1e3",  "null", "~",        "",    " x",  "x ",   "a: b", "a #b",
+      "#a",    "- a",   "&a",       "*",           "*a",   "!a",   "{",        "[a]", "\"",  "'",    "a\nb", "\t",
+      "conv*", "1_000", "1,0",      ".inf",        "<<",   "on",   "@x",       "`x`", "%a",  "a,b",  "a}",   "|",
+      ">",     "?",     "-",        "fc1.weight",  "\x01", "\x7f", "\xc3\xa9", "---", "...", "true", "1.5",  "a - b",
+      "y",     "=",     "\xc2\x85", "\xe2\x80\xa8"};
   v["numbers"] = std::vector<double>{0.1, -2.5e-7, 3, 1e22};
   v["empty list"] = Value::list();
   v["empty map"] = Value::map();
@@ -209,17 +241,22 @@ TEST(ToYaml, IsReadBackAsTheSameValue) {
 }
 
 TEST(ToYaml, LooksAsAPersonWouldWriteIt) {
-  const Value v = parse_yaml("{name: a, stages: [{name: one, epochs: 2, optimizer: {use: sgd, lr: 0.1}}, {name: two, at: [1, 2]}], x: {}}", "r");
+  const Value v = parse_yaml(
+      "{name: a, stages: [{name: one, epochs: 2, optimizer: {use: sgd, lr: 0.1}}, {name: two, at: [1, 2]}], x: {}}",
+      "r");
   EXPECT_EQ(to_yaml(v),
-            "name: a\nstages:\n  - name: one\n    epochs: 2\n    optimizer:\n      use: sgd\n      lr: 0.1\n  - name: two\n    at: [1, 2]\nx: {}\n");
+            "name: a\nstages:\n  - name: one\n    epochs: 2\n    optimizer:\n      use: sgd\n      lr: 0.1\n  - name: "
+            "two\n    at: [1, 2]\nx: {}\n");
   EXPECT_EQ(to_yaml(Value("x")), "x\n");
   EXPECT_EQ(to_yaml(Value(std::vector<int64_t>{1})), "[1]\n");
 }
 
 // Random texts of what YAML is made of: an InputError or a value, in a short time.
 TEST(Yaml, SurvivesRandomTexts) {
-  const std::vector<std::string> pieces = {"a", "b: ", ": ", "- ", "\n", "\n  ", "\n    ", "[", "]", "{", "}", ",", "&a ", "*a", "!x ", "'", "\"", "|\n", ">\n",
-                                           "? ", "#", "%", "---\n", "...\n", "1", "010", "yes", "~", "<<: ", "\t", "\xc3\xa9", "\xff", "\r\n", "\\", "@", "`", "\x04"};
+  const std::vector<std::string> pieces = {
+      "a",   "b: ", ": ",   "- ", "\n",       "\n  ", "\n    ", "[",  "]", "{",     "}",     ",", "&a ",
+      "*a",  "!x ", "'",    "\"", "|\n",      ">\n",  "? ",     "#",  "%", "---\n", "...\n", "1", "010",
+      "yes", "~",   "<<: ", "\t", "\xc3\xa9", "\xff", "\r\n",   "\\", "@", "`",     "\x04"};
   std::mt19937 random(3);
   int values = 0;
   for (int i = 0; i < 20'000; ++i) {
@@ -238,14 +275,48 @@ TEST(Yaml, SurvivesRandomTexts) {
 
 TEST(Yaml, HostileTextsAreRefusedQuickly) {
   const size_t n = 1 << 20;
-  const std::vector<std::string> texts = {
-      std::string(n, '['), std::string(n, '{'), std::string(n, '-'), std::string(n, '?'), std::string(n, ':'), std::string(n, '&'), std::string(n, '*'),
-      std::string(n, '!'), std::string(n, '#'), std::string(n, '%'), std::string(n, '"'), std::string(n, '\''), std::string(n, '|'), std::string(n, '\n'),
-      std::string(n, ' '), std::string(n, '\t'), std::string(n, ','), std::string(n, 'a'), std::string(n, '\r'), repeated("- ", n / 2), repeated("? ", n / 2),
-      repeated(": ", n / 2), repeated("[]", n / 2), repeated("{}", n / 2), repeated("a: ", n / 3), repeated("a:\n", n / 3), repeated("- a\n", n / 4),
-      repeated("[a,", n / 3), repeated("{a: ", n / 4), repeated("'a' ", n / 4), repeated("&a ", n / 3), repeated("a\n", n / 2), repeated("---\n", n / 4),
-      repeated("%YAML 1.2\n", n / 10), repeated("# a\n", n / 4), repeated("a b ", n / 4), "a: |\n" + repeated(" b\n", n / 4), "a: " + repeated("\n ", n / 3),
-      "a: \"" + repeated("\\n", n / 3), "[" + repeated("&a a, *a, ", n / 11), "[" + repeated("&a [a], ", n / 9), repeated("!a ", n / 3)};
+  const std::vector<std::string> texts = {std::string(n, '['),
+                                          std::string(n, '{'),
+                                          std::string(n, '-'),
+                                          std::string(n, '?'),
+                                          std::string(n, ':'),
+                                          std::string(n, '&'),
+                                          std::string(n, '*'),
+                                          std::string(n, '!'),
+                                          std::string(n, '#'),
+                                          std::string(n, '%'),
+                                          std::string(n, '"'),
+                                          std::string(n, '\''),
+                                          std::string(n, '|'),
+                                          std::string(n, '\n'),
+                                          std::string(n, ' '),
+                                          std::string(n, '\t'),
+                                          std::string(n, ','),
+                                          std::string(n, 'a'),
+                                          std::string(n, '\r'),
+                                          repeated("- ", n / 2),
+                                          repeated("? ", n / 2),
+                                          repeated(": ", n / 2),
+                                          repeated("[]", n / 2),
+                                          repeated("{}", n / 2),
+                                          repeated("a: ", n / 3),
+                                          repeated("a:\n", n / 3),
+                                          repeated("- a\n", n / 4),
+                                          repeated("[a,", n / 3),
+                                          repeated("{a: ", n / 4),
+                                          repeated("'a' ", n / 4),
+                                          repeated("&a ", n / 3),
+                                          repeated("a\n", n / 2),
+                                          repeated("---\n", n / 4),
+                                          repeated("%YAML 1.2\n", n / 10),
+                                          repeated("# a\n", n / 4),
+                                          repeated("a b ", n / 4),
+                                          "a: |\n" + repeated(" b\n", n / 4),
+                                          "a: " + repeated("\n ", n / 3),
+                                          "a: \"" + repeated("\\n", n / 3),
+                                          "[" + repeated("&a a, *a, ", n / 11),
+                                          "[" + repeated("&a [a], ", n / 9),
+                                          repeated("!a ", n / 3)};
   for (size_t i = 0; i < texts.size(); ++i) {
     const auto begin = std::chrono::steady_clock::now();
     try {

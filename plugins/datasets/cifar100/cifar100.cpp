@@ -9,7 +9,8 @@ class Cifar100 final : public CatalogueDataset {
     std::string labels = "fine";
 
     static void declare(Declare<Options>& p) {
-      p("labels", &Options::labels, one_of({"fine", "coarse"}), "the 100 classes, or the 20 groups that they belong to");
+      p("labels", &Options::labels, one_of({"fine", "coarse"}),
+        "the 100 classes, or the 20 groups that they belong to");
     }
   };
   explicit Cifar100(const Options& o) : CatalogueDataset("cifar100", o.labels) {}

@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+
 #include <espalier/dataset.h>
 #include <espalier/testkit.h>
 
@@ -31,7 +32,8 @@ TEST(Cifar100, DescribesBothWaysOfLabelling) {
 TEST(Cifar100, TakesTheLabelsAskedFor) {
   const samples::Folder folder;
   samples::write(folder / "cifar-100-binary/test.bin", samples::cifar(10000, {20, 100}));
-  const Split fine = cifar100("fine")->load("test", {folder.path()}), coarse = cifar100("coarse")->load("test", {folder.path()});
+  const Split fine = cifar100("fine")->load("test", {folder.path()}),
+              coarse = cifar100("coarse")->load("test", {folder.path()});
   EXPECT_EQ(fine.inputs.sizes(), (std::vector<int64_t>{10000, 3, 32, 32}));
   EXPECT_TRUE(fine.inputs.equal(coarse.inputs));
   EXPECT_TRUE(fine.targets.is_contiguous());
@@ -46,13 +48,14 @@ TEST(Cifar100, RejectsWrongFiles) {
   const samples::Folder folder;
   // CIFAR-10's records are a byte shorter.
   samples::write(folder / "test.bin", samples::cifar(10000, {10}));
-  EXPECT_THAT(samples::input_error([&] { cifar100("fine")->load("test", {folder.path()}); }),
-              HasSubstr("holds 30,730,000 bytes, which is no whole number of records; expected 10,000 records of 3,074 bytes"));
+  EXPECT_THAT(
+      samples::input_error([&] { cifar100("fine")->load("test", {folder.path()}); }),
+      HasSubstr("holds 30,730,000 bytes, which is no whole number of records; expected 10,000 records of 3,074 bytes"));
 }
 
 TEST(Cifar100, ReadsTheRealOne) {
-  const char* data = std::getenv("ESPALIER_DATA");
-  if (!data || !std::filesystem::exists(std::filesystem::path(data) / "cifar-100-binary")) GTEST_SKIP() << "cifar100 is not in ESPALIER_DATA";
+  const std::filesystem::path data = samples::data_folder_with("cifar-100-binary");
+  if (data.empty()) GTEST_SKIP() << "cifar100 is not on this machine";
   const Split fine = cifar100("fine")->load("train", {data}), coarse = cifar100("coarse")->load("train", {data});
   EXPECT_EQ(fine.inputs.size(0), 50000);
   // All apples (0) are fruit (4), all worms (99) are invertebrates (13).

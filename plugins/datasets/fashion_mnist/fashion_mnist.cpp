@@ -10,6 +10,7 @@ class FashionMnist final : public CatalogueDataset {
 };
 
 ESPALIER_PLUGIN("fashion_mnist", "1.0.0",
-                component<FashionMnist>("fashion_mnist", "articles of clothing: 60,000 + 10,000 images of 28 x 28 in 10 classes"));
+                component<FashionMnist>("fashion_mnist",
+                                        "articles of clothing: 60,000 + 10,000 images of 28 x 28 in 10 classes"));
 
 }  // namespace espalier

@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+
 #include <espalier/dataset.h>
 #include <espalier/testkit.h>
 
@@ -25,12 +26,14 @@ TEST(FashionMnist, DescribesItselfWithoutData) {
 
 TEST(FashionMnist, SaysHowToGetIt) {
   const samples::Folder folder;
-  EXPECT_THAT(samples::input_error([&] { fashion_mnist()->load("train", {folder.path()}); }), HasSubstr("apt-get install dataset-fashion-mnist"));
+  EXPECT_THAT(samples::input_error([&] { fashion_mnist()->load("train", {folder.path()}); }),
+              HasSubstr("apt-get install dataset-fashion-mnist"));
 }
 
 TEST(FashionMnist, ReadsTheInstalledOne) {
-  if (!std::filesystem::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
-  const Split train = fashion_mnist()->load("train", {"/usr/share/datasets"}), test = fashion_mnist()->load("test", {"/usr/share/datasets"});
+  const std::filesystem::path data = samples::data_folder_with("fashion-mnist");
+  if (data.empty()) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
+  const Split train = fashion_mnist()->load("train", {data}), test = fashion_mnist()->load("test", {data});
   EXPECT_EQ(train.inputs.sizes(), (std::vector<int64_t>{60000, 1, 28, 28}));
   EXPECT_EQ(test.inputs.sizes(), (std::vector<int64_t>{10000, 1, 28, 28}));
   EXPECT_EQ(train.targets[0].item<int64_t>(), 9);

@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+
 #include <espalier/dataset.h>
 #include <espalier/testkit.h>
 
@@ -45,14 +46,18 @@ TEST(Mnist, ReadsPlainAndCompressedFiles) {
 TEST(Mnist, RejectsWrongFiles) {
   const samples::Folder folder;
   const auto dataset = mnist();
-  const auto error_of = [&](const std::string& part) { return samples::input_error([&] { dataset->load(part, {folder.path()}); }); };
+  const auto error_of = [&](const std::string& part) {
+    return samples::input_error([&] { dataset->load(part, {folder.path()}); });
+  };
   EXPECT_THAT(error_of("validation"), HasSubstr("mnist has no part 'validation'; expected train or test"));
-  EXPECT_THAT(error_of("test"), AllOf(HasSubstr("mnist was not found"), HasSubstr(folder.path().string()), HasSubstr("espalier data fetch mnist")));
+  EXPECT_THAT(error_of("test"), AllOf(HasSubstr("mnist was not found"), HasSubstr(folder.path().string()),
+                                      HasSubstr("espalier data fetch mnist")));
 
   const std::filesystem::path images = folder / "t10k-images-idx3-ubyte", labels = folder / "t10k-labels-idx1-ubyte";
   samples::write(images, samples::idx({10, 28, 28}));
   samples::write(labels, samples::idx({10000}, 10));
-  EXPECT_THAT(error_of("test"), HasSubstr(images.string() + ": holds 10 x 28 x 28; the images of mnist are 10,000 x 28 x 28"));
+  EXPECT_THAT(error_of("test"),
+              HasSubstr(images.string() + ": holds 10 x 28 x 28; the images of mnist are 10,000 x 28 x 28"));
   samples::write(images, samples::idx({10000, 28, 27}));
   EXPECT_THAT(error_of("test"), HasSubstr("10,000 x 28 x 27"));
   samples::write(images, samples::idx({10000}));
@@ -71,17 +76,19 @@ TEST(Mnist, RejectsWrongFiles) {
 TEST(Mnist, IsNotFashionMnist) {
   const std::filesystem::path fashion = "/usr/share/datasets/fashion-mnist";
   if (!std::filesystem::exists(fashion)) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
-  EXPECT_THAT(samples::input_error([&] { mnist()->load("test", {fashion}); }),
-              HasSubstr("this is Fashion-MNIST articles of clothing (data set fashion_mnist), not MNIST handwritten digits"));
+  EXPECT_THAT(
+      samples::input_error([&] { mnist()->load("test", {fashion}); }),
+      HasSubstr("this is Fashion-MNIST articles of clothing (data set fashion_mnist), not MNIST handwritten digits"));
 }
 
 TEST(Mnist, ReadsTheRealOne) {
-  const char* data = std::getenv("ESPALIER_DATA");
-  if (!data || !std::filesystem::exists(std::filesystem::path(data) / "mnist")) GTEST_SKIP() << "mnist is not in ESPALIER_DATA";
+  const std::filesystem::path data = samples::data_folder_with("mnist");
+  if (data.empty()) GTEST_SKIP() << "mnist is not on this machine";
   const Split train = mnist()->load("train", {data});
   EXPECT_EQ(train.inputs.size(0), 60000);
   // 5, 0, 4, 1, 9: the first digits, known from many a figure.
-  for (const auto& [i, digit] : {std::pair(0, 5), {1, 0}, {2, 4}, {3, 1}, {4, 9}}) EXPECT_EQ(train.targets[i].item<int64_t>(), digit);
+  for (const auto& [i, digit] : {std::pair(0, 5), {1, 0}, {2, 4}, {3, 1}, {4, 9}})
+    EXPECT_EQ(train.targets[i].item<int64_t>(), digit);
   EXPECT_NEAR(train.inputs.to(at::kDouble).mean().item<double>() / 255, 0.1307, 5e-5);
 }
 

@@ -16,7 +16,9 @@ struct Shape {
 };
 
 // Five stripes, every other one filled; t from -one to one.
-bool stripe(int64_t t) { return (t + one) * 5 / (2 * one + 1) % 2 == 0; }
+bool stripe(int64_t t) {
+  return (t + one) * 5 / (2 * one + 1) % 2 == 0;
+}
 
 // The first four, the default, differ most.
 const Shape shapes[] = {
@@ -28,7 +30,8 @@ const Shape shapes[] = {
     {"horizontal bars", [](int64_t, int64_t v) { return stripe(v); }},
     {"vertical bars", [](int64_t u, int64_t) { return stripe(u); }},
     {"diagonal bars", [](int64_t u, int64_t v) { return stripe((u + v) / 2); }},
-    {"checkerboard", [](int64_t u, int64_t v) { return ((u + one) * 3 / (2 * one + 1) + (v + one) * 3 / (2 * one + 1)) % 2 == 0; }},
+    {"checkerboard",
+     [](int64_t u, int64_t v) { return ((u + one) * 3 / (2 * one + 1) + (v + one) * 3 / (2 * one + 1)) % 2 == 0; }},
     {"frame", [](int64_t u, int64_t v) { return std::max(std::abs(u), std::abs(v)) >= one * 65 / 100; }},
 };
 
@@ -55,7 +58,7 @@ const std::vector<std::string>& shape_names() {
 void draw_shape(size_t shape, const ShapeImage& image, RandomKey key, std::span<uint8_t> pixels) {
   const int64_t size = image.size, plane = size * size;
   const Random4 where = philox(key.with("place").value(), 0);
-  const int64_t radius = between(where.v[0], size * parts * 24 / 100, size * parts * 42 / 100);
+  const int64_t radius = between(where.v[0], size * parts * 26 / 100, size * parts * 42 / 100);
   const int64_t x0 = between(where.v[1], radius, size * parts - radius);
   const int64_t y0 = between(where.v[2], radius, size * parts - radius);
 
@@ -83,7 +86,8 @@ void draw_shape(size_t shape, const ShapeImage& image, RandomKey key, std::span<
       if (p % 4 == 0) words = philox(noise.with(static_cast<uint64_t>(c)).value(), static_cast<uint64_t>(p / 4));
       const uint32_t w = words.v[p % 4];
       const int64_t sum = (w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24);
-      const int64_t clean = background + (foreground - background) * cover[static_cast<size_t>(p)] / (samples * samples);
+      const int64_t clean =
+          background + (foreground - background) * cover[static_cast<size_t>(p)] / (samples * samples);
       const int64_t noisy = clean + ((sum - 510) * scale >> 16);
       pixels[static_cast<size_t>(c * plane + p)] = static_cast<uint8_t>(std::clamp<int64_t>(noisy, 0, 255));
     }

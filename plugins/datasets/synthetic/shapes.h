@@ -18,8 +18,8 @@ struct ShapeImage {
   double noise = 0;  // standard deviation, of the range of brightness
 };
 
-// Draws a shape at a random position, size and brightness, with noise, into bytes [channels, size, size]. In integers throughout: the same
-// bytes on every machine.
+// Draws a shape at a random position, size and brightness, with noise, into bytes [channels, size, size]. In integers
+// throughout: the same bytes on every machine.
 void draw_shape(size_t shape, const ShapeImage& image, RandomKey key, std::span<uint8_t> pixels);
 
 }  // namespace espalier

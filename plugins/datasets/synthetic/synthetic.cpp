@@ -38,8 +38,8 @@ class Synthetic final : public Dataset {
     return {.input = {.channels = o_.channels, .height = o_.size, .width = o_.size},
             .target = {.classes = o_.classes},
             .classes = {shape_names().begin(), shape_names().begin() + o_.classes},
-            .mean = std::vector<double>(channels, 0.30),
-            .deviation = std::vector<double>(channels, 0.25)};
+            .mean = std::vector<double>(channels, 0.33),
+            .deviation = std::vector<double>(channels, 0.27)};
   }
 
   Split load(const std::string& part, const DataPaths&) const override {
@@ -49,19 +49,22 @@ class Synthetic final : public Dataset {
     const int64_t n = part == "train" ? o_.count : std::max(o_.count / 4, o_.classes);
     const int64_t bytes = o_.channels * o_.size * o_.size;
     const RandomKey key = RandomKey(static_cast<uint64_t>(o_.seed)).with("synthetic").with(part);
-    Split split{.inputs = at::empty({n, o_.channels, o_.size, o_.size}, at::kByte), .targets = at::empty({n}, at::kLong)};
+    Split split{.inputs = at::empty({n, o_.channels, o_.size, o_.size}, at::kByte),
+                .targets = at::empty({n}, at::kLong)};
     auto* inputs = split.inputs.mutable_data_ptr<uint8_t>();
     auto* targets = split.targets.mutable_data_ptr<int64_t>();
-    // Each block of as many images as there are classes has one of each, in a random order: balanced wherever it is cut, and the number
-    // of an image says nothing of its class.
+    // Each block of as many images as there are classes has one of each, in a random order: balanced wherever it is
+    // cut, and the number of an image says nothing of its class.
     const int64_t blocks = (n + o_.classes - 1) / o_.classes;
     parallel_for(blocks, 16, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
-        const std::vector<int64_t> order = permutation(o_.classes, key.with("order").with(static_cast<uint64_t>(block)));
+        const std::vector<int64_t> order =
+            permutation(o_.classes, key.with("order").with(static_cast<uint64_t>(block)));
         for (int64_t i = block * o_.classes; i < std::min(n, (block + 1) * o_.classes); ++i) {
           targets[i] = order[static_cast<size_t>(i % o_.classes)];
           draw_shape(static_cast<size_t>(targets[i]), {.size = o_.size, .channels = o_.channels, .noise = o_.noise},
-                     key.with("image").with(static_cast<uint64_t>(i)), {inputs + i * bytes, static_cast<size_t>(bytes)});
+                     key.with("image").with(static_cast<uint64_t>(i)),
+                     {inputs + i * bytes, static_cast<size_t>(bytes)});
         }
       }
     });
@@ -72,6 +75,7 @@ class Synthetic final : public Dataset {
   Options o_;
 };
 
-ESPALIER_PLUGIN("synthetic", "1.0.0", component<Synthetic>("synthetic", "generated images of shapes, which need no files"));
+ESPALIER_PLUGIN("synthetic", "1.0.0",
+                component<Synthetic>("synthetic", "generated images of shapes, which need no files"));
 
 }  // namespace espalier

@@ -1,3 +1,8 @@
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/conv2d.h>
@@ -6,11 +11,10 @@
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/relu.h>
 #include <c10/core/GradMode.h>
+
 #include <espalier/dataset.h>
 #include <espalier/random_fill.h>
 #include <espalier/testkit.h>
-
-#include <functional>
 
 #include "sample_files.h"
 
@@ -21,7 +25,8 @@ using testing::HasSubstr;
 
 std::unique_ptr<Dataset> synthetic(const std::string& options = "") {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libsynthetic.so");
-  return Registry::instance().create<Dataset>(from_json(R"({"use": "synthetic")" + (options.empty() ? "" : ", " + options) + "}"));
+  return Registry::instance().create<Dataset>(
+      from_json(R"({"use": "synthetic")" + (options.empty() ? "" : ", " + options) + "}"));
 }
 
 uint64_t fingerprint(const at::Tensor& t) {
@@ -66,10 +71,12 @@ TEST(Synthetic, IsBalancedWhereverItIsCut) {
 // Changes of these numbers change everybody's results.
 TEST(Synthetic, IsTheSameOnEveryMachine) {
   const Split train = synthetic()->load("train", {}), test = synthetic()->load("test", {});
-  EXPECT_EQ(fingerprint(train.inputs), 0ULL);
-  EXPECT_EQ(fingerprint(train.targets), 0ULL);
-  EXPECT_EQ(fingerprint(test.inputs), 0ULL);
-  EXPECT_EQ(fingerprint(synthetic(R"("size": 9, "channels": 3, "classes": 10, "noise": 0.37)")->load("test", {}).inputs), 0ULL);
+  EXPECT_EQ(fingerprint(train.inputs), 16652453455347300288ULL);
+  EXPECT_EQ(fingerprint(train.targets), 8663872240058842213ULL);
+  EXPECT_EQ(fingerprint(test.inputs), 3713754040356138668ULL);
+  EXPECT_EQ(
+      fingerprint(synthetic(R"("size": 9, "channels": 3, "classes": 10, "noise": 0.37)")->load("test", {}).inputs),
+      12546499430648401018ULL);
 }
 
 TEST(Synthetic, DependsOnTheSeedAndNotOnThreads) {
@@ -84,19 +91,34 @@ TEST(Synthetic, DependsOnTheSeedAndNotOnThreads) {
   at::set_num_threads(threads);
 }
 
-TEST(Synthetic, DrawsShapesWithoutNoise) {
-  const auto data = synthetic(R"("size": 32, "classes": 10, "count": 1000, "noise": 0)");
+// How much of its bounding box each shape fills, against what geometry says.
+TEST(Synthetic, DrawsTheShapesThatItNames) {
+  const auto data = synthetic(R"("size": 64, "classes": 10, "count": 400, "noise": 0)");
+  const std::map<std::string, double> expected = {{"disc", 0.785},          {"square", 1},
+                                                  {"triangle", 0.5},        {"cross", 0.51},
+                                                  {"ring", 0.785 * 0.64},   {"horizontal bars", 0.6},
+                                                  {"vertical bars", 0.6},   {"diagonal bars", 0.52},
+                                                  {"checkerboard", 5. / 9}, {"frame", 1 - 0.65 * 0.65}};
   const Split train = data->load("train", {});
-  std::vector<int64_t> bright(10), n(10);
-  for (int64_t i = 0; i < 1000; ++i) {
-    const at::Tensor image = train.inputs[i][0].to(at::kFloat);
-    const double low = image.min().item<double>(), high = image.max().item<double>();
-    EXPECT_GE(high - low, 70);
-    // The border's corners are background for most; inside there is some of both.
-    const double share = (image > (low + high) / 2).to(at::kFloat).mean().item<double>();
-    EXPECT_GT(share, 0.05);
-    EXPECT_LT(share, 0.75);
+  const auto* pixels = train.inputs.const_data_ptr<uint8_t>();
+  std::map<std::string, double> filled;
+  for (int64_t i = 0; i < 400; ++i) {
+    const uint8_t* image = pixels + i * 64 * 64;
+    const auto [low, high] = std::minmax_element(image, image + 64 * 64);
+    EXPECT_GE(*high - *low, 70);
+    int64_t left = 64, right = -1, top = 64, bottom = -1, bright = 0;
+    for (int64_t p = 0; p < 64 * 64; ++p) {
+      if (2 * image[p] <= *low + *high) continue;
+      ++bright;
+      left = std::min(left, p % 64), right = std::max(right, p % 64), top = std::min(top, p / 64),
+      bottom = std::max(bottom, p / 64);
+    }
+    const auto box = static_cast<double>((right - left + 1) * (bottom - top + 1));
+    filled[data->info().classes[static_cast<size_t>(train.targets[i].item<int64_t>())]] +=
+        static_cast<double>(bright) / box / 40;
   }
+  ASSERT_EQ(filled.size(), expected.size());
+  for (const auto& [name, share] : filled) EXPECT_NEAR(share, expected.at(name), 0.02) << name;
 }
 
 TEST(Synthetic, HasAboutTheMomentsThatItSays) {
@@ -115,7 +137,9 @@ double accuracy(const std::string& options, std::vector<at::Tensor> parameters, 
   at::set_num_threads(1);
   const auto data = synthetic(options);
   const DatasetInfo info = data->info();
-  const auto normalised = [&](const Split& s) { return (s.inputs.to(at::kFloat) / 255 - info.mean[0]) / info.deviation[0]; };
+  const auto normalised = [&](const Split& s) {
+    return (s.inputs.to(at::kFloat) / 255 - info.mean[0]) / info.deviation[0];
+  };
   const Split train = data->load("train", {}), test = data->load("test", {});
   const at::Tensor x = normalised(train);
   std::vector<at::Tensor> momentum;
@@ -137,9 +161,7 @@ double accuracy(const std::string& options, std::vector<at::Tensor> parameters, 
     }
   }
   const c10::NoGradGuard no_grad;
-  const double right = (network(normalised(test), parameters).argmax(1) == test.targets).to(at::kDouble).mean().item<double>();
-  std::cerr << options << " " << right << "\n";
-  return right;
+  return (network(normalised(test), parameters).argmax(1) == test.targets).to(at::kDouble).mean().item<double>();
 }
 
 at::Tensor weights(const std::vector<int64_t>& sizes, int64_t fan_in, uint64_t seed) {
@@ -148,18 +170,21 @@ at::Tensor weights(const std::vector<int64_t>& sizes, int64_t fan_in, uint64_t s
 
 double convolutional(const std::string& options, int64_t channels, int64_t size, int64_t classes) {
   const int64_t features = 24 * (size / 4) * (size / 4);
-  return accuracy(options, {weights({12, channels, 3, 3}, 9 * channels, 1), weights({12}, 1, 2) * 0, weights({24, 12, 3, 3}, 108, 3),
-                            weights({24}, 1, 4) * 0, weights({classes, features}, features, 5), weights({classes}, 1, 6) * 0},
-                  12, 0.05, [](const at::Tensor& x, const std::vector<at::Tensor>& p) {
-                    at::Tensor h = at::max_pool2d(at::relu(at::conv2d(x, p[0], p[1], 1, 1)), 2, 2);
-                    h = at::max_pool2d(at::relu(at::conv2d(h, p[2], p[3], 1, 1)), 2, 2);
-                    return at::linear(h.flatten(1), p[4], p[5]);
-                  });
+  return accuracy(
+      options,
+      {weights({12, channels, 3, 3}, 9 * channels, 1), weights({12}, 1, 2) * 0, weights({24, 12, 3, 3}, 108, 3),
+       weights({24}, 1, 4) * 0, weights({classes, features}, features, 5), weights({classes}, 1, 6) * 0},
+      16, 0.05, [](const at::Tensor& x, const std::vector<at::Tensor>& p) {
+        at::Tensor h = at::max_pool2d(at::relu(at::conv2d(x, p[0], p[1], 1, 1)), 2, 2);
+        h = at::max_pool2d(at::relu(at::conv2d(h, p[2], p[3], 1, 1)), 2, 2);
+        return at::linear(h.flatten(1), p[4], p[5]);
+      });
 }
 
 double linear(const std::string& options, int64_t inputs, int64_t classes) {
-  return accuracy(options, {weights({classes, inputs}, 100 * inputs, 1), weights({classes}, 1, 2) * 0}, 30, 0.01,
-                  [](const at::Tensor& x, const std::vector<at::Tensor>& p) { return at::linear(x.flatten(1), p[0], p[1]); });
+  return accuracy(
+      options, {weights({classes, inputs}, 100 * inputs, 1), weights({classes}, 1, 2) * 0}, 30, 0.01,
+      [](const at::Tensor& x, const std::vector<at::Tensor>& p) { return at::linear(x.flatten(1), p[0], p[1]); });
 }
 
 TEST(Synthetic, WantsMoreThanALinearModel) {
@@ -171,7 +196,7 @@ TEST(Synthetic, WantsMoreThanALinearModel) {
 
 TEST(Synthetic, IsLearntByASmallConvolutionalNetwork) {
   EXPECT_GT(convolutional("", 1, 16, 4), 0.95);
-  EXPECT_GT(convolutional(R"("classes": 10)", 1, 16, 10), 0.95);
+  EXPECT_GT(convolutional(R"("classes": 10, "count": 4000)", 1, 16, 10), 0.95);
   EXPECT_GT(convolutional(R"("channels": 3, "classes": 10)", 3, 16, 10), 0.95);
 }
 

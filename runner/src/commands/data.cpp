@@ -1,12 +1,12 @@
 #include "commands/data.h"
 
-#include <unistd.h>
-
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <iostream>
 #include <memory>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <unistd.h>
 
 #include "espalier/datasets/catalogue.h"
 #include "espalier/datasets/check.h"
@@ -23,7 +23,9 @@ namespace {
 namespace fs = std::filesystem;
 
 void add_data_option(CLI::App& command, std::vector<std::string>& folders) {
-  command.add_option("--data", folders, "A folder of data sets, searched first; may be repeated")->type_name("DIR")->allow_extra_args(false);
+  command.add_option("--data", folders, "A folder of data sets, searched first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
 }
 
 void add_name_option(CLI::App& command, std::string& name) {
@@ -51,7 +53,8 @@ void list(const DataPaths& paths, bool json) {
   std::vector<std::vector<std::string>> rows = {{"name", "content", "size", "licence", "found in"}};
   for (const CatalogueEntry& entry : catalogue()) {
     const std::optional<FoundDataset> found = search_dataset(entry, paths);
-    rows.push_back({entry.name, entry.title, bytes_text(entry.size()), entry.licence, found ? found->folder.string() : "not found"});
+    rows.push_back({entry.name, entry.title, bytes_text(entry.size()), entry.licence,
+                    found ? found->folder.string() : "not found"});
     all.push_back(Value::map({{"name", entry.name},
                               {"title", entry.title},
                               {"bytes", entry.size()},
@@ -92,7 +95,8 @@ void print(const DatasetCheck& check) {
     std::cout << "\n";
   }
   if (!check.mean.empty()) {
-    std::cout << "  mean " << numbers_text(check.mean) << "; standard deviation " << numbers_text(check.deviation) << " (train)\n";
+    std::cout << "  mean " << numbers_text(check.mean) << "; standard deviation " << numbers_text(check.deviation)
+              << " (train)\n";
   }
   for (const std::string& line : check.checksums) std::cout << "  " << line << "\n";
   for (const std::string& line : check.notes) std::cout << "  note: " << line << "\n";
@@ -126,7 +130,9 @@ void check(const std::string& name, const DataPaths& paths, bool json) {
     print(result);
   }
   const size_t n = result.faults.size();
-  if (n > 0) throw Error(name + " has " + std::to_string(n) + (n == 1 ? " fault" : " faults") + "; a new copy: espalier data fetch " + name);
+  if (n > 0)
+    throw Error(name + " has " + std::to_string(n) + (n == 1 ? " fault" : " faults") +
+                "; a new copy: espalier data fetch " + name);
 }
 
 void fetch(const std::string& name, const std::string& to, const std::string& from) {
@@ -159,7 +165,8 @@ void add_data_command(CLI::App& app) {
   CLI::App* data = app.add_subcommand("data", "Lists, fetches and checks data sets");
   data->require_subcommand(1);
   data->footer(
-      "Data sets are looked for in the folders given by --data, those of the variable ESPALIER_DATA (separated by colons),\n"
+      "Data sets are looked for in the folders given by --data, those of the variable ESPALIER_DATA (separated by "
+      "colons),\n"
       "~/.cache/espalier/data, /usr/share/datasets and /usr/local/share/datasets.\n");
 
   struct Flags {
@@ -168,17 +175,22 @@ void add_data_command(CLI::App& app) {
     bool json = false;
   };
 
-  CLI::App* list_command = data->add_subcommand("list", "Shows the data sets that Espalier knows, and where they were found");
+  CLI::App* list_command =
+      data->add_subcommand("list", "Shows the data sets that Espalier knows, and where they were found");
   auto list_flags = std::make_shared<Flags>();
   add_data_option(*list_command, list_flags->data);
   list_command->add_flag("--json", list_flags->json, "Prints JSON: [{name, title, bytes, found, licence, page, cite}]");
   list_command->callback([list_flags] { list(default_data_paths(list_flags->data), list_flags->json); });
 
-  CLI::App* fetch_command = data->add_subcommand("fetch", "Downloads a data set, or unpacks one that was downloaded by hand");
+  CLI::App* fetch_command =
+      data->add_subcommand("fetch", "Downloads a data set, or unpacks one that was downloaded by hand");
   auto fetch_flags = std::make_shared<Flags>();
   add_name_option(*fetch_command, fetch_flags->name);
-  fetch_command->add_option("--to", fetch_flags->to, "The folder of data sets (default: ~/.cache/espalier/data)")->type_name("DIR");
-  fetch_command->add_option("--from", fetch_flags->from, "An archive, or a folder of archives, that is already downloaded")->type_name("PATH");
+  fetch_command->add_option("--to", fetch_flags->to, "The folder of data sets (default: ~/.cache/espalier/data)")
+      ->type_name("DIR");
+  fetch_command
+      ->add_option("--from", fetch_flags->from, "An archive, or a folder of archives, that is already downloaded")
+      ->type_name("PATH");
   fetch_command->footer(
       "Examples:\n"
       "  espalier data fetch cifar10\n"
@@ -189,9 +201,11 @@ void add_data_command(CLI::App& app) {
   auto check_flags = std::make_shared<Flags>();
   add_name_option(*check_command, check_flags->name);
   add_data_option(*check_command, check_flags->data);
-  check_command->add_flag("--json", check_flags->json, "Prints JSON: {name, folder, whole, parts, mean, deviation, notes, faults}");
+  check_command->add_flag("--json", check_flags->json,
+                          "Prints JSON: {name, folder, whole, parts, mean, deviation, notes, faults}");
   check_command->footer("Example:\n  espalier data check mnist\nThe exit status is 1 where something is wrong.\n");
-  check_command->callback([check_flags] { check(check_flags->name, default_data_paths(check_flags->data), check_flags->json); });
+  check_command->callback(
+      [check_flags] { check(check_flags->name, default_data_paths(check_flags->data), check_flags->json); });
 }
 
 }  // namespace espalier

@@ -1,11 +1,12 @@
 #include "commands/describe.h"
 
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <cmath>
 #include <iostream>
 #include <memory>
 #include <set>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
 #include "espalier/error.h"
@@ -35,13 +36,16 @@ std::vector<Subject> all_subjects() {
   for (const Registered* r : Registry::instance().all()) {
     subjects.push_back({r->component.kind, r->component.name, r->component.doc, r->component.parameters, {}, r});
   }
-  const auto section = [&](const char* name, const char* doc, std::vector<ParameterInfo> keys, std::vector<SubsectionInfo> more) {
+  const auto section = [&](const char* name, const char* doc, std::vector<ParameterInfo> keys,
+                           std::vector<SubsectionInfo> more) {
     subjects.push_back({"section", name, doc, std::move(keys), std::move(more), nullptr});
   };
   section("recipe", "the keys of a recipe", Declare<RecipeKeys>().parameters(), recipe_subsections());
-  section("data", "the keys of a recipe's data, beside the data set's own parameters", Declare<DataKeys>().parameters(), data_subsections());
+  section("data", "the keys of a recipe's data, beside the data set's own parameters", Declare<DataKeys>().parameters(),
+          data_subsections());
   section("stage", "the keys of one of a recipe's stages", Declare<StageKeys>().parameters(), stage_subsections());
-  section("augment", "the augmentations, with their amounts where only a name is given", Declare<AugmentKeys>().parameters(), {});
+  section("augment", "the augmentations, with their amounts where only a name is given",
+          Declare<AugmentKeys>().parameters(), {});
   return subjects;
 }
 
@@ -68,7 +72,11 @@ std::string type_of(const ParameterInfo& p) {
 }
 
 Value to_value(const ParameterInfo& p) {
-  Value v = Value::map({{"name", p.name}, {"type", to_string(p.type)}, {"required", p.required}, {"default", p.fallback}, {"expected", p.expected()}});
+  Value v = Value::map({{"name", p.name},
+                        {"type", to_string(p.type)},
+                        {"required", p.required},
+                        {"default", p.fallback},
+                        {"expected", p.expected()}});
   if (std::isfinite(p.least)) v[p.open_below ? "above" : "least"] = p.least;
   if (std::isfinite(p.most)) v[p.open_above ? "below" : "most"] = p.most;
   if (!p.choices.empty()) v["choices"] = p.choices;
@@ -82,11 +90,16 @@ Value to_value(const Subject& s) {
   Value v = Value::map({{"kind", s.kind}, {"name", s.name}, {"doc", s.doc}, {"parameters", Value::list()}});
   for (const ParameterInfo& p : s.parameters) v["parameters"].push_back(to_value(p));
   for (const SubsectionInfo& sub : s.subsections) {
-    v["parameters"].push_back(Value::map({{"name", sub.name}, {"type", "section"}, {"required", sub.required}, {"expected", sub.expected}, {"doc", sub.doc}}));
+    v["parameters"].push_back(Value::map({{"name", sub.name},
+                                          {"type", "section"},
+                                          {"required", sub.required},
+                                          {"expected", sub.expected},
+                                          {"doc", sub.doc}}));
   }
   if (!s.registered) return v;
   v["needs"] = Value::list();
-  for (const Need& n : s.registered->component.needs) v["needs"].push_back(Value::map({{"what", n.what}, {"why", n.why}}));
+  for (const Need& n : s.registered->component.needs)
+    v["needs"].push_back(Value::map({{"what", n.what}, {"why", n.why}}));
   v["provides"] = s.registered->component.provides;
   v["plugin"] = s.registered->origin.plugin;
   v["version"] = s.registered->origin.version;
@@ -98,7 +111,8 @@ void print(const Subject& s) {
   std::cout << s.kind << " " << s.name << (s.doc.empty() ? "" : ": " + s.doc) << "\n";
   if (s.registered) {
     const Origin& o = s.registered->origin;
-    std::cout << (o.path.empty() ? "part of Espalier" : "plugin " + o.plugin + " " + o.version + " (" + o.path + ")") << "\n";
+    std::cout << (o.path.empty() ? "part of Espalier" : "plugin " + o.plugin + " " + o.version + " (" + o.path + ")")
+              << "\n";
     for (const Need& n : s.registered->component.needs) std::cout << "needs " << n.what << ": " << n.why << "\n";
     for (const std::string& p : s.registered->component.provides) std::cout << "provides " << p << "\n";
   }
@@ -108,7 +122,8 @@ void print(const Subject& s) {
   }
   std::vector<std::vector<std::string>> rows = {{s.registered ? "parameter" : "key", "type", "default", "what it is"}};
   for (const ParameterInfo& p : s.parameters) rows.push_back({p.name, type_of(p), default_of(p), p.doc});
-  for (const SubsectionInfo& sub : s.subsections) rows.push_back({sub.name, sub.expected, sub.required ? "required" : "none", sub.doc});
+  for (const SubsectionInfo& sub : s.subsections)
+    rows.push_back({sub.name, sub.expected, sub.required ? "required" : "none", sub.doc});
   std::cout << "\n" << table(rows, terminal_width());
 }
 
@@ -130,7 +145,8 @@ void describe(const std::string& name, const std::string& kind, bool json) {
     found.push_back(to_value(s));
   }
   if (found.size() == 0) {
-    throw InputError("NAME", "no " + (kind.empty() ? "component" : kind) + " is called '" + name + "'" + suggestion(name, {names.begin(), names.end()}));
+    throw InputError("NAME", "no " + (kind.empty() ? "component" : kind) + " is called '" + name + "'" +
+                                 suggestion(name, {names.begin(), names.end()}));
   }
   if (json) std::cout << to_json(found, 1) << "\n";
 }
@@ -138,7 +154,8 @@ void describe(const std::string& name, const std::string& kind, bool json) {
 }  // namespace
 
 void add_describe_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("describe", "Shows the parameters of a component, or the keys of a recipe: recipe, data, stage, augment");
+  CLI::App* command = app.add_subcommand(
+      "describe", "Shows the parameters of a component, or the keys of a recipe: recipe, data, stage, augment");
   struct Flags {
     PluginOptions plugins;
     std::string name, kind;
@@ -146,8 +163,10 @@ void add_describe_command(CLI::App& app) {
   };
   auto flags = std::make_shared<Flags>();
   command->add_option("name", flags->name, "Its name, as `espalier plugins` lists it")->required()->type_name("NAME");
-  command->add_option("--kind", flags->kind, "Only of this kind: optimizer, controller, ..., section")->type_name("KIND");
-  command->add_flag("--json", flags->json, "Prints JSON: a list of {kind, name, doc, parameters, needs, provides, ...}");
+  command->add_option("--kind", flags->kind, "Only of this kind: optimizer, controller, ..., section")
+      ->type_name("KIND");
+  command->add_flag("--json", flags->json,
+                    "Prints JSON: a list of {kind, name, doc, parameters, needs, provides, ...}");
   flags->plugins.add_to(*command);
   command->footer("Examples:\n  espalier describe group_lasso\n  espalier describe stage\n");
   command->callback([flags] {

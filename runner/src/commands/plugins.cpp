@@ -1,9 +1,10 @@
 #include "commands/plugins.h"
 
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <iostream>
 #include <memory>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
 #include "espalier/registry.h"
@@ -17,7 +18,8 @@ namespace {
 
 Value problems_value(const std::vector<PluginProblem>& problems) {
   Value result = Value::list();
-  for (const PluginProblem& p : problems) result.push_back(Value::map({{"path", p.path.string()}, {"reason", p.reason}}));
+  for (const PluginProblem& p : problems)
+    result.push_back(Value::map({{"path", p.path.string()}, {"reason", p.reason}}));
   return result;
 }
 
@@ -32,8 +34,10 @@ Value to_value(const PluginReport& report) {
                                                {"path", r->origin.path}}));
   }
   for (const LoadedPlugin& p : report.plugins) {
-    result["plugins"].push_back(
-        Value::map({{"name", p.origin.plugin}, {"version", p.origin.version}, {"path", p.origin.path}, {"components", p.components}}));
+    result["plugins"].push_back(Value::map({{"name", p.origin.plugin},
+                                            {"version", p.origin.version},
+                                            {"path", p.origin.path},
+                                            {"components", p.components}}));
   }
   result["problems"] = problems_value(report.problems);
   result["notes"] = problems_value(report.notes);
@@ -60,7 +64,8 @@ void print(const PluginReport& report) {
     for (const PluginProblem& p : *list) std::cout << "  " << p.path.string() << ": " << p.reason << "\n";
   }
   if (report.plugins.empty()) {
-    std::cout << "\nNo plugin was loaded. Searched:" << (report.searched.empty() ? " no folder; see --plugins" : "") << "\n";
+    std::cout << "\nNo plugin was loaded. Searched:" << (report.searched.empty() ? " no folder; see --plugins" : "")
+              << "\n";
     for (const auto& folder : report.searched) std::cout << "  " << folder.string() << "\n";
   }
 }
@@ -68,7 +73,8 @@ void print(const PluginReport& report) {
 }  // namespace
 
 void add_plugins_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("plugins", "Lists the components that are loaded, where they come from, and what could not be loaded");
+  CLI::App* command = app.add_subcommand(
+      "plugins", "Lists the components that are loaded, where they come from, and what could not be loaded");
   struct Flags {
     PluginOptions plugins;
     bool json = false;
@@ -76,8 +82,9 @@ void add_plugins_command(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->plugins.add_to(*command);
   command->add_flag("--json", flags->json, "Prints JSON: {components, plugins, problems, notes, searched}");
-  command->footer("Folders are searched in the order: --plugins, $ESPALIER_PLUGINS (separated by colons), the program's own.\n"
-                  "Example:\n  espalier plugins --plugins my-penalty/build\n");
+  command->footer(
+      "Folders are searched in the order: --plugins, $ESPALIER_PLUGINS (separated by colons), the program's own.\n"
+      "Example:\n  espalier plugins --plugins my-penalty/build\n");
   command->callback([flags] {
     register_schedules(Registry::instance());
     const PluginReport report = load_plugins(plugin_search_path(flags->plugins.folders), Registry::instance());

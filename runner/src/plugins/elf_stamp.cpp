@@ -1,7 +1,5 @@
 #include "plugins/elf_stamp.h"
 
-#include <elf.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -13,6 +11,8 @@
 #include <system_error>
 #include <type_traits>
 #include <vector>
+
+#include <elf.h>
 
 #include "espalier/error.h"
 
@@ -28,14 +28,22 @@ constexpr Elf64_Half native_machine = EM_X86_64;
 
 const char* machine_name(Elf64_Half machine) {
   switch (machine) {
-    case EM_386: return "32-bit x86";
-    case EM_X86_64: return "x86-64";
-    case EM_ARM: return "32-bit ARM";
-    case EM_AARCH64: return "64-bit ARM";
-    case EM_PPC64: return "64-bit POWER";
-    case EM_RISCV: return "RISC-V";
-    case EM_S390: return "IBM Z";
-    default: return "an unknown processor";
+    case EM_386:
+      return "32-bit x86";
+    case EM_X86_64:
+      return "x86-64";
+    case EM_ARM:
+      return "32-bit ARM";
+    case EM_AARCH64:
+      return "64-bit ARM";
+    case EM_PPC64:
+      return "64-bit POWER";
+    case EM_RISCV:
+      return "RISC-V";
+    case EM_S390:
+      return "IBM Z";
+    default:
+      return "an unknown processor";
   }
 }
 
@@ -90,7 +98,8 @@ Elf64_Ehdr read_header(Image& image) {
   Elf64_Ehdr header;
   image.read(0, &header, sizeof header);
   if (header.e_machine != native_machine) {
-    throw Error(std::string("is built for ") + machine_name(header.e_machine) + ", this program for " + machine_name(native_machine));
+    throw Error(std::string("is built for ") + machine_name(header.e_machine) + ", this program for " +
+                machine_name(native_machine));
   }
   if (header.e_type == ET_REL) throw Error("is an object file, not a shared library");
   if (header.e_type == ET_EXEC) throw Error("is a program, not a shared library");
@@ -99,7 +108,8 @@ Elf64_Ehdr read_header(Image& image) {
   return header;
 }
 
-// What the system's loader maps into memory has to be in the file: a page beyond its end ends the process when it is touched.
+// What the system's loader maps into memory has to be in the file: a page beyond its end ends the process when it is
+// touched.
 void check_segments(Image& image, const Elf64_Ehdr& header) {
   if (header.e_phnum == 0 || header.e_phentsize != sizeof(Elf64_Phdr)) throw Error("has a garbled ELF header");
   bool loads = false;
@@ -154,8 +164,10 @@ StampInFile find_stamp(std::istream& library) {
   const Elf64_Ehdr header = read_header(image);
   check_segments(image, header);
 
-  if (header.e_shoff == 0 || header.e_shnum == 0) throw Error("is not an Espalier plugin: it has no sections, so no stamp");
-  if (header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shstrndx >= header.e_shnum) throw Error("has a garbled ELF header");
+  if (header.e_shoff == 0 || header.e_shnum == 0)
+    throw Error("is not an Espalier plugin: it has no sections, so no stamp");
+  if (header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shstrndx >= header.e_shnum)
+    throw Error("has a garbled ELF header");
   const auto sections = image.table<Elf64_Shdr>(header.e_shoff, header.e_shnum);
   const Elf64_Shdr& names_section = sections[header.e_shstrndx];
   if (names_section.sh_type != SHT_STRTAB) throw Error("has a garbled table of section names");
@@ -163,7 +175,8 @@ StampInFile find_stamp(std::istream& library) {
 
   const Elf64_Shdr* found = nullptr;
   for (const Elf64_Shdr& section : sections) {
-    if (section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL && !image.holds(section.sh_offset, section.sh_size)) {
+    if (section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL &&
+        !image.holds(section.sh_offset, section.sh_size)) {
       throw Error("is truncated: a section ends beyond the file");
     }
     if (section.sh_name >= names.size()) throw Error("has a garbled table of section names");

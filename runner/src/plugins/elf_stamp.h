@@ -13,9 +13,9 @@ struct StampInFile {
   uint64_t offset = 0;  // of the stamp's first byte in the file
 };
 
-// Reads the build stamp of a plugin without loading the library, so that nothing of it runs. Throws Error where it is no plugin or
-// where loading it would crash the process (a truncated library), in words to put after the file's path: "is truncated". Every
-// offset is checked against the size of the file; no input may crash this.
+// Reads the build stamp of a plugin without loading the library, so that nothing of it runs. Throws Error where it is
+// no plugin or where loading it would crash the process (a truncated library), in words to put after the file's path:
+// "is truncated". Every offset is checked against the size of the file; no input may crash this.
 StampInFile find_stamp(std::istream& library);
 Stamp read_stamp(const std::filesystem::path& library);
 

@@ -1,12 +1,13 @@
 #include "plugins/loader.h"
 
 #include <algorithm>
-#include <boost/dll/shared_library.hpp>
 #include <cstdlib>
 #include <map>
 #include <set>
 #include <sstream>
 #include <system_error>
+
+#include <boost/dll/shared_library.hpp>
 
 #include "espalier/error.h"
 #include "espalier/plugin.h"
@@ -87,9 +88,11 @@ class Loader {
     if (!error && !seen_.insert(canonical).second) return;  // the same file by another way
     try {
       const Stamp stamp = read_stamp(path);
-      if (const auto different = differences(stamp, program_stamp()); !different.empty()) throw Error(rejection(stamp, different));
+      if (const auto different = differences(stamp, program_stamp()); !different.empty())
+        throw Error(rejection(stamp, different));
       if (const auto [first, is_new] = names_.try_emplace(stamp.name, path); !is_new) {
-        report_.notes.push_back({path, "not loaded: the plugin " + std::string(stamp.name) + " was found before, in " + first->second.string()});
+        report_.notes.push_back({path, "not loaded: the plugin " + std::string(stamp.name) + " was found before, in " +
+                                           first->second.string()});
         return;
       }
       try {
@@ -129,7 +132,8 @@ class Loader {
 }  // namespace
 
 const std::vector<std::string>& component_kinds() {
-  static const std::vector<std::string> kinds = {"dataset", "backbone", "operation", "regularizer", "optimizer", "controller"};
+  static const std::vector<std::string> kinds = {"dataset",     "backbone",  "operation",
+                                                 "regularizer", "optimizer", "controller"};
   return kinds;
 }
 
@@ -148,7 +152,8 @@ std::vector<fs::path> plugin_search_path(const std::vector<std::string>& from_fl
     }
   }
   std::error_code error;
-  if (const fs::path own = program_prefix() / "lib/espalier/plugins"; fs::is_directory(own, error)) result.push_back(own);
+  if (const fs::path own = program_prefix() / "lib/espalier/plugins"; fs::is_directory(own, error))
+    result.push_back(own);
   return result;
 }
 

@@ -31,10 +31,13 @@ struct Reader {
   Value read(const fs::path& file, const Location& from) {
     std::error_code error;
     for (const fs::path& p : chain) {
-      if (fs::equivalent(p, file, error)) throw InputError(from.str(), "the recipe extends itself: " + chain_text(file));
+      if (fs::equivalent(p, file, error))
+        throw InputError(from.str(), "the recipe extends itself: " + chain_text(file));
     }
-    if (!chain.empty() && !fs::exists(file, error)) throw InputError(from.str(), "there is no file " + file.string() + ": " + chain_text(file));
-    if (++files > max_files) throw InputError(from.str(), "extends more than " + std::to_string(max_files) + " recipes");
+    if (!chain.empty() && !fs::exists(file, error))
+      throw InputError(from.str(), "there is no file " + file.string() + ": " + chain_text(file));
+    if (++files > max_files)
+      throw InputError(from.str(), "extends more than " + std::to_string(max_files) + " recipes");
     Value own = read_yaml(file);
     if (!own.is_map()) throw InputError(own.location.str(), "expected a recipe (key: value), got " + own.describe());
     const Value* extends = own.find("extends");
@@ -56,6 +59,8 @@ struct Reader {
 
 }  // namespace
 
-Value read_extended(const fs::path& file) { return Reader().read(file, {}); }
+Value read_extended(const fs::path& file) {
+  return Reader().read(file, {});
+}
 
 }  // namespace espalier

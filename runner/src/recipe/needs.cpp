@@ -1,6 +1,7 @@
 #include "recipe/needs.h"
 
 #include <algorithm>
+#include <map>
 
 #include "espalier/error.h"
 
@@ -27,13 +28,16 @@ void collect(std::vector<Found>& found, const Registry& registry, const std::str
   }
 }
 
-bool provides(const Component& c, const std::string& what) { return std::ranges::find(c.provides, what) != c.provides.end(); }
+bool provides(const Component& c, const std::string& what) {
+  return std::ranges::find(c.provides, what) != c.provides.end();
+}
 
 // " (optimizer 'linbreg' does)"
 std::string who_provides(const Registry& registry, const std::string& what) {
   std::string names;
   for (const Registered* r : registry.all()) {
-    if (provides(r->component, what)) names += (names.empty() ? "" : ", ") + r->component.kind + " '" + r->component.name + "'";
+    if (provides(r->component, what))
+      names += (names.empty() ? "" : ", ") + r->component.kind + " '" + r->component.name + "'";
   }
   return names.empty() ? " (nor does any component that is loaded)" : " (provided by " + names + ")";
 }
@@ -43,12 +47,16 @@ std::string who_provides(const Registry& registry, const std::string& what) {
 void check_needs(const std::vector<Participant>& participants, const std::string& stage, const Registry& registry) {
   std::vector<Found> found;
   for (const Participant& p : participants) collect(found, registry, p.kind, p.spec);
+  std::map<std::string, int> providers;
+  for (const Found& f : found) {
+    for (const std::string& what : f.component->component.provides) ++providers[what];
+  }
   for (const Found& f : found) {
     for (const Need& need : f.component->component.needs) {
-      const bool met = std::ranges::any_of(found, [&](const Found& other) { return &other != &f && provides(other.component->component, need.what); });
-      if (met) continue;
-      throw InputError(f.where.str(), f.component->component.kind + " '" + f.component->component.name + "' needs '" + need.what + "' (" + need.why +
-                                          "), and nothing else in stage '" + stage + "' provides it" + who_provides(registry, need.what));
+      if (providers[need.what] > (provides(f.component->component, need.what) ? 1 : 0)) continue;
+      throw InputError(f.where.str(), f.component->component.kind + " '" + f.component->component.name + "' needs '" +
+                                          need.what + "' (" + need.why + "), and nothing else in stage '" + stage +
+                                          "' provides it" + who_provides(registry, need.what));
     }
   }
 }

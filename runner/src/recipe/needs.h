@@ -13,7 +13,8 @@ struct Participant {
   Value spec;
 };
 
-// Throws InputError where a component needs what none of the others (nested ones too) provides, naming components that would.
+// Throws InputError where a component needs what none of the others (nested ones too) provides, naming components that
+// would.
 void check_needs(const std::vector<Participant>& participants, const std::string& stage, const Registry& registry);
 
 }  // namespace espalier

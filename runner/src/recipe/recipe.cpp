@@ -46,7 +46,8 @@ Value read_keys(const Value& section, const std::vector<ParameterInfo>& keys, co
   return check_options(keys, own, what);
 }
 
-void require_subsections(const Value& section, const std::vector<SubsectionInfo>& subsections, const std::string& what) {
+void require_subsections(const Value& section, const std::vector<SubsectionInfo>& subsections,
+                         const std::string& what) {
   for (const SubsectionInfo& s : subsections) {
     if (s.required && !section.find(s.name)) {
       throw InputError(section.location.str(), what + " needs the key '" + s.name + "': " + s.expected + ", " + s.doc);
@@ -58,11 +59,13 @@ void require_subsections(const Value& section, const std::vector<SubsectionInfo>
 void check_name(const Value& name) {
   const std::string& s = name.as_string();
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   };
   if (s.empty() || s.size() > 100 || s[0] == '.' || s[0] == '-' || !std::ranges::all_of(s, allowed)) {
-    throw InputError(name.location.str(), "'name' must be up to 100 letters, digits, '.', '_' and '-', not beginning with '.' or '-'; got " +
-                                              name.describe());
+    throw InputError(name.location.str(),
+                     "'name' must be up to 100 letters, digits, '.', '_' and '-', not beginning with '.' or '-'; got " +
+                         name.describe());
   }
 }
 
@@ -82,7 +85,8 @@ class Reader {
     expect_map(root, "a recipe", "a map (key: value)");
     refuse_unknown_keys(root, "the recipe", keys, recipe_subsections());
     if (const Value* version = root.find("espalier"); version && version->is_number() && version->as_double() != 1) {
-      throw InputError(version->location.str(), "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
+      throw InputError(version->location.str(),
+                       "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
     }
     Value all = read_keys(root, keys, "the recipe");
     require_subsections(root, recipe_subsections(), "the recipe");
@@ -106,7 +110,8 @@ class Reader {
     dataset_in_force_ = r.data.dataset;
     read_stages(root.at("stages"), r.stages, all["stages"]);
     if (const Value* base = root.find("base"); base && !base->is_null()) all["base"] = r.base = read_base(*base);
-    if (const Value* expect = root.find("expect"); expect && !expect->is_null()) all["expect"] = r.expect = read_expect(*expect);
+    if (const Value* expect = root.find("expect"); expect && !expect->is_null())
+      all["expect"] = r.expect = read_expect(*expect);
     r.resolved = std::move(all);
     return r;
   }
@@ -128,7 +133,8 @@ class Reader {
     for (const ParameterInfo& p : own) {
       const auto same = [&](const auto& other) { return other.name == p.name; };
       if (std::ranges::any_of(keys, same) || std::ranges::any_of(data_subsections(), same)) {
-        throw InputError(data.location.str(), dataset.str() + " declares the parameter '" + p.name + "', which is a key of 'data' itself");
+        throw InputError(data.location.str(),
+                         dataset.str() + " declares the parameter '" + p.name + "', which is a key of 'data' itself");
       }
     }
     own.emplace_back().name = "use";
@@ -167,7 +173,8 @@ class Reader {
     result.location = given.location;
     const auto add = [&](const std::string& name, const Location& where, const Value& amount) {
       const auto kind = std::ranges::find(kinds, name, &ParameterInfo::name);
-      if (kind == kinds.end()) throw InputError(where.str(), "no augmentation is called '" + name + "'" + suggestion(name, names));
+      if (kind == kinds.end())
+        throw InputError(where.str(), "no augmentation is called '" + name + "'" + suggestion(name, names));
       if (std::ranges::find(steps, name, &AugmentStep::name) != steps.end()) {
         throw InputError(where.str(), "the augmentation '" + name + "' is written twice");
       }
@@ -182,7 +189,8 @@ class Reader {
       } else if (item.is_map()) {
         for (const Value::Entry& e : item.as_map()) add(e.key, e.key_location, e.value);
       } else {
-        throw InputError(item.location.str(), "'augment' must be " + data_subsections()[0].expected + ", got " + item.describe());
+        throw InputError(item.location.str(),
+                         "'augment' must be " + data_subsections()[0].expected + ", got " + item.describe());
       }
     }
     return result;
@@ -199,7 +207,8 @@ class Reader {
     Value checked = read_keys(given, keys, "normalize");
     const NormalizeKeys k = Declare<NormalizeKeys>().read(checked, "normalize");
     if (k.mean.size() != k.std.size() || k.mean.empty()) {
-      throw InputError(given.location.str(), "'mean' and 'std' need one number for each channel, got " + std::to_string(k.mean.size()) + " and " +
+      throw InputError(given.location.str(), "'mean' and 'std' need one number for each channel, got " +
+                                                 std::to_string(k.mean.size()) + " and " +
                                                  std::to_string(k.std.size()));
     }
     normalize.mean = k.mean;
@@ -209,9 +218,12 @@ class Reader {
 
   void read_stages(const Value& given, std::vector<StageSection>& stages, Value& resolved) {
     const std::string& expected = recipe_subsections()[1].expected;
-    if (!given.is_list()) throw InputError(given.location.str(), "'stages' must be " + expected + ", got " + given.describe());
-    if (given.size() == 0) throw InputError(given.location.str(), "'stages' is empty: a recipe needs at least one stage");
-    if (given.size() > max_stages) throw InputError(given.location.str(), "more than " + std::to_string(max_stages) + " stages");
+    if (!given.is_list())
+      throw InputError(given.location.str(), "'stages' must be " + expected + ", got " + given.describe());
+    if (given.size() == 0)
+      throw InputError(given.location.str(), "'stages' is empty: a recipe needs at least one stage");
+    if (given.size() > max_stages)
+      throw InputError(given.location.str(), "more than " + std::to_string(max_stages) + " stages");
     resolved = Value::list();
     for (const Value& stage : given.as_list()) {
       expect_map(stage, "a stage", "a map: {name: ..., epochs: ...}");
@@ -219,7 +231,8 @@ class Reader {
       StageSection s = read_stage(stage, stages.size() + 1, all);
       for (const StageSection& before : stages) {
         if (before.name != s.name) continue;
-        throw InputError(stage.at("name").location.str(), "two stages are called '" + s.name + "' (the first at " + before.location.str() + ")");
+        throw InputError(stage.at("name").location.str(),
+                         "two stages are called '" + s.name + "' (the first at " + before.location.str() + ")");
       }
       stages.push_back(std::move(s));
       resolved.push_back(std::move(all));
@@ -228,7 +241,8 @@ class Reader {
 
   StageSection read_stage(const Value& stage, size_t number, Value& resolved) {
     const Value* name = stage.find("name");
-    const std::string what = name && name->is_string() ? "stage '" + name->as_string() + "'" : "stage " + std::to_string(number);
+    const std::string what =
+        name && name->is_string() ? "stage '" + name->as_string() + "'" : "stage " + std::to_string(number);
     const std::vector<ParameterInfo> keys = Declare<StageKeys>().parameters();
     refuse_unknown_keys(stage, what, keys, stage_subsections());
     resolved = read_keys(stage, keys, what);
@@ -245,12 +259,14 @@ class Reader {
     s.evaluate_every = k.evaluate_every;
 
     if (!k.optimizer.value.is_null() && !k.optimizers.empty()) {
-      throw InputError(key_location(stage, "optimizers").str(), what + " has both 'optimizer' and 'optimizers': write one of them");
+      throw InputError(key_location(stage, "optimizers").str(),
+                       what + " has both 'optimizer' and 'optimizers': write one of them");
     }
     std::vector<Nested> optimizers = k.optimizers;
     if (!k.optimizer.value.is_null()) optimizers.push_back(k.optimizer);
     if (optimizers.empty() && s.epochs > 0) {
-      throw InputError(stage.location.str(), what + " trains for " + std::to_string(s.epochs) + " epochs and has no optimizer: write optimizer: {use: NAME}");
+      throw InputError(stage.location.str(), what + " trains for " + std::to_string(s.epochs) +
+                                                 " epochs and has no optimizer: write optimizer: {use: NAME}");
     }
     std::vector<Participant> participants;
     Value list = Value::list();
@@ -305,7 +321,9 @@ class Reader {
     const bool declares_on = std::ranges::find(own, "on", &ParameterInfo::name) != own.end();
     if (const Value* on = spec.find("on"); on && !declares_on) {
       const std::vector<ParameterInfo> keys = Declare<OptimizerKeys>().parameters();
-      o.on = Declare<OptimizerKeys>().read(read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer").on;
+      o.on = Declare<OptimizerKeys>()
+                 .read(read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer")
+                 .on;
       spec.erase("on");
     }
     o.spec = registry_.check("optimizer", spec);
@@ -345,7 +363,8 @@ class Reader {
 
 }  // namespace
 
-Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, const Registry& registry) {
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                   const Registry& registry) {
   Value root = read_extended(path);
   for (const std::string& o : overrides) apply_override(root, o);
   return Reader(registry).read(root);

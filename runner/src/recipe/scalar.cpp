@@ -13,11 +13,17 @@ namespace espalier {
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
-bool all_digits(std::string_view s) { return !s.empty() && std::ranges::all_of(s, is_digit); }
+bool all_digits(std::string_view s) {
+  return !s.empty() && std::ranges::all_of(s, is_digit);
+}
 
-std::string_view without_sign(std::string_view s) { return s.starts_with('+') || s.starts_with('-') ? s.substr(1) : s; }
+std::string_view without_sign(std::string_view s) {
+  return s.starts_with('+') || s.starts_with('-') ? s.substr(1) : s;
+}
 
 // [0-9]+(\.[0-9]*)? or \.[0-9]+, with an exponent; the sign is off.
 bool is_decimal(std::string_view s) {
@@ -38,15 +44,20 @@ std::string lower(std::string_view s) {
   return result;
 }
 
-bool one_of_words(std::string_view s, std::initializer_list<std::string_view> words) { return std::ranges::find(words, s) != words.end(); }
+bool one_of_words(std::string_view s, std::initializer_list<std::string_view> words) {
+  return std::ranges::find(words, s) != words.end();
+}
 
-[[noreturn]] void refuse(const std::string& text, const Location& where, const std::string& why, const std::string& instead) {
-  throw InputError(where.str(), "'" + text + "' " + why + ": write " + instead + (instead.empty() ? "" : ", or ") + "\"" + text + "\" for text");
+[[noreturn]] void refuse(const std::string& text, const Location& where, const std::string& why,
+                         const std::string& instead) {
+  throw InputError(where.str(), "'" + text + "' " + why + ": write " + instead + (instead.empty() ? "" : ", or ") +
+                                    "\"" + text + "\" for text");
 }
 
 // 1_000, 1,000,000: digits with single separators between them.
 bool has_separators(std::string_view s) {
-  if (s.empty() || !is_digit(s.front()) || !is_digit(s.back()) || s.find_first_of(",_") == std::string_view::npos) return false;
+  if (s.empty() || !is_digit(s.front()) || !is_digit(s.back()) || s.find_first_of(",_") == std::string_view::npos)
+    return false;
   for (size_t i = 0; i < s.size(); ++i) {
     const bool separator = s[i] == ',' || s[i] == '_';
     if (!(is_digit(s[i]) || s[i] == '.' || (separator && is_digit(s[i - 1])))) return false;
@@ -57,7 +68,8 @@ bool has_separators(std::string_view s) {
 Value read_integer(const std::string& text, std::string_view digits, const Location& where) {
   if (digits.size() > 1 && digits.front() == '0') {
     const std::string rest(digits.substr(std::min(digits.find_first_not_of('0'), digits.size() - 1)));
-    refuse(text, where, "is an octal number to some YAML programs and a decimal one to others", (text[0] == '-' ? "-" : "") + rest);
+    refuse(text, where, "is an octal number to some YAML programs and a decimal one to others",
+           (text[0] == '-' ? "-" : "") + rest);
   }
   int64_t value = 0;
   const char* begin = text.data() + (text[0] == '+' ? 1 : 0);
@@ -81,8 +93,10 @@ Value read(const std::string& text, const Location& where) {
   if (one_of_words(text, {"true", "True", "TRUE"})) return true;
   if (one_of_words(text, {"false", "False", "FALSE"})) return false;
   const std::string word = lower(text);
-  if (one_of_words(word, {"yes", "on", "y"})) refuse(text, where, "is true to some YAML programs and text to others", "true");
-  if (one_of_words(word, {"no", "off", "n"})) refuse(text, where, "is false to some YAML programs and text to others", "false");
+  if (one_of_words(word, {"yes", "on", "y"}))
+    refuse(text, where, "is true to some YAML programs and text to others", "true");
+  if (one_of_words(word, {"no", "off", "n"}))
+    refuse(text, where, "is false to some YAML programs and text to others", "false");
 
   const std::string_view digits = without_sign(word);
   if (all_digits(digits)) return read_integer(text, digits, where);

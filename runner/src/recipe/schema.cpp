@@ -12,9 +12,13 @@ namespace espalier {
 
 namespace {
 
-Value ref(const std::string& definition) { return Value::map({{"$ref", "#/definitions/" + definition}}); }
+Value ref(const std::string& definition) {
+  return Value::map({{"$ref", "#/definitions/" + definition}});
+}
 
-Value list_of(std::initializer_list<Value> items) { return Value(Value::List(items)); }
+Value list_of(std::initializer_list<Value> items) {
+  return Value(Value::List(items));
+}
 
 Value number_schema(const ParameterInfo& p, const char* type) {
   Value s = Value::map({{"type", type}});
@@ -31,21 +35,32 @@ Value list_schema(const Value& item) {
 Value type_schema(const ParameterInfo& p) {
   const Value text = Value::map({{"type", "string"}});
   switch (p.type) {
-    case ParameterType::boolean: return Value::map({{"type", "boolean"}});
-    case ParameterType::integer: return number_schema(p, "integer");
-    case ParameterType::number: return number_schema(p, "number");
-    case ParameterType::string: return text;
-    case ParameterType::choice: return Value::map({{"enum", p.choices}});
-    case ParameterType::integers: return list_schema(number_schema(p, "integer"));
-    case ParameterType::numbers: return list_schema(number_schema(p, "number"));
+    case ParameterType::boolean:
+      return Value::map({{"type", "boolean"}});
+    case ParameterType::integer:
+      return number_schema(p, "integer");
+    case ParameterType::number:
+      return number_schema(p, "number");
+    case ParameterType::string:
+      return text;
+    case ParameterType::choice:
+      return Value::map({{"enum", p.choices}});
+    case ParameterType::integers:
+      return list_schema(number_schema(p, "integer"));
+    case ParameterType::numbers:
+      return list_schema(number_schema(p, "number"));
     case ParameterType::strings:
-    case ParameterType::selector: return list_schema(text);
+    case ParameterType::selector:
+      return list_schema(text);
     case ParameterType::per_selector: {
       const Value number = number_schema(p, "number");
-      return Value::map({{"anyOf", list_of({number, Value::map({{"type", "object"}, {"additionalProperties", number}})})}});
+      return Value::map(
+          {{"anyOf", list_of({number, Value::map({{"type", "object"}, {"additionalProperties", number}})})}});
     }
-    case ParameterType::component: return ref(p.component_kind);
-    case ParameterType::components: return list_schema(ref(p.component_kind));
+    case ParameterType::component:
+      return ref(p.component_kind);
+    case ParameterType::components:
+      return list_schema(ref(p.component_kind));
   }
   return Value::map();
 }
@@ -53,7 +68,8 @@ Value type_schema(const ParameterInfo& p) {
 Value parameter_schema(const ParameterInfo& p) {
   Value type = type_schema(p);
   // What has no default may be null: none.
-  if (!p.required && p.fallback.is_null()) type = Value::map({{"anyOf", list_of({Value::map({{"type", "null"}}), type})}});
+  if (!p.required && p.fallback.is_null())
+    type = Value::map({{"anyOf", list_of({Value::map({{"type", "null"}}), type})}});
   // Beside a $ref everything else is ignored.
   Value s = type.find("$ref") ? Value::map({{"allOf", list_of({type})}}) : std::move(type);
   const std::string unit = p.unit.empty() ? "" : " [" + p.unit + "]";
@@ -100,19 +116,23 @@ Value names_schema(const Registry& registry, const std::string& kind) {
   return Value::map({{"anyOf", names}});
 }
 
-// A component: its name, or {use: NAME, ...}. One `if` for each name gives editors that component's keys and errors only.
-Value component_schema(const Registry& registry, const std::string& kind, const ObjectSchema& more, bool use_required = true) {
+// A component: its name, or {use: NAME, ...}. One `if` for each name gives editors that component's keys and errors
+// only.
+Value component_schema(const Registry& registry, const std::string& kind, const ObjectSchema& more,
+                       bool use_required = true) {
   Value object = Value::map({{"type", "object"}, {"properties", Value::map({{"use", names_schema(registry, kind)}})}});
   if (use_required) object["required"] = std::vector<std::string>{"use"};
   Value cases = Value::list();
   for (const std::string& name : registry.names(kind)) {
     ObjectSchema own = more;
     own.add(registry.find(kind, name)->component.parameters).add("use", Value::map({{"const", name}}));
-    const Value with_name = Value::map({{"required", std::vector<std::string>{"use"}}, {"properties", Value::map({{"use", Value::map({{"const", name}})}})}});
+    const Value with_name = Value::map({{"required", std::vector<std::string>{"use"}},
+                                        {"properties", Value::map({{"use", Value::map({{"const", name}})}})}});
     cases.push_back(Value::map({{"if", with_name}, {"then", own.value()}}));
   }
   if (cases.size() > 0) object["allOf"] = cases;
-  return Value::map({{"if", Value::map({{"type", "string"}})}, {"then", names_schema(registry, kind)}, {"else", object}});
+  return Value::map(
+      {{"if", Value::map({{"type", "string"}})}, {"then", names_schema(registry, kind)}, {"else", object}});
 }
 
 ObjectSchema data_keys() {
@@ -127,10 +147,13 @@ ObjectSchema data_keys() {
     amount.fallback = Value();  // null: the default
     amounts[p.name] = parameter_schema(amount);
   }
-  const Value step = Value::map({{"anyOf", list_of({Value::map({{"enum", names}}),
-                                                    Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}})})}});
+  const Value step = Value::map(
+      {{"anyOf",
+        list_of({Value::map({{"enum", names}}),
+                 Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}})})}});
   keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
-  const Value normalize = list_of({Value::map({{"type", "boolean"}}), ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()});
+  const Value normalize =
+      list_of({Value::map({{"type", "boolean"}}), ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()});
   keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[1].doc));
   return keys;
 }
@@ -142,7 +165,8 @@ Value recipe_schema(const Registry& registry) {
   for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
-  definitions["optimizer"] = component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
+  definitions["optimizer"] =
+      component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
   definitions["dataset"] = component_schema(registry, "dataset", {});
   definitions["data"] = component_schema(registry, "dataset", data_keys());
   definitions["data_changes"] = component_schema(registry, "dataset", data_keys(), false);
@@ -159,14 +183,16 @@ Value recipe_schema(const Registry& registry) {
   recipe.properties["espalier"] = Value::map({{"const", 1}, {"description", "version of the recipe format"}});
   recipe.add("extends", described(list_schema(text), "recipes that this one is laid over, relative to its own folder"));
   recipe.add("data", described(Value::map({{"allOf", list_of({ref("data")})}}), sections[0].doc));
-  recipe.add("stages", described(Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}}), sections[1].doc));
+  recipe.add("stages",
+             described(Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}}), sections[1].doc));
   const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("backbone")});
   recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
   const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
   recipe.add("expect", described(Value::map({{"type", "object"}, {"additionalProperties", metric}}), sections[3].doc));
 
   Value schema = recipe.value(false);
-  schema.as_map().insert(schema.as_map().begin(), {{"$schema", "http://json-schema.org/draft-07/schema#", {}}, {"title", "Espalier recipe", {}}});
+  schema.as_map().insert(schema.as_map().begin(), {{"$schema", "http://json-schema.org/draft-07/schema#", {}},
+                                                   {"title", "Espalier recipe", {}}});
   Value whole = recipe.required;
   for (const SubsectionInfo& s : sections) {
     if (s.required) whole.push_back(s.name);

@@ -8,7 +8,8 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
   p("description", &RecipeKeys::description, "what the run shows, in words");
   p("seed", &RecipeKeys::seed, at_least(0), "of everything random");
   p("device", &RecipeKeys::device, one_of({"auto", "cpu", "cuda"}), "auto: a GPU where there is one");
-  p("precision", &RecipeKeys::precision, one_of({"float32", "bf16", "float64"}), "of the arithmetic; bf16: weights stay float32");
+  p("precision", &RecipeKeys::precision, one_of({"float32", "bf16", "float64"}),
+    "of the arithmetic; bf16: weights stay float32");
   p("threads", &RecipeKeys::threads, at_least(0), at_most(4096), "of the CPU; 0: all cores");
   p("network", &RecipeKeys::network, of_kind("backbone"), required(), "the network that the first stage starts with");
 }
@@ -17,15 +18,18 @@ void DataKeys::declare(Declare<DataKeys>& p) {
   p("batch", &DataKeys::batch, at_least(1), unit("samples"), "of a training step");
   p("eval_batch", &DataKeys::eval_batch, at_least(1), unit("samples"), "at a time in an evaluation");
   p("validation", &DataKeys::validation, at_least(0), below(1), "fraction of the training set held out");
-  p("limit", &DataKeys::limit, at_least(0), unit("samples"), "only the first of the training set, to try things out; 0: all");
+  p("limit", &DataKeys::limit, at_least(0), unit("samples"),
+    "only the first of the training set, to try things out; 0: all");
   p("shuffle", &DataKeys::shuffle, "a new order in every epoch");
   p("drop_last", &DataKeys::drop_last, "leave out an epoch's last batch where it is not full");
 }
 
 void AugmentKeys::declare(Declare<AugmentKeys>& p) {
-  p("crop", &AugmentKeys::crop, at_least(1), at_most(256), unit("pixels"), "zero padding before a random crop to the old size");
+  p("crop", &AugmentKeys::crop, at_least(1), at_most(256), unit("pixels"),
+    "zero padding before a random crop to the old size");
   p("flip", &AugmentKeys::flip, at_least(0), at_most(1), "probability of a horizontal flip");
-  p("rotate", &AugmentKeys::rotate, at_least(0), at_most(180), unit("degrees"), "largest random rotation to either side");
+  p("rotate", &AugmentKeys::rotate, at_least(0), at_most(180), unit("degrees"),
+    "largest random rotation to either side");
   p("cutout", &AugmentKeys::cutout, at_least(1), at_most(4096), unit("pixels"), "side of a random square of zeros");
 }
 
@@ -37,10 +41,13 @@ void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
 void StageKeys::declare(Declare<StageKeys>& p) {
   p("name", &StageKeys::name, required(), "names the stage: letters, digits, '.', '_' and '-'");
   p("epochs", &StageKeys::epochs, at_least(0), required(), unit("epochs"), "length of the stage");
-  p("optimizer", &StageKeys::optimizer, of_kind("optimizer"), "updates all parameters, or those that its key `on` selects");
-  p("optimizers", &StageKeys::optimizers, of_kind("optimizer"), "several, each `on` a selector: {use: sgd, on: weights}");
+  p("optimizer", &StageKeys::optimizer, of_kind("optimizer"),
+    "updates all parameters, or those that its key `on` selects");
+  p("optimizers", &StageKeys::optimizers, of_kind("optimizer"),
+    "several, each `on` a selector: {use: sgd, on: weights}");
   p("regularizers", &StageKeys::regularizers, of_kind("regularizer"), "penalties added to the loss");
-  p("controller", &StageKeys::controller, of_kind("controller"), "decides between steps and edits the structure; left out: none");
+  p("controller", &StageKeys::controller, of_kind("controller"),
+    "decides between steps and edits the structure; left out: none");
   p("schedule", &StageKeys::schedule, of_kind("schedule"), "how the learning rates change; left out: constant");
   p("clip_norm", &StageKeys::clip_norm, above(0), "largest l2 norm of the gradient");
   p("label_smoothing", &StageKeys::label_smoothing, at_least(0), below(1), "probability spread over all classes");
@@ -54,7 +61,8 @@ void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
 }
 
 void BaseKeys::declare(Declare<BaseKeys>& p) {
-  p("macs", &BaseKeys::macs, at_least(1), required(), "multiply-accumulates of the network that train costs are relative to");
+  p("macs", &BaseKeys::macs, at_least(1), required(),
+    "multiply-accumulates of the network that train costs are relative to");
   p("params", &BaseKeys::params, at_least(1), "its parameters");
 }
 
@@ -67,16 +75,20 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
       {"stages", "a list of stages: [{name: ..., epochs: ...}]", true, "what is done, one after the other"},
-      {"base", "{macs: NUMBER} or a backbone", false, "what train costs are relative to; left out: the network as first built"},
-      {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false, "what the results should be; a batch of runs compares"},
+      {"base", "{macs: NUMBER} or a backbone", false,
+       "what train costs are relative to; left out: the network as first built"},
+      {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
+       "what the results should be; a batch of runs compares"},
   };
   return sections;
 }
 
 const std::vector<SubsectionInfo>& data_subsections() {
   static const std::vector<SubsectionInfo> sections = {
-      {"augment", "a list of crop, flip, rotate, cutout: [crop, {rotate: 15}]", false, "random changes of every training image"},
-      {"normalize", "true, false, or {mean: [...], std: [...]}", false, "to zero mean and unit deviation; true: with the data set's own"},
+      {"augment", "a list of crop, flip, rotate, cutout: [crop, {rotate: 15}]", false,
+       "random changes of every training image"},
+      {"normalize", "true, false, or {mean: [...], std: [...]}", false,
+       "to zero mean and unit deviation; true: with the data set's own"},
   };
   return sections;
 }

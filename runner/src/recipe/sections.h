@@ -7,8 +7,9 @@
 
 #include "espalier/declare.h"
 
-// The keys of a recipe, declared as the parameters of components are: validation, defaults, `describe` and the JSON Schema come from
-// here. Keys that hold another section (data, stages, augment, normalize, expect, base) are read by recipe.cpp.
+// The keys of a recipe, declared as the parameters of components are: validation, defaults, `describe` and the JSON
+// Schema come from here. Keys that hold another section (data, stages, augment, normalize, expect, base) are read by
+// recipe.cpp.
 namespace espalier {
 
 struct RecipeKeys {

@@ -1,10 +1,5 @@
 #include "recipe/yaml.h"
 
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/exceptions.h>
-#include <yaml-cpp/mark.h>
-#include <yaml-cpp/parser.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
@@ -16,6 +11,11 @@
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
 
 #include "espalier/error.h"
 #include "recipe/scalar.h"
@@ -30,6 +30,7 @@ constexpr size_t max_bytes = 1 << 20;
 constexpr size_t max_depth = 64;
 constexpr size_t max_values = 100'000;
 constexpr size_t max_alias_values = 10'000;
+constexpr size_t max_keys = 10'000;  // of one map: they are looked up one after the other
 constexpr size_t max_string = 10'000;
 
 size_t values_in(const Value& v) {
@@ -86,7 +87,8 @@ class Builder final : public YAML::EventHandler {
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    if (takes_key()) throw InputError(at(mark).str(), "a key must be text, not an alias; put quotes around names that begin with *");
+    if (takes_key())
+      throw InputError(at(mark).str(), "a key must be text, not an alias; put quotes around names that begin with *");
     const auto found = anchors_.find(anchor);
     if (found == anchors_.end()) throw InputError(at(mark).str(), "the alias stands inside what it stands for");
     spend_aliases(found->second.values, mark);
@@ -96,9 +98,11 @@ class Builder final : public YAML::EventHandler {
     place(std::move(copy));
   }
 
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& text) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& text) override {
     const Location where = at(mark);
-    if (text.size() > max_string) throw InputError(where.str(), "a text longer than " + std::to_string(max_string) + " bytes");
+    if (text.size() > max_string)
+      throw InputError(where.str(), "a text longer than " + std::to_string(max_string) + " bytes");
     const bool plain = tag == "?";
     if (!plain && tag != "!") refuse_tag(tag, where);
     if (takes_key()) return take_key(text, plain, where);
@@ -108,11 +112,13 @@ class Builder final : public YAML::EventHandler {
     add(std::move(value), anchor);
   }
 
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     begin(Value::list(), mark, tag, anchor);
   }
   void OnSequenceEnd() override { end(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     begin(Value::map(), mark, tag, anchor);
   }
   void OnMapEnd() override { end(); }
@@ -137,7 +143,8 @@ class Builder final : public YAML::EventHandler {
 
   void take_key(const std::string& text, bool plain, const Location& where) {
     if (plain) {
-      if (text == "<<") throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
+      if (text == "<<")
+        throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
       if (!is_name(text)) refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"");
     }
     Open& map = open_.back();
@@ -145,13 +152,15 @@ class Builder final : public YAML::EventHandler {
       const std::string before = with_lines_ ? " (first in line " + std::to_string(first->second.line) + ")" : "";
       throw InputError(where.str(), "the key '" + text + "' is written twice" + before);
     }
+    if (map.keys.size() > max_keys)
+      throw InputError(where.str(), "a map of more than " + std::to_string(max_keys) + " keys: not a recipe");
     map.key = text;
     map.key_location = where;
     map.plain_key = plain;
   }
 
-  // "[1" without its end looks like a list as a key to the parser until it finds the end missing: that is then the thing to say, so
-  // this waits for the end of the document.
+  // "[1" without its end looks like a list as a key to the parser until it finds the end missing: that is then the
+  // thing to say, so this waits for the end of the document.
   void refuse_key(const Location& where, const std::string& why) {
     if (!key_fault_) key_fault_.emplace(where.str(), why);
   }
@@ -206,8 +215,9 @@ class Builder final : public YAML::EventHandler {
     // {lr:0.1} is a key 'lr:0.1' without a value.
     if (value.is_null() && parent.plain_key && parent.key->find(':') != std::string::npos) {
       const size_t colon = parent.key->find(':');
-      throw InputError(parent.key_location.str(), "'" + *parent.key + "' has no value: write a space after the colon, '" +
-                                                      parent.key->substr(0, colon) + ": " + parent.key->substr(colon + 1) + "'");
+      throw InputError(parent.key_location.str(),
+                       "'" + *parent.key + "' has no value: write a space after the colon, '" +
+                           parent.key->substr(0, colon) + ": " + parent.key->substr(colon + 1) + "'");
     }
     // Not operator[], which would look for the key among all others.
     parent.value.as_map().push_back({std::move(*parent.key), std::move(value), parent.key_location});
@@ -216,19 +226,22 @@ class Builder final : public YAML::EventHandler {
 
   void count(size_t n, const YAML::Mark& mark) {
     values_ += n;
-    if (values_ > max_values) throw InputError(at(mark).str(), "more than " + std::to_string(max_values) + " values: not a recipe");
+    if (values_ > max_values)
+      throw InputError(at(mark).str(), "more than " + std::to_string(max_values) + " values: not a recipe");
   }
   void spend_aliases(size_t n, const YAML::Mark& mark) {
     alias_values_ += n;
     if (alias_values_ > max_alias_values) {
-      throw InputError(at(mark).str(), "anchors and aliases (&, *) stand for more than " + std::to_string(max_alias_values) + " values");
+      throw InputError(at(mark).str(), "anchors and aliases (&, *) stand for more than " +
+                                           std::to_string(max_alias_values) + " values");
     }
   }
   [[noreturn]] void too_deep(const YAML::Mark& mark) const {
     throw InputError(at(mark).str(), "nested deeper than " + std::to_string(max_depth) + " levels");
   }
   [[noreturn]] static void refuse_tag(const std::string& tag, const Location& where) {
-    throw InputError(where.str(), "tags are not read (" + tag + "): leave it out, or put quotes around a text that begins with !");
+    throw InputError(where.str(),
+                     "tags are not read (" + tag + "): leave it out, or put quotes around a text that begins with !");
   }
 
   std::shared_ptr<const std::string> file_;
@@ -311,7 +324,9 @@ bool is_plain(const std::string& s) {
   constexpr std::string_view first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/.0123456789";
   // "..." ends a document.
   if (s.empty() || first.find(s[0]) == std::string_view::npos || s.back() == ' ' || s.starts_with("...")) return false;
-  const bool safe = std::ranges::all_of(s, [&](char c) { return first.find(c) != std::string_view::npos || c == '-' || c == ' ' || c == '+' || c == '*'; });
+  const bool safe = std::ranges::all_of(s, [&](char c) {
+    return first.find(c) != std::string_view::npos || c == '-' || c == ' ' || c == '+' || c == '*';
+  });
   if (!safe) return false;
   try {
     return read_plain_scalar(s, {}).is_string();
@@ -329,13 +344,16 @@ std::string scalar_text(const Value& v) {
   return text;
 }
 
-bool is_collection(const Value& v) { return (v.is_list() || v.is_map()) && v.size() > 0; }
+bool is_collection(const Value& v) {
+  return (v.is_list() || v.is_map()) && v.size() > 0;
+}
 
 // A list of scalars in one line.
 std::string flow_text(const Value& v) {
   if (v.is_map()) return "{}";
   std::string text = "[";
-  for (const Value& e : v.as_list()) text += (text.size() > 1 ? ", " : "") + (e.is_list() || e.is_map() ? flow_text(e) : scalar_text(e));
+  for (const Value& e : v.as_list())
+    text += (text.size() > 1 ? ", " : "") + (e.is_list() || e.is_map() ? flow_text(e) : scalar_text(e));
   return text + "]";
 }
 

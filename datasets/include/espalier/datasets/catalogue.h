@@ -9,8 +9,8 @@ namespace espalier {
 
 // One file of a data set as it is read. Sizes and checksums are of its content, unpacked.
 struct CatalogueFile {
-  std::string name;  // IDX files may lie there with ".gz", too
-  std::string part;  // "train" or "test"
+  std::string name;   // IDX files may lie there with ".gz", too
+  std::string part;   // "train" or "test"
   std::string holds;  // "images", "labels", or "records" of both
   int64_t records = 0;
   int64_t size = 0;

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <espalier/dataset.h>
-
 #include <string>
+
+#include <espalier/dataset.h>
 
 #include "espalier/datasets/catalogue.h"
 #include "espalier/datasets/find.h"
@@ -23,7 +23,8 @@ class CatalogueDataset : public Dataset {
   const CatalogueLabels& labels_;
 };
 
-// One part as it lies in the files: images uint8 [N, channels, height, width], labels uint8 [N, ways of labelling], in range.
+// One part as it lies in the files: images uint8 [N, channels, height, width], labels uint8 [N, ways of labelling], in
+// range.
 struct RawSplit {
   at::Tensor images;
   at::Tensor labels;

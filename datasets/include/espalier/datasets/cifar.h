@@ -18,7 +18,7 @@ struct CifarFormat {
 
 // Reads a file that must hold exactly `records` records: `images` takes their pixels, `labels` their label bytes, both
 // records times as many. Throws InputError naming the file and what is wrong with it.
-void read_cifar(const std::filesystem::path& file, const CifarFormat& format, int64_t records, std::span<uint8_t> images,
-                std::span<uint8_t> labels);
+void read_cifar(const std::filesystem::path& file, const CifarFormat& format, int64_t records,
+                std::span<uint8_t> images, std::span<uint8_t> labels);
 
 }  // namespace espalier

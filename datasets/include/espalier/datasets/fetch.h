@@ -15,8 +15,9 @@ struct FetchOptions {
   std::function<void(const std::string&)> say = [](const std::string&) {};  // what is being done, a line each
 };
 
-// Downloads the archives (by the programs curl or wget), checks size and checksums, unpacks and moves every file into its place at once.
-// Files that are there and whole are kept. Returns the set's folder. Throws Error saying what to do by hand where that fails.
+// Downloads the archives (by the programs curl or wget), checks size and checksums, unpacks and moves every file into
+// its place at once. Files that are there and whole are kept. Returns the set's folder. Throws Error saying what to do
+// by hand where that fails.
 std::filesystem::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options);
 
 }  // namespace espalier

@@ -12,7 +12,8 @@ struct IdxArray {
   std::vector<uint8_t> bytes;
 };
 
-// Reads it plain or compressed with gzip, whatever its name. Throws InputError naming the file and what is wrong with it.
+// Reads it plain or compressed with gzip, whatever its name. Throws InputError naming the file and what is wrong with
+// it.
 IdxArray read_idx(const std::filesystem::path& file);
 
 }  // namespace espalier
