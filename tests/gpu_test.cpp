@@ -25,7 +25,8 @@ class Gpu : public testing::Test {
  protected:
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-    for (const char* plugin : {"sgd", "adam", "group_lasso"}) testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
+    for (const char* plugin : {"sgd", "adam", "group_lasso"})
+      testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
   static Graph network() {
@@ -59,8 +60,9 @@ TEST_F(Gpu, BatchesAreTheSame) {
 }
 
 TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
-  for (const char* spec : {R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "decay_on": "weights"})",
-                           R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})"}) {
+  for (const char* spec :
+       {R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "decay_on": "weights"})",
+        R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})"}) {
     Graph g = network();
     Graph h = g;
     Weights a(g, at::kDouble, at::kCPU);
@@ -68,7 +70,9 @@ TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
     a.initialize(g, RandomKey(1));
     b.initialize(g, RandomKey(1));
     const auto make = [&] { return Registry::instance().create<Optimizer>(from_json(spec)); };
-    const auto lasso = [&] { return Registry::instance().create<Regularizer>(from_json(R"({"use": "group_lasso", "weight": 0.1})")); };
+    const auto lasso = [&] {
+      return Registry::instance().create<Regularizer>(from_json(R"({"use": "group_lasso", "weight": 0.1})"));
+    };
     const auto oa = make();
     const auto ob = make();
     const auto ra = lasso();
@@ -81,7 +85,9 @@ TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
       at::Tensor value = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(w.device()));
       for (int i = 0; i < 20; ++i) {
         w.zero_gradients();
-        run(graph, w, {{"input", x.to(w.device())}, {"target", y.to(w.device())}}, {"loss"}, {.training = true, .key = RandomKey()})[0].backward();
+        run(graph, w, {{"input", x.to(w.device())}, {"target", y.to(w.device())}}, {"loss"},
+            {.training = true, .key = RandomKey()})[0]
+            .backward();
         const c10::NoGradGuard no_grad;
         r.add(graph, w, value);
         o.step(w, o.learning_rate());

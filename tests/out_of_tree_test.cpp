@@ -1,9 +1,9 @@
 // Plugins as third parties write them: from `espalier new`, against the installed SDK, with nothing of the source tree.
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "espalier/value.h"
 #include "output/files.h"
@@ -30,17 +30,20 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
   }
   folder.write("CMakeLists.txt", all);
   const std::string build = (folder / "build").string();
-  const Output configured = shell("'" ESPALIER_CMAKE "' -G Ninja -S " + folder.path().string() + " -B " + build + " -DCMAKE_PREFIX_PATH='" + prefix + "'");
+  const Output configured = shell("'" ESPALIER_CMAKE "' -G Ninja -S " + folder.path().string() + " -B " + build +
+                                  " -DCMAKE_PREFIX_PATH='" + prefix + "'");
   ASSERT_EQ(configured.status, 0) << configured.text;
   const Output built = shell("'" ESPALIER_CMAKE "' --build " + build + " --parallel 2");
   ASSERT_EQ(built.status, 0) << built.text;
-  const Output tested = shell("cd " + build + " && '" + std::filesystem::path(ESPALIER_CMAKE).parent_path().string() + "/ctest' --output-on-failure");
+  const Output tested = shell("cd " + build + " && '" + std::filesystem::path(ESPALIER_CMAKE).parent_path().string() +
+                              "/ctest' --output-on-failure");
   EXPECT_EQ(tested.status, 0) << tested.text;
   EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 6"), std::string::npos) << tested.text;
 
   for (const std::string& kind : kinds) {
     const std::string name = "my-" + kind;
-    const Output run = shell("cd " + (folder / name).string() + " && " + program + "run " + name + ".yaml --threads 2 --plugins " + build + "/" + name + " --out out");
+    const Output run = shell("cd " + (folder / name).string() + " && " + program + "run " + name +
+                             ".yaml --threads 2 --plugins " + build + "/" + name + " --out out");
     ASSERT_EQ(run.status, 0) << run.text;
     EXPECT_EQ(from_json(read_file(folder / name / "out" / "summary.json")).at("status").as_string(), "finished");
   }

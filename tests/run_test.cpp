@@ -1,10 +1,10 @@
 // Whole runs of the program.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "espalier/error.h"
 #include "espalier/value.h"
@@ -49,8 +49,8 @@ TEST(Run, LeavesACompleteRunFolder) {
   const auto recipe = folder.write("small.yaml", small);
   const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
   ASSERT_EQ(o.status, 0) << o.text;
-  for (const char* f : {"recipe.yaml", "metrics.jsonl", "history.jsonl", "summary.json", "model.safetensors", "graph.json", "model.py", "checkpoints/last.safetensors",
-                        "checkpoints/best.safetensors"}) {
+  for (const char* f : {"recipe.yaml", "metrics.jsonl", "history.jsonl", "summary.json", "model.safetensors",
+                        "graph.json", "model.py", "checkpoints/last.safetensors", "checkpoints/best.safetensors"}) {
     EXPECT_TRUE(std::filesystem::exists(folder / "run" / f)) << f;
   }
   const Value summary = from_json(read_file(folder / "run" / "summary.json"));
@@ -90,7 +90,8 @@ TEST(Run, LeavesACompleteRunFolder) {
 TEST(Run, GivesTheSameBytesInTwoProcesses) {
   const TempFolder folder;
   const auto recipe = folder.write("small.yaml", small);
-  for (const char* out : {"a", "b"}) ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --out " + (folder / out).string()).status, 0);
+  for (const char* out : {"a", "b"})
+    ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --out " + (folder / out).string()).status, 0);
   ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --seed 1 --out " + (folder / "c").string()).status, 0);
   const auto bytes = [&](const char* run) { return read_file(folder / run / "model.safetensors"); };
   EXPECT_EQ(bytes("a"), bytes("b"));
@@ -100,7 +101,8 @@ TEST(Run, GivesTheSameBytesInTwoProcesses) {
 TEST(Run, LearnsWithEveryPrecision) {
   const TempFolder folder;
   for (const char* precision : {"float32", "float64", "bf16"}) {
-    const auto recipe = folder.write(std::string(precision) + ".yaml", "espalier: 1\nname: p\nprecision: " + std::string(precision) + R"(
+    const auto recipe = folder.write(std::string(precision) + ".yaml",
+                                     "espalier: 1\nname: p\nprecision: " + std::string(precision) + R"(
 data: {use: synthetic, count: 1200, batch: 50}
 network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
 stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
@@ -108,7 +110,8 @@ stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
     const auto out = folder / (std::string(precision) + "-run");
     const Output o = espalier_command("run -q " + recipe.string() + " --out " + out.string());
     ASSERT_EQ(o.status, 0) << o.text;
-    EXPECT_GT(from_json(read_file(out / "summary.json")).at("accuracy").as_double(), 60) << precision << ": four classes";
+    EXPECT_GT(from_json(read_file(out / "summary.json")).at("accuracy").as_double(), 60)
+        << precision << ": four classes";
     const auto expected = std::string(precision) == "float64" ? at::kDouble : at::kFloat;
     EXPECT_EQ(load_safetensors(out / "model.safetensors").tensors.front().second.scalar_type(), expected);
   }
@@ -117,7 +120,8 @@ stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
 // model.py, by PyTorch alone, against the run that wrote it, on real images.
 TEST(Run, ItsPythonModelHasExactlyItsAccuracy) {
   const std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
-  if (!std::filesystem::exists(data)) GTEST_SKIP() << "Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)";
+  if (!std::filesystem::exists(data))
+    GTEST_SKIP() << "Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)";
   if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
   const TempFolder folder;
   const auto recipe = folder.write("fashion.yaml", R"(
@@ -136,15 +140,19 @@ stages:
   const Output run = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
   ASSERT_EQ(run.status, 0) << run.text;
   EXPECT_FALSE(lines_of(folder / "run" / "history.jsonl").empty()) << "a pruned network is meant: " << run.text;
-  const Output python = shell("OMP_NUM_THREADS=2 '" ESPALIER_PYTHON "' " + (folder / "run" / "model.py").string() + " " + (data / "t10k-images-idx3-ubyte.gz").string() + " " +
-                              (data / "t10k-labels-idx1-ubyte.gz").string());
+  const Output python =
+      shell("OMP_NUM_THREADS=2 '" ESPALIER_PYTHON "' " + (folder / "run" / "model.py").string() + " " +
+            (data / "t10k-images-idx3-ubyte.gz").string() + " " + (data / "t10k-labels-idx1-ubyte.gz").string());
   ASSERT_EQ(python.status, 0) << python.text;
   const auto at = python.text.find("accuracy ");
   ASSERT_NE(at, std::string::npos) << python.text;
-  EXPECT_DOUBLE_EQ(std::stod(python.text.substr(at + 9)), from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
+  EXPECT_DOUBLE_EQ(std::stod(python.text.substr(at + 9)),
+                   from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
 }
 
-std::string faults() { return " --plugins '" ESPALIER_FIXTURE_DIR "/libfaults.so'"; }
+std::string faults() {
+  return " --plugins '" ESPALIER_FIXTURE_DIR "/libfaults.so'";
+}
 
 TEST(Run, LabelsWhatAComponentThrowsInAStepAndLeavesAFailedSummary) {
   const TempFolder folder;
@@ -160,7 +168,8 @@ stages:
 )");
   const Output o = espalier_command("run " + recipe.string() + faults() + " --out " + (folder / "run").string());
   EXPECT_EQ(o.status, 1);
-  EXPECT_NE(o.text.find("r.yaml:9:20: regularizer 'throws_in_step' of plugin faults 1.0.0"), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("r.yaml:9:20: regularizer 'throws_in_step' of plugin faults 1.0.0"), std::string::npos)
+      << o.text;
   EXPECT_NE(o.text.find("the penalty is out of order"), std::string::npos) << o.text;
   EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("status").as_string(), "failed");
 }
@@ -213,10 +222,12 @@ stages:
     const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / start).string());
     ASSERT_EQ(o.status, 0) << o.text;
     std::vector<double> accuracy;
-    for (const Value& line : lines_of(folder / start / "metrics.jsonl")) accuracy.push_back(line.at("test_accuracy").as_double());
+    for (const Value& line : lines_of(folder / start / "metrics.jsonl"))
+      accuracy.push_back(line.at("test_accuracy").as_double());
     const double best = *std::ranges::max_element(accuracy);
     ASSERT_NE(best, accuracy.back()) << "the test needs a last epoch that is not the best";
-    EXPECT_EQ(from_json(read_file(folder / start / "summary.json")).at("accuracy").as_double(), start == "best" ? best : accuracy.back());
+    EXPECT_EQ(from_json(read_file(folder / start / "summary.json")).at("accuracy").as_double(),
+              start == "best" ? best : accuracy.back());
   }
 }
 

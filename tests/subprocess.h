@@ -25,6 +25,8 @@ inline Output shell(const std::string& command) {
 }
 
 // The built program with arguments.
-inline Output espalier_command(const std::string& arguments) { return shell("'" ESPALIER_PROGRAM "' " + arguments); }
+inline Output espalier_command(const std::string& arguments) {
+  return shell("'" ESPALIER_PROGRAM "' " + arguments);
+}
 
 }  // namespace espalier

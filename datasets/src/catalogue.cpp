@@ -100,14 +100,17 @@ int64_t CatalogueEntry::size() const {
   return total;
 }
 
+std::string CatalogueEntry::by_hand() const {
+  std::string how = "download by hand";
+  for (const CatalogueDownload& d : downloads) how += "\n    " + d.urls.front();
+  return how + "\n  into one folder, then: espalier data fetch " + name + " --from FOLDER";
+}
+
 std::string CatalogueEntry::how_to_get() const {
   std::string how;
   if (!debian_package.empty()) how += "  on Debian or Ubuntu: apt-get install " + debian_package + "\n";
   how += "  with a network: espalier data fetch " + name + "\n";
-  how += "  by hand: download";
-  for (const CatalogueDownload& d : downloads) how += " " + d.name;
-  how += " from " + page + ", then: espalier data fetch " + name + " --from FOLDER";
-  return how;
+  return how + "  elsewhere: " + by_hand();
 }
 
 const std::vector<CatalogueEntry>& catalogue() {

@@ -74,8 +74,9 @@ RawSplit read_idx_part(const CatalogueEntry& entry, const FoundDataset& found, c
 RawSplit read_cifar_part(const CatalogueEntry& entry, const FoundDataset& found, const std::string& part) {
   CifarFormat format;
   format.pixels = entry.channels * entry.height * entry.width;
-  for (const CatalogueLabels& labels : entry.labels)
+  for (const CatalogueLabels& labels : entry.labels) {
     format.classes.push_back(static_cast<int64_t>(labels.classes.size()));
+  }
   const auto label_bytes = static_cast<int64_t>(format.classes.size());
   int64_t total = 0;
   for (const CatalogueFile& file : entry.files) total += file.part == part ? file.records : 0;

@@ -109,14 +109,6 @@ std::string try_download(const std::string& url, const CatalogueDownload& d, con
   return wrong.empty() ? "" : "what came " + wrong;
 }
 
-std::string by_hand(const CatalogueEntry& entry) {
-  std::string text = "By hand: download on another machine";
-  for (const CatalogueDownload& d : entry.downloads) text += "\n  " + d.urls.front() + " (" + megabytes(d.size) + ")";
-  text += "\ninto one folder, then: espalier data fetch " + entry.name + " --from FOLDER";
-  if (!entry.debian_package.empty()) text += "\nOn Debian or Ubuntu: apt-get install " + entry.debian_package;
-  return text;
-}
-
 void download(const CatalogueEntry& entry, const CatalogueDownload& d, const fs::path& to,
               const FetchOptions& options) {
   std::string failures;
@@ -127,7 +119,10 @@ void download(const CatalogueEntry& entry, const CatalogueDownload& d, const fs:
     failures += "\n  " + url + ": " + failure;
     fs::remove(to);
   }
-  throw Error(d.name + " could not be downloaded:" + failures + "\n" + by_hand(entry));
+  throw Error(
+      d.name + " could not be downloaded:" + failures + "\nHow to get " + entry.name + " without a network here:\n" +
+      (entry.debian_package.empty() ? "" : "  on Debian or Ubuntu: apt-get install " + entry.debian_package + "\n") +
+      "  on another machine: " + entry.by_hand());
 }
 
 // An archive that somebody has downloaded.

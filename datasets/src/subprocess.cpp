@@ -46,8 +46,9 @@ std::filesystem::path find_program(const std::string& name) {
     const std::filesystem::path program = std::filesystem::path(list.substr(begin, end - begin)) / name;
     std::error_code error;
     if (program.is_absolute() && std::filesystem::is_regular_file(program, error) &&
-        ::access(program.c_str(), X_OK) == 0)
+        ::access(program.c_str(), X_OK) == 0) {
       return program;
+    }
     begin = end + 1;
   }
   return {};
@@ -61,8 +62,9 @@ int run_program(const std::vector<std::string>& arguments, const std::filesystem
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  if (!log.empty())
+  if (!log.empty()) {
     posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  }
   posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);

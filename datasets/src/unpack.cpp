@@ -46,8 +46,9 @@ void unpack_archive(const std::filesystem::path& archive, const std::vector<std:
     if (!out) throw Error((folder / *name).string() + " cannot be written: " + std::strerror(errno));
     missing.erase(name);
   }
-  if (!missing.empty())
+  if (!missing.empty()) {
     throw InputError(archive.string(), "the archive does not hold " + listed({missing.begin(), missing.end()}));
+  }
 }
 
 }  // namespace espalier

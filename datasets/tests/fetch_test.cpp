@@ -155,7 +155,7 @@ TEST_F(Fetch, SaysWhatToDoWithoutANetwork) {
   const std::string message = error_of([&] { fetch(tiny.entry); });
   EXPECT_THAT(message, AllOf(HasSubstr("train-images.gz could not be downloaded"),
                              HasSubstr("https://example.invalid/train-images.gz: curl: (6) Could not resolve host"),
-                             HasSubstr("https://example.invalid/test-labels.gz (1 kB)"),
+                             HasSubstr("    https://example.invalid/test-labels.gz\n"),
                              HasSubstr("espalier data fetch tiny --from FOLDER")));
   EXPECT_TRUE(fs::is_empty(to_.path()));
 }

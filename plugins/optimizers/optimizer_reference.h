@@ -1,20 +1,21 @@
 #pragma once
 
 // Optimizers against PyTorch's: 100 steps of a small network on the same data from the same weights.
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/max.h>
 #include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
 #include <espalier/builder.h>
 #include <espalier/edit.h>
 #include <espalier/execute.h>
 #include <espalier/optimizer.h>
 #include <espalier/registry.h>
 #include <espalier/testkit.h>
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <string>
-#include <vector>
 
 namespace espalier {
 
@@ -77,7 +78,8 @@ for _ in range(100):
     nn.functional.cross_entropy(model["fc"](h.flatten(1)), y).backward()
     optimizer.step()
 print(json.dumps({k: v.detach().flatten().tolist() for k, v in named.items()}))
-)py", {to_json(start), c.torch}));
+)py",
+                                                  {to_json(start), c.torch}));
 
   for (const ParamId p : Selector("all").match(g)) {
     const Value ours = values_of(w[p]);
@@ -86,7 +88,8 @@ print(json.dumps({k: v.detach().flatten().tolist() for k, v in named.items()}))
     double moved = 0;
     for (size_t i = 0; i < ours.size(); ++i) {
       error = std::max(error, std::abs(ours.as_list()[i].as_double() - theirs.as_list()[i].as_double()));
-      moved = std::max(moved, std::abs(ours.as_list()[i].as_double() - start.at("weights").at(g[p].name).as_list()[i].as_double()));
+      moved = std::max(
+          moved, std::abs(ours.as_list()[i].as_double() - start.at("weights").at(g[p].name).as_list()[i].as_double()));
     }
     // float64 rounding, grown over 100 steps of a network that is not convex.
     EXPECT_LE(error, 1e-9) << g[p].name;

@@ -1,15 +1,16 @@
 #pragma once
 
+#include <cmath>
+#include <string>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
 #include <espalier/builder.h>
 #include <espalier/edit.h>
 #include <espalier/registry.h>
 #include <espalier/testkit.h>
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <string>
 
 namespace espalier {
 

@@ -1,10 +1,10 @@
+#include <exception>
+#include <iostream>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <malloc.h>
-
-#include <exception>
-#include <iostream>
 
 #include "commands/data.h"
 #include "commands/describe.h"
@@ -15,11 +15,13 @@
 #include "espalier/build_config.h"
 
 int main(int argc, char** argv) {
-  // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in again.
+  // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in
+  // again.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 
-  CLI::App app("Espalier trains neural networks and their structure at once, from recipes, through plugins.", "espalier");
+  CLI::App app("Espalier trains neural networks and their structure at once, from recipes, through plugins.",
+               "espalier");
   app.set_version_flag("--version", "espalier " ESPALIER_VERSION " (LibTorch " ESPALIER_TORCH_VERSION ")");
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
@@ -28,12 +30,13 @@ int main(int argc, char** argv) {
   espalier::add_new_command(app);
   espalier::add_data_command(app);
   espalier::add_schema_command(app);
-  app.footer("Examples:\n"
-             "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
-             "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
-             "  espalier plugins                               which components there are\n"
-             "  espalier describe threshold                    what one of them can be told\n"
-             "  espalier COMMAND --help                        more about a command\n");
+  app.footer(
+      "Examples:\n"
+      "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
+      "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
+      "  espalier plugins                               which components there are\n"
+      "  espalier describe threshold                    what one of them can be told\n"
+      "  espalier COMMAND --help                        more about a command\n");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,11 +1,11 @@
+#include <set>
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-
-#include <set>
 
 #include "train/data_pipeline.h"
 
@@ -14,7 +14,8 @@ namespace {
 
 // Images whose bytes tell where they came from: 8 x 8, two channels.
 Split numbered(int64_t n) {
-  return {at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8}), at::arange(n, at::kLong).remainder(3)};
+  return {at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8}),
+          at::arange(n, at::kLong).remainder(3)};
 }
 
 Normalization plain() {

@@ -1,10 +1,10 @@
 #include "output/safetensors.h"
 
+#include <filesystem>
+
 #include <ATen/ops/arange.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
-
-#include <filesystem>
 
 #include "../../tests/temp_folder.h"
 #include "espalier/error.h"
@@ -16,7 +16,9 @@ namespace {
 TEST(Safetensors, AreReadAsTheyWereWritten) {
   const TempFolder folder;
   const at::Tensor strided = at::randn({3, 4, 5, 2}).contiguous(at::MemoryFormat::ChannelsLast);
-  save_safetensors(folder / "a.safetensors", {{{"w", strided}, {"n", at::arange(7, at::kLong)}, {"d", at::randn({2}).to(at::kDouble)}}, {{"key", "text"}}});
+  save_safetensors(
+      folder / "a.safetensors",
+      {{{"w", strided}, {"n", at::arange(7, at::kLong)}, {"d", at::randn({2}).to(at::kDouble)}}, {{"key", "text"}}});
   const TensorFile back = load_safetensors(folder / "a.safetensors");
   ASSERT_EQ(back.tensors.size(), 3U);
   EXPECT_EQ(back.tensors[0].first, "w");

@@ -8,7 +8,8 @@ namespace espalier {
 
 GraphBuilder::GraphBuilder(const InputSpec& input) {
   const Dim channels = Dim::of(graph_.add_axis("input", input.channels, /*fixed=*/true));
-  input_ = graph_.add_input("input", input.height > 0 ? Shape{channels, Dim::of(input.height), Dim::of(input.width)} : Shape{channels});
+  input_ = graph_.add_input(
+      "input", input.height > 0 ? Shape{channels, Dim::of(input.height), Dim::of(input.width)} : Shape{channels});
 }
 
 std::string GraphBuilder::auto_name(const std::string& type) {
@@ -19,12 +20,13 @@ std::string GraphBuilder::auto_name(const std::string& type) {
   return type + "1";
 }
 
-Edge GraphBuilder::node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs, Value options,
-                        const std::vector<int64_t>& widths) {
+Edge GraphBuilder::node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
+                        Value options, const std::vector<int64_t>& widths) {
   options["use"] = operation;
   std::shared_ptr<const Operation> op = Registry::instance().create<Operation>(options);
   std::vector<Axis> axes;
-  for (size_t i = 0; i < widths.size(); ++i) axes.push_back(graph_.add_axis(i == 0 ? name : name + "." + std::to_string(i), widths[i]));
+  for (size_t i = 0; i < widths.size(); ++i)
+    axes.push_back(graph_.add_axis(i == 0 ? name : name + "." + std::to_string(i), widths[i]));
   return graph_.nodes()[static_cast<size_t>(graph_.add_node(name, std::move(op), inputs, axes))].outputs.front();
 }
 
@@ -42,7 +44,9 @@ Edge GraphBuilder::batch_norm(const std::string& name, Edge x, const BatchNormOp
   return node("batch_norm", name, {x}, Declare<BatchNormOptions>().write(o));
 }
 
-Edge GraphBuilder::activation(const std::string& type, Edge x) { return node(type, auto_name(type), {x}); }
+Edge GraphBuilder::activation(const std::string& type, Edge x) {
+  return node(type, auto_name(type), {x});
+}
 
 Edge GraphBuilder::max_pool(Edge x, int64_t kernel, int64_t stride, int64_t padding) {
   return node("max_pool", auto_name("max_pool"), {x}, Declare<PoolOptions>().write({kernel, stride, padding}));
@@ -52,9 +56,15 @@ Edge GraphBuilder::avg_pool(Edge x, int64_t kernel, int64_t stride, int64_t padd
   return node("avg_pool", auto_name("avg_pool"), {x}, Declare<PoolOptions>().write({kernel, stride, padding}));
 }
 
-Edge GraphBuilder::global_avg_pool(Edge x) { return node("global_avg_pool", auto_name("global_avg_pool"), {x}); }
-Edge GraphBuilder::flatten(Edge x) { return node("flatten", auto_name("flatten"), {x}); }
-Edge GraphBuilder::dropout(Edge x, double p) { return node("dropout", auto_name("dropout"), {x}, Declare<DropoutOptions>().write({p})); }
+Edge GraphBuilder::global_avg_pool(Edge x) {
+  return node("global_avg_pool", auto_name("global_avg_pool"), {x});
+}
+Edge GraphBuilder::flatten(Edge x) {
+  return node("flatten", auto_name("flatten"), {x});
+}
+Edge GraphBuilder::dropout(Edge x, double p) {
+  return node("dropout", auto_name("dropout"), {x}, Declare<DropoutOptions>().write({p}));
+}
 
 Graph GraphBuilder::output(Edge logits) {
   for (const Dim& d : graph_[logits].shape) {

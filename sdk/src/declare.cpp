@@ -10,18 +10,30 @@ namespace espalier {
 
 const char* to_string(ParameterType type) {
   switch (type) {
-    case ParameterType::boolean: return "boolean";
-    case ParameterType::integer: return "integer";
-    case ParameterType::number: return "number";
-    case ParameterType::string: return "string";
-    case ParameterType::choice: return "choice";
-    case ParameterType::integers: return "list of integers";
-    case ParameterType::numbers: return "list of numbers";
-    case ParameterType::strings: return "list of strings";
-    case ParameterType::selector: return "selector";
-    case ParameterType::per_selector: return "number or map from selectors to numbers";
-    case ParameterType::component: return "component";
-    case ParameterType::components: return "list of components";
+    case ParameterType::boolean:
+      return "boolean";
+    case ParameterType::integer:
+      return "integer";
+    case ParameterType::number:
+      return "number";
+    case ParameterType::string:
+      return "string";
+    case ParameterType::choice:
+      return "choice";
+    case ParameterType::integers:
+      return "list of integers";
+    case ParameterType::numbers:
+      return "list of numbers";
+    case ParameterType::strings:
+      return "list of strings";
+    case ParameterType::selector:
+      return "selector";
+    case ParameterType::per_selector:
+      return "number or map from selectors to numbers";
+    case ParameterType::component:
+      return "component";
+    case ParameterType::components:
+      return "list of components";
   }
   return "";
 }
@@ -43,7 +55,8 @@ std::string join(const std::vector<std::string>& items) {
 std::string range_of(const ParameterInfo& p) {
   std::string text;
   if (std::isfinite(p.least)) text += (p.open_below ? " > " : " >= ") + short_number(p.least);
-  if (std::isfinite(p.most)) text += (text.empty() ? "" : " and") + std::string(p.open_above ? " < " : " <= ") + short_number(p.most);
+  if (std::isfinite(p.most))
+    text += (text.empty() ? "" : " and") + std::string(p.open_above ? " < " : " <= ") + short_number(p.most);
   return text;
 }
 
@@ -53,7 +66,8 @@ std::string range_of(const ParameterInfo& p) {
 
 void check_range(const ParameterInfo& p, const Value& v) {
   const double x = v.as_double();
-  const bool ok = std::isfinite(x) && (p.open_below ? x > p.least : x >= p.least) && (p.open_above ? x < p.most : x <= p.most);
+  const bool ok =
+      std::isfinite(x) && (p.open_below ? x > p.least : x >= p.least) && (p.open_above ? x < p.most : x <= p.most);
   if (!ok) refuse(p, v, to_json(v));
 }
 
@@ -96,7 +110,9 @@ Value check_component(const ParameterInfo& p, const Value& v) {
     return spec;
   }
   if (!v.is_map()) refuse(p, v, v.describe());
-  if (!v.find("use")) throw InputError(v.location.str(), "'" + p.name + "' needs the key 'use': the name of a " + p.component_kind);
+  if (!v.find("use"))
+    throw InputError(v.location.str(),
+                     "'" + p.name + "' needs the key 'use': the name of " + with_article(p.component_kind));
   return v;
 }
 
@@ -106,18 +122,30 @@ std::string ParameterInfo::expected() const {
   const std::string range = range_of(*this);
   const std::string of_unit = unit.empty() ? "" : " (" + unit + ")";
   switch (type) {
-    case ParameterType::boolean: return "true or false";
-    case ParameterType::integer: return "an integer" + range + of_unit;
-    case ParameterType::number: return "a number" + range + of_unit;
-    case ParameterType::string: return "a string";
-    case ParameterType::choice: return "one of " + join(choices);
-    case ParameterType::integers: return "a list of integers" + (range.empty() ? "" : " each" + range) + of_unit;
-    case ParameterType::numbers: return "a list of numbers" + (range.empty() ? "" : " each" + range) + of_unit;
-    case ParameterType::strings: return "a list of strings";
-    case ParameterType::selector: return "a selector (weights, biases, norms, gates, all, or names such as conv1, fc*; \"!\" excludes)";
-    case ParameterType::per_selector: return "a number" + range + ", or a map from selectors to such numbers";
-    case ParameterType::component: return "a " + component_kind + ": {use: NAME, ...}";
-    case ParameterType::components: return "a list of " + component_kind + "s: [{use: NAME, ...}]";
+    case ParameterType::boolean:
+      return "true or false";
+    case ParameterType::integer:
+      return "an integer" + range + of_unit;
+    case ParameterType::number:
+      return "a number" + range + of_unit;
+    case ParameterType::string:
+      return "a string";
+    case ParameterType::choice:
+      return "one of " + join(choices);
+    case ParameterType::integers:
+      return "a list of integers" + (range.empty() ? "" : " each" + range) + of_unit;
+    case ParameterType::numbers:
+      return "a list of numbers" + (range.empty() ? "" : " each" + range) + of_unit;
+    case ParameterType::strings:
+      return "a list of strings";
+    case ParameterType::selector:
+      return "a selector (weights, biases, norms, gates, all, or names such as conv1, fc*; \"!\" excludes)";
+    case ParameterType::per_selector:
+      return "a number" + range + ", or a map from selectors to such numbers";
+    case ParameterType::component:
+      return with_article(component_kind) + ": {use: NAME, ...}";
+    case ParameterType::components:
+      return "a list of " + component_kind + "s: [{use: NAME, ...}]";
   }
   return {};
 }
@@ -131,9 +159,12 @@ Value ParameterInfo::check(const Value& v) const {
     case ParameterType::boolean:
       if (!v.is(Value::Kind::boolean)) refuse(*this, v, v.describe());
       return v;
-    case ParameterType::integer: return check_integer(*this, v);
-    case ParameterType::number: return check_number(*this, v);
-    case ParameterType::string: return check_string(*this, v);
+    case ParameterType::integer:
+      return check_integer(*this, v);
+    case ParameterType::number:
+      return check_number(*this, v);
+    case ParameterType::string:
+      return check_string(*this, v);
     case ParameterType::choice:
       if (!v.is_string()) refuse(*this, v, v.describe());
       if (std::ranges::find(choices, v.as_string()) == choices.end()) {
@@ -141,16 +172,21 @@ Value ParameterInfo::check(const Value& v) const {
         refuse(*this, v, v.describe() + (near.empty() ? "" : " (did you mean '" + near + "'?)"));
       }
       return v;
-    case ParameterType::integers: return check_list(*this, v, check_integer);
-    case ParameterType::numbers: return check_list(*this, v, check_number);
+    case ParameterType::integers:
+      return check_list(*this, v, check_integer);
+    case ParameterType::numbers:
+      return check_list(*this, v, check_number);
     case ParameterType::strings:
-    case ParameterType::selector: return check_list(*this, v, check_string);
+    case ParameterType::selector:
+      return check_list(*this, v, check_string);
     case ParameterType::per_selector:
       if (!v.is_map()) return check_number(*this, v);
       for (const Value::Entry& e : v.as_map()) check_number(*this, e.value);
       return v;
-    case ParameterType::component: return check_component(*this, v);
-    case ParameterType::components: return check_list(*this, v, check_component);
+    case ParameterType::component:
+      return check_component(*this, v);
+    case ParameterType::components:
+      return check_list(*this, v, check_component);
   }
   return v;
 }
@@ -186,10 +222,18 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
 
 namespace detail {
 
-void assign(bool& o, const Value& v) { o = v.as_bool(); }
-void assign(int64_t& o, const Value& v) { o = v.as_int(); }
-void assign(double& o, const Value& v) { o = v.as_double(); }
-void assign(std::string& o, const Value& v) { o = v.as_string(); }
+void assign(bool& o, const Value& v) {
+  o = v.as_bool();
+}
+void assign(int64_t& o, const Value& v) {
+  o = v.as_int();
+}
+void assign(double& o, const Value& v) {
+  o = v.as_double();
+}
+void assign(std::string& o, const Value& v) {
+  o = v.as_string();
+}
 void assign(std::vector<int64_t>& o, const Value& v) {
   o.clear();
   for (const Value& e : v.as_list()) o.push_back(e.as_int());
@@ -215,28 +259,48 @@ void assign(PerSelector& o, const Value& v) {
   o = PerSelector();
   for (const Value::Entry& e : v.as_map()) o.by_selector.emplace_back(Selector(e.key.c_str()), e.value.as_double());
 }
-void assign(Nested& o, const Value& v) { o.value = v; }
+void assign(Nested& o, const Value& v) {
+  o.value = v;
+}
 void assign(std::vector<Nested>& o, const Value& v) {
   o.clear();
   if (v.is_null()) return;
   for (const Value& e : v.as_list()) o.push_back({e});
 }
 
-Value unassign(const bool& o) { return o; }
-Value unassign(const int64_t& o) { return o; }
-Value unassign(const double& o) { return o; }
-Value unassign(const std::string& o) { return o; }
-Value unassign(const std::vector<int64_t>& o) { return o; }
-Value unassign(const std::vector<double>& o) { return o; }
-Value unassign(const std::vector<std::string>& o) { return o; }
-Value unassign(const Selector& o) { return o.terms(); }
+Value unassign(const bool& o) {
+  return o;
+}
+Value unassign(const int64_t& o) {
+  return o;
+}
+Value unassign(const double& o) {
+  return o;
+}
+Value unassign(const std::string& o) {
+  return o;
+}
+Value unassign(const std::vector<int64_t>& o) {
+  return o;
+}
+Value unassign(const std::vector<double>& o) {
+  return o;
+}
+Value unassign(const std::vector<std::string>& o) {
+  return o;
+}
+Value unassign(const Selector& o) {
+  return o.terms();
+}
 Value unassign(const PerSelector& o) {
   if (o.by_selector.empty()) return o.everywhere;
   Value v = Value::map();
   for (const auto& [selector, x] : o.by_selector) v[selector.str()] = x;
   return v;
 }
-Value unassign(const Nested& o) { return o.value; }
+Value unassign(const Nested& o) {
+  return o.value;
+}
 Value unassign(const std::vector<Nested>& o) {
   Value v = Value::list();
   for (const Nested& n : o) v.push_back(n.value);

@@ -1,10 +1,10 @@
 #include "espalier/edit.h"
 
-#include <ATen/ops/tensor.h>
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <map>
+
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
 
 #include "espalier/operation.h"
 
@@ -85,7 +85,9 @@ Edit Edit::from_value(const Value& value) {
   return {e};
 }
 
-Edit shrink(const Graph& graph, Axis axis, Indices keep) { return {Shrink{graph[axis].name, std::move(keep)}}; }
+Edit shrink(const Graph& graph, Axis axis, Indices keep) {
+  return {Shrink{graph[axis].name, std::move(keep)}};
+}
 
 std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& dim) const {
   Indices result;

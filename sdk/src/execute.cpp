@@ -4,7 +4,8 @@
 
 namespace espalier {
 
-std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
+std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
+                            const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
                             const std::vector<std::string_view>& outputs, const Pass& pass) {
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);
@@ -30,7 +31,8 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const st
     if (!x.defined()) throw Error("the network needs the input '" + port.name + "'");
     const std::vector<int64_t> sizes = graph.sizes(graph[port.edge].shape);
     if (x.dim() < 1 || x.sizes().slice(1).vec() != sizes) {
-      throw Error("the network's input '" + port.name + "' must be [batch] + " + to_string(sizes) + ", got " + to_string(x.sizes().vec()));
+      throw Error("the network's input '" + port.name + "' must be [batch] + " + to_string(sizes) + ", got " +
+                  to_string(x.sizes().vec()));
     }
   }
 
@@ -44,7 +46,8 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const st
       arguments.push_back(--readers[static_cast<size_t>(e.id)] == 0 ? std::move(x) : x);
     }
     std::vector<at::Tensor> results = node.op->forward({graph, node, weights, pass, arguments});
-    for (size_t i = 0; i < node.outputs.size(); ++i) values[static_cast<size_t>(node.outputs[i].id)] = std::move(results[i]);
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      values[static_cast<size_t>(node.outputs[i].id)] = std::move(results[i]);
   }
 
   std::vector<at::Tensor> result;

@@ -30,15 +30,24 @@ int32_t index_of(const Items& items, std::string_view name, const char* what) {
   for (size_t i = 0; i < items.size(); ++i) {
     if (items[i].name == name) return static_cast<int32_t>(i);
   }
-  throw Error("the network has no " + std::string(what) + " '" + std::string(name) + "'" + suggestion(name, names_of(items)));
+  throw Error("the network has no " + std::string(what) + " '" + std::string(name) + "'" +
+              suggestion(name, names_of(items)));
 }
 
 }  // namespace
 
-Axis Graph::axis(std::string_view name) const { return {index_of(axes_, name, "axis")}; }
-ParamId Graph::parameter(std::string_view name) const { return {index_of(parameters_, name, "parameter")}; }
-const Node& Graph::node(std::string_view name) const { return nodes_[static_cast<size_t>(index_of(nodes_, name, "node"))]; }
-Edge Graph::output(std::string_view name) const { return outputs_[static_cast<size_t>(index_of(outputs_, name, "output"))].edge; }
+Axis Graph::axis(std::string_view name) const {
+  return {index_of(axes_, name, "axis")};
+}
+ParamId Graph::parameter(std::string_view name) const {
+  return {index_of(parameters_, name, "parameter")};
+}
+const Node& Graph::node(std::string_view name) const {
+  return nodes_[static_cast<size_t>(index_of(nodes_, name, "node"))];
+}
+Edge Graph::output(std::string_view name) const {
+  return outputs_[static_cast<size_t>(index_of(outputs_, name, "output"))].edge;
+}
 
 const Port* Graph::find_output(std::string_view name) const {
   for (const Port& p : outputs_) {
@@ -113,7 +122,9 @@ int64_t Graph::parameter_count() const {
   return n;
 }
 
-int64_t Graph::macs(const Node& node) const { return node.op->macs(*this, node); }
+int64_t Graph::macs(const Node& node) const {
+  return node.op->macs(*this, node);
+}
 
 int64_t Graph::macs() const {
   int64_t n = 0;
@@ -122,7 +133,8 @@ int64_t Graph::macs() const {
 }
 
 Axis Graph::add_axis(std::string name, int64_t size, bool fixed) {
-  if (size < 1) throw Error("the axis '" + name + "' would have " + std::to_string(size) + " elements; at least 1 is needed");
+  if (size < 1)
+    throw Error("the axis '" + name + "' would have " + std::to_string(size) + " elements; at least 1 is needed");
   for (const AxisInfo& a : axes_) {
     if (a.name == name) throw Error("two axes are called '" + name + "'");
   }
@@ -149,7 +161,8 @@ ParamId Graph::add_parameter(Parameter parameter) {
   return {static_cast<int32_t>(parameters_.size()) - 1};
 }
 
-int32_t Graph::add_node(std::string name, std::shared_ptr<const Operation> op, std::vector<Edge> inputs, std::vector<Axis> axes) {
+int32_t Graph::add_node(std::string name, std::shared_ptr<const Operation> op, std::vector<Edge> inputs,
+                        std::vector<Axis> axes) {
   for (const Node& n : nodes_) {
     if (n.name == name) throw Error("two nodes of the network are called '" + name + "'");
   }
@@ -172,7 +185,9 @@ namespace {
 
 constexpr int64_t schema = 1;
 
-const char* role_name(Role r) { return r == Role::weight ? "weight" : r == Role::architecture ? "architecture" : "buffer"; }
+const char* role_name(Role r) {
+  return r == Role::weight ? "weight" : r == Role::architecture ? "architecture" : "buffer";
+}
 
 Role role_of(const Value& v) {
   for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
@@ -181,7 +196,8 @@ Role role_of(const Value& v) {
   throw InputError(v.location.str(), "unknown role " + v.describe());
 }
 
-constexpr const char* init_names[] = {"constant", "uniform", "normal", "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out", "bias_by_fan_in"};
+constexpr const char* init_names[] = {
+    "constant", "uniform", "normal", "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out", "bias_by_fan_in"};
 
 // A dimension: a list of segments, each a list of factors: 4, "conv1", or {axis: "conv1", index: [..]}.
 Value dim_value(const Graph& g, const Dim& dim) {
@@ -237,7 +253,8 @@ Shape shape_of(const Graph& g, const Value& v) {
 
 int32_t checked_index(const Value& v, size_t count, const char* what) {
   const int64_t i = v.as_int();
-  if (i < 0 || i >= static_cast<int64_t>(count)) throw InputError(v.location.str(), std::string("no such ") + what + ": " + std::to_string(i));
+  if (i < 0 || i >= static_cast<int64_t>(count))
+    throw InputError(v.location.str(), std::string("no such ") + what + ": " + std::to_string(i));
   return static_cast<int32_t>(i);
 }
 
@@ -248,21 +265,25 @@ Value Graph::to_value() const {
   for (const AxisInfo& a : axes_) axes.push_back(Value::map({{"name", a.name}, {"size", a.size}, {"fixed", a.fixed}}));
   Value edges = Value::list();
   for (const EdgeInfo& e : edges_) {
-    edges.push_back(Value::map({{"name", e.name}, {"shape", shape_value(*this, e.shape)}, {"sizes", sizes(e.shape)}, {"producer", e.producer}}));
+    edges.push_back(Value::map({{"name", e.name},
+                                {"shape", shape_value(*this, e.shape)},
+                                {"sizes", sizes(e.shape)},
+                                {"producer", e.producer}}));
   }
   Value parameters = Value::list();
   for (const Parameter& p : parameters_) {
     Value input = Value::list();
     for (const bool b : p.input) input.push_back(b);
-    parameters.push_back(Value::map({{"name", p.name},
-                                     {"kind", p.kind},
-                                     {"role", role_name(p.role)},
-                                     {"shape", shape_value(*this, p.shape)},
-                                     {"sizes", sizes(p.shape)},
-                                     {"input", input},
-                                     {"init", Value::map({{"kind", init_names[static_cast<int>(p.init.kind)]}, {"a", p.init.a}})},
-                                     {"removed", p.removed},
-                                     {"node", p.node}}));
+    parameters.push_back(
+        Value::map({{"name", p.name},
+                    {"kind", p.kind},
+                    {"role", role_name(p.role)},
+                    {"shape", shape_value(*this, p.shape)},
+                    {"sizes", sizes(p.shape)},
+                    {"input", input},
+                    {"init", Value::map({{"kind", init_names[static_cast<int>(p.init.kind)]}, {"a", p.init.a}})},
+                    {"removed", p.removed},
+                    {"node", p.node}}));
   }
   Value nodes = Value::list();
   for (const Node& n : nodes_) {
@@ -298,10 +319,12 @@ Value Graph::to_value() const {
 
 Graph Graph::from_value(const Value& value) {
   if (value.at("schema").as_int() != schema) {
-    throw InputError(value.location.str(), "graph schema " + to_json(value.at("schema")) + ", this program reads " + std::to_string(schema));
+    throw InputError(value.location.str(),
+                     "graph schema " + to_json(value.at("schema")) + ", this program reads " + std::to_string(schema));
   }
   Graph g;
-  for (const Value& a : value.at("axes").as_list()) g.add_axis(a.at("name").as_string(), a.at("size").as_int(), a.at("fixed").as_bool());
+  for (const Value& a : value.at("axes").as_list())
+    g.add_axis(a.at("name").as_string(), a.at("size").as_int(), a.at("fixed").as_bool());
   const auto node_count = value.at("nodes").size();
   for (const Value& e : value.at("edges").as_list()) {
     const int32_t producer = e.at("producer").as_int() < 0 ? -1 : checked_index(e.at("producer"), node_count, "node");
@@ -314,10 +337,12 @@ Graph Graph::from_value(const Value& value) {
     q.role = role_of(p.at("role"));
     q.shape = shape_of(g, p.at("shape"));
     for (const Value& b : p.at("input").as_list()) q.input.push_back(b.as_bool());
-    if (q.input.size() != q.shape.size()) throw InputError("", "parameter '" + q.name + "': 'input' and 'shape' differ in length");
+    if (q.input.size() != q.shape.size())
+      throw InputError("", "parameter '" + q.name + "': 'input' and 'shape' differ in length");
     const Value& kind = p.at("init").at("kind");
     const auto* found = std::ranges::find(init_names, kind.as_string());
-    if (found == std::end(init_names)) throw InputError("", "parameter '" + q.name + "': unknown initializer " + kind.describe());
+    if (found == std::end(init_names))
+      throw InputError("", "parameter '" + q.name + "': unknown initializer " + kind.describe());
     q.init = {static_cast<Initializer::Kind>(found - std::begin(init_names)), p.at("init").at("a").as_double()};
     q.removed = p.at("removed").as_double();
     q.node = checked_index(p.at("node"), node_count, "node");
@@ -330,12 +355,16 @@ Graph Graph::from_value(const Value& value) {
     node.name = n.at("name").as_string();
     node.op = Registry::instance().create<Operation>(spec);
     for (const Value& e : n.at("inputs").as_list()) node.inputs.push_back({checked_index(e, g.edges_.size(), "edge")});
-    for (const Value& e : n.at("outputs").as_list()) node.outputs.push_back({checked_index(e, g.edges_.size(), "edge")});
-    for (const Value& p : n.at("parameters").as_list()) node.parameters.push_back({checked_index(p, g.parameters_.size(), "parameter")});
+    for (const Value& e : n.at("outputs").as_list())
+      node.outputs.push_back({checked_index(e, g.edges_.size(), "edge")});
+    for (const Value& p : n.at("parameters").as_list())
+      node.parameters.push_back({checked_index(p, g.parameters_.size(), "parameter")});
     g.nodes_.push_back(std::move(node));
   }
-  for (const Value::Entry& e : value.at("inputs").as_map()) g.inputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
-  for (const Value::Entry& e : value.at("outputs").as_map()) g.outputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
+  for (const Value::Entry& e : value.at("inputs").as_map())
+    g.inputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
+  for (const Value::Entry& e : value.at("outputs").as_map())
+    g.outputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
   return g;
 }
 

@@ -1,15 +1,16 @@
 #include "espalier/groups.h"
 
+#include <algorithm>
+
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
-
-#include <algorithm>
 
 namespace espalier {
 
 namespace {
 
-// The axis that a dimension consists of, whole; anything else (heads x head dimension, several segments) has no filters.
+// The axis that a dimension consists of, whole; anything else (heads x head dimension, several segments) has no
+// filters.
 Axis whole_axis(const Dim& dim) {
   if (dim.segments.size() != 1 || dim.segments[0].factors.size() != 1 || dim.segments[0].factors[0].index) return {};
   return dim.segments[0].factors[0].axis;

@@ -5,9 +5,13 @@
 
 namespace espalier {
 
-const std::string& NodeBuilder::name() const { return graph_.nodes_[static_cast<size_t>(node_)].name; }
+const std::string& NodeBuilder::name() const {
+  return graph_.nodes_[static_cast<size_t>(node_)].name;
+}
 
-size_t NodeBuilder::input_count() const { return graph_.nodes_[static_cast<size_t>(node_)].inputs.size(); }
+size_t NodeBuilder::input_count() const {
+  return graph_.nodes_[static_cast<size_t>(node_)].inputs.size();
+}
 
 const Shape& NodeBuilder::input(size_t i) const {
   if (i >= input_count()) refuse("it needs at least " + std::to_string(i + 1) + " inputs");
@@ -15,7 +19,8 @@ const Shape& NodeBuilder::input(size_t i) const {
 }
 
 Axis NodeBuilder::axis(size_t i) const {
-  if (i >= axes_.size()) refuse("it makes at least " + std::to_string(i + 1) + " axes, " + std::to_string(axes_.size()) + " were given");
+  if (i >= axes_.size())
+    refuse("it makes at least " + std::to_string(i + 1) + " axes, " + std::to_string(axes_.size()) + " were given");
   return axes_[i];
 }
 
@@ -33,8 +38,8 @@ void NodeBuilder::output(Shape shape, const std::string& suffix) {
   graph_.nodes_[static_cast<size_t>(node_)].outputs.push_back(e);
 }
 
-ParamId NodeBuilder::parameter(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, Initializer init,
-                               double removed, Role role) {
+ParamId NodeBuilder::parameter(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape,
+                               Initializer init, double removed, Role role) {
   Parameter p;
   p.name = name() + "." + suffix;
   p.kind = kind;
@@ -51,11 +56,14 @@ ParamId NodeBuilder::parameter(const std::string& suffix, const std::string& kin
   return id;
 }
 
-ParamId NodeBuilder::buffer(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, double initial, double removed) {
+ParamId NodeBuilder::buffer(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape,
+                            double initial, double removed) {
   return parameter(suffix, kind, std::move(shape), {Initializer::Kind::constant, initial}, removed, Role::buffer);
 }
 
-const at::Tensor& Forward::parameter(size_t i) const { return weights[node.parameters[i]]; }
+const at::Tensor& Forward::parameter(size_t i) const {
+  return weights[node.parameters[i]];
+}
 
 PythonForm Operation::python(const Graph&, const Node& node) const {
   throw Error("node '" + node.name + "': the operation '" + type() + "' has no Python form");

@@ -1,13 +1,14 @@
 #include "espalier/optimizer.h"
 
-#include <ATen/ops/full.h>
-
 #include <algorithm>
 #include <limits>
 
+#include <ATen/ops/full.h>
+
 namespace espalier {
 
-std::vector<Span> spans_of(const Graph& graph, const Weights& weights, Role role, const Selector& on, double decay, const Selector& decayed) {
+std::vector<Span> spans_of(const Graph& graph, const Weights& weights, Role role, const Selector& on, double decay,
+                           const Selector& decayed) {
   const std::vector<ParamId> selected = on.match(graph);
   const std::vector<ParamId> with_decay = decayed.match(graph);
   std::vector<Span> spans;

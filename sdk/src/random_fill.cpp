@@ -1,11 +1,11 @@
 #include "espalier/random_fill.h"
 
-#include <ATen/Dispatch.h>
-#include <ATen/ops/empty.h>
-
 #include <cmath>
 #include <numbers>
 #include <numeric>
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
 
 #include "cuda/kernels.h"
 #include "espalier/error.h"
@@ -24,7 +24,8 @@ void fill_dropout_mask(at::Tensor& mask, double p, RandomKey key) {
     parallel_for((n + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Random4 r = philox(key.value(), static_cast<uint64_t>(i));
-        for (int64_t j = 4 * i; j < std::min(4 * i + 4, n); ++j) out[j] = static_cast<scalar_t>(r.v[j & 3] < threshold ? 0 : kept);
+        for (int64_t j = 4 * i; j < std::min(4 * i + 4, n); ++j)
+          out[j] = static_cast<scalar_t>(r.v[j & 3] < threshold ? 0 : kept);
       }
     });
   });

@@ -27,7 +27,7 @@ Registry& Registry::instance() {
 
 void Registry::add(Component component, const Origin& origin) {
   const std::string what = component.kind + " '" + component.name + "'";
-  if (component.name.empty()) throw Error("a " + component.kind + " without a name");
+  if (component.name.empty()) throw Error(with_article(component.kind) + " without a name");
   if (!component.create) throw Error(what + " has no factory");
   if (const Registered* other = find(component.kind, component.name)) {
     throw Error(what + " is already offered by plugin " + other->origin.plugin +
@@ -61,7 +61,7 @@ const Registered& Registry::at(const std::string& kind, const std::string& name,
   std::string hint = suggestion(name, known);
   if (known.empty()) hint = " (no plugin that offers one is loaded; `espalier plugins` shows the searched folders)";
   for (const auto& c : components_) {
-    if (c->component.name == name) hint = " ('" + name + "' is a " + c->component.kind + ")";
+    if (c->component.name == name) hint = " ('" + name + "' is " + with_article(c->component.kind) + ")";
   }
   throw InputError(where.str(), "no " + kind + " is called '" + name + "'" + hint);
 }
@@ -88,16 +88,19 @@ const std::string& name_of(const Value& spec, const std::string& kind) {
   if (spec.is_string()) return spec.as_string();
   if (spec.is_map()) {
     const Value* use = spec.find("use");
-    if (!use) throw InputError(spec.location.str(), "a " + kind + " needs the key 'use': {use: NAME, ...}");
+    if (!use) throw InputError(spec.location.str(), with_article(kind) + " needs the key 'use': {use: NAME, ...}");
     if (use->is_string()) return use->as_string();
-    throw InputError(use->location.str(), "'use' must be the name of a " + kind + ", got " + use->describe());
+    throw InputError(use->location.str(),
+                     "'use' must be the name of " + with_article(kind) + ", got " + use->describe());
   }
-  throw InputError(spec.location.str(), "expected a " + kind + ": {use: NAME, ...}, got " + spec.describe());
+  throw InputError(spec.location.str(),
+                   "expected " + with_article(kind) + ": {use: NAME, ...}, got " + spec.describe());
 }
 
 Value Registry::check(const std::string& kind, const Value& spec) const {
   const Registered& c = at(kind, name_of(spec, kind), spec.is_map() ? spec.at("use").location : spec.location);
-  Value checked = check_options(c.component.parameters, spec.is_map() ? spec : Value(), kind + " '" + c.component.name + "'");
+  Value checked =
+      check_options(c.component.parameters, spec.is_map() ? spec : Value(), kind + " '" + c.component.name + "'");
   for (const ParameterInfo& p : c.component.parameters) {
     Value& v = checked[p.name];
     if (p.type == ParameterType::component && !v.is_null()) v = check(p.component_kind, v);
@@ -121,7 +124,8 @@ std::unique_ptr<Object> Registry::create_object(const std::string& kind, const V
 }
 
 void Registry::throw_wrong_type(const std::string& kind, const Value& spec) {
-  throw InputError(spec.location.str(), kind + " '" + name_of(spec, kind) + "': its factory made an object of another kind");
+  throw InputError(spec.location.str(),
+                   kind + " '" + name_of(spec, kind) + "': its factory made an object of another kind");
 }
 
 void labelled(const Registered& component, const Location& where, const std::function<void()>& body) {

@@ -1,8 +1,8 @@
 #include "espalier/selector.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
+
+#include <fnmatch.h>
 
 #include "espalier/error.h"
 #include "espalier/graph.h"
@@ -12,7 +12,8 @@ namespace espalier {
 
 namespace {
 
-const std::vector<std::string> classes = {"weights", "biases", "norms", "gates", "architecture", "convolutions", "linears", "all"};
+const std::vector<std::string> classes = {"weights",      "biases",       "norms",   "gates",
+                                          "architecture", "convolutions", "linears", "all"};
 
 bool in_class(const Parameter& p, const std::string& name) {
   if (name == "all") return true;
@@ -31,7 +32,9 @@ bool matches(const Graph& g, const Parameter& p, const std::string& term) {
   return fnmatch(term.c_str(), p.name.c_str(), 0) == 0 || fnmatch(term.c_str(), node.c_str(), 0) == 0;
 }
 
-std::string_view positive(const std::string& term) { return term.starts_with('!') ? std::string_view(term).substr(1) : term; }
+std::string_view positive(const std::string& term) {
+  return term.starts_with('!') ? std::string_view(term).substr(1) : term;
+}
 
 }  // namespace
 
@@ -74,7 +77,8 @@ std::vector<ParamId> Selector::match(const Graph& graph) const {
 void Selector::require_matches(const Graph& graph) const {
   for (const std::string& t : terms_) {
     const std::string term(positive(t));
-    const bool any = std::ranges::any_of(graph.parameters(), [&](const Parameter& p) { return p.role != Role::buffer && matches(graph, p, term); });
+    const bool any = std::ranges::any_of(
+        graph.parameters(), [&](const Parameter& p) { return p.role != Role::buffer && matches(graph, p, term); });
     if (any) continue;
     std::vector<std::string> known = classes;
     for (const Node& n : graph.nodes()) {
@@ -93,7 +97,8 @@ void Selector::require_matches(const Graph& graph) const {
     }
     throw Error("the selector '" + t + "' matches no parameter of the network" + hint);
   }
-  if (!terms_.empty() && match(graph).empty()) throw Error("the selector '" + str() + "' matches no parameter of the network: its terms cancel out");
+  if (!terms_.empty() && match(graph).empty())
+    throw Error("the selector '" + str() + "' matches no parameter of the network: its terms cancel out");
 }
 
 }  // namespace espalier

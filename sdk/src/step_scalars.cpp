@@ -1,8 +1,8 @@
 #include "espalier/step_scalars.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
+
+#include <ATen/ops/empty.h>
 
 namespace espalier {
 

@@ -1,14 +1,14 @@
 #include "espalier/testkit.h"
 
-#include <c10/core/GradMode.h>
-#include <unistd.h>
-
-#include <boost/dll/shared_library.hpp>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <set>
 #include <sstream>
+
+#include <boost/dll/shared_library.hpp>
+#include <c10/core/GradMode.h>
+#include <unistd.h>
 
 #include "espalier/error.h"
 #include "espalier/execute.h"
@@ -24,7 +24,8 @@ void load_plugin(const std::filesystem::path& library) {
   // Never closed: LibTorch does not survive unloading.
   auto* handle = new dll::shared_library(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local);
   const PluginDescriptor* plugin = handle->get<const PluginDescriptor*()>(plugin_entry)();
-  for (const Component& c : plugin->components) Registry::instance().add(c, {plugin->name, plugin->version, library.string()});
+  for (const Component& c : plugin->components)
+    Registry::instance().add(c, {plugin->name, plugin->version, library.string()});
 }
 
 Graph build(const std::string& spec, const InputSpec& input, const TargetSpec& target) {
@@ -89,7 +90,8 @@ double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& wei
   return largest > 0 ? error / largest : error;
 }
 
-TestRun::TestRun(Graph graph, uint64_t seed) : graph_(std::move(graph)), key_(seed), weights_(graph_, at::kDouble, at::kCPU) {
+TestRun::TestRun(Graph graph, uint64_t seed)
+    : graph_(std::move(graph)), key_(seed), weights_(graph_, at::kDouble, at::kCPU) {
   weights_.initialize(graph_, key_);
 }
 
@@ -104,7 +106,9 @@ void TestRun::edit(const Edit& edit) {
 }
 
 void TestRun::add_gradients(const Batch& batch, Weights& weights) {
-  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss"}, {.training = true, .key = key()})[0].backward();
+  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss"},
+                {.training = true, .key = key()})[0]
+      .backward();
 }
 
 namespace {
@@ -117,8 +121,10 @@ std::string shell_quoted(const std::string& text) {
 
 }  // namespace
 
-std::string run_python(const std::string& python, const std::string& script, const std::vector<std::string>& arguments) {
-  const std::string file = std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
+std::string run_python(const std::string& python, const std::string& script,
+                       const std::vector<std::string>& arguments) {
+  const std::string file =
+      std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
   std::ofstream(file) << script;
   std::string command = shell_quoted(python) + " " + shell_quoted(file);
   for (const std::string& a : arguments) command += " " + shell_quoted(a);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "espalier/error.h"
@@ -80,14 +81,18 @@ const Value::List& Value::as_list() const {
   wrong_kind(*this, "a list");
 }
 
-Value::List& Value::as_list() { return const_cast<List&>(std::as_const(*this).as_list()); }
+Value::List& Value::as_list() {
+  return const_cast<List&>(std::as_const(*this).as_list());
+}
 
 const Value::Map& Value::as_map() const {
   if (const auto* v = std::get_if<Map>(&data_)) return *v;
   wrong_kind(*this, "a map (key: value)");
 }
 
-Value::Map& Value::as_map() { return const_cast<Map&>(std::as_const(*this).as_map()); }
+Value::Map& Value::as_map() {
+  return const_cast<Map&>(std::as_const(*this).as_map());
+}
 
 const Value* Value::find(std::string_view key) const {
   const auto* map = std::get_if<Map>(&data_);
@@ -98,7 +103,9 @@ const Value* Value::find(std::string_view key) const {
   return nullptr;
 }
 
-Value* Value::find(std::string_view key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
+Value* Value::find(std::string_view key) {
+  return const_cast<Value*>(std::as_const(*this).find(key));
+}
 
 const Value& Value::at(std::string_view key) const {
   as_map();
@@ -133,28 +140,38 @@ bool Value::operator==(const Value& other) const {
   if (is_number() && other.is_number()) return as_double() == other.as_double();
   if (kind() != other.kind()) return false;
   switch (kind()) {
-    case Kind::boolean: return as_bool() == other.as_bool();
-    case Kind::string: return as_string() == other.as_string();
-    case Kind::list: return as_list() == other.as_list();
+    case Kind::boolean:
+      return as_bool() == other.as_bool();
+    case Kind::string:
+      return as_string() == other.as_string();
+    case Kind::list:
+      return as_list() == other.as_list();
     case Kind::map:
       return std::ranges::equal(as_map(), other.as_map(),
                                 [](const Entry& a, const Entry& b) { return a.key == b.key && a.value == b.value; });
-    default: return true;
+    default:
+      return true;
   }
 }
 
 std::string Value::describe() const {
   switch (kind()) {
-    case Kind::null: return "nothing";
-    case Kind::boolean: return as_bool() ? "true" : "false";
-    case Kind::integer: return "the integer " + to_json(*this);
-    case Kind::number: return "the number " + to_json(*this);
+    case Kind::null:
+      return "nothing";
+    case Kind::boolean:
+      return as_bool() ? "true" : "false";
+    case Kind::integer:
+      return "the integer " + to_json(*this);
+    case Kind::number:
+      return "the number " + to_json(*this);
     case Kind::string: {
       const std::string& s = as_string();
       return "the string '" + (s.size() <= 60 ? s : s.substr(0, 57) + "...") + "'";
     }
-    case Kind::list: return "a list";
-    case Kind::map: return "a map";
+    case Kind::list:
+      return "a list";
+    case Kind::map:
+      return "a map";
   }
   return {};
 }
@@ -165,11 +182,16 @@ using Json = nlohmann::ordered_json;
 
 Json json_of(const Value& v) {
   switch (v.kind()) {
-    case Value::Kind::null: return nullptr;
-    case Value::Kind::boolean: return v.as_bool();
-    case Value::Kind::integer: return v.as_int();
-    case Value::Kind::number: return v.as_double();
-    case Value::Kind::string: return v.as_string();
+    case Value::Kind::null:
+      return nullptr;
+    case Value::Kind::boolean:
+      return v.as_bool();
+    case Value::Kind::integer:
+      return v.as_int();
+    case Value::Kind::number:
+      return v.as_double();
+    case Value::Kind::string:
+      return v.as_string();
     case Value::Kind::list: {
       Json j = Json::array();
       for (const Value& e : v.as_list()) j.push_back(json_of(e));
@@ -186,14 +208,18 @@ Json json_of(const Value& v) {
 
 Value value_of(const Json& j) {
   switch (j.type()) {
-    case Json::value_t::boolean: return j.get<bool>();
-    case Json::value_t::number_integer: return j.get<int64_t>();
+    case Json::value_t::boolean:
+      return j.get<bool>();
+    case Json::value_t::number_integer:
+      return j.get<int64_t>();
     case Json::value_t::number_unsigned: {
       const auto u = j.get<uint64_t>();
       return u <= static_cast<uint64_t>(INT64_MAX) ? Value(static_cast<int64_t>(u)) : Value(static_cast<double>(u));
     }
-    case Json::value_t::number_float: return j.get<double>();
-    case Json::value_t::string: return j.get<std::string>();
+    case Json::value_t::number_float:
+      return j.get<double>();
+    case Json::value_t::string:
+      return j.get<std::string>();
     case Json::value_t::array: {
       Value v = Value::list();
       for (const Json& e : j) v.push_back(value_of(e));
@@ -204,7 +230,8 @@ Value value_of(const Json& j) {
       for (const auto& [key, e] : j.items()) v[key] = value_of(e);
       return v;
     }
-    default: return {};
+    default:
+      return {};
   }
 }
 
@@ -234,6 +261,7 @@ Value from_json(std::string_view text, const std::string& name) {
 
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
   std::string best;
+  if (name.size() > 200) return best;  // nobody mistyped that
   size_t best_distance = std::max<size_t>(1, name.size() / 3) + 1;
   for (const std::string& c : candidates) {
     // Levenshtein with transpositions, one row at a time.
@@ -243,12 +271,18 @@ std::string nearest(std::string_view name, const std::vector<std::string>& candi
     for (size_t i = 1; i <= name.size(); ++i) {
       for (size_t j = 1; j <= c.size(); ++j) {
         d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (name[i - 1] != c[j - 1] ? 1 : 0)});
-        if (i > 1 && j > 1 && name[i - 1] == c[j - 2] && name[i - 2] == c[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+        if (i > 1 && j > 1 && name[i - 1] == c[j - 2] && name[i - 2] == c[j - 1])
+          d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
       }
     }
     if (d.back().back() < best_distance) best_distance = d.back().back(), best = c;
   }
   return best;
+}
+
+std::string with_article(const std::string& noun) {
+  const bool vowel = !noun.empty() && std::string_view("aeiou").find(noun[0]) != std::string_view::npos;
+  return (vowel ? "an " : "a ") + noun;
 }
 
 std::string suggestion(std::string_view name, const std::vector<std::string>& candidates) {

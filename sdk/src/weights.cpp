@@ -1,13 +1,13 @@
 #include "espalier/weights.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
-
-#include <algorithm>
-#include <cmath>
 
 #include "espalier/edit.h"
 #include "espalier/error.h"
@@ -19,7 +19,8 @@ namespace {
 
 constexpr Role roles[] = {Role::weight, Role::architecture, Role::buffer};
 
-// Slots of consecutive shapes. A four-dimensional one is laid out as [O][kh][kw][I] (channels_last): a filter is contiguous.
+// Slots of consecutive shapes. A four-dimensional one is laid out as [O][kh][kw][I] (channels_last): a filter is
+// contiguous.
 std::vector<Slot> lay_out(const std::vector<std::vector<int64_t>>& shapes) {
   std::vector<Slot> slots;
   int64_t offset = 0;
@@ -41,8 +42,9 @@ std::vector<Slot> lay_out(const std::vector<std::vector<int64_t>>& shapes) {
   return slots;
 }
 
-Arena make_arena(const Graph& graph, const std::vector<ParamId>& parameters, const std::function<Shape(const Parameter&)>& shape, double initial,
-                 at::ScalarType dtype, at::Device device) {
+Arena make_arena(const Graph& graph, const std::vector<ParamId>& parameters,
+                 const std::function<Shape(const Parameter&)>& shape, double initial, at::ScalarType dtype,
+                 at::Device device) {
   std::vector<std::vector<int64_t>> shapes;
   for (const ParamId p : parameters) shapes.push_back(graph.sizes(shape ? shape(graph[p]) : graph[p].shape));
   Arena arena(lay_out(shapes), dtype, device);
@@ -77,15 +79,20 @@ at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key)
   const auto [fan_in, fan_out] = fans(sizes);
   const double a = p.init.a;
   switch (p.init.kind) {
-    case Kind::constant: return at::full(sizes, a, at::kDouble);
-    case Kind::uniform: return uniform(sizes, -a, a, key);
-    case Kind::normal: return normal(sizes, a, key);
+    case Kind::constant:
+      return at::full(sizes, a, at::kDouble);
+    case Kind::uniform:
+      return uniform(sizes, -a, a, key);
+    case Kind::normal:
+      return normal(sizes, a, key);
     case Kind::kaiming_uniform: {
       const double bound = std::sqrt(6 / ((1 + a * a) * fan_in));
       return uniform(sizes, -bound, bound, key);
     }
-    case Kind::kaiming_normal_in: return normal(sizes, std::sqrt(2 / fan_in), key);
-    case Kind::kaiming_normal_out: return normal(sizes, std::sqrt(2 / fan_out), key);
+    case Kind::kaiming_normal_in:
+      return normal(sizes, std::sqrt(2 / fan_in), key);
+    case Kind::kaiming_normal_out:
+      return normal(sizes, std::sqrt(2 / fan_out), key);
     case Kind::bias_by_fan_in: {
       const ParamId weight = graph.nodes()[static_cast<size_t>(p.node)].parameters.front();
       const double bound = 1 / std::sqrt(fans(graph.sizes(graph[weight].shape)).first);
@@ -106,12 +113,16 @@ void gather_into(const at::Tensor& dst, at::Tensor src, const std::vector<std::o
 }  // namespace
 
 Arena::Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device) : slots_(std::move(slots)) {
-  const int64_t n = slots_.empty() ? 0 : slots_.back().offset + (slots_.back().numel + slot_alignment - 1) / slot_alignment * slot_alignment;
+  const int64_t n = slots_.empty() ? 0
+                                   : slots_.back().offset +
+                                         (slots_.back().numel + slot_alignment - 1) / slot_alignment * slot_alignment;
   flat_ = at::zeros({n}, at::TensorOptions().dtype(dtype).device(device));
   for (const Slot& s : slots_) views_.push_back(flat_.as_strided(s.sizes, s.strides, s.offset).detach());
 }
 
-void Arena::touch() { flat_.unsafeGetTensorImpl()->bump_version(); }
+void Arena::touch() {
+  flat_.unsafeGetTensorImpl()->bump_version();
+}
 
 Weights::Weights(const Graph& graph, at::ScalarType dtype, at::Device device) : dtype_(dtype), device_(device) {
   if (dtype != at::kFloat && dtype != at::kDouble) throw Error("weights are kept in float32 or float64");
@@ -119,7 +130,8 @@ Weights::Weights(const Graph& graph, at::ScalarType dtype, at::Device device) : 
   bind(graph);
 }
 
-Weights::Weights(const Graph& graph, const Weights& lender, const std::vector<Role>& lent) : dtype_(lender.dtype_), device_(lender.device_) {
+Weights::Weights(const Graph& graph, const Weights& lender, const std::vector<Role>& lent)
+    : dtype_(lender.dtype_), device_(lender.device_) {
   for (const Role r : roles) {
     const auto i = static_cast<size_t>(r);
     banks_[i] = std::ranges::find(lent, r) != lent.end() ? lender.banks_[i] : make_bank(graph, r, dtype_, device_);
@@ -157,7 +169,8 @@ void Weights::initialize(const Graph& graph, RandomKey key) {
 void Weights::copy_from(const Weights& other) {
   const c10::NoGradGuard no_grad;
   for (const Role r : roles) {
-    if (banks_[static_cast<size_t>(r)] != other.banks_[static_cast<size_t>(r)]) at::Tensor(bank(r).values.flat()).copy_(other.bank(r).values.flat());
+    if (banks_[static_cast<size_t>(r)] != other.banks_[static_cast<size_t>(r)])
+      at::Tensor(bank(r).values.flat()).copy_(other.bank(r).values.flat());
   }
 }
 
@@ -176,7 +189,8 @@ void Weights::add_state(const Graph& graph, const StateSpec& spec) {
   if (!has_state(spec.name)) specs_.push_back(spec);
   for (const Role r : {Role::weight, Role::architecture}) {
     Bank& b = bank(r);
-    if (!b.states.contains(spec.name)) b.states.emplace(spec.name, make_arena(graph, b.parameters, spec.shape, spec.initial, dtype_, device_));
+    if (!b.states.contains(spec.name))
+      b.states.emplace(spec.name, make_arena(graph, b.parameters, spec.shape, spec.initial, dtype_, device_));
   }
 }
 
@@ -211,7 +225,8 @@ std::unique_ptr<Weights::Prepared> Weights::prepare(const Graph& before, const R
           const ParamId origin = rewrite.origin[static_cast<size_t>(next->parameters[i].id)];
           if (origin.id < 0) continue;
           std::vector<std::optional<Indices>> gather;
-          for (const Dim& d : shape ? shape(before[origin]) : before[origin].shape) gather.push_back(rewrite.gather(before, d));
+          for (const Dim& d : shape ? shape(before[origin]) : before[origin].shape)
+            gather.push_back(rewrite.gather(before, d));
           gather_into(to.view(i), from.view(index(origin)), gather);
         }
       };
@@ -220,7 +235,8 @@ std::unique_ptr<Weights::Prepared> Weights::prepare(const Graph& before, const R
       for (const auto& [name, arena] : old.states) {
         const auto spec = std::ranges::find(specs_, name, &StateSpec::name);
         const auto shape = spec == specs_.end() ? std::function<Shape(const Parameter&)>() : spec->shape;
-        Arena to = make_arena(rewrite.graph, next->parameters, shape, spec == specs_.end() ? 0 : spec->initial, dtype_, device_);
+        Arena to = make_arena(rewrite.graph, next->parameters, shape, spec == specs_.end() ? 0 : spec->initial, dtype_,
+                              device_);
         if (spec == specs_.end() || !spec->recompute) follow(arena, to, shape);
         next->states.emplace(name, std::move(to));
       }

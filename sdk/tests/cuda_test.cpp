@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <fstream>
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "espalier/build_config.h"
 
@@ -12,7 +12,8 @@ namespace {
 TEST(Cuda, LibtorchCudaIsLoadedExactlyWhereCudaIsOn) {
   std::ifstream maps("/proc/self/maps");
   bool loaded = false;
-  for (std::string line; std::getline(maps, line);) loaded = loaded || line.find("/libtorch_cuda.so") != std::string::npos;
+  for (std::string line; std::getline(maps, line);)
+    loaded = loaded || line.find("/libtorch_cuda.so") != std::string::npos;
   EXPECT_EQ(loaded, ESPALIER_WITH_CUDA == 1);
 }
 

@@ -1,10 +1,11 @@
-#include <ATen/ops/empty.h>
-#include <gtest/gtest.h>
+#include "espalier/random.h"
 
 #include <algorithm>
 #include <set>
 
-#include "espalier/random.h"
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
 #include "espalier/random_fill.h"
 
 namespace espalier {
@@ -21,8 +22,14 @@ TEST(Philox, GivesThePublishedVectors) {
 
 TEST(RandomKey, DiffersWithEveryFieldAndOrder) {
   const RandomKey k(3);
-  std::set<uint64_t> seen{k.value(), k.with(1).value(), k.with(2).value(), k.with(1).with(2).value(), k.with(2).with(1).value(),
-                          k.with("a").value(), k.with("b").value(), RandomKey(4).value()};
+  std::set<uint64_t> seen{k.value(),
+                          k.with(1).value(),
+                          k.with(2).value(),
+                          k.with(1).with(2).value(),
+                          k.with(2).with(1).value(),
+                          k.with("a").value(),
+                          k.with("b").value(),
+                          RandomKey(4).value()};
   EXPECT_EQ(seen.size(), 8U);
 }
 

@@ -27,7 +27,9 @@ Graph chain(const std::string& activation = "relu") {
   return g.output(g.linear("fc2", x, {.features = 3}));
 }
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 at::Tensor logits(const Graph& g, const Weights& w, const at::Tensor& x, bool training = false) {
   return run(g, w, {{"input", x}}, {"logits"}, {.training = training, .key = RandomKey(1)})[0];
@@ -113,7 +115,8 @@ TEST(Edit, RemovingZeroedStructureKeepsTheFunction) {
     }
     const c10::NoGradGuard no_grad;
     const at::Tensor before = logits(g, w, x);
-    for (const auto& [name, keep] : std::vector<std::pair<std::string, Indices>>{{"conv1", {1, 2, 5}}, {"conv2", {0, 4}}, {"fc1", {2, 3, 6}}}) {
+    for (const auto& [name, keep] :
+         std::vector<std::pair<std::string, Indices>>{{"conv1", {1, 2, 5}}, {"conv2", {0, 4}}, {"fc1", {2, 3, 6}}}) {
       const Axis axis = g.axis(name);
       EXPECT_EQ(inexact_at(g, axis), "");
       zero(g, w, axis, complement(keep, g[axis].size));
@@ -214,7 +217,14 @@ TEST(Edit, FollowsIndexViews) {
   const Axis a = g.axis("conv1");
   Dim view = Dim::of(a);
   view.segments[0].factors[0].index = std::make_shared<Indices>(Indices{0, -1, 4, 5, 2});
-  const ParamId p = g.add_parameter({.name = "view", .kind = "weight", .role = Role::weight, .shape = {view}, .input = {true}, .init = {}, .removed = 0, .node = 0});
+  const ParamId p = g.add_parameter({.name = "view",
+                                     .kind = "weight",
+                                     .role = Role::weight,
+                                     .shape = {view},
+                                     .input = {true},
+                                     .init = {},
+                                     .removed = 0,
+                                     .node = 0});
   Weights w(g, at::kDouble, at::kCPU);
   {
     const c10::NoGradGuard no_grad;
@@ -248,7 +258,11 @@ TEST(Weights, GradientsAccumulateIntoThePersistentArena) {
   w.initialize(g, RandomKey(5));
   const void* memory = w.bank(Role::weight).gradients.flat().const_data_ptr();
   const at::Tensor x = testkit::input_of(g, 4, 1, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
-  const auto backward = [&] { run(g, w, {{"input", x}, {"target", testkit::target_of(3, 4, 1)}}, {"loss"}, {.training = true, .key = RandomKey(1)})[0].backward(); };
+  const auto backward = [&] {
+    run(g, w, {{"input", x}, {"target", testkit::target_of(3, 4, 1)}}, {"loss"},
+        {.training = true, .key = RandomKey(1)})[0]
+        .backward();
+  };
   backward();
   const ParamId conv = g.parameter("conv1.weight");
   const at::Tensor once = w.gradient(conv).clone();
@@ -276,7 +290,14 @@ TEST(Weights, AutogradNoticesAnUpdateBetweenForwardAndBackward) {
 TEST(Weights, TwoMayShareARole) {
   GraphBuilder b({4});
   Graph g = b.output(b.linear("fc", b.input(), {.features = 2}));
-  const ParamId alpha = g.add_parameter({.name = "alpha", .kind = "architecture", .role = Role::architecture, .shape = {Dim::of(int64_t{3})}, .input = {false}, .init = {}, .removed = 0, .node = 0});
+  const ParamId alpha = g.add_parameter({.name = "alpha",
+                                         .kind = "architecture",
+                                         .role = Role::architecture,
+                                         .shape = {Dim::of(int64_t{3})},
+                                         .input = {false},
+                                         .init = {},
+                                         .removed = 0,
+                                         .node = 0});
   Weights primary(g, at::kDouble, at::kCPU);
   Weights auxiliary(g, primary, {Role::architecture});
   const c10::NoGradGuard no_grad;
@@ -288,7 +309,8 @@ TEST(Weights, TwoMayShareARole) {
 
 TEST(Weights, InitialisationIsPyTorchsDefaultAndKeyedByName) {
   GraphBuilder b({16, 8, 8});
-  const Graph g = b.output(b.linear("fc", b.flatten(b.conv("conv", b.input(), {.filters = 64, .kernel = 3})), {.features = 10}));
+  const Graph g =
+      b.output(b.linear("fc", b.flatten(b.conv("conv", b.input(), {.filters = 64, .kernel = 3})), {.features = 10}));
   Weights w(g, at::kFloat, at::kCPU);
   w.initialize(g, RandomKey(11));
   // PyTorch's default for both layers and their biases is uniform in +-1/sqrt(fan_in).

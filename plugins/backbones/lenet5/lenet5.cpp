@@ -23,6 +23,7 @@ Graph lenet5(const LeNet5Options& o, const InputSpec& input, const TargetSpec& t
   return g.output(g.linear("fc2", x, {.features = target.classes}));
 }
 
-ESPALIER_PLUGIN("lenet5", "1.0.0", backbone<LeNet5Options>("lenet5", "LeNet-5 in the 20-50-500 form, widths settable", lenet5));
+ESPALIER_PLUGIN("lenet5", "1.0.0",
+                backbone<LeNet5Options>("lenet5", "LeNet-5 in the 20-50-500 form, widths settable", lenet5));
 
 }  // namespace espalier

@@ -1,6 +1,7 @@
+#include <gtest/gtest.h>
+
 #include <espalier/error.h>
 #include <espalier/testkit.h>
-#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {

@@ -1,8 +1,8 @@
-#include <espalier/backbone.h>
-#include <espalier/plugin.h>
-
 #include <algorithm>
 #include <cmath>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
 
 namespace espalier {
 
@@ -20,18 +20,20 @@ struct Vgg16Options {
   }
 };
 
-// Simonyan & Zisserman 2015 for 32 x 32 images, as pruning papers use it: 13 convolutions of 3x3 with batch norm, five 2x2
-// poolings, one hidden layer of 512 with batch norm (14.99 M parameters).
+// Simonyan & Zisserman 2015 for 32 x 32 images, as pruning papers use it: 13 convolutions of 3x3 with batch norm, five
+// 2x2 poolings, one hidden layer of 512 with batch norm (14.99 M parameters).
 Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& target) {
   GraphBuilder g(input);
   Edge x = g.input();
-  const std::vector<std::vector<int64_t>> stages = {{64, 64}, {128, 128}, {256, 256, 256}, {512, 512, 512}, {512, 512, 512}};
+  const std::vector<std::vector<int64_t>> stages = {
+      {64, 64}, {128, 128}, {256, 256, 256}, {512, 512, 512}, {512, 512, 512}};
   int layer = 0;
   for (const std::vector<int64_t>& stage : stages) {
     for (const int64_t width : stage) {
       const std::string n = std::to_string(++layer);
       const int64_t filters = std::max<int64_t>(1, std::llround(static_cast<double>(width) * o.width));
-      x = g.conv("conv" + n, x, {.filters = filters, .kernel = 3, .padding = 1, .bias = o.conv_bias, .init = "kaiming_normal_out"});
+      x = g.conv("conv" + n, x,
+                 {.filters = filters, .kernel = 3, .padding = 1, .bias = o.conv_bias, .init = "kaiming_normal_out"});
       x = g.relu(g.batch_norm("bn" + n, x));
     }
     x = g.max_pool(x, 2);

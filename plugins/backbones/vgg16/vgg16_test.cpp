@@ -1,5 +1,6 @@
-#include <espalier/testkit.h>
 #include <gtest/gtest.h>
+
+#include <espalier/testkit.h>
 
 namespace espalier {
 namespace {

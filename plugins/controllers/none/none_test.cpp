@@ -1,7 +1,8 @@
+#include <gtest/gtest.h>
+
 #include <espalier/builder.h>
 #include <espalier/controller.h>
 #include <espalier/testkit.h>
-#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {

@@ -1,12 +1,13 @@
+#include <algorithm>
+
 #include <espalier/controller.h>
 #include <espalier/groups.h>
 #include <espalier/plugin.h>
 
-#include <algorithm>
-
 namespace espalier {
 
-// Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every few epochs.
+// Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every
+// few epochs.
 class Threshold final : public Controller {
  public:
   struct Options {
@@ -18,7 +19,8 @@ class Threshold final : public Controller {
     static void declare(Declare<Options>& p) {
       p("tau", &Options::tau, at_least(0), "filters and units with a norm up to this are removed");
       p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
-      p("every", &Options::every, at_least(0), unit("epochs"), "removes after every so many epochs too; 0: only at the end of the stage");
+      p("every", &Options::every, at_least(0), unit("epochs"),
+        "removes after every so many epochs too; 0: only at the end of the stage");
       p("least", &Options::least, at_least(1), "how many of a layer always stay, those of the largest norms");
     }
   };
@@ -66,7 +68,9 @@ class Threshold final : public Controller {
   Options o_;
 };
 
-ESPALIER_PLUGIN("threshold", "1.0.0",
-                component<Threshold>("threshold", "removes filters and units with a norm up to tau (paper 001, kernel-number regularization)"));
+ESPALIER_PLUGIN(
+    "threshold", "1.0.0",
+    component<Threshold>("threshold",
+                         "removes filters and units with a norm up to tau (paper 001, kernel-number regularization)"));
 
 }  // namespace espalier

@@ -1,10 +1,11 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
 #include <espalier/builder.h>
 #include <espalier/controller.h>
 #include <espalier/error.h>
 #include <espalier/testkit.h>
-#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {
@@ -29,7 +30,9 @@ struct Bench {
     for (int64_t k = 0; k < w.size(0); ++k) w[k].mul_(first * static_cast<double>(k + 1) / w[k].norm().item<double>());
   }
   int64_t width(const char* axis) const { return run.graph()[run.graph().axis(axis)].size; }
-  static std::unique_ptr<Controller> make(const char* spec) { return Registry::instance().create<Controller>(from_json(spec)); }
+  static std::unique_ptr<Controller> make(const char* spec) {
+    return Registry::instance().create<Controller>(from_json(spec));
+  }
 };
 
 TEST(Threshold, RemovesNormsUpToTauAtTheEndOfTheStage) {
@@ -41,7 +44,8 @@ TEST(Threshold, RemovesNormsUpToTauAtTheEndOfTheStage) {
   c->stage_end(b.run);
   EXPECT_EQ(b.width("conv"), 2);
   EXPECT_EQ(b.width("fc1"), 3);
-  EXPECT_NEAR(b.run.weights()[b.run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), 3, 1e-12) << "the larger ones stay";
+  EXPECT_NEAR(b.run.weights()[b.run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), 3, 1e-12)
+      << "the larger ones stay";
 }
 
 TEST(Threshold, CountsANormThatEqualsTau) {

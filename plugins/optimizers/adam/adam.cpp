@@ -1,11 +1,11 @@
 #include "adam.h"
 
+#include <cmath>
+
 #include <espalier/flat_optimizer.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
-
-#include <cmath>
 
 #include "adam_cuda.h"
 
@@ -58,19 +58,22 @@ class Adam final : public FlatOptimizer {
  private:
   template <class T>
   void pass(const Weights& weights, Part& part) {
-    const AdamFormula<T> formula{static_cast<T>(o_.beta1), static_cast<T>(o_.beta2), static_cast<T>(o_.eps), o_.decoupled};
+    const AdamFormula<T> formula{static_cast<T>(o_.beta1), static_cast<T>(o_.beta2), static_cast<T>(o_.eps),
+                                 o_.decoupled};
     T* w = part.bank->values.flat().data_ptr<T>();
     const T* g = part.bank->gradients.flat().data_ptr<T>();
     T* m = arena(part, state_name("mean")).flat().data_ptr<T>();
     T* v = arena(part, state_name("square")).flat().data_ptr<T>();
     if (weights.device().is_cuda()) {
-      return launch_adam(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, v, formula, weights.device().index());
+      return launch_adam(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, v, formula,
+                         weights.device().index());
     }
     const double* s = scalars_.data();
     const T lr = static_cast<T>(s[0]), step_size = static_cast<T>(s[1]), root = static_cast<T>(s[2]);
     for (const Span& span : part.spans) {
       parallel_for(span.end - span.begin, 1 << 14, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay);
+        for (int64_t i = span.begin + begin; i < span.begin + end; ++i)
+          formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay);
       });
     }
   }
@@ -79,7 +82,8 @@ class Adam final : public FlatOptimizer {
   StepScalars scalars_;
 };
 
-ESPALIER_PLUGIN("adam", "1.0.0",
-                component<Adam>("adam", "Adam, and with decoupled: true AdamW").provide("state:mean").provide("state:square"));
+ESPALIER_PLUGIN(
+    "adam", "1.0.0",
+    component<Adam>("adam", "Adam, and with decoupled: true AdamW").provide("state:mean").provide("state:square"));
 
 }  // namespace espalier

@@ -5,7 +5,8 @@ namespace {
 
 const std::vector<OptimizerCase> cases = {
     {"plain", R"({"use": "adam", "lr": 0.01})", "torch.optim.Adam(p, lr=0.01)"},
-    {"coupled", R"({"use": "adam", "lr": 0.01, "beta1": 0.5, "weight_decay": 0.1})", "torch.optim.Adam(p, lr=0.01, betas=(0.5, 0.999), weight_decay=0.1)"},
+    {"coupled", R"({"use": "adam", "lr": 0.01, "beta1": 0.5, "weight_decay": 0.1})",
+     "torch.optim.Adam(p, lr=0.01, betas=(0.5, 0.999), weight_decay=0.1)"},
     {"adamw", R"({"use": "adam", "lr": 0.01, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "decoupled": true})",
      "torch.optim.AdamW(p, lr=0.01, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)"},
 };

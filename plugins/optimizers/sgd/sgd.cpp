@@ -24,7 +24,8 @@ class Sgd final : public FlatOptimizer {
       p("momentum", &Options::momentum, at_least(0), below(1), "share of the last update in the next");
       p("nesterov", &Options::nesterov, "looks ahead along the momentum");
       p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
-      p("decoupled", &Options::decoupled, "weight decay acts on the weights, not through the gradient and the momentum");
+      p("decoupled", &Options::decoupled,
+        "weight decay acts on the weights, not through the gradient and the momentum");
       p("decay_on", &Options::decay_on, "which parameters decay");
     }
   };
@@ -56,7 +57,8 @@ class Sgd final : public FlatOptimizer {
     const T* g = part.bank->gradients.flat().data_ptr<T>();
     T* m = arena(part, state_name("momentum")).flat().data_ptr<T>();
     if (weights.device().is_cuda()) {
-      return launch_sgd(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, formula, weights.device().index());
+      return launch_sgd(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, formula,
+                        weights.device().index());
     }
     const T lr = static_cast<T>(scalars_.data()[0]);
     for (const Span& span : part.spans) {
@@ -71,6 +73,7 @@ class Sgd final : public FlatOptimizer {
 };
 
 ESPALIER_PLUGIN("sgd", "1.0.0",
-                component<Sgd>("sgd", "stochastic gradient descent with momentum, Nesterov's form and weight decay").provide("state:momentum"));
+                component<Sgd>("sgd", "stochastic gradient descent with momentum, Nesterov's form and weight decay")
+                    .provide("state:momentum"));
 
 }  // namespace espalier

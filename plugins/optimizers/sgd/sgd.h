@@ -5,7 +5,8 @@
 namespace espalier {
 
 // Stochastic gradient descent with momentum (Polyak 1964; Nesterov's form as in Sutskever et al. 2013), one element:
-// coupled weight decay enters the gradient, decoupled decay (Loshchilov & Hutter 2019) shrinks the weight by lr * decay.
+// coupled weight decay enters the gradient, decoupled decay (Loshchilov & Hutter 2019) shrinks the weight by lr *
+// decay.
 template <class T>
 struct SgdFormula {
   T momentum;

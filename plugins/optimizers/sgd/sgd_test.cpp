@@ -8,8 +8,10 @@ const std::vector<OptimizerCase> cases = {
     {"momentum", R"({"use": "sgd", "lr": 0.05, "momentum": 0.9})", "torch.optim.SGD(p, lr=0.05, momentum=0.9)"},
     {"nesterov", R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": true, "weight_decay": 0.01})",
      "torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)"},
-    {"decay of weights alone", R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.02, "decay_on": "weights"})",
-     "torch.optim.SGD([{'params': [q for q in p if q.dim() > 1], 'weight_decay': 0.02}, {'params': [q for q in p if q.dim() == 1]}], lr=0.05, momentum=0.9)"},
+    {"decay of weights alone",
+     R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.02, "decay_on": "weights"})",
+     "torch.optim.SGD([{'params': [q for q in p if q.dim() > 1], 'weight_decay': 0.02}, {'params': [q for q in p if "
+     "q.dim() == 1]}], lr=0.05, momentum=0.9)"},
 };
 
 TEST(Sgd, EqualsPyTorchOverAHundredSteps) {
@@ -24,7 +26,8 @@ TEST(Sgd, DecoupledDecayShrinksTheWeightsAndLeavesTheMomentum) {
   w.initialize(g, RandomKey(1));
   const ParamId p = g.parameter("fc.weight");
   const at::Tensor before = w[p].detach().clone();
-  const auto sgd = Registry::instance().create<Optimizer>(from_json(R"({"use": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "decoupled": true})"));
+  const auto sgd = Registry::instance().create<Optimizer>(
+      from_json(R"({"use": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "decoupled": true})"));
   sgd->attach(g, w, {}, "sgd");
   sgd->step(w, 0.1);  // no gradient: one factor of 1 - lr * decay
   EXPECT_LE((w[p].detach() - before * 0.95).abs().max().item<double>(), 1e-15);

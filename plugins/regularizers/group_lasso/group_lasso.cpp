@@ -1,16 +1,16 @@
+#include <cmath>
+
 #include <espalier/groups.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
 
-#include <cmath>
-
 #include "group_lasso_cuda.h"
 
 namespace espalier {
 
-// weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has none (001-X7).
-// The gradient is w_k / ||w_k||, zero where the norm is zero.
+// weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
+// none (001-X7). The gradient is w_k / ||w_k||, zero where the norm is zero.
 class GroupLasso final : public Regularizer {
  public:
   struct Options {
@@ -73,7 +73,9 @@ class GroupLasso final : public Regularizer {
   std::vector<double> norms_;
 };
 
-ESPALIER_PLUGIN("group_lasso", "1.0.0",
-                component<GroupLasso>("group_lasso", "sum of the l2 norms of filters and units: the kernel-number regularizer of paper 001"));
+ESPALIER_PLUGIN(
+    "group_lasso", "1.0.0",
+    component<GroupLasso>("group_lasso",
+                          "sum of the l2 norms of filters and units: the kernel-number regularizer of paper 001"));
 
 }  // namespace espalier

@@ -10,7 +10,8 @@ TEST(GroupLasso, IsTheSumOfTheNormsOfFiltersAndUnitsWithoutTheLastLayer) {
     for (int64_t k = 0; k < 4; ++k) expected += 0.5 * b.weight("conv.weight")[k].norm().item<double>();
     for (int64_t k = 0; k < 5; ++k) expected += 0.5 * b.weight("fc1.weight")[k].norm().item<double>();
     EXPECT_NEAR(b.add(), expected, dtype == at::kDouble ? 1e-12 : 1e-5);
-    for (const char* name : {"fc2.weight", "conv.bias", "fc1.bias", "bn.weight"}) EXPECT_EQ(b.gradient(name).abs().max().item<double>(), 0) << name;
+    for (const char* name : {"fc2.weight", "conv.bias", "fc1.bias", "bn.weight"})
+      EXPECT_EQ(b.gradient(name).abs().max().item<double>(), 0) << name;
   }
 }
 

@@ -1,4 +1,5 @@
 #include <ATen/ops/sign.h>
+
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
 #include <espalier/selector.h>

@@ -4,8 +4,8 @@
 
 namespace espalier {
 
-// weight / 2 * sum w^2 over the selected parameters (paper 001, eq. (9), with the squared norm: checklist 001-X3), so that the
-// weight is an optimizer's weight_decay.
+// weight / 2 * sum w^2 over the selected parameters (paper 001, eq. (9), with the squared norm: checklist 001-X3), so
+// that the weight is an optimizer's weight_decay.
 class L2 final : public Regularizer {
  public:
   struct Options {
@@ -13,7 +13,8 @@ class L2 final : public Regularizer {
     Selector on = Selector("weights");
 
     static void declare(Declare<Options>& p) {
-      p("weight", &Options::weight, at_least(0), "factor of half the sum of squares; the same as an optimizer's weight_decay");
+      p("weight", &Options::weight, at_least(0),
+        "factor of half the sum of squares; the same as an optimizer's weight_decay");
       p("on", &Options::on, "which parameters");
     }
   };

@@ -130,9 +130,10 @@ void check(const std::string& name, const DataPaths& paths, bool json) {
     print(result);
   }
   const size_t n = result.faults.size();
-  if (n > 0)
+  if (n > 0) {
     throw Error(name + " has " + std::to_string(n) + (n == 1 ? " fault" : " faults") +
                 "; a new copy: espalier data fetch " + name);
+  }
 }
 
 void fetch(const std::string& name, const std::string& to, const std::string& from) {
@@ -156,7 +157,8 @@ void fetch(const std::string& name, const std::string& to, const std::string& fr
     std::cerr << "espalier: warning: " << found->folder.string() << " is damaged: " << there.faults.front() << "\n"
               << "It is found before " << target.string() << ": remove it.\n";
   }
-  std::cout << name << " is in " << fetch_dataset(entry, options).string() << "\n";
+  const fs::path folder = fetch_dataset(entry, options);
+  std::cout << name << " is in " << folder.string() << "\n";
 }
 
 }  // namespace

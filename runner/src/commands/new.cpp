@@ -1,11 +1,12 @@
 #include "commands/new.h"
 
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cctype>
 #include <iostream>
 #include <memory>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 
 #include "espalier/error.h"
 #include "espalier/value.h"
@@ -20,16 +21,23 @@ namespace {
 namespace fs = std::filesystem;
 
 void replace_all(std::string& text, const std::string& what, const std::string& with) {
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) text.replace(at, what.size(), with);
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
+    text.replace(at, what.size(), with);
 }
 
 // "my-penalty" -> "my_penalty"
 std::string plugin_name(const std::string& given) {
   const bool valid = !given.empty() && std::islower(static_cast<unsigned char>(given[0])) &&
-                     std::ranges::all_of(given, [](unsigned char c) { return std::islower(c) || std::isdigit(c) || c == '-' || c == '_'; });
-  if (!valid) throw InputError("NAME", "'" + given + "' is no name for a plugin: lower-case letters, digits, - and _, a letter first (my-penalty)");
+                     std::ranges::all_of(given, [](unsigned char c) {
+                       return std::islower(c) || std::isdigit(c) || c == '-' || c == '_';
+                     });
+  if (!valid)
+    throw InputError(
+        "NAME",
+        "'" + given + "' is no name for a plugin: lower-case letters, digits, - and _, a letter first (my-penalty)");
   for (const char* target : {"test", "all", "install", "clean", "help", "package", "edit_cache", "rebuild_cache"}) {
-    if (given == target) throw InputError("NAME", "'" + given + "' is the name of a target of CMake's own; choose another");
+    if (given == target)
+      throw InputError("NAME", "'" + given + "' is the name of a target of CMake's own; choose another");
   }
   std::string name = given;
   std::ranges::replace(name, '-', '_');
@@ -53,10 +61,12 @@ std::string class_name(const std::string& name) {
 
 void write_plugin(const std::string& kind, const std::string& given, const std::string& into) {
   const std::vector<std::string>& kinds = component_kinds();
-  if (std::ranges::find(kinds, kind) == kinds.end()) throw InputError("KIND", "no kind of component is called '" + kind + "'" + suggestion(kind, kinds));
+  if (std::ranges::find(kinds, kind) == kinds.end())
+    throw InputError("KIND", "no kind of component is called '" + kind + "'" + suggestion(kind, kinds));
   const std::string name = plugin_name(given);
   const fs::path templates = program_prefix() / "share/espalier/templates";
-  if (!fs::is_directory(templates / kind)) throw Error(templates.string() + ": the templates of this installation are missing");
+  if (!fs::is_directory(templates / kind))
+    throw Error(templates.string() + ": the templates of this installation are missing");
   const fs::path folder = fs::path(into.empty() ? "." : into) / given;
   if (fs::exists(folder)) throw InputError(folder.string(), "exists already; choose another name or --into DIR");
 
@@ -86,12 +96,15 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
 }  // namespace
 
 void add_new_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("new", "Writes a plugin of your own, outside of the tree, that builds and passes its test as it is");
+  CLI::App* command = app.add_subcommand(
+      "new", "Writes a plugin of your own, outside of the tree, that builds and passes its test as it is");
   struct Flags {
     std::string kind, name, into;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("kind", flags->kind, "dataset, backbone, operation, regularizer, optimizer or controller")->required()->type_name("KIND");
+  command->add_option("kind", flags->kind, "dataset, backbone, operation, regularizer, optimizer or controller")
+      ->required()
+      ->type_name("KIND");
   command->add_option("name", flags->name, "Its name: my-penalty")->required()->type_name("NAME");
   command->add_option("--into", flags->into, "Where the folder NAME is made (default: here)")->type_name("DIR");
   command->footer("Example:\n  espalier new regularizer my-penalty\n");

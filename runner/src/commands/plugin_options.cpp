@@ -7,12 +7,15 @@
 namespace espalier {
 
 void PluginOptions::add_to(CLI::App& command) {
-  command.add_option("--plugins", folders, "A folder of plugins or a library, searched first; may be repeated")->type_name("DIR")->allow_extra_args(false);
+  command.add_option("--plugins", folders, "A folder of plugins or a library, searched first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
 }
 
 PluginReport PluginOptions::load() const {
   PluginReport report = load_plugins(plugin_search_path(folders), Registry::instance());
-  for (const PluginProblem& p : report.problems) std::cerr << "espalier: warning: " << p.path.string() << ": " << p.reason << "\n";
+  for (const PluginProblem& p : report.problems)
+    std::cerr << "espalier: warning: " << p.path.string() << ": " << p.reason << "\n";
   return report;
 }
 

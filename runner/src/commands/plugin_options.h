@@ -1,8 +1,9 @@
 #pragma once
 
-#include <CLI/App.hpp>
 #include <string>
 #include <vector>
+
+#include <CLI/App.hpp>
 
 #include "plugins/loader.h"
 

@@ -1,10 +1,11 @@
 #include "commands/recipe_commands.h"
 
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <cstdio>
 #include <iostream>
 #include <memory>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
 #include "espalier/datasets/find.h"
@@ -28,12 +29,15 @@ struct RecipeOptions {
 
   void add_to(CLI::App& command) {
     command.add_option("recipe", recipe, "The recipe, a YAML file")->required()->type_name("FILE");
-    command.add_option("--set", overrides, "Overrides a key, as often as needed: --set stages.shrink.epochs=2 (list items by name or index)")
+    command
+        .add_option("--set", overrides,
+                    "Overrides a key, as often as needed: --set stages.shrink.epochs=2 (list items by name or index)")
         ->type_name("KEY=VALUE")
         ->allow_extra_args(false);
     command.add_option("--seed", seed, "Overrides the recipe's seed")->type_name("N");
     command.add_option("--device", device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
-    command.add_option("--threads", threads, "Overrides the recipe's number of CPU threads; 0: all cores")->type_name("N");
+    command.add_option("--threads", threads, "Overrides the recipe's number of CPU threads; 0: all cores")
+        ->type_name("N");
     plugins.add_to(command);
   }
 
@@ -62,12 +66,15 @@ void add_recipe_commands(CLI::App& app) {
   auto flags = std::make_shared<RunFlags>();
   options->add_to(*run);
   run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN)")->type_name("DIR");
-  run->add_option("--data", flags->data, "A folder of data sets, searched first; may be repeated")->type_name("DIR")->allow_extra_args(false);
+  run->add_option("--data", flags->data, "A folder of data sets, searched first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   run->add_flag("-q,--quiet", flags->quiet, "Prints nothing but errors");
-  run->footer("Examples:\n"
-              "  espalier run recipes/quickstart.yaml\n"
-              "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
-              "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n");
+  run->footer(
+      "Examples:\n"
+      "  espalier run recipes/quickstart.yaml\n"
+      "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
+      "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n");
   run->callback([options, flags] {
     const Recipe recipe = options->load();
     plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
@@ -77,7 +84,8 @@ void add_recipe_commands(CLI::App& app) {
     trainer.run();
   });
 
-  CLI::App* plan = app.add_subcommand("plan", "Shows what a recipe would do: layers, shapes, parameters, MACs, what selectors match, memory");
+  CLI::App* plan = app.add_subcommand(
+      "plan", "Shows what a recipe would do: layers, shapes, parameters, MACs, what selectors match, memory");
   auto plan_options = std::make_shared<RecipeOptions>();
   auto json = std::make_shared<bool>(false);
   plan_options->add_to(*plan);
@@ -95,7 +103,8 @@ void add_recipe_commands(CLI::App& app) {
   validate->callback([validate_options] {
     const Recipe recipe = validate_options->load();
     plan_recipe(recipe);
-    std::cout << validate_options->recipe << ": fine (" << recipe.name << ", " << recipe.stages.size() << (recipe.stages.size() == 1 ? " stage)\n" : " stages)\n");
+    std::cout << validate_options->recipe << ": fine (" << recipe.name << ", " << recipe.stages.size()
+              << (recipe.stages.size() == 1 ? " stage)\n" : " stages)\n");
   });
 }
 

@@ -1,8 +1,8 @@
 #include "output/progress.h"
 
-#include <unistd.h>
-
 #include <cstdio>
+
+#include <unistd.h>
 
 namespace espalier {
 
@@ -12,7 +12,8 @@ std::string Progress::duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
   char text[32];
   if (s >= 3600) {
-    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(s / 3600), static_cast<long long>(s / 60 % 60), static_cast<long long>(s % 60));
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(s / 3600),
+                  static_cast<long long>(s / 60 % 60), static_cast<long long>(s % 60));
   } else {
     std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60), static_cast<long long>(s % 60));
   }
@@ -38,7 +39,8 @@ void Progress::step(int64_t step, int64_t images) {
   std::string bar;
   for (int i = 0; i < width; ++i) bar += i < filled ? "━" : "─";
   const auto done = static_cast<double>(done_ + step);
-  std::printf("\r\033[K%s %s %3.0f%%  %.0f images/s  %s left", label_.c_str(), bar.c_str(), 100 * share, static_cast<double>(images) / elapsed,
+  std::printf("\r\033[K%s %s %3.0f%%  %.0f images/s  %s left", label_.c_str(), bar.c_str(), 100 * share,
+              static_cast<double>(images) / elapsed,
               duration(whole / done * (static_cast<double>(total_) - done)).c_str());
   std::fflush(stdout);
 }

@@ -6,7 +6,8 @@
 
 namespace espalier {
 
-// One line for each epoch: on a terminal a bar that moves and is replaced by the epoch's result; elsewhere only the results, plain.
+// One line for each epoch: on a terminal a bar that moves and is replaced by the epoch's result; elsewhere only the
+// results, plain.
 class Progress {
  public:
   explicit Progress(bool quiet);

@@ -17,7 +17,9 @@ fs::path RunFolder::make(const std::string& wanted, const std::string& name, int
   } else if (fs::exists(path) && !fs::is_directory(path)) {
     throw InputError("--out " + wanted, "is a file; give a folder that is empty or does not exist");
   } else if (fs::exists(path) && !fs::is_empty(path, code)) {
-    throw InputError("--out " + wanted, "the folder is not empty; an earlier run would be overwritten. Give another folder or remove this one");
+    throw InputError(
+        "--out " + wanted,
+        "the folder is not empty; an earlier run would be overwritten. Give another folder or remove this one");
   }
   fs::create_directories(path / "checkpoints", code);
   if (code) throw Error(path.string() + ": cannot make the run's folder: " + code.message());
@@ -25,7 +27,11 @@ fs::path RunFolder::make(const std::string& wanted, const std::string& name, int
   return path;
 }
 
-void RunFolder::add_metrics(const Value& line) const { append_line(file("metrics.jsonl"), to_json(line)); }
-void RunFolder::add_history(const Value& line) const { append_line(file("history.jsonl"), to_json(line)); }
+void RunFolder::add_metrics(const Value& line) const {
+  append_line(file("metrics.jsonl"), to_json(line));
+}
+void RunFolder::add_history(const Value& line) const {
+  append_line(file("history.jsonl"), to_json(line));
+}
 
 }  // namespace espalier

@@ -20,12 +20,15 @@ class RunFolder {
  public:
   explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
 
-  // Makes the folder of a new run: `wanted`, which must be empty or absent, or where that is empty runs/NAME-seed0, -2, -3 ...
+  // Makes the folder of a new run: `wanted`, which must be empty or absent, or where that is empty runs/NAME-seed0, -2,
+  // -3 ...
   static std::filesystem::path make(const std::string& wanted, const std::string& name, int64_t seed);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path file(const std::string& name) const { return path_ / name; }
-  std::filesystem::path checkpoint(const std::string& name) const { return path_ / "checkpoints" / (name + ".safetensors"); }
+  std::filesystem::path checkpoint(const std::string& name) const {
+    return path_ / "checkpoints" / (name + ".safetensors");
+  }
   void add_metrics(const Value& line) const;
   void add_history(const Value& line) const;
 

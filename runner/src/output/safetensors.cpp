@@ -1,8 +1,8 @@
 #include "output/safetensors.h"
 
-#include <ATen/ops/empty.h>
-
 #include <cstring>
+
+#include <ATen/ops/empty.h>
 
 #include "espalier/error.h"
 #include "espalier/value.h"
@@ -37,7 +37,9 @@ void save_safetensors(const std::filesystem::path& path, const TensorFile& file)
       if (t.type == tensor.scalar_type()) type = t.name;
     }
     if (!type) throw Error("safetensors: no such type for the tensor '" + name + "'");
-    header[name] = Value::map({{"dtype", type}, {"shape", tensor.sizes().vec()}, {"data_offsets", Value(std::vector<int64_t>{offset, offset + bytes})}});
+    header[name] = Value::map({{"dtype", type},
+                               {"shape", tensor.sizes().vec()},
+                               {"data_offsets", Value(std::vector<int64_t>{offset, offset + bytes})}});
     offset += bytes;
   }
   std::string text = to_json(header);
@@ -52,7 +54,9 @@ void save_safetensors(const std::filesystem::path& path, const TensorFile& file)
 
 TensorFile load_safetensors(const std::filesystem::path& path) {
   const std::string content = read_file(path);
-  const auto bad = [&](const std::string& why) { return InputError(path.string(), "not a valid safetensors file: " + why); };
+  const auto bad = [&](const std::string& why) {
+    return InputError(path.string(), "not a valid safetensors file: " + why);
+  };
   uint64_t size = 0;
   if (content.size() < 8) throw bad("it is shorter than its header");
   std::memcpy(&size, content.data(), 8);
@@ -74,14 +78,16 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
     uint64_t bytes = at::elementSize(type->type);
     for (const Value& n : e.value.at("shape").as_list()) {
       shape.push_back(n.as_int());
-      if (shape.back() < 0 || (shape.back() > 0 && bytes > data.size() / static_cast<uint64_t>(shape.back()))) throw bad("tensor '" + e.key + "' is larger than the file");
+      if (shape.back() < 0 || (shape.back() > 0 && bytes > data.size() / static_cast<uint64_t>(shape.back())))
+        throw bad("tensor '" + e.key + "' is larger than the file");
       bytes *= static_cast<uint64_t>(shape.back());
     }
     const Value& offsets = e.value.at("data_offsets");
     if (offsets.size() != 2) throw bad("tensor '" + e.key + "' has no offsets");
     const auto begin = static_cast<uint64_t>(offsets.as_list()[0].as_int());
     const auto end = static_cast<uint64_t>(offsets.as_list()[1].as_int());
-    if (begin > end || end > data.size() || end - begin != bytes) throw bad("tensor '" + e.key + "' lies outside the file or has another size than its shape");
+    if (begin > end || end > data.size() || end - begin != bytes)
+      throw bad("tensor '" + e.key + "' lies outside the file or has another size than its shape");
     at::Tensor t = at::empty(shape, type->type);
     std::memcpy(t.mutable_data_ptr(), data.data() + begin, bytes);
     file.tensors.emplace_back(e.key, std::move(t));

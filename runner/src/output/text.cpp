@@ -16,7 +16,8 @@ std::string format(const char* pattern, double value) {
 
 // Characters on the screen: bytes that do not continue one in UTF-8.
 size_t width_of(const std::string& s) {
-  return static_cast<size_t>(std::ranges::count_if(s, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::ranges::count_if(s, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 }  // namespace
@@ -27,13 +28,16 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-std::string scientific(double value) { return format("%.1e", value); }
+std::string scientific(double value) {
+  return format("%.1e", value);
+}
 
 std::string count_text(int64_t n) {
   if (n >= 1'000'000'000) return format("%.3g G", static_cast<double>(n) / 1e9);
   if (n >= 10'000'000) return format("%.4g M", static_cast<double>(n) / 1e6);
   std::string digits = std::to_string(n);
-  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
+  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3)
+    digits.insert(static_cast<size_t>(i), ",");
   return digits;
 }
 

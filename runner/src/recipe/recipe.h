@@ -12,7 +12,8 @@
 
 namespace espalier {
 
-// One step of augmentation: crop (amount: padding, pixels), flip (probability), rotate (degrees), cutout (side, pixels).
+// One step of augmentation: crop (amount: padding, pixels), flip (probability), rotate (degrees), cutout (side,
+// pixels).
 struct AugmentStep {
   std::string name;
   double amount = 0;
@@ -67,13 +68,14 @@ struct Recipe {
   DataSection data;
   Value network;  // spec of the backbone, checked
   std::vector<StageSection> stages;
-  Value base;    // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
-  Value expect;  // metric -> {value, within}
+  Value base;      // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
+  Value expect;    // metric -> {value, within}
   Value resolved;  // the whole tree with all defaults, for the run folder
 };
 
-// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"), checks everything that needs no network.
-// Throws InputError at "file:line:column".
-Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, const Registry& registry);
+// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"), checks everything that needs no
+// network. Throws InputError at "file:line:column".
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                   const Registry& registry);
 
 }  // namespace espalier

@@ -6,15 +6,16 @@
 #include "espalier/host_device.h"
 #include "espalier/random.h"
 
-// One image of a batch from bytes to normalised numbers, with its random transformations: one formula for the CPU and for CUDA.
+// One image of a batch from bytes to normalised numbers, with its random transformations: one formula for the CPU and
+// for CUDA.
 namespace espalier {
 
 // What is done to every image; zeros: nothing.
 struct Augmentation {
-  int crop = 0;         // zero padding on every side before a random crop to the old size, pixels
-  float flip = 0;       // probability of a horizontal flip
-  float rotate = 0;     // largest rotation to either side, radians
-  int cutout = 0;       // side of a square of zeros (after normalisation), pixels
+  int crop = 0;      // zero padding on every side before a random crop to the old size, pixels
+  float flip = 0;    // probability of a horizontal flip
+  float rotate = 0;  // largest rotation to either side, radians
+  int cutout = 0;    // side of a square of zeros (after normalisation), pixels
 };
 
 constexpr int max_channels = 16;
@@ -32,8 +33,6 @@ struct Draw {
   float cosine = 1, sine = 0;
   int cut_x = 0, cut_y = 0;
 };
-
-
 
 inline ESPALIER_HD Draw draw_of(const Augmentation& a, RandomKey key, int height, int width) {
   const Random4 r = philox(key.value(), 0);
@@ -54,8 +53,8 @@ inline ESPALIER_HD Draw draw_of(const Augmentation& a, RandomKey key, int height
   return d;
 }
 
-// The source position of an output pixel: crop, then flip, then rotation were applied, so they are undone from the last. False: outside
-// the image, where the padding is.
+// The source position of an output pixel: crop, then flip, then rotation were applied, so they are undone from the
+// last. False: outside the image, where the padding is.
 inline ESPALIER_HD bool source_of(const Augmentation& a, const Draw& d, int height, int width, int& y, int& x) {
   if (a.rotate > 0) {
     const float cx = 0.5F * static_cast<float>(width - 1), cy = 0.5F * static_cast<float>(height - 1);

@@ -24,7 +24,8 @@ inline ESPALIER_HD void write_pixel(const GatherArguments& a, const Draw& d, con
   const bool cut = is_cut(a.augmentation, d, y, x);
   for (int c = 0; c < a.channels; ++c) {
     const float byte = inside ? static_cast<float>(from[(c * a.height + sy) * a.width + sx]) : 0.F;
-    to[(y * a.width + x) * a.channels + c] = cut ? T(0) : static_cast<T>(byte * a.normalization.scale[c] + a.normalization.shift[c]);
+    to[(y * a.width + x) * a.channels + c] =
+        cut ? T(0) : static_cast<T>(byte * a.normalization.scale[c] + a.normalization.shift[c]);
   }
 }
 

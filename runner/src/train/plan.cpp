@@ -93,12 +93,14 @@ void add_selectors(const Graph& g, const std::string& kind, const Value& spec, c
 Value plan_recipe(const Recipe& recipe) {
   DataSection data = recipe.data;
   Network network = build(data, recipe.network);
-  Value plan = Value::map({{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
+  Value plan = Value::map(
+      {{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
   const DatasetInfo& info = network.info;
-  plan["data"] = Value::map({{"dataset", name_of(data.dataset, "dataset")},
-                             {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
-                             {"classes", info.target.classes},
-                             {"batch", data.batch}});
+  plan["data"] =
+      Value::map({{"dataset", name_of(data.dataset, "dataset")},
+                  {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
+                  {"classes", info.target.classes},
+                  {"batch", data.batch}});
   plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
                                 {"params", network.graph.parameter_count()},
                                 {"macs", network.graph.macs()},
@@ -115,7 +117,8 @@ Value plan_recipe(const Recipe& recipe) {
       const OptimizerSection& o = s.optimizers[i];
       const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
       const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
-      states += std::ranges::count_if(c.component.provides, [](const std::string& p) { return p.starts_with("state:"); });
+      states +=
+          std::ranges::count_if(c.component.provides, [](const std::string& p) { return p.starts_with("state:"); });
       optimizers.push_back(o.spec);
       if (!o.on.empty()) {
         try {
@@ -123,12 +126,14 @@ Value plan_recipe(const Recipe& recipe) {
         } catch (const Error& e) {
           throw InputError(o.spec.location.str(), where + ".on: " + e.what());
         }
-        selectors.push_back(Value::map({{"where", where + ".on"}, {"selector", o.on.str()}, {"matches", names_of(network.graph, o.on)}}));
+        selectors.push_back(Value::map(
+            {{"where", where + ".on"}, {"selector", o.on.str()}, {"matches", names_of(network.graph, o.on)}}));
       }
       add_selectors(network.graph, "optimizer", o.spec, where, selectors);
     }
     most_states = std::max(most_states, states);
-    for (const Value& r : s.regularizers) add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
+    for (const Value& r : s.regularizers)
+      add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
     stages.push_back(Value::map({{"name", s.name},
                                  {"epochs", s.epochs},
@@ -145,26 +150,30 @@ Value plan_recipe(const Recipe& recipe) {
   const int64_t word = recipe.precision == "float64" ? 8 : 4;
   int64_t activations = 0;
   for (const EdgeInfo& e : g.edges()) activations += g.numel(e.shape);
-  plan["memory"] = Value::map({{"weights", g.parameter_count() * word},
-                               {"gradients", g.parameter_count() * word},
-                               {"states", g.parameter_count() * most_states * word},
-                               {"activations", activations * recipe.data.batch * (recipe.precision == "bf16" ? 2 : word)}});
+  plan["memory"] =
+      Value::map({{"weights", g.parameter_count() * word},
+                  {"gradients", g.parameter_count() * word},
+                  {"states", g.parameter_count() * most_states * word},
+                  {"activations", activations * recipe.data.batch * (recipe.precision == "bf16" ? 2 : word)}});
   return plan;
 }
 
 std::string plan_text(const Value& plan) {
   const Value& network = plan.at("network");
-  std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " + plan.at("data").at("dataset").as_string() + ", seed " +
-                     std::to_string(plan.at("seed").as_int()) + "\n\n";
+  std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
+                     plan.at("data").at("dataset").as_string() + ", seed " + std::to_string(plan.at("seed").as_int()) +
+                     "\n\n";
   std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
   for (const Value& l : network.at("layers").as_list()) {
     std::vector<int64_t> sizes;
     for (const Value& n : l.at("output").as_list()) sizes.push_back(n.as_int());
     const int64_t params = l.at("params").as_int();
     const int64_t macs = l.at("macs").as_int();
-    rows.push_back({l.at("name").as_string(), l.at("operation").as_string(), to_string(sizes), params ? count_text(params) : "", macs ? count_text(macs) : ""});
+    rows.push_back({l.at("name").as_string(), l.at("operation").as_string(), to_string(sizes),
+                    params ? count_text(params) : "", macs ? count_text(macs) : ""});
   }
-  rows.push_back({"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
+  rows.push_back(
+      {"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
   text += table_text(rows) + "\n";
   for (const Value& s : plan.at("selectors").as_list()) {
     text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
@@ -181,8 +190,9 @@ std::string plan_text(const Value& plan) {
   const Value& m = plan.at("memory");
   int64_t total = 0;
   for (const Value::Entry& e : m.as_map()) total += e.value.as_int();
-  text += "\nmemory, about: weights " + bytes_text(m.at("weights").as_int()) + ", gradients " + bytes_text(m.at("gradients").as_int()) + ", states " +
-          bytes_text(m.at("states").as_int()) + ", activations of a batch of " + std::to_string(plan.at("data").at("batch").as_int()) + " " +
+  text += "\nmemory, about: weights " + bytes_text(m.at("weights").as_int()) + ", gradients " +
+          bytes_text(m.at("gradients").as_int()) + ", states " + bytes_text(m.at("states").as_int()) +
+          ", activations of a batch of " + std::to_string(plan.at("data").at("batch").as_int()) + " " +
           bytes_text(m.at("activations").as_int()) + "; together " + bytes_text(total) + "\n";
   return text;
 }

@@ -1,8 +1,8 @@
 #include "train/report.h"
 
 #include "espalier/backbone.h"
-#include "espalier/operation.h"
 #include "espalier/error.h"
+#include "espalier/operation.h"
 #include "output/text.h"
 
 namespace espalier {
@@ -15,9 +15,13 @@ int64_t parameters_of(const Graph& g, const Node& n) {
   return count;
 }
 
-std::string change(int64_t before, int64_t after) { return before == after ? count_text(after) : count_text(before) + " → " + count_text(after); }
+std::string change(int64_t before, int64_t after) {
+  return before == after ? count_text(after) : count_text(before) + " → " + count_text(after);
+}
 
-std::string share(int64_t after, int64_t before) { return before == 0 ? "" : fixed(100.0 * static_cast<double>(after) / static_cast<double>(before), 1) + " %"; }
+std::string share(int64_t after, int64_t before) {
+  return before == 0 ? "" : fixed(100.0 * static_cast<double>(after) / static_cast<double>(before), 1) + " %";
+}
 
 }  // namespace
 
@@ -41,10 +45,12 @@ std::string before_and_after(const Graph& first, const Graph& last) {
     }
     const Shape& x = first[n.outputs[0]].shape;
     const Shape& y = last[m->outputs[0]].shape;
-    rows.push_back({n.name, change(first.size(x[0]), last.size(y[0])), change(parameters_of(first, n), parameters_of(last, *m)),
-                    first.macs(n) == 0 ? "" : change(first.macs(n), last.macs(*m)), share(last.macs(*m), first.macs(n))});
+    rows.push_back(
+        {n.name, change(first.size(x[0]), last.size(y[0])), change(parameters_of(first, n), parameters_of(last, *m)),
+         first.macs(n) == 0 ? "" : change(first.macs(n), last.macs(*m)), share(last.macs(*m), first.macs(n))});
   }
-  rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()), change(first.macs(), last.macs()), share(last.macs(), first.macs())});
+  rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()),
+                  change(first.macs(), last.macs()), share(last.macs(), first.macs())});
   return table_text(rows);
 }
 
@@ -53,8 +59,10 @@ std::string stage_table(const Value& stages) {
   for (const Value& s : stages.as_list()) {
     const Value& b = s.at("before");
     const Value& a = s.at("after");
-    rows.push_back({s.at("name").as_string(), std::to_string(s.at("epochs").as_int()), change(b.at("params").as_int(), a.at("params").as_int()),
-                    change(b.at("macs").as_int(), a.at("macs").as_int()), fixed(s.at("accuracy").as_double(), 2) + " %"});
+    rows.push_back({s.at("name").as_string(), std::to_string(s.at("epochs").as_int()),
+                    change(b.at("params").as_int(), a.at("params").as_int()),
+                    change(b.at("macs").as_int(), a.at("macs").as_int()),
+                    fixed(s.at("accuracy").as_double(), 2) + " %"});
   }
   return table_text(rows);
 }

@@ -1,5 +1,10 @@
 #include "train/trainer.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
@@ -8,11 +13,6 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <torch/cuda.h>
-
-#include <algorithm>
-#include <cmath>
-#include <numbers>
-#include <numeric>
 
 #include "espalier/backbone.h"
 #include "espalier/error.h"
@@ -32,7 +32,8 @@ namespace {
 // Autocast to bfloat16 for a scope. The cast cache is off: weights change several times a step in some methods.
 class ComputeType {
  public:
-  ComputeType(const std::string& precision, at::Device device) : type_(device.type()), was_(at::autocast::is_autocast_enabled(type_)) {
+  ComputeType(const std::string& precision, at::Device device)
+      : type_(device.type()), was_(at::autocast::is_autocast_enabled(type_)) {
     at::autocast::set_autocast_dtype(type_, at::kBFloat16);
     at::autocast::set_autocast_cache_enabled(false);
     at::autocast::set_autocast_enabled(type_, precision == "bf16");
@@ -52,8 +53,8 @@ Normalization normalization_of(const NormalizeSection& section, const DatasetInf
   const std::vector<double>& mean = section.mean.empty() ? info.mean : section.mean;
   const std::vector<double>& deviation = section.deviation.empty() ? info.deviation : section.deviation;
   if (section.on && (mean.size() != channels || deviation.size() != channels)) {
-    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " + std::to_string(mean.size()) +
-                " and " + std::to_string(deviation.size()));
+    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " +
+                std::to_string(mean.size()) + " and " + std::to_string(deviation.size()));
   }
   for (size_t c = 0; c < channels; ++c) {
     const double m = section.on ? mean[c] : 0;
@@ -85,7 +86,8 @@ Split slice(const Split& split, const std::vector<int64_t>& samples) {
 
 at::Device choose_device(const std::string& name) {
   const bool cuda = torch::cuda::is_available();
-  if (name == "cuda" && !cuda) throw Error("device cuda: this machine has no usable GPU (or Espalier was built without CUDA); use --device cpu");
+  if (name == "cuda" && !cuda)
+    throw Error("device cuda: this machine has no usable GPU (or Espalier was built without CUDA); use --device cpu");
   return cuda && name != "cpu" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
@@ -125,14 +127,17 @@ void Trainer::load_data(const DataSection& data) {
   const Normalization normalization = normalization_of(data.normalize, info_);
   std::vector<int64_t> samples = permutation(train.inputs.size(0), seed_.with("validation"));
   if (data.limit > 0 && data.limit < train.inputs.size(0)) samples.resize(static_cast<size_t>(data.limit));
-  const auto held_out = static_cast<std::ptrdiff_t>(std::llround(data.validation * static_cast<double>(samples.size())));
+  const auto held_out =
+      static_cast<std::ptrdiff_t>(std::llround(data.validation * static_cast<double>(samples.size())));
   std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
   samples.erase(samples.begin(), samples.begin() + held_out);
   if (samples.empty()) throw InputError(data.dataset.location.str(), "data.validation leaves nothing to train on");
   // In the file's order: the epoch's own permutation shuffles.
   std::ranges::sort(samples);
   std::ranges::sort(validation);
-  validation_ = validation.empty() ? nullptr : std::make_unique<DataPipeline>(slice(train, validation), normalization, device_, dtype_);
+  validation_ = validation.empty()
+                    ? nullptr
+                    : std::make_unique<DataPipeline>(slice(train, validation), normalization, device_, dtype_);
   const bool whole = static_cast<int64_t>(samples.size()) == train.inputs.size(0);
   train_ = std::make_unique<DataPipeline>(whole ? train : slice(train, samples), normalization, device_, dtype_);
   test_ = std::make_unique<DataPipeline>(test, normalization, device_, dtype_);
@@ -196,7 +201,8 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights) {
   std::vector<at::Tensor> results;
   {
     const ComputeType compute(recipe_.precision, device_);
-    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"}, {.training = true, .key = key()});
+    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"},
+                            {.training = true, .key = key()});
   }
   results[0].backward();
   const c10::NoGradGuard no_grad;
@@ -257,7 +263,8 @@ Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
   for (int64_t begin = 0; begin < n; begin += data_.eval_batch) {
     const int64_t end = std::min(n, begin + data_.eval_batch);
     const Batch batch = pipeline.plain_batch(begin, end);
-    const auto results = espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
+    const auto results =
+        espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
     loss.add_(results[0].to(at::kDouble), end - begin);
     correct.add_(results[1].argmax(1).eq(batch.target).sum());
     if (wide) among5.add_(std::get<1>(results[1].topk(5, 1)).eq(batch.target.unsqueeze(1)).sum());
@@ -300,10 +307,13 @@ void Trainer::train_epoch() {
   }
   train_->set_order(order);
   const int64_t steps = data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
-  progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps, steps_done_, steps_total_);
+  progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps,
+                  steps_done_, steps_total_);
   for (step_ = 0; step_ < steps; ++step_) {
-    lr_factor_ = schedule_->factor(static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
-    const Batch batch = train_->batch(step_ * data_.batch, std::min(n, (step_ + 1) * data_.batch), augmentation_, epoch_key.with("augment"));
+    lr_factor_ = schedule_->factor(
+        static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
+    const Batch batch = train_->batch(step_ * data_.batch, std::min(n, (step_ + 1) * data_.batch), augmentation_,
+                                      epoch_key.with("augment"));
     controller_.call([&](Controller& c) {
       c.step(*this, batch);
       c.step_end(*this);
@@ -319,18 +329,20 @@ void Trainer::finish_epoch(double seconds) {
   const double loss = loss_sum_.item<double>() / images;
   const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
   if (!std::isfinite(loss)) {
-    throw Error("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ": the loss is " + (std::isnan(loss) ? "NaN" : "infinite") +
-                "; a smaller learning rate, or clip_norm, usually helps");
+    throw Error("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ": the loss is " +
+                (std::isnan(loss) ? "NaN" : "infinite") + "; a smaller learning rate, or clip_norm, usually helps");
   }
   const Counts c = counts();
-  Value line = Value::map({{"stage", stage_->name},
-                           {"epoch", epoch_ + 1},
-                           {"step", steps_done_},
-                           {"loss", loss},
-                           {"penalty", penalty},
-                           {"train_accuracy", 100 * correct_.item<double>() / images},
-                           {"lr", stage_->optimizers.empty() ? 0 : optimizers_.front().object->learning_rate() * lr_factor_}});
-  std::string text = stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs) + "  loss " + fixed(loss, 4);
+  Value line =
+      Value::map({{"stage", stage_->name},
+                  {"epoch", epoch_ + 1},
+                  {"step", steps_done_},
+                  {"loss", loss},
+                  {"penalty", penalty},
+                  {"train_accuracy", 100 * correct_.item<double>() / images},
+                  {"lr", stage_->optimizers.empty() ? 0 : optimizers_.front().object->learning_rate() * lr_factor_}});
+  std::string text = stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs) +
+                     "  loss " + fixed(loss, 4);
   const bool last = epoch_ + 1 == stage_->epochs;
   if (last || (epoch_ + 1) % stage_->evaluate_every == 0) {
     evaluate_now();
@@ -349,7 +361,8 @@ void Trainer::finish_epoch(double seconds) {
     schedule_->observe(selection);
     if (selection > best_selection_) {
       best_selection_ = selection;
-      save_checkpoint(folder_.checkpoint("best"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", epoch_ + 1}}));
+      save_checkpoint(folder_.checkpoint("best"), graph_, *weights_,
+                      Value::map({{"stage", stage_->name}, {"epoch", epoch_ + 1}}));
     }
   }
   line["params"] = c.params;
@@ -358,12 +371,14 @@ void Trainer::finish_epoch(double seconds) {
   line["images_per_second"] = images / seconds;
   for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
-  text += "  " + count_text(c.params) + " params  " + count_text(c.macs) + " MACs  " + fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
+  text += "  " + count_text(c.params) + " params  " + count_text(c.macs) + " MACs  " + fixed(images / seconds, 0) +
+          " images/s  " + Progress::duration(seconds);
   progress_.note(text);
 }
 
 void Trainer::save_last() {
-  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_, Value::map({{"stage", stage_->name}, {"epoch", epoch_}}));
+  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_,
+                  Value::map({{"stage", stage_->name}, {"epoch", epoch_}}));
 }
 
 void Trainer::run_stage(size_t index) {
@@ -387,12 +402,13 @@ void Trainer::run_stage(size_t index) {
   controller_.call([&](Controller& c) { c.stage_end(*this); });
   evaluate_now();
   save_last();
-  stages_.push_back(Value::map({{"name", stage_->name},
-                                {"epochs", stage_->epochs},
-                                {"accuracy", test_result_.accuracy},
-                                {"before", before},
-                                {"after", counts_value()},
-                                {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count()}}));
+  stages_.push_back(
+      Value::map({{"name", stage_->name},
+                  {"epochs", stage_->epochs},
+                  {"accuracy", test_result_.accuracy},
+                  {"before", before},
+                  {"after", counts_value()},
+                  {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count()}}));
 }
 
 void Trainer::restore_best() {
@@ -410,8 +426,13 @@ Value Trainer::run() {
   try {
     return carry_out();
   } catch (const std::exception& e) {
-    write_file(folder_.file("summary.json"),
-               to_json(Value::map({{"name", recipe_.name}, {"seed", recipe_.seed}, {"status", "failed"}, {"error", e.what()}, {"stages", stages_}}), 1) + "\n");
+    write_file(folder_.file("summary.json"), to_json(Value::map({{"name", recipe_.name},
+                                                                 {"seed", recipe_.seed},
+                                                                 {"status", "failed"},
+                                                                 {"error", e.what()},
+                                                                 {"stages", stages_}}),
+                                                     1) +
+                                                 "\n");
     throw;
   }
 }
@@ -423,18 +444,24 @@ Value Trainer::carry_out() {
   build_network(recipe_.network, "network");
   first_ = graph_;
   base_macs_ = base_macs(recipe_, info_, first_);
-  const auto per_epoch = [&](int64_t n, const DataSection& d) { return d.drop_last ? std::max<int64_t>(1, n / d.batch) : (n + d.batch - 1) / d.batch; };
-  for (const StageSection& s : recipe_.stages) steps_total_ += s.epochs * per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
+  const auto per_epoch = [&](int64_t n, const DataSection& d) {
+    return d.drop_last ? std::max<int64_t>(1, n / d.batch) : (n + d.batch - 1) / d.batch;
+  };
+  for (const StageSection& s : recipe_.stages)
+    steps_total_ += s.epochs * per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
   const Counts c = counts();
-  progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " + name_of(recipe_.data.dataset, "dataset") + " (" +
-                 count_text(train_->size()) + " images), " + count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + device_.str() +
-                 (device_.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") + ", seed " + std::to_string(recipe_.seed));
+  progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " +
+                 name_of(recipe_.data.dataset, "dataset") + " (" + count_text(train_->size()) + " images), " +
+                 count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + device_.str() +
+                 (device_.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") + ", seed " +
+                 std::to_string(recipe_.seed));
   for (size_t i = 0; i < recipe_.stages.size(); ++i) run_stage(i);
   best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
 
   write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
   save_safetensors(folder_.file("model.safetensors"), {model_tensors(graph_, *weights_), {}});
-  write_file(folder_.file("model.py"), python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
+  write_file(folder_.file("model.py"),
+             python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const Value result = summary(seconds);
   write_file(folder_.file("summary.json"), to_json(result, 1) + "\n");
@@ -443,12 +470,17 @@ Value Trainer::carry_out() {
 }
 
 Value Trainer::summary(double seconds) const {
-  Value s = Value::map({{"name", recipe_.name}, {"seed", recipe_.seed}, {"status", "finished"}, {"accuracy", test_result_.accuracy}, {"accuracy_best", best_accuracy_}});
+  Value s = Value::map({{"name", recipe_.name},
+                        {"seed", recipe_.seed},
+                        {"status", "finished"},
+                        {"accuracy", test_result_.accuracy},
+                        {"accuracy_best", best_accuracy_}});
   if (info_.target.classes >= 20) s["top5"] = test_result_.top5;
   s["loss"] = test_result_.loss;
   s["base"] = Value::map({{"params", first_.parameter_count()}, {"macs", first_.macs()}});
   s["final"] = counts_value();
-  s["train_cost"] = epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
+  s["train_cost"] =
+      epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
   s["seconds"] = seconds;
   s["device"] = device_.str();
   s["precision"] = recipe_.precision;

@@ -27,7 +27,8 @@ struct TrainerOptions {
   bool quiet = false;
 };
 
-// Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and schedule.
+// Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and
+// schedule.
 class Trainer final : public Run {
  public:
   Trainer(const Recipe& recipe, const TrainerOptions& options);
@@ -126,11 +127,11 @@ class Trainer final : public Run {
   int64_t images_ = 0;
   Value metrics_ = Value::map();
   Evaluation test_result_;
-  double best_accuracy_ = -1;        // test accuracy, over the run
-  double best_selection_ = -1;       // validation or test accuracy, in the stage: selects the best checkpoint
-  double macs_sum_ = 0;              // over epochs
+  double best_accuracy_ = -1;   // test accuracy, over the run
+  double best_selection_ = -1;  // validation or test accuracy, in the stage: selects the best checkpoint
+  double macs_sum_ = 0;         // over epochs
   double base_macs_ = 0;
-  bool stale_ = true;                // the network changed since test_result_
+  bool stale_ = true;  // the network changed since test_result_
   Value stages_ = Value::list();
 };
 

@@ -11,12 +11,15 @@ namespace espalier {
 
 namespace {
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 // Parameters and buffers as they were, to undo an edit that fails its check.
 class Snapshot {
  public:
-  explicit Snapshot(const Weights& w) : parameters_(w.bank(Role::weight).values.flat().clone()), buffers_(w.bank(Role::buffer).values.flat().clone()) {}
+  explicit Snapshot(const Weights& w)
+      : parameters_(w.bank(Role::weight).values.flat().clone()), buffers_(w.bank(Role::buffer).values.flat().clone()) {}
   void restore(Weights& w) const {
     at::Tensor(w.bank(Role::weight).values.flat()).copy_(parameters_);
     at::Tensor(w.bank(Role::buffer).values.flat()).copy_(buffers_);
@@ -28,7 +31,9 @@ class Snapshot {
 
 }  // namespace
 
-void Trainer::follow(const std::shared_ptr<Weights>& weights) { followers_.push_back(weights); }
+void Trainer::follow(const std::shared_ptr<Weights>& weights) {
+  followers_.push_back(weights);
+}
 
 void Trainer::edit(const Edit& edit) {
   const c10::NoGradGuard no_grad;
@@ -36,7 +41,11 @@ void Trainer::edit(const Edit& edit) {
   const Batch probe = test_->plain_batch(0, std::min(test_->size(), data_.eval_batch));
   const at::Tensor before = logits(probe);
   const Value counts_before = counts_value();
-  Value line = Value::map({{"stage", stage_->name}, {"epoch", epoch_}, {"step", step_}, {"edit", edit.to_value()}, {"before", counts_before}});
+  Value line = Value::map({{"stage", stage_->name},
+                           {"epoch", epoch_},
+                           {"step", step_},
+                           {"edit", edit.to_value()},
+                           {"before", counts_before}});
 
   const Snapshot snapshot(*weights_);
   std::string inexact;
@@ -44,7 +53,8 @@ void Trainer::edit(const Edit& edit) {
     const int64_t size = graph_[change.axis].size;
     inexact = inexact_at(graph_, change.axis);
     zero(graph_, *weights_, change.axis, complement(change.from, size));
-    line["axis"] = Value::map({{"name", graph_[change.axis].name}, {"before", size}, {"after", static_cast<int64_t>(change.from.size())}});
+    line["axis"] = Value::map(
+        {{"name", graph_[change.axis].name}, {"before", size}, {"after", static_cast<int64_t>(change.from.size())}});
   }
   const at::Tensor zeroed = logits(probe);
 
@@ -74,14 +84,15 @@ void Trainer::edit(const Edit& edit) {
     graph_ = graph;
     for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), graph_);
     snapshot.restore(*weights_);
-    throw EditError(edit.str() + ": the network's function changed by " + std::to_string(removal) + " where removing zeros must not change it (at most " +
-                    std::to_string(tolerance) + ")");
+    throw EditError(edit.str() + ": the network's function changed by " + std::to_string(removal) +
+                    " where removing zeros must not change it (at most " + std::to_string(tolerance) + ")");
   }
   folder_.add_history(line);
   stale_ = true;
   attach();
   const Value& axis = line.at("axis");
-  note(edit.str() + " of " + to_json(axis.at("before")) + "; logits differ by " + scientific(zeroing) + " (zeroing) and " + scientific(removal) + " (removal)");
+  note(edit.str() + " of " + to_json(axis.at("before")) + "; logits differ by " + scientific(zeroing) +
+       " (zeroing) and " + scientific(removal) + " (removal)");
 }
 
 }  // namespace espalier

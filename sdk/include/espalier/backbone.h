@@ -24,8 +24,11 @@ template <class Options>
 Component backbone(std::string name, std::string doc, BackboneFunction<Options> function) {
   class FromFunction final : public Backbone {
    public:
-    FromFunction(Options options, BackboneFunction<Options> function) : options_(std::move(options)), function_(function) {}
-    Graph build(const InputSpec& input, const TargetSpec& target) const override { return function_(options_, input, target); }
+    FromFunction(Options options, BackboneFunction<Options> function)
+        : options_(std::move(options)), function_(function) {}
+    Graph build(const InputSpec& input, const TargetSpec& target) const override {
+      return function_(options_, input, target);
+    }
 
    private:
     Options options_;

@@ -10,7 +10,8 @@
 
 namespace espalier {
 
-// What a data set gives to a network: images of channels x height x width, or (height == 0) vectors of `channels` features.
+// What a data set gives to a network: images of channels x height x width, or (height == 0) vectors of `channels`
+// features.
 struct InputSpec {
   int64_t channels = 1;
   int64_t height = 0;
@@ -65,11 +66,11 @@ class ESPALIER_API GraphBuilder {
   Edge dropout(Edge x, double p = 0.5);
 
   // Any operation, by name and options (a plugin's too). `widths`: sizes of the axes that it makes.
-  Edge node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs, Value options = Value::map(),
-            const std::vector<int64_t>& widths = {});
+  Edge node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
+            Value options = Value::map(), const std::vector<int64_t>& widths = {});
 
-  // Ends the network: `logits` [classes] become its output, with cross-entropy against the graph's input "target" as the loss.
-  // The axis of the classes is fixed.
+  // Ends the network: `logits` [classes] become its output, with cross-entropy against the graph's input "target" as
+  // the loss. The axis of the classes is fixed.
   Graph output(Edge logits);
 
  private:

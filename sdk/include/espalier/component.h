@@ -13,7 +13,8 @@
 
 namespace espalier {
 
-// The base of everything that a component makes: backbones, datasets, operations, regularizers, optimizers, controllers.
+// The base of everything that a component makes: backbones, datasets, operations, regularizers, optimizers,
+// controllers.
 class ESPALIER_API Object {
  public:
   Object() = default;
@@ -52,8 +53,8 @@ struct Component {
   Component&& provide(std::string what) && { return std::move(provide(std::move(what))); }
 };
 
-// A component whose class derives from one of the kinds' bases (Regularizer, Optimizer, ...), has a nested struct `Options`
-// with declare(), and a constructor that takes it.
+// A component whose class derives from one of the kinds' bases (Regularizer, Optimizer, ...), has a nested struct
+// `Options` with declare(), and a constructor that takes it.
 template <class T>
 Component component(std::string name, std::string doc) {
   Component c;

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+
+#include <cuda_runtime_api.h>
 
 // For .cu files of plugins: one pass over an arena, one element a thread, with the span table of optimizer.h.
 namespace espalier::cuda {
@@ -11,7 +11,7 @@ template <class Update>
 __global__ void pass_kernel(int64_t n, const double* table, Update update) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) {
-    const double decay = table[i / 64];  // slot_alignment
+    const double decay = table[i / 64];    // slot_alignment
     if (decay == decay) update(i, decay);  // NaN: not selected
   }
 }

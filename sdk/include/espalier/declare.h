@@ -22,13 +22,13 @@ enum class ParameterType {
   number,
   string,
   choice,
-  integers,   // a list of integers
-  numbers,    // a list of numbers
-  strings,    // a list of strings
-  selector,   // which parameters of the network (selector.h)
+  integers,      // a list of integers
+  numbers,       // a list of numbers
+  strings,       // a list of strings
+  selector,      // which parameters of the network (selector.h)
   per_selector,  // one number, or a map from selectors to numbers
-  component,  // {use: NAME, ...}: a nested component
-  components,  // a list of them
+  component,     // {use: NAME, ...}: a nested component
+  components,    // a list of them
 };
 
 ESPALIER_API const char* to_string(ParameterType type);
@@ -69,38 +69,88 @@ struct Nested {
 };
 
 // Constraints of a declaration, used as arguments of Declare.
-struct AtLeast { double value; };
-struct AtMost { double value; };
-struct Above { double value; };
-struct Below { double value; };
-struct OneOf { std::vector<std::string> names; };
-struct Unit { std::string name; };
-struct OfKind { std::string kind; };
+struct AtLeast {
+  double value;
+};
+struct AtMost {
+  double value;
+};
+struct Above {
+  double value;
+};
+struct Below {
+  double value;
+};
+struct OneOf {
+  std::vector<std::string> names;
+};
+struct Unit {
+  std::string name;
+};
+struct OfKind {
+  std::string kind;
+};
 struct Required {};
-inline AtLeast at_least(double v) { return {v}; }
-inline AtMost at_most(double v) { return {v}; }
-inline Above above(double v) { return {v}; }
-inline Below below(double v) { return {v}; }
-inline OneOf one_of(std::vector<std::string> names) { return {std::move(names)}; }
-inline Unit unit(std::string name) { return {std::move(name)}; }
-inline OfKind of_kind(std::string kind) { return {std::move(kind)}; }
-inline Required required() { return {}; }
+inline AtLeast at_least(double v) {
+  return {v};
+}
+inline AtMost at_most(double v) {
+  return {v};
+}
+inline Above above(double v) {
+  return {v};
+}
+inline Below below(double v) {
+  return {v};
+}
+inline OneOf one_of(std::vector<std::string> names) {
+  return {std::move(names)};
+}
+inline Unit unit(std::string name) {
+  return {std::move(name)};
+}
+inline OfKind of_kind(std::string kind) {
+  return {std::move(kind)};
+}
+inline Required required() {
+  return {};
+}
 
 namespace detail {
-inline void constrain(ParameterInfo& p, const AtLeast& c) { p.least = c.value; }
-inline void constrain(ParameterInfo& p, const AtMost& c) { p.most = c.value; }
-inline void constrain(ParameterInfo& p, const Above& c) { p.least = c.value, p.open_below = true; }
-inline void constrain(ParameterInfo& p, const Below& c) { p.most = c.value, p.open_above = true; }
-inline void constrain(ParameterInfo& p, const OneOf& c) { p.choices = c.names, p.type = ParameterType::choice; }
-inline void constrain(ParameterInfo& p, const Unit& c) { p.unit = c.name; }
-inline void constrain(ParameterInfo& p, const OfKind& c) { p.component_kind = c.kind; }
-inline void constrain(ParameterInfo& p, const Required&) { p.required = true; }
-inline void constrain(ParameterInfo& p, const char* doc) { p.doc = doc; }
+inline void constrain(ParameterInfo& p, const AtLeast& c) {
+  p.least = c.value;
+}
+inline void constrain(ParameterInfo& p, const AtMost& c) {
+  p.most = c.value;
+}
+inline void constrain(ParameterInfo& p, const Above& c) {
+  p.least = c.value, p.open_below = true;
+}
+inline void constrain(ParameterInfo& p, const Below& c) {
+  p.most = c.value, p.open_above = true;
+}
+inline void constrain(ParameterInfo& p, const OneOf& c) {
+  p.choices = c.names, p.type = ParameterType::choice;
+}
+inline void constrain(ParameterInfo& p, const Unit& c) {
+  p.unit = c.name;
+}
+inline void constrain(ParameterInfo& p, const OfKind& c) {
+  p.component_kind = c.kind;
+}
+inline void constrain(ParameterInfo& p, const Required&) {
+  p.required = true;
+}
+inline void constrain(ParameterInfo& p, const char* doc) {
+  p.doc = doc;
+}
 
 // The correspondence between the C++ type of an option and Value; `value` has passed check().
-#define ESPALIER_OPTION_TYPE(CXX, TYPE)                            \
-  inline ParameterType type_of(const CXX*) { return ParameterType::TYPE; } \
-  ESPALIER_API void assign(CXX& option, const Value& value);       \
+#define ESPALIER_OPTION_TYPE(CXX, TYPE)                      \
+  inline ParameterType type_of(const CXX*) {                 \
+    return ParameterType::TYPE;                              \
+  }                                                          \
+  ESPALIER_API void assign(CXX& option, const Value& value); \
   ESPALIER_API Value unassign(const CXX& option);
 ESPALIER_OPTION_TYPE(bool, boolean)
 ESPALIER_OPTION_TYPE(int64_t, integer)
@@ -117,19 +167,25 @@ ESPALIER_OPTION_TYPE(std::vector<Nested>, components)
 
 // An optional option has no default: leaving it out means none.
 template <class T>
-ParameterType type_of(const std::optional<T>*) { return type_of(static_cast<const T*>(nullptr)); }
+ParameterType type_of(const std::optional<T>*) {
+  return type_of(static_cast<const T*>(nullptr));
+}
 template <class T>
 void assign(std::optional<T>& option, const Value& value) {
   if (value.is_null()) return option.reset();
   assign(option.emplace(), value);
 }
 template <class T>
-Value unassign(const std::optional<T>& option) { return option ? unassign(*option) : Value(); }
+Value unassign(const std::optional<T>& option) {
+  return option ? unassign(*option) : Value();
+}
 }  // namespace detail
 
 // Throws InputError for an unknown key, a missing required one or a value that does not fit; `what` names the owner in
-// messages. Returns the map with every parameter, defaults filled in. `options` is a map or null; a key "use" is passed over.
-ESPALIER_API Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what);
+// messages. Returns the map with every parameter, defaults filled in. `options` is a map or null; a key "use" is passed
+// over.
+ESPALIER_API Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options,
+                                 const std::string& what);
 
 // Collects what a typed options struct declares:
 //   struct Options { int64_t width = 20; static void declare(Declare<Options>& p) {
@@ -139,7 +195,8 @@ class Declare {
  public:
   Declare() { Options::declare(*this); }
 
-  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, required, and the doc line.
+  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, required, and the doc
+  // line.
   template <class Member, class... Constraints>
   void operator()(const char* name, Member Options::*member, const Constraints&... constraints) {
     ParameterInfo info;

@@ -36,7 +36,8 @@ struct AxisChange {
   Indices from;
 };
 
-// What an edit does, ready to be followed by everything: the new graph, where its parameters come from, and how its axes changed.
+// What an edit does, ready to be followed by everything: the new graph, where its parameters come from, and how its
+// axes changed.
 struct Rewrite {
   Graph graph;
   std::vector<ParamId> origin;  // for each new parameter the old one (id -1: new)
@@ -52,7 +53,8 @@ ESPALIER_API Rewrite plan(const Graph& graph, const Edit& edit);
 // Carries out the edit on the graph and on every Weights with gradients and states, or on nothing: throws EditError.
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 
-// Sets the slices of everything that the given positions of an axis are made of (filters, biases, batch norm) to what gives zero.
+// Sets the slices of everything that the given positions of an axis are made of (filters, biases, batch norm) to what
+// gives zero.
 ESPALIER_API void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions);
 
 // Whether removing zeroed structure of this axis is exact: the name of the first node where it is not, or "".

@@ -14,7 +14,8 @@ class ESPALIER_API Error : public std::runtime_error {
   ~Error() override;
 };
 
-// Bad input (recipe, option, data, checkpoint): `where` is "file:line:column" or a file name, empty where there is none.
+// Bad input (recipe, option, data, checkpoint): `where` is "file:line:column" or a file name, empty where there is
+// none.
 class ESPALIER_API InputError : public Error {
  public:
   InputError(const std::string& where, const std::string& message)

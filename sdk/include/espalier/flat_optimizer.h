@@ -8,7 +8,8 @@
 
 namespace espalier {
 
-// What optimizers that update element by element share: which pieces of which arenas they work on, found again after every edit.
+// What optimizers that update element by element share: which pieces of which arenas they work on, found again after
+// every edit.
 class ESPALIER_API FlatOptimizer : public Optimizer {
  public:
   void attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) override;

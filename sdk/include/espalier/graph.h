@@ -34,20 +34,21 @@ struct Initializer {
     kaiming_uniform,  // [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) is PyTorch's default of conv and linear
     kaiming_normal_in,   // standard deviation sqrt(2 / fan_in)
     kaiming_normal_out,  // standard deviation sqrt(2 / fan_out)
-    bias_by_fan_in,   // [-b, b], b = 1 / sqrt(fan_in of the node's first parameter): PyTorch's default bias
+    bias_by_fan_in,      // [-b, b], b = 1 / sqrt(fan_in of the node's first parameter): PyTorch's default bias
   };
   Kind kind = Kind::constant;
   double a = 0;
 };
 
-// A tensor of values that a node owns. `kind` is an open word that selectors and exports go by: "weight", "bias", "norm_weight",
-// "norm_bias", "running_mean", "running_var", "gate", "architecture", ...
+// A tensor of values that a node owns. `kind` is an open word that selectors and exports go by: "weight", "bias",
+// "norm_weight", "norm_bias", "running_mean", "running_var", "gate", "architecture", ...
 struct Parameter {
   std::string name;  // "conv1.weight"
   std::string kind;
   Role role = Role::weight;
   Shape shape;
-  std::vector<bool> input;  // for each dimension: it reads the node's input (a consumer's columns), rather than makes its output
+  std::vector<bool>
+      input;  // for each dimension: it reads the node's input (a consumer's columns), rather than makes its output
   Initializer init;
   double removed = 0;  // what slices hold just before removal: with it the structure gives zero
   int32_t node = -1;
@@ -63,7 +64,7 @@ struct Node {
 
 struct EdgeInfo {
   std::string name;
-  Shape shape;  // without the batch
+  Shape shape;            // without the batch
   int32_t producer = -1;  // node, -1 for the graph's inputs
 };
 
@@ -72,8 +73,8 @@ struct Port {
   Edge edge;
 };
 
-// A network's structure, as data: nodes are operations, edges are tensors; no tensor values. Nodes stand in an order in which
-// they can be run.
+// A network's structure, as data: nodes are operations, edges are tensors; no tensor values. Nodes stand in an order in
+// which they can be run.
 class ESPALIER_API Graph {
  public:
   const std::vector<AxisInfo>& axes() const { return axes_; }
@@ -99,9 +100,11 @@ class ESPALIER_API Graph {
   std::vector<int64_t> sizes(const Shape& shape) const;
   int64_t numel(const Shape& shape) const;
 
-  // The axes that edits may change among those which the selected parameters produce, in order; all where the selector is empty.
+  // The axes that edits may change among those which the selected parameters produce, in order; all where the selector
+  // is empty.
   std::vector<Axis> axes(const Selector& selector) const;
-  // The weights (kind "weight") of which an output dimension reads the axis: those whose slices are its filters or units.
+  // The weights (kind "weight") of which an output dimension reads the axis: those whose slices are its filters or
+  // units.
   std::vector<ParamId> producers(Axis axis) const;
 
   // Trainable numbers. Multiply-accumulates of one sample: convolutions, linear layers and attention products.
@@ -116,9 +119,10 @@ class ESPALIER_API Graph {
   // ---- how builders and edits change it ----
   Axis add_axis(std::string name, int64_t size, bool fixed = false);
   Edge add_input(std::string name, Shape shape);
-  // Appends a node: the operation infers its outputs and declares its parameters. `axes` are those that it makes. Throws Error
-  // where inputs do not fit, naming node and shapes.
-  int32_t add_node(std::string name, std::shared_ptr<const Operation> op, std::vector<Edge> inputs, std::vector<Axis> axes = {});
+  // Appends a node: the operation infers its outputs and declares its parameters. `axes` are those that it makes.
+  // Throws Error where inputs do not fit, naming node and shapes.
+  int32_t add_node(std::string name, std::shared_ptr<const Operation> op, std::vector<Edge> inputs,
+                   std::vector<Axis> axes = {});
   Edge add_edge(std::string name, Shape shape, int32_t producer);
   ParamId add_parameter(Parameter parameter);
   void add_output(std::string name, Edge edge) { outputs_.push_back({std::move(name), edge}); }

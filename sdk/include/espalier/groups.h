@@ -18,10 +18,12 @@ struct GroupFamily {
   int64_t size = 0;    // elements of each
 };
 
-// The output filters and units of the selected weights. A layer whose width is given from outside (the classes) has none.
+// The output filters and units of the selected weights. A layer whose width is given from outside (the classes) has
+// none.
 ESPALIER_API std::vector<GroupFamily> output_groups(const Graph& graph, const Weights& weights, const Selector& on);
 
-// The l2 norms of an axis's filters or units, on the CPU in float64; over all weights that make the axis together (shared axes).
+// The l2 norms of an axis's filters or units, on the CPU in float64; over all weights that make the axis together
+// (shared axes).
 ESPALIER_API std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis);
 
 }  // namespace espalier

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "espalier/component.h"
 #include "espalier/graph.h"
@@ -46,7 +46,8 @@ class ESPALIER_API NodeBuilder {
   // A trainable parameter called NODE.SUFFIX.
   ParamId parameter(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, Initializer init,
                     double removed = 0, Role role = Role::weight);
-  ParamId buffer(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, double initial, double removed);
+  ParamId buffer(const std::string& suffix, const std::string& kind, std::vector<Dimension> shape, double initial,
+                 double removed);
 
  private:
   Graph& graph_;
@@ -72,8 +73,8 @@ struct PythonForm {
   std::string expression;  // "{self}({0})", "F.relu({0})"
 };
 
-// One operation of the field, with all that is known of it in one place. It holds its options, never values; one object may
-// serve many nodes.
+// One operation of the field, with all that is known of it in one place. It holds its options, never values; one object
+// may serve many nodes.
 class ESPALIER_API Operation : public Object {
  public:
   static constexpr const char* kind = "operation";
@@ -87,11 +88,11 @@ class ESPALIER_API Operation : public Object {
   virtual std::vector<at::Tensor> forward(const Forward& f) const = 0;
   // Multiply-accumulates for one sample.
   virtual int64_t macs(const Graph&, const Node&) const { return 0; }
-  // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold their
-  // `removed` values. Where false, removing structure before it changes the function.
+  // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold
+  // their `removed` values. Where false, removing structure before it changes the function.
   virtual bool preserves_zero() const = 0;
-  // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum in which
-  // zeros do not count (softmax, layer norm, mean over channels).
+  // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum
+  // in which zeros do not count (softmax, layer norm, mean over channels).
   virtual bool reduces_over_width() const { return false; }
   // Throws Error where the operation has no such form.
   virtual PythonForm python(const Graph& graph, const Node& node) const;

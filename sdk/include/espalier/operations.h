@@ -29,7 +29,8 @@ struct LinearOptions {
 
   static void declare(Declare<LinearOptions>& p) {
     p("bias", &LinearOptions::bias, "adds a bias");
-    p("init", &LinearOptions::init, one_of({"default", "normal"}), "initial weights; default: PyTorch's uniform in +-1/sqrt(fan_in)");
+    p("init", &LinearOptions::init, one_of({"default", "normal"}),
+      "initial weights; default: PyTorch's uniform in +-1/sqrt(fan_in)");
     p("init_std", &LinearOptions::init_std, above(0), "standard deviation of init: normal");
   }
 };
@@ -72,7 +73,8 @@ struct CrossEntropyOptions {
   double label_smoothing = 0;
 
   static void declare(Declare<CrossEntropyOptions>& p) {
-    p("label_smoothing", &CrossEntropyOptions::label_smoothing, at_least(0), below(1), "share of the uniform distribution in the targets (training only)");
+    p("label_smoothing", &CrossEntropyOptions::label_smoothing, at_least(0), below(1),
+      "share of the uniform distribution in the targets (training only)");
   }
 };
 

@@ -23,13 +23,14 @@ inline constexpr char plugin_entry[] = "espalier_plugin";
 
 // Once in a plugin: ESPALIER_PLUGIN("name", "1.0.0", component<A>("a", "doc"), backbone<O>("b", "doc", build), ...).
 // The descriptor is made at the first call, so that loading the library runs nothing of ours.
-#define ESPALIER_PLUGIN(NAME, VERSION, ...)                                                                      \
-  extern "C" {                                                                                                   \
-  __attribute__((section(".espalier.stamp"), used, visibility("default"))) extern constexpr ::espalier::Stamp   \
-      espalier_stamp = ::espalier::make_stamp(NAME, VERSION);                                                    \
-  ESPALIER_API const ::espalier::PluginDescriptor* espalier_plugin() {                                           \
-    static const ::espalier::PluginDescriptor descriptor{NAME, VERSION, {__VA_ARGS__}};                         \
-    return &descriptor;                                                                                          \
-  }                                                                                                              \
-  }                                                                                                              \
+#define ESPALIER_PLUGIN(NAME, VERSION, ...)                                                  \
+  extern "C" {                                                                               \
+  __attribute__((section(".espalier.stamp"), used,                                           \
+                 visibility("default"))) extern constexpr ::espalier::Stamp espalier_stamp = \
+      ::espalier::make_stamp(NAME, VERSION);                                                 \
+  ESPALIER_API const ::espalier::PluginDescriptor* espalier_plugin() {                       \
+    static const ::espalier::PluginDescriptor descriptor{NAME, VERSION, {__VA_ARGS__}};      \
+    return &descriptor;                                                                      \
+  }                                                                                          \
+  }                                                                                          \
   static_assert(true)

@@ -7,9 +7,9 @@
 
 namespace espalier {
 
-// Counter-based randomness: every draw is a pure function of a key and an index, so no generator has a state to save, results do
-// not depend on threads or on the device, and a run can be taken up anywhere.
-// A key is derived from the run's seed step by step: RandomKey(seed).with("augment").with(stage).with(epoch).with(sample).
+// Counter-based randomness: every draw is a pure function of a key and an index, so no generator has a state to save,
+// results do not depend on threads or on the device, and a run can be taken up anywhere. A key is derived from the
+// run's seed step by step: RandomKey(seed).with("augment").with(stage).with(epoch).with(sample).
 class RandomKey {
  public:
   constexpr RandomKey() : RandomKey(0) {}
@@ -55,12 +55,16 @@ constexpr ESPALIER_HD Random4 philox(uint64_t key, uint64_t counter) {
 }
 
 // Uniform in [0, 1), 24 bits.
-constexpr ESPALIER_HD float unit_float(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24F; }
+constexpr ESPALIER_HD float unit_float(uint32_t bits) {
+  return static_cast<float>(bits >> 8) * 0x1p-24F;
+}
 // Uniform in [0, 1), 53 bits, from two words.
 constexpr ESPALIER_HD double unit_double(uint32_t high, uint32_t low) {
   return static_cast<double>((static_cast<uint64_t>(high) << 21) ^ (low >> 11)) * 0x1p-53;
 }
 // Uniform integer in [0, n), n < 2^32 (multiply-shift; the bias is below n / 2^32).
-constexpr ESPALIER_HD uint32_t below(uint32_t bits, uint32_t n) { return static_cast<uint32_t>((uint64_t{bits} * n) >> 32); }
+constexpr ESPALIER_HD uint32_t below(uint32_t bits, uint32_t n) {
+  return static_cast<uint32_t>((uint64_t{bits} * n) >> 32);
+}
 
 }  // namespace espalier

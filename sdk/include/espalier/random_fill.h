@@ -7,8 +7,8 @@
 
 namespace espalier {
 
-// Fills a dense float32, float64 or bfloat16 tensor, in memory order, with 0 (probability p) or 1 / (1 - p). The same on every
-// device and for any number of threads.
+// Fills a dense float32, float64 or bfloat16 tensor, in memory order, with 0 (probability p) or 1 / (1 - p). The same
+// on every device and for any number of threads.
 ESPALIER_API void fill_dropout_mask(at::Tensor& mask, double p, RandomKey key);
 
 // A permutation of 0..n-1 (Fisher-Yates over counter-based draws): the order of the samples in an epoch.

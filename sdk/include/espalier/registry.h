@@ -28,7 +28,8 @@ class ESPALIER_API Registry {
  public:
   static Registry& instance();
 
-  // Throws Error where kind and name are taken, a parameter is declared twice, or the declaration is otherwise unusable.
+  // Throws Error where kind and name are taken, a parameter is declared twice, or the declaration is otherwise
+  // unusable.
   void add(Component component, const Origin& origin);
   const Registered* find(const std::string& kind, const std::string& name) const;
   // Throws InputError at `where` naming the nearest known one.
@@ -36,8 +37,8 @@ class ESPALIER_API Registry {
   std::vector<const Registered*> all() const;
   std::vector<std::string> names(const std::string& kind) const;
 
-  // Makes a component from {use: NAME, option: ...} (or the bare string NAME). What its constructor throws is labelled with its
-  // origin and the place in the recipe; T is the base class of its kind.
+  // Makes a component from {use: NAME, option: ...} (or the bare string NAME). What its constructor throws is labelled
+  // with its origin and the place in the recipe; T is the base class of its kind.
   template <class T>
   std::unique_ptr<T> create(const Value& spec) const {
     std::unique_ptr<Object> object = create_object(T::kind, spec);
@@ -47,7 +48,8 @@ class ESPALIER_API Registry {
     return std::unique_ptr<T>(typed);
   }
 
-  // Checks a component's spec against its declaration, nested components too; returns it with all defaults. Nothing is made.
+  // Checks a component's spec against its declaration, nested components too; returns it with all defaults. Nothing is
+  // made.
   Value check(const std::string& kind, const Value& spec) const;
 
  private:
@@ -60,7 +62,8 @@ class ESPALIER_API Registry {
 // The component's name in a spec: the string itself or the value of `use`. Throws InputError.
 ESPALIER_API const std::string& name_of(const Value& spec, const std::string& kind);
 
-// Calls `body`; what it throws becomes an Error that begins with the component, its plugin and where the recipe uses it.
+// Calls `body`; what it throws becomes an Error that begins with the component, its plugin and where the recipe uses
+// it.
 ESPALIER_API void labelled(const Registered& component, const Location& where, const std::function<void()>& body);
 
 }  // namespace espalier

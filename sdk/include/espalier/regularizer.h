@@ -14,8 +14,8 @@ class ESPALIER_API Regularizer : public Object {
   static constexpr const char* kind = "regularizer";
   // Called before the first step of a stage and after every edit: find here what to work on (slots move with edits).
   virtual void attach(const Graph& graph, Weights& weights) = 0;
-  // Adds the penalty's gradient to the gradients and its value to `value` (float64 scalar on the weights' device). Must not
-  // synchronise with the device.
+  // Adds the penalty's gradient to the gradients and its value to `value` (float64 scalar on the weights' device). Must
+  // not synchronise with the device.
   virtual void add(const Graph& graph, Weights& weights, at::Tensor& value) = 0;
 };
 

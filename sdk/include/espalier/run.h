@@ -1,11 +1,11 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "espalier/api.h"
 #include "espalier/edit.h"
@@ -43,9 +43,9 @@ class ESPALIER_API Run {
   // Of the present step; derive from it with a purpose.
   virtual RandomKey key() const = 0;
 
-  // Carries the edit out on the graph, all weights and all state: what is removed is first set to zero with all that makes it a
-  // constant; both differences on a full batch are measured, checked and written to the history. Throws EditError with the axis
-  // and the reason where it is impossible; nothing has changed then.
+  // Carries the edit out on the graph, all weights and all state: what is removed is first set to zero with all that
+  // makes it a constant; both differences on a full batch are measured, checked and written to the history. Throws
+  // EditError with the axis and the reason where it is impossible; nothing has changed then.
   virtual void edit(const Edit& edit) = 0;
   // Another Weights of the same graph that edits must follow; it lives as long as the caller keeps it.
   virtual void follow(const std::shared_ptr<Weights>& weights) = 0;

@@ -12,13 +12,14 @@ struct ParamId;
 
 // Which parameters of a network: a list of terms, each
 //   weights | biases | norms | gates | architecture | convolutions | linears | all   a class of parameters, or
-//   conv1, fc*, conv1.weight, layer2.*                                               a node's or parameter's name, * and ? as in a shell,
+//   conv1, fc*, conv1.weight, layer2.*                                               a node's or parameter's name, *
+//   and ? as in a shell,
 // and with a leading "!" taken away again: [weights, "!fc2"]. A list that starts with "!" starts from all.
 class ESPALIER_API Selector {
  public:
   Selector() = default;
-  Selector(const char* term);                  // NOLINT(google-explicit-constructor): the common case, a single term
-  Selector(std::vector<std::string> terms);    // NOLINT(google-explicit-constructor)
+  Selector(const char* term);                // NOLINT(google-explicit-constructor): the common case, a single term
+  Selector(std::vector<std::string> terms);  // NOLINT(google-explicit-constructor)
 
   const std::vector<std::string>& terms() const { return terms_; }
   // No terms: what that means is the user's (usually everything, or nothing).

@@ -6,20 +6,21 @@
 
 namespace espalier {
 
-// The build stamp of a plugin: plain bytes in the ELF section ".espalier.stamp", read before the library is loaded (loading would
-// already run its code). All strings end with a zero byte. A change of this layout is a new stamp_version.
+// The build stamp of a plugin: plain bytes in the ELF section ".espalier.stamp", read before the library is loaded
+// (loading would already run its code). All strings end with a zero byte. A change of this layout is a new
+// stamp_version.
 struct Stamp {
-  char magic[16];              // "espalier-plugin"
-  uint32_t stamp_version;      // of this struct
-  uint32_t sdk_abi;            // ESPALIER_SDK_ABI: must be equal
-  uint32_t cxx_abi;            // __GXX_ABI_VERSION
-  uint32_t cxx11_strings;      // _GLIBCXX_USE_CXX11_ABI
-  uint64_t cxx_standard;       // __cplusplus
-  char compiler[16];           // family: "gcc", "clang"
-  char libtorch[24];           // "2.11.0"
-  char cuda[16];               // "13.0", "" without CUDA
-  char name[64];               // of the plugin
-  char version[24];            // of the plugin
+  char magic[16];          // "espalier-plugin"
+  uint32_t stamp_version;  // of this struct
+  uint32_t sdk_abi;        // ESPALIER_SDK_ABI: must be equal
+  uint32_t cxx_abi;        // __GXX_ABI_VERSION
+  uint32_t cxx11_strings;  // _GLIBCXX_USE_CXX11_ABI
+  uint64_t cxx_standard;   // __cplusplus
+  char compiler[16];       // family: "gcc", "clang"
+  char libtorch[24];       // "2.11.0"
+  char cuda[16];           // "13.0", "" without CUDA
+  char name[64];           // of the plugin
+  char version[24];        // of the plugin
 };
 
 inline constexpr char stamp_magic[16] = "espalier-plugin";

@@ -1,15 +1,15 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <initializer_list>
+
+#include <ATen/core/Tensor.h>
 
 #include "espalier/api.h"
 
 namespace espalier {
 
-// The few numbers that change from step to step (learning rate, bias corrections), in the memory of the device, so that kernels read
-// them there: a captured CUDA graph would freeze arguments. float64.
+// The few numbers that change from step to step (learning rate, bias corrections), in the memory of the device, so that
+// kernels read them there: a captured CUDA graph would freeze arguments. float64.
 class ESPALIER_API StepScalars {
  public:
   // Sets them for the coming step, without waiting for the device.

@@ -26,8 +26,8 @@ ESPALIER_API Graph build(const std::string& spec, const InputSpec& input, const 
 ESPALIER_API at::Tensor input_of(const Graph& graph, int64_t batch, uint64_t seed, at::ScalarType dtype = at::kDouble);
 ESPALIER_API at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed);
 
-// The largest difference between the gradient that a regularizer adds and central differences of its value, at float64 weights,
-// relative to the largest gradient. Take weights without zeros where the penalty has a kink.
+// The largest difference between the gradient that a regularizer adds and central differences of its value, at float64
+// weights, relative to the largest gradient. Take weights without zeros where the penalty has a kink.
 ESPALIER_API double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step = 1e-5);
 
 // A run without data or training, for controllers: edits act on the graph and the weights (float64, on the CPU).
@@ -45,7 +45,9 @@ class ESPALIER_API TestRun final : public Run {
   int64_t epochs() const override { return of_epochs; }
   int64_t epoch() const override { return at_epoch; }
   int64_t step() const override { return at_step; }
-  RandomKey key() const override { return key_.with(static_cast<uint64_t>(at_epoch)).with(static_cast<uint64_t>(at_step)); }
+  RandomKey key() const override {
+    return key_.with(static_cast<uint64_t>(at_epoch)).with(static_cast<uint64_t>(at_step));
+  }
   void edit(const Edit& edit) override;
   void follow(const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
   void train_step(const Batch&) override {}
@@ -67,8 +69,9 @@ class ESPALIER_API TestRun final : public Run {
   int64_t edits_ = 0;
 };
 
-// Runs a Python script and returns what it printed; throws Error with that where it fails. Tests of this project pass the macro
-// ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip where it is empty.
-ESPALIER_API std::string run_python(const std::string& python, const std::string& script, const std::vector<std::string>& arguments = {});
+// Runs a Python script and returns what it printed; throws Error with that where it fails. Tests of this project pass
+// the macro ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip where it is empty.
+ESPALIER_API std::string run_python(const std::string& python, const std::string& script,
+                                    const std::vector<std::string>& arguments = {});
 
 }  // namespace espalier::testkit

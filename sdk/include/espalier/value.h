@@ -22,7 +22,8 @@ struct Location {
   ESPALIER_API std::string str() const;
 };
 
-// A tree of plain data, as recipes, options of components, graph files and structural histories hold it. Maps keep their order.
+// A tree of plain data, as recipes, options of components, graph files and structural histories hold it. Maps keep
+// their order.
 class ESPALIER_API Value {
  public:
   struct Entry;
@@ -110,6 +111,8 @@ ESPALIER_API Value from_json(std::string_view text, const std::string& name = "J
 
 // The candidate nearest to `name` by edit distance, empty where none is near.
 ESPALIER_API std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
+// "a backbone", "an optimizer".
+ESPALIER_API std::string with_article(const std::string& noun);
 // " (did you mean 'x'?)", or " (known: a, b, c)" where nothing is near, or "" without candidates.
 ESPALIER_API std::string suggestion(std::string_view name, const std::vector<std::string>& candidates);
 

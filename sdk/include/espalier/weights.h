@@ -1,12 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "espalier/api.h"
 #include "espalier/graph.h"
@@ -25,7 +25,8 @@ struct Slot {
   std::vector<int64_t> strides;  // channels_last for four dimensions: a filter is contiguous in any case
 };
 
-// One flat tensor with a slot for each parameter of a role. The gaps between slots hold zeros, so that a pass may run over all.
+// One flat tensor with a slot for each parameter of a role. The gaps between slots hold zeros, so that a pass may run
+// over all.
 class ESPALIER_API Arena {
  public:
   Arena() = default;
@@ -48,7 +49,8 @@ class ESPALIER_API Arena {
 // State that an optimizer or controller keeps next to the parameters. It follows every edit without their doing.
 struct StateSpec {
   std::string name{};  // "sgd.momentum"
-  // The shape for a parameter; null: like the parameter. One value a filter: [](const Parameter& p) { return Shape{p.shape[0]}; }
+  // The shape for a parameter; null: like the parameter. One value a filter: [](const Parameter& p) { return
+  // Shape{p.shape[0]}; }
   std::function<Shape(const Parameter&)> shape{};
   // What it holds at first, and what new slices hold after growth.
   double initial = 0;
@@ -56,7 +58,8 @@ struct StateSpec {
   std::function<void(const Graph&, Weights&)> recompute{};
 };
 
-// Everything that belongs to the parameters of one role: values, gradients (none for buffers), states. Two Weights may share one.
+// Everything that belongs to the parameters of one role: values, gradients (none for buffers), states. Two Weights may
+// share one.
 struct Bank {
   std::vector<ParamId> parameters;
   Arena values;
@@ -64,13 +67,14 @@ struct Bank {
   std::map<std::string, Arena> states;
 };
 
-// Values for the parameters and buffers of a Graph: one arena for each role. Gradients are persistent views of an arena too, so
-// clearing them is one fill and an update of the network is one pass.
+// Values for the parameters and buffers of a Graph: one arena for each role. Gradients are persistent views of an arena
+// too, so clearing them is one fill and an update of the network is one pass.
 class ESPALIER_API Weights {
  public:
   // All zero. dtype: float32 or float64.
   Weights(const Graph& graph, at::ScalarType dtype, at::Device device);
-  // Shares the banks of `lent` roles with another Weights of the same graph: both of RARTS's share the architecture parameters.
+  // Shares the banks of `lent` roles with another Weights of the same graph: both of RARTS's share the architecture
+  // parameters.
   Weights(const Graph& graph, const Weights& lender, const std::vector<Role>& lent);
   ~Weights();
   Weights(const Weights&) = delete;
@@ -116,7 +120,8 @@ class ESPALIER_API Weights {
   struct Prepared {
     std::shared_ptr<Bank> banks[3];
   };
-  std::unique_ptr<Prepared> prepare(const Graph& before, const Rewrite& rewrite, std::map<const Bank*, std::shared_ptr<Bank>>& done) const;
+  std::unique_ptr<Prepared> prepare(const Graph& before, const Rewrite& rewrite,
+                                    std::map<const Bank*, std::shared_ptr<Bank>>& done) const;
   void commit(std::unique_ptr<Prepared> prepared, const Graph& after);
   // The present arenas, to go back to by commit().
   std::unique_ptr<Prepared> present() const;

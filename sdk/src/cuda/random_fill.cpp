@@ -11,15 +11,21 @@
 
 namespace espalier::cuda {
 
-void fill_dropout_mask([[maybe_unused]] at::Tensor& mask, [[maybe_unused]] uint32_t threshold, [[maybe_unused]] double kept,
-                       [[maybe_unused]] RandomKey key) {
+void fill_dropout_mask([[maybe_unused]] at::Tensor& mask, [[maybe_unused]] uint32_t threshold,
+                       [[maybe_unused]] double kept, [[maybe_unused]] RandomKey key) {
 #if ESPALIER_WITH_CUDA
   cudaStream_t stream = c10::cuda::getCurrentCUDAStream(mask.device().index());
   switch (mask.scalar_type()) {
-    case at::kFloat: return launch_dropout_mask(mask.data_ptr<float>(), mask.numel(), threshold, static_cast<float>(kept), key.value(), stream);
-    case at::kDouble: return launch_dropout_mask(mask.data_ptr<double>(), mask.numel(), threshold, kept, key.value(), stream);
-    case at::kBFloat16: return launch_dropout_mask_bf16(mask.data_ptr(), mask.numel(), threshold, static_cast<float>(kept), key.value(), stream);
-    default: throw Error("fill_dropout_mask: no such type");
+    case at::kFloat:
+      return launch_dropout_mask(mask.data_ptr<float>(), mask.numel(), threshold, static_cast<float>(kept), key.value(),
+                                 stream);
+    case at::kDouble:
+      return launch_dropout_mask(mask.data_ptr<double>(), mask.numel(), threshold, kept, key.value(), stream);
+    case at::kBFloat16:
+      return launch_dropout_mask_bf16(mask.data_ptr(), mask.numel(), threshold, static_cast<float>(kept), key.value(),
+                                      stream);
+    default:
+      throw Error("fill_dropout_mask: no such type");
   }
 #else
   throw Error("this Espalier was built without CUDA");

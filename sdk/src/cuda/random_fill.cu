@@ -21,7 +21,8 @@ template <class T>
 void launch(T* mask, int64_t n, uint32_t threshold, T kept, T zero, uint64_t key, cudaStream_t stream) {
   if (n == 0) return;
   const int64_t blocks = ((n + 3) / 4 + 255) / 256;
-  dropout_mask<<<static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream>>>(mask, n, threshold, kept, zero, key);
+  dropout_mask<<<static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream>>>(mask, n, threshold, kept, zero,
+                                                                                         key);
 }
 
 }  // namespace
@@ -33,7 +34,8 @@ void launch_dropout_mask(T* mask, int64_t n, uint32_t threshold, T kept, uint64_
 template void launch_dropout_mask(float*, int64_t, uint32_t, float, uint64_t, cudaStream_t);
 template void launch_dropout_mask(double*, int64_t, uint32_t, double, uint64_t, cudaStream_t);
 
-void launch_dropout_mask_bf16(void* mask, int64_t n, uint32_t threshold, float kept, uint64_t key, cudaStream_t stream) {
+void launch_dropout_mask_bf16(void* mask, int64_t n, uint32_t threshold, float kept, uint64_t key,
+                              cudaStream_t stream) {
   launch(static_cast<__nv_bfloat16*>(mask), n, threshold, __float2bfloat16(kept), __float2bfloat16(0.F), key, stream);
 }
 

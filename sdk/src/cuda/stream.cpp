@@ -1,5 +1,4 @@
 #include "espalier/cuda_stream.h"
-
 #include "espalier/error.h"
 
 #if ESPALIER_WITH_CUDA

@@ -10,7 +10,9 @@ namespace {
 
 using Function = at::Tensor (*)(const at::Tensor&);
 
-at::Tensor gelu(const at::Tensor& x) { return at::gelu(x); }
+at::Tensor gelu(const at::Tensor& x) {
+  return at::gelu(x);
+}
 
 struct Activated {
   const char* name;
@@ -40,8 +42,10 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
 }  // namespace
 
 std::vector<Component> activation_operations() {
-  return {component<Activation<0>>("relu", "max(x, 0)"), component<Activation<1>>("gelu", "x times the normal distribution function"),
-          component<Activation<2>>("sigmoid", "1 / (1 + exp(-x))"), component<Activation<3>>("tanh", "hyperbolic tangent")};
+  return {component<Activation<0>>("relu", "max(x, 0)"),
+          component<Activation<1>>("gelu", "x times the normal distribution function"),
+          component<Activation<2>>("sigmoid", "1 / (1 + exp(-x))"),
+          component<Activation<3>>("tanh", "hyperbolic tangent")};
 }
 
 }  // namespace espalier

@@ -1,6 +1,6 @@
-#include <ATen/ops/batch_norm.h>
-
 #include <cstdio>
+
+#include <ATen/ops/batch_norm.h>
 
 #include "builtin.h"
 #include "espalier/weights.h"
@@ -16,7 +16,8 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   void build(NodeBuilder& n) const override {
     const Shape x = n.input(0);
-    if (x.size() != 3 && x.size() != 1) n.refuse("batch norm needs an input of [channels, height, width] or [features]");
+    if (x.size() != 3 && x.size() != 1)
+      n.refuse("batch norm needs an input of [channels, height, width] or [features]");
     if (o_.affine) {
       n.parameter("weight", "norm_weight", {NodeBuilder::makes(x[0])}, {Initializer::Kind::constant, o_.init_weight});
       n.parameter("bias", "norm_bias", {NodeBuilder::makes(x[0])}, {Initializer::Kind::constant, 0});
@@ -28,8 +29,9 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const size_t stats = o_.affine ? 2 : 0;
-    return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(), o_.affine ? f.parameter(1) : at::Tensor(),
-                           f.parameter(stats), f.parameter(stats + 1), f.pass.training, o_.momentum, o_.eps, /*cudnn_enabled=*/true)};
+    return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
+                           o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
+                           f.pass.training, o_.momentum, o_.eps, /*cudnn_enabled=*/true)};
   }
 
   // With a running mean of zero and no shift, as removal leaves them.
@@ -38,14 +40,16 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   PythonForm python(const Graph& g, const Node& node) const override {
     const Shape& x = g[node.inputs[0]].shape;
     char text[128];
-    std::snprintf(text, sizeof text, "nn.BatchNorm%dd(%lld, eps=%.17g, momentum=%.17g%s)", x.size() == 3 ? 2 : 1, static_cast<long long>(g.size(x[0])),
-                  o_.eps, o_.momentum, o_.affine ? "" : ", affine=False");
+    std::snprintf(text, sizeof text, "nn.BatchNorm%dd(%lld, eps=%.17g, momentum=%.17g%s)", x.size() == 3 ? 2 : 1,
+                  static_cast<long long>(g.size(x[0])), o_.eps, o_.momentum, o_.affine ? "" : ", affine=False");
     return {text, "{self}({0})"};
   }
 };
 
 }  // namespace
 
-Component batch_norm_operation() { return component<BatchNorm>(BatchNorm::name, "batch normalisation"); }
+Component batch_norm_operation() {
+  return component<BatchNorm>(BatchNorm::name, "batch normalisation");
+}
 
 }  // namespace espalier

@@ -24,7 +24,9 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     if (o_.init == "kaiming_normal_in") init = {Initializer::Kind::kaiming_normal_in, 0};
     if (o_.init == "kaiming_normal_out") init = {Initializer::Kind::kaiming_normal_out, 0};
     n.parameter("weight", "weight",
-                {NodeBuilder::makes(filters), NodeBuilder::reads(channels), NodeBuilder::makes(Dim::of(o_.kernel)), NodeBuilder::makes(Dim::of(o_.kernel))}, init);
+                {NodeBuilder::makes(filters), NodeBuilder::reads(channels), NodeBuilder::makes(Dim::of(o_.kernel)),
+                 NodeBuilder::makes(Dim::of(o_.kernel))},
+                init);
     if (o_.bias) {
       const auto bias_init = o_.init == "default" ? Initializer::Kind::bias_by_fan_in : Initializer::Kind::constant;
       n.parameter("bias", "bias", {NodeBuilder::makes(filters)}, {bias_init, 0});
@@ -33,7 +35,8 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    return {at::conv2d(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {o_.stride, o_.stride}, {o_.padding, o_.padding})};
+    return {at::conv2d(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {o_.stride, o_.stride},
+                       {o_.padding, o_.padding})};
   }
 
   int64_t macs(const Graph& g, const Node& node) const override {
@@ -45,7 +48,8 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
 
   PythonForm python(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> w = g.sizes(g[node.parameters[0]].shape);
-    std::string text = "nn.Conv2d(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + ", " + std::to_string(o_.kernel);
+    std::string text =
+        "nn.Conv2d(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + ", " + std::to_string(o_.kernel);
     if (o_.stride != 1) text += ", stride=" + std::to_string(o_.stride);
     if (o_.padding != 0) text += ", padding=" + std::to_string(o_.padding);
     if (!o_.bias) text += ", bias=False";
@@ -53,11 +57,15 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
  private:
-  int64_t out(int64_t in) const { return (in + 2 * o_.padding - o_.kernel) < 0 ? 0 : (in + 2 * o_.padding - o_.kernel) / o_.stride + 1; }
+  int64_t out(int64_t in) const {
+    return (in + 2 * o_.padding - o_.kernel) < 0 ? 0 : (in + 2 * o_.padding - o_.kernel) / o_.stride + 1;
+  }
 };
 
 }  // namespace
 
-Component conv2d_operation() { return component<Conv2d>(Conv2d::name, "convolution of images, square kernels"); }
+Component conv2d_operation() {
+  return component<Conv2d>(Conv2d::name, "convolution of images, square kernels");
+}
 
 }  // namespace espalier

@@ -27,6 +27,8 @@ class CrossEntropy final : public OperationOf<CrossEntropy, CrossEntropyOptions>
 
 }  // namespace
 
-Component cross_entropy_operation() { return component<CrossEntropy>(CrossEntropy::name, "cross-entropy of logits and class numbers"); }
+Component cross_entropy_operation() {
+  return component<CrossEntropy>(CrossEntropy::name, "cross-entropy of logits and class numbers");
+}
 
 }  // namespace espalier

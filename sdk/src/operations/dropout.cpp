@@ -20,11 +20,15 @@ class Dropout final : public OperationOf<Dropout, DropoutOptions> {
     return {f.inputs[0].mul(mask)};
   }
   bool preserves_zero() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override { return {"", "F.dropout({0}, " + to_json(o_.p) + ", self.training)"}; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {"", "F.dropout({0}, " + to_json(o_.p) + ", self.training)"};
+  }
 };
 
 }  // namespace
 
-Component dropout_operation() { return component<Dropout>(Dropout::name, "random zeros while training"); }
+Component dropout_operation() {
+  return component<Dropout>(Dropout::name, "random zeros while training");
+}
 
 }  // namespace espalier

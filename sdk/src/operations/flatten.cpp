@@ -29,6 +29,8 @@ class Flatten final : public OperationOf<Flatten, NoOptions> {
 
 }  // namespace
 
-Component flatten_operation() { return component<Flatten>(Flatten::name, "an image as a vector, channel by channel"); }
+Component flatten_operation() {
+  return component<Flatten>(Flatten::name, "an image as a vector, channel by channel");
+}
 
 }  // namespace espalier

@@ -19,9 +19,11 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
     const Dim in = x[0];
     const bool normal = o_.init == "normal";
     n.parameter("weight", "weight", {NodeBuilder::makes(features), NodeBuilder::reads(in)},
-                normal ? Initializer{Initializer::Kind::normal, o_.init_std} : Initializer{Initializer::Kind::kaiming_uniform, std::sqrt(5.0)});
+                normal ? Initializer{Initializer::Kind::normal, o_.init_std}
+                       : Initializer{Initializer::Kind::kaiming_uniform, std::sqrt(5.0)});
     if (o_.bias) {
-      n.parameter("bias", "bias", {NodeBuilder::makes(features)}, {normal ? Initializer::Kind::constant : Initializer::Kind::bias_by_fan_in, 0});
+      n.parameter("bias", "bias", {NodeBuilder::makes(features)},
+                  {normal ? Initializer::Kind::constant : Initializer::Kind::bias_by_fan_in, 0});
     }
     n.output({features});
   }
@@ -36,12 +38,15 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
 
   PythonForm python(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> w = g.sizes(g[node.parameters[0]].shape);
-    return {"nn.Linear(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + (o_.bias ? ")" : ", bias=False)"), "{self}({0})"};
+    return {"nn.Linear(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + (o_.bias ? ")" : ", bias=False)"),
+            "{self}({0})"};
   }
 };
 
 }  // namespace
 
-Component linear_operation() { return component<Linear>(Linear::name, "linear layer"); }
+Component linear_operation() {
+  return component<Linear>(Linear::name, "linear layer");
+}
 
 }  // namespace espalier

@@ -19,7 +19,8 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
     if (2 * this->o_.padding > this->o_.kernel) n.refuse("the padding must be at most half of the kernel");
     const int64_t height = out(n.input_sizes(0)[1]);
     const int64_t width = out(n.input_sizes(0)[2]);
-    if (height < 1 || width < 1) n.refuse("a window of " + std::to_string(this->o_.kernel) + " does not fit into the input");
+    if (height < 1 || width < 1)
+      n.refuse("a window of " + std::to_string(this->o_.kernel) + " does not fit into the input");
     n.output({x[0], Dim::of(height), Dim::of(width)});
   }
 
@@ -37,7 +38,8 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph&, const Node&) const override {
-    const std::string arguments = "({0}, " + std::to_string(this->o_.kernel) + ", " + std::to_string(stride()) + ", " + std::to_string(this->o_.padding);
+    const std::string arguments = "({0}, " + std::to_string(this->o_.kernel) + ", " + std::to_string(stride()) + ", " +
+                                  std::to_string(this->o_.padding);
     return {"", Max ? "F.max_pool2d" + arguments + ")" : "F.avg_pool2d" + arguments + ", count_include_pad=False)"};
   }
 
@@ -67,7 +69,8 @@ class GlobalAvgPool final : public OperationOf<GlobalAvgPool, NoOptions> {
 }  // namespace
 
 std::vector<Component> pool_operations() {
-  return {component<Pool<true>>("max_pool", "largest value of each window"), component<Pool<false>>("avg_pool", "mean of each window, the border not counted"),
+  return {component<Pool<true>>("max_pool", "largest value of each window"),
+          component<Pool<false>>("avg_pool", "mean of each window, the border not counted"),
           component<GlobalAvgPool>("global_avg_pool", "mean of each channel")};
 }
 

@@ -61,8 +61,9 @@ struct CatalogueEntry {
   const CatalogueLabels& labelled(const std::string& by) const;
   // Bytes of all files, unpacked.
   int64_t size() const;
-  // What a person has to do, a line each.
+  // What a person has to do, a line each: all ways; without a network.
   std::string how_to_get() const;
+  std::string by_hand() const;
 };
 
 // The data sets that Espalier knows, from datasets/catalogue.json.
