@@ -112,7 +112,7 @@ TEST_F(Idx, SaysWhyAFileCannotBeRead) {
 TEST_F(Idx, SaysThatAFileMayNotBeRead) {
   const std::filesystem::path file = samples::write(folder_ / "secret", samples::idx({3}));
   std::filesystem::permissions(file, std::filesystem::perms::none);
-  if (geteuid() == 0) GTEST_SKIP() << "the superuser may read everything";
+  if (access(file.c_str(), R_OK) == 0) GTEST_SKIP() << "the superuser may read everything";
   EXPECT_THAT(samples::input_error([&] { read_idx(file); }), HasSubstr("Permission denied"));
 }
 

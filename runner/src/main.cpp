@@ -1,5 +1,4 @@
 #include <exception>
-#include <iostream>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -13,6 +12,7 @@
 #include "commands/recipe_commands.h"
 #include "commands/schema.h"
 #include "espalier/build_config.h"
+#include "espalier/log.h"
 
 int main(int argc, char** argv) {
   // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in
@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   } catch (const std::exception& e) {
-    std::cerr << "espalier: error: " << e.what() << "\n";
+    espalier::log::error(e.what());
     return 1;
   }
   return 0;

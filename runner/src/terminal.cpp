@@ -95,4 +95,16 @@ std::string table(const std::vector<std::vector<std::string>>& rows, size_t widt
   return out;
 }
 
+std::string number_table(std::vector<std::vector<std::string>> rows) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
+  }
+  for (auto& row : rows) {
+    for (size_t i = 1; i < row.size(); ++i) row[i].insert(0, widths[i] - characters(row[i]), ' ');
+  }
+  return table(rows, 0);
+}
+
 }  // namespace espalier

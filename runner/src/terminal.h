@@ -15,5 +15,7 @@ size_t characters(const std::string& text);
 
 // Rows of cells in columns two spaces apart, the first row underlined. With a width, the last column is wrapped to it.
 std::string table(const std::vector<std::vector<std::string>>& rows, size_t width);
+// The same for numbers: all columns but the first stand to the right.
+std::string number_table(std::vector<std::vector<std::string>> rows);
 
 }  // namespace espalier

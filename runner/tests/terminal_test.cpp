@@ -34,5 +34,10 @@ TEST(Table, OfNothingIsEmpty) {
   EXPECT_EQ(table({}, 80), "");
 }
 
+TEST(NumberTable, PutsNumbersToTheRight) {
+  EXPECT_EQ(number_table({{"layer", "n"}, {"a", "5"}, {"b", "\xe2\x86\x92" "12"}}),
+            "layer    n\n-----  ---\na        5\nb      \xe2\x86\x92" "12\n");
+}
+
 }  // namespace
 }  // namespace espalier

@@ -9,7 +9,7 @@ namespace espalier {
 void StepScalars::set(std::initializer_list<double> values, at::Device device) {
   const auto n = static_cast<int64_t>(values.size());
   if (!host_.defined() || host_.numel() != n || device_.device() != device) {
-    host_ = at::empty({n}, at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
+    host_ = at::empty({n}, at::TensorOptions().dtype(at::kDouble));
     device_ = device.is_cuda() ? at::empty({n}, at::TensorOptions().dtype(at::kDouble).device(device)) : host_;
   }
   std::ranges::copy(values, host_.mutable_data_ptr<double>());

@@ -11,6 +11,7 @@
 #include "espalier/error.h"
 #include "espalier/value.h"
 #include "output/files.h"
+#include "output/text.h"
 #include "plugins/loader.h"
 #include "program_paths.h"
 
@@ -19,11 +20,6 @@ namespace espalier {
 namespace {
 
 namespace fs = std::filesystem;
-
-void replace_all(std::string& text, const std::string& what, const std::string& with) {
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
-    text.replace(at, what.size(), with);
-}
 
 // "my-penalty" -> "my_penalty"
 std::string plugin_name(const std::string& given) {

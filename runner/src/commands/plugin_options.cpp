@@ -1,7 +1,6 @@
 #include "commands/plugin_options.h"
 
-#include <iostream>
-
+#include "espalier/log.h"
 #include "espalier/registry.h"
 
 namespace espalier {
@@ -15,7 +14,7 @@ void PluginOptions::add_to(CLI::App& command) {
 PluginReport PluginOptions::load() const {
   PluginReport report = load_plugins(plugin_search_path(folders), Registry::instance());
   for (const PluginProblem& p : report.problems)
-    std::cerr << "espalier: warning: " << p.path.string() << ": " << p.reason << "\n";
+    log::warning(p.path.string() + ": " + p.reason);
   return report;
 }
 

@@ -2,11 +2,11 @@
 
 #include <cstdio>
 
-#include <unistd.h>
+#include "terminal.h"
 
 namespace espalier {
 
-Progress::Progress(bool quiet) : quiet_(quiet), terminal_(isatty(STDOUT_FILENO) == 1) {}
+Progress::Progress(bool quiet) : quiet_(quiet), terminal_(is_terminal()) {}
 
 std::string Progress::duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);

@@ -5,6 +5,7 @@
 
 #include "espalier/error.h"
 #include "espalier/operation.h"
+#include "output/text.h"
 
 namespace espalier {
 
@@ -15,11 +16,6 @@ std::string identifier(const std::string& name) {
   std::string s;
   for (const char c : name) s += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   return s.empty() || std::isdigit(static_cast<unsigned char>(s[0])) ? "_" + s : s;
-}
-
-void replace_all(std::string& text, const std::string& what, const std::string& with) {
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
-    text.replace(at, what.size(), with);
 }
 
 std::string exact(float v) {

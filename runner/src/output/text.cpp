@@ -1,7 +1,5 @@
 #include "output/text.h"
 
-#include <algorithm>
-#include <cctype>
 #include <cstdio>
 
 namespace espalier {
@@ -12,12 +10,6 @@ std::string format(const char* pattern, double value) {
   char text[64];
   std::snprintf(text, sizeof text, pattern, value);
   return text;
-}
-
-// Characters on the screen: bytes that do not continue one in UTF-8.
-size_t width_of(const std::string& s) {
-  return static_cast<size_t>(
-      std::ranges::count_if(s, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 }  // namespace
@@ -47,30 +39,10 @@ std::string bytes_text(int64_t n) {
   return format("%.1f kB", static_cast<double>(n) / 1e3);
 }
 
-std::string table_text(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width_of(row[c]));
+void replace_all(std::string& text, const std::string& what, const std::string& with) {
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
+    text.replace(at, what.size(), with);
   }
-  std::string text;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    std::string line;
-    for (size_t c = 0; c < rows[r].size(); ++c) {
-      const std::string pad(widths[c] - width_of(rows[r][c]), ' ');
-      line += (c ? "  " : "") + (c == 0 ? rows[r][c] + pad : pad + rows[r][c]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-    if (r == 0) {
-      for (size_t c = 0; c < widths.size(); ++c) {
-        text += c ? "  " : "";
-        for (size_t i = 0; i < widths[c]; ++i) text += "─";
-      }
-      text += "\n";
-    }
-  }
-  return text;
 }
 
 }  // namespace espalier

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 namespace espalier {
 
@@ -14,7 +13,7 @@ std::string count_text(int64_t n);
 // Bytes: "31 MB", "1.2 GB".
 std::string bytes_text(int64_t n);
 
-// Rows of cells as aligned columns, numbers to the right; the first row is the head.
-std::string table_text(const std::vector<std::vector<std::string>>& rows);
+// Every `what` in the text becomes `with`.
+void replace_all(std::string& text, const std::string& what, const std::string& with);
 
 }  // namespace espalier

@@ -7,6 +7,7 @@
 #include "espalier/error.h"
 #include "espalier/operation.h"
 #include "output/text.h"
+#include "terminal.h"
 
 namespace espalier {
 
@@ -174,7 +175,7 @@ std::string plan_text(const Value& plan) {
   }
   rows.push_back(
       {"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
-  text += table_text(rows) + "\n";
+  text += number_table(rows) + "\n";
   for (const Value& s : plan.at("selectors").as_list()) {
     text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
     for (const Value& n : s.at("matches").as_list()) text += " " + n.as_string();

@@ -4,6 +4,7 @@
 #include "espalier/error.h"
 #include "espalier/operation.h"
 #include "output/text.h"
+#include "terminal.h"
 
 namespace espalier {
 
@@ -51,7 +52,7 @@ std::string before_and_after(const Graph& first, const Graph& last) {
   }
   rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()),
                   change(first.macs(), last.macs()), share(last.macs(), first.macs())});
-  return table_text(rows);
+  return number_table(rows);
 }
 
 std::string stage_table(const Value& stages) {
@@ -64,7 +65,7 @@ std::string stage_table(const Value& stages) {
                     change(b.at("macs").as_int(), a.at("macs").as_int()),
                     fixed(s.at("accuracy").as_double(), 2) + " %"});
   }
-  return table_text(rows);
+  return number_table(rows);
 }
 
 }  // namespace espalier

@@ -15,18 +15,19 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
-// Parameters and buffers as they were, to undo an edit that fails its check.
+// All values as they were, to undo an edit that fails its check.
 class Snapshot {
  public:
-  explicit Snapshot(const Weights& w)
-      : parameters_(w.bank(Role::weight).values.flat().clone()), buffers_(w.bank(Role::buffer).values.flat().clone()) {}
+  explicit Snapshot(const Weights& w) {
+    for (const Role r : roles) values_.push_back(w.bank(r).values.flat().clone());
+  }
   void restore(Weights& w) const {
-    at::Tensor(w.bank(Role::weight).values.flat()).copy_(parameters_);
-    at::Tensor(w.bank(Role::buffer).values.flat()).copy_(buffers_);
+    for (size_t i = 0; i < values_.size(); ++i) at::Tensor(w.bank(roles[i]).values.flat()).copy_(values_[i]);
   }
 
  private:
-  at::Tensor parameters_, buffers_;
+  static constexpr Role roles[] = {Role::weight, Role::architecture, Role::buffer};
+  std::vector<at::Tensor> values_;
 };
 
 }  // namespace

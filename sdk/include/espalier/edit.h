@@ -30,7 +30,7 @@ struct Edit {
 
 ESPALIER_API Edit shrink(const Graph& graph, Axis axis, Indices keep);
 
-// For one axis: where each new position comes from (-1: new).
+// For one axis: the old position of each new one.
 struct AxisChange {
   Axis axis;
   Indices from;
@@ -40,10 +40,10 @@ struct AxisChange {
 // axes changed.
 struct Rewrite {
   Graph graph;
-  std::vector<ParamId> origin;  // for each new parameter the old one (id -1: new)
+  std::vector<ParamId> origin;  // for each parameter of the new graph the one that it was (id -1: it is new)
   std::vector<AxisChange> changes;
 
-  // For a dimension of the graph before: the old position of each new one (-1: new), nullopt where it is unchanged.
+  // For a dimension of the graph before: the old position of each new one, nullopt where it is unchanged.
   ESPALIER_API std::optional<Indices> gather(const Graph& before, const Dim& dim) const;
 };
 

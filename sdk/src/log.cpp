@@ -1,0 +1,30 @@
+#include "espalier/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdlib>
+
+namespace espalier::log {
+
+namespace {
+
+spdlog::logger& logger() {
+  static spdlog::logger* const instance = [] {
+    auto* l = new spdlog::logger("espalier", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    l->set_pattern("espalier: %^%l%$: %v");
+    const char* level = std::getenv("ESPALIER_LOG");
+    l->set_level(level ? spdlog::level::from_str(level) : spdlog::level::info);
+    return l;
+  }();
+  return *instance;
+}
+
+}  // namespace
+
+void debug(std::string_view message) { logger().debug(message); }
+void info(std::string_view message) { logger().info(message); }
+void warning(std::string_view message) { logger().warn(message); }
+void error(std::string_view message) { logger().error(message); }
+
+}  // namespace espalier::log
