@@ -210,14 +210,14 @@ stages: [{name: wild, epochs: 3, optimizer: {use: sgd, lr: 1.0e+30}}]
 TEST(Run, StartsAStageFromTheBestOrTheLastOfTheStageBefore) {
   const TempFolder folder;
   for (const std::string start : {"best", "last"}) {
-    // A learning rate at which accuracy goes up and down; the second stage has no epoch and shows what it was given.
+    // A learning rate that rises until it ruins the network; the second stage has no epoch and shows what it was given.
     const auto recipe = folder.write(start + ".yaml", R"(
 espalier: 1
 name: r
 data: {use: synthetic, count: 400, batch: 20}
 network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
 stages:
-  - {name: learn, epochs: 6, optimizer: {use: adam, lr: 0.02}}
+  - {name: learn, epochs: 6, optimizer: {use: adam, lr: 0.3}, schedule: {use: constant, warmup: 6}}
   - {name: end, epochs: 0, start_from: )" + start + "}\n");
     const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / start).string());
     ASSERT_EQ(o.status, 0) << o.text;

@@ -84,16 +84,16 @@ void count_labels(const CatalogueEntry& entry, const at::Tensor& labels, Dataset
 void compare_checksums(const CatalogueEntry& entry, const FoundDataset& found, DatasetCheck& check) {
   for (size_t i = 0; i < entry.files.size(); ++i) {
     const CatalogueFile& file = entry.files[i];
-    const std::string name = found.files[i].filename().string();
+    const std::string name = found.files[i].filename().string() + ": ";
     try {
       const std::string sum = content_checksum(found.files[i], "sha256");
       if (!file.sha256.empty() && sum != file.sha256) {
-        check.faults.push_back(name + ": the content's SHA-256 is " + sum + "; expected " + file.sha256);
+        check.faults.push_back(name + "the content's SHA-256 is " + sum + "; expected " + file.sha256);
       } else if (!file.original_sha256.empty() && sum != file.original_sha256) {
-        check.notes.push_back(name + ": not the original file, SHA-256 " + sum +
+        check.notes.push_back(name + "not the original file, SHA-256 " + sum +
                               "; as good where only the order of the records differs");
       } else {
-        check.checksums.push_back(name + ": SHA-256 of the original");
+        check.checksums.push_back(name + "SHA-256 of the original");
       }
     } catch (const InputError&) {
       // Reading the records has said it already.

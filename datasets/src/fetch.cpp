@@ -116,7 +116,7 @@ void download(const CatalogueEntry& entry, const CatalogueDownload& d, const fs:
     options.say("downloading " + url + " (" + megabytes(d.size) + ")");
     const std::string failure = try_download(url, d, to, options.progress);
     if (failure.empty()) return;
-    failures += "\n  " + url + ": " + failure;
+    failures.append("\n  ").append(url).append(": ").append(failure);
     fs::remove(to);
   }
   throw Error(
@@ -132,7 +132,7 @@ fs::path given(const CatalogueEntry& entry, const CatalogueDownload& d, const fs
     throw InputError("", "--from " + from.string() + ": " + entry.name + " has " +
                              std::to_string(entry.downloads.size()) + " archives; give the folder that holds them");
   }
-  const fs::path archive = folder ? from / d.name : from;
+  fs::path archive = folder ? from / d.name : from;
   if (!fs::exists(archive)) throw InputError("", "--from " + from.string() + ": there is no " + d.name);
   if (const std::string wrong = difference(archive, d); !wrong.empty()) {
     throw InputError(archive.string(), "is not the original archive: it " + wrong);
@@ -178,7 +178,7 @@ fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options)
   if (!options.from.empty() && !fs::exists(options.from)) {
     throw InputError("", "--from " + options.from.string() + ": no such file or folder");
   }
-  const fs::path target = options.to / entry.folders.front();
+  fs::path target = options.to / entry.folders.front();
   const std::optional<FoundDataset> old = search_dataset(entry, {options.to});
   if (old) {
     options.say("checking what is in " + old->folder.string());

@@ -126,6 +126,7 @@ fs::path find_file(const DataPaths& paths, const std::vector<fs::path>& alternat
     }
   }
   std::vector<std::string> names;
+  names.reserve(alternatives.size());
   for (const fs::path& name : alternatives) names.push_back(name.string());
   throw InputError("", listed(names) + (names.size() > 1 ? ": none was" : " was not") + " found. Searched in\n" +
                            searched(paths) + "How to get it:\n" + how_to_get);

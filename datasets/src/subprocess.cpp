@@ -43,7 +43,7 @@ std::filesystem::path find_program(const std::string& name) {
   const std::string list = variable ? variable : "/usr/local/bin:/usr/bin:/bin";
   for (size_t begin = 0; begin <= list.size();) {
     const size_t end = std::min(list.find(':', begin), list.size());
-    const std::filesystem::path program = std::filesystem::path(list.substr(begin, end - begin)) / name;
+    std::filesystem::path program = std::filesystem::path(list.substr(begin, end - begin)) / name;
     std::error_code error;
     if (program.is_absolute() && std::filesystem::is_regular_file(program, error) &&
         ::access(program.c_str(), X_OK) == 0) {
@@ -56,6 +56,7 @@ std::filesystem::path find_program(const std::string& name) {
 
 int run_program(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
 

@@ -35,8 +35,13 @@ TEST(Table, OfNothingIsEmpty) {
 }
 
 TEST(NumberTable, PutsNumbersToTheRight) {
-  EXPECT_EQ(number_table({{"layer", "n"}, {"a", "5"}, {"b", "\xe2\x86\x92" "12"}}),
-            "layer    n\n-----  ---\na        5\nb      \xe2\x86\x92" "12\n");
+  EXPECT_EQ(number_table({{"layer", "n"},
+                          {"a", "5"},
+                          {"b",
+                           "\xe2\x86\x92"
+                           "12"}}),
+            "layer    n\n-----  ---\na        5\nb      \xe2\x86\x92"
+            "12\n");
 }
 
 }  // namespace

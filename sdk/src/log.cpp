@@ -1,9 +1,9 @@
 #include "espalier/log.h"
 
+#include <cstdlib>
+
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
-
-#include <cstdlib>
 
 namespace espalier::log {
 
@@ -22,9 +22,17 @@ spdlog::logger& logger() {
 
 }  // namespace
 
-void debug(std::string_view message) { logger().debug(message); }
-void info(std::string_view message) { logger().info(message); }
-void warning(std::string_view message) { logger().warn(message); }
-void error(std::string_view message) { logger().error(message); }
+void debug(std::string_view message) {
+  logger().debug(message);
+}
+void info(std::string_view message) {
+  logger().info(message);
+}
+void warning(std::string_view message) {
+  logger().warn(message);
+}
+void error(std::string_view message) {
+  logger().error(message);
+}
 
 }  // namespace espalier::log

@@ -4,7 +4,8 @@
 
 #include "espalier/api.h"
 
-// Messages about what happens, on standard error. The variable ESPALIER_LOG sets what is shown: debug, info (default), warning, error.
+// Messages about what happens, on standard error. The variable ESPALIER_LOG sets what is shown: debug, info (default),
+// warning, error.
 namespace espalier::log {
 
 ESPALIER_API void debug(std::string_view message);

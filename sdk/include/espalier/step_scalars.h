@@ -17,7 +17,8 @@ class ESPALIER_API StepScalars {
   const double* data() const { return device_.const_data_ptr<double>(); }
 
  private:
-  at::Tensor host_;  // not pinned: the copy to a GPU has taken the values when it returns, so the next step may overwrite them
+  at::Tensor
+      host_;  // not pinned: the copy to a GPU has taken the values when it returns, so the next step may overwrite them
   at::Tensor device_;
 };
 

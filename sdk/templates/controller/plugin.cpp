@@ -1,14 +1,13 @@
-#include <algorithm>
-
 #include <espalier/controller.h>
 #include <espalier/groups.h>
 #include <espalier/plugin.h>
 
+#include <algorithm>
+
 namespace espalier {
 
-// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first
-// width.
-class @CLASS @final : public Controller {
+// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first width.
+class @CLASS@ final : public Controller {
  public:
   struct Options {
     double keep = 0.5;
@@ -20,13 +19,13 @@ class @CLASS @final : public Controller {
     }
   };
 
-  explicit @CLASS @(Options options) : o_(std::move(options)) {}
+  explicit @CLASS@(Options options) : o_(std::move(options)) {}
 
-  void stage_begin(Run & run) override {
+  void stage_begin(Run& run) override {
     for (const Axis axis : run.graph().axes(o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
   }
 
-  void epoch_end(Run & run) override {
+  void epoch_end(Run& run) override {
     for (const auto& [axis, width] : first_) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
       if (static_cast<double>(norms.size() - 1) < o_.keep * static_cast<double>(width)) continue;
@@ -41,7 +40,6 @@ class @CLASS @final : public Controller {
   std::vector<std::pair<Axis, int64_t>> first_;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0",
-                component<@CLASS @>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
 
 }  // namespace espalier

@@ -1,31 +1,26 @@
 #include <ATen/ops/arange.h>
-
 #include <espalier/dataset.h>
 #include <espalier/plugin.h>
 #include <espalier/random_fill.h>
 
 namespace espalier {
 
-// Images of noise, brighter in the half that the class names: left, right. A real data set reads files: find them in
-// `paths`.
-class @CLASS @final : public Dataset {
+// Images of noise, brighter in the half that the class names: left, right. A real data set reads files: find them in `paths`.
+class @CLASS@ final : public Dataset {
  public:
   struct Options {
     int64_t count = 1000;
     int64_t size = 16;
 
     static void declare(Declare<Options>& p) {
-      p("count", &Options::count, at_least(2), unit("images"),
-        "training images; there are a quarter as many test images");
+      p("count", &Options::count, at_least(2), unit("images"), "training images; there are a quarter as many test images");
       p("size", &Options::size, at_least(4), unit("pixels"), "side of an image");
     }
   };
 
-  explicit @CLASS @(Options options) : o_(options) {}
+  explicit @CLASS@(Options options) : o_(options) {}
 
-  DatasetInfo info() const override {
-    return {{1, o_.size, o_.size}, {2}, {"left", "right"}, {0.5}, {0.25}};
-  }
+  DatasetInfo info() const override { return {{1, o_.size, o_.size}, {2}, {"left", "right"}, {0.5}, {0.25}}; }
 
   Split load(const std::string& part, const DataPaths& /*paths*/) const override {
     const int64_t n = part == "train" ? o_.count : std::max<int64_t>(2, o_.count / 4);
@@ -42,6 +37,6 @@ class @CLASS @final : public Dataset {
   Options o_;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS @>("@NAME@", "noise that is brighter on the left or on the right"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "noise that is brighter on the left or on the right"));
 
 }  // namespace espalier

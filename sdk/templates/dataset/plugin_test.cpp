@@ -1,13 +1,12 @@
 #include <ATen/core/Tensor.h>
-#include <gtest/gtest.h>
-
 #include <espalier/dataset.h>
 #include <espalier/testkit.h>
+#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {
 
-TEST(@CLASS @, GivesWhatItAnnounces) {
+TEST(@CLASS@, GivesWhatItAnnounces) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib@NAME@.so");
   const auto dataset = Registry::instance().create<Dataset>(from_json(R"({"use": "@NAME@", "count": 40})"));
   const Split train = dataset->load("train", {});
@@ -17,8 +16,7 @@ TEST(@CLASS @, GivesWhatItAnnounces) {
   EXPECT_EQ(train.inputs.scalar_type(), at::kByte);
   EXPECT_EQ(train.targets.max().item<int64_t>() + 1, dataset->info().target.classes);
   const at::Tensor left = train.inputs[0].to(at::kDouble).slice(2, 0, 8);
-  EXPECT_GT(left.mean().item<double>(), train.inputs[0].to(at::kDouble).mean().item<double>())
-      << "class 0 is bright on the left";
+  EXPECT_GT(left.mean().item<double>(), train.inputs[0].to(at::kDouble).mean().item<double>()) << "class 0 is bright on the left";
 }
 
 }  // namespace

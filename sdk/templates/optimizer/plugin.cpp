@@ -4,9 +4,9 @@
 
 namespace espalier {
 
-// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows
-// every edit of the structure because it is named here.
-class @CLASS @final : public FlatOptimizer {
+// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows every
+// edit of the structure because it is named here.
+class @CLASS@ final : public FlatOptimizer {
  public:
   struct Options {
     double lr = 1e-3;
@@ -18,21 +18,15 @@ class @CLASS @final : public FlatOptimizer {
     }
   };
 
-  explicit @CLASS @(Options options) : o_(options) {}
+  explicit @CLASS@(Options options) : o_(options) {}
 
-  double learning_rate() const override {
-    return o_.lr;
-  }
+  double learning_rate() const override { return o_.lr; }
 
  protected:
-  std::vector<std::string> states() const override {
-    return {"momentum"};
-  }
-  void begin_step(Weights&, double learning_rate) override {
-    lr_ = learning_rate;
-  }
+  std::vector<std::string> states() const override { return {"momentum"}; }
+  void begin_step(Weights&, double learning_rate) override { lr_ = learning_rate; }
 
-  void update(Weights & weights, Part & part) override {
+  void update(Weights& weights, Part& part) override {
     if (!weights.device().is_cpu()) throw Error("@NAME@ runs on the CPU only");
     if (weights.dtype() == at::kDouble) {
       pass<double>(part);
@@ -43,7 +37,7 @@ class @CLASS @final : public FlatOptimizer {
 
  private:
   template <class T>
-  void pass(Part & part) {
+  void pass(Part& part) {
     T* w = part.bank->values.flat().data_ptr<T>();
     const T* g = part.bank->gradients.flat().data_ptr<T>();
     T* m = arena(part, state_name("momentum")).flat().data_ptr<T>();
@@ -63,7 +57,6 @@ class @CLASS @final : public FlatOptimizer {
   double lr_ = 0;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0",
-                component<@CLASS @>("@NAME@", "sign descent with momentum").provide("state:momentum"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "sign descent with momentum").provide("state:momentum"));
 
 }  // namespace espalier

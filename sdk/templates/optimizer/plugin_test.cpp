@@ -1,14 +1,13 @@
 #include <ATen/core/Tensor.h>
-#include <gtest/gtest.h>
-
 #include <espalier/builder.h>
 #include <espalier/optimizer.h>
 #include <espalier/testkit.h>
+#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {
 
-TEST(@CLASS @, MovesEveryWeightByTheLearningRateAgainstItsGradient) {
+TEST(@CLASS@, MovesEveryWeightByTheLearningRateAgainstItsGradient) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib@NAME@.so");
   GraphBuilder g({4, 0, 0});
   const Graph graph = g.output(g.linear("fc", g.input(), {.features = 3}));

@@ -1,14 +1,13 @@
 #include <ATen/ops/sum.h>
-
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
 #include <espalier/selector.h>
 
 namespace espalier {
 
-// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for
-// speed derive from Regularizer instead and add value and gradient yourself.
-class @CLASS @final : public AutogradRegularizer {
+// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for speed derive
+// from Regularizer instead and add value and gradient yourself.
+class @CLASS@ final : public AutogradRegularizer {
  public:
   struct Options {
     double weight = 1e-3;
@@ -20,7 +19,7 @@ class @CLASS @final : public AutogradRegularizer {
     }
   };
 
-  explicit @CLASS @(Options options) : o_(std::move(options)) {}
+  explicit @CLASS@(Options options) : o_(std::move(options)) {}
 
   at::Tensor penalty(const Graph& graph, const Weights& weights) override {
     at::Tensor total;
@@ -35,6 +34,6 @@ class @CLASS @final : public AutogradRegularizer {
   Options o_;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS @>("@NAME@", "sum of fourth powers"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "sum of fourth powers"));
 
 }  // namespace espalier

@@ -1,12 +1,11 @@
-#include <gtest/gtest.h>
-
 #include <espalier/builder.h>
 #include <espalier/testkit.h>
+#include <gtest/gtest.h>
 
 namespace espalier {
 namespace {
 
-TEST(@CLASS @, GradientEqualsFiniteDifferences) {
+TEST(@CLASS@, GradientEqualsFiniteDifferences) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib@NAME@.so");
   GraphBuilder g({2, 6, 6});
   const Edge x = g.relu(g.conv("conv", g.input(), {.filters = 4, .kernel = 3}));

@@ -11,7 +11,7 @@ namespace espalier {
 // The binary format of CIFAR: records of some label bytes and the pixels of one image, plane by plane.
 struct CifarFormat {
   std::vector<int64_t> classes;  // for each label byte, how many: {10}, or {20, 100}
-  int64_t pixels = 3 * 32 * 32;
+  int64_t pixels = int64_t{3} * 32 * 32;
 
   int64_t record() const { return static_cast<int64_t>(classes.size()) + pixels; }
 };
