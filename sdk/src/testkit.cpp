@@ -22,7 +22,9 @@ void load_plugin(const std::filesystem::path& library) {
   if (!loaded->insert(std::filesystem::canonical(library)).second) return;
   namespace dll = boost::dll;
   // Never closed: LibTorch does not survive unloading.
-  auto* handle = new dll::shared_library(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+  static auto* handles = new std::vector<std::unique_ptr<dll::shared_library>>;
+  handles->push_back(std::make_unique<dll::shared_library>(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local));
+  const auto& handle = handles->back();
   const PluginDescriptor* plugin = handle->get<const PluginDescriptor*()>(plugin_entry)();
   for (const Component& c : plugin->components)
     Registry::instance().add(c, {plugin->name, plugin->version, library.string()});

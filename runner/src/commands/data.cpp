@@ -15,6 +15,7 @@
 #include "espalier/error.h"
 #include "espalier/value.h"
 #include "output/text.h"
+#include "terminal.h"
 
 namespace espalier {
 
@@ -32,20 +33,6 @@ void add_name_option(CLI::App& command, std::string& name) {
   std::string known;
   for (const CatalogueEntry& entry : catalogue()) known += (known.empty() ? "" : ", ") + entry.name;
   command.add_option("name", name, "The data set: " + known)->required()->type_name("NAME");
-}
-
-// Words in columns, aligned to the left.
-std::string columns(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths(rows.front().size());
-  for (const auto& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (size_t c = 0; c + 1 < row.size(); ++c) text += row[c] + std::string(widths[c] - row[c].size() + 2, ' ');
-    text += row.back() + "\n";
-  }
-  return text;
 }
 
 void list(const DataPaths& paths, bool json) {
@@ -68,7 +55,7 @@ void list(const DataPaths& paths, bool json) {
     std::cout << to_json(all, 1) << "\n";
     return;
   }
-  std::cout << columns(rows) << "\nespalier data fetch NAME downloads one. The data set synthetic needs no files.\n";
+  std::cout << table(rows, 0) << "\nespalier data fetch NAME downloads one. The data set synthetic needs no files.\n";
 }
 
 // "6,000 of each of 10 classes", or the count of each.
