@@ -23,7 +23,8 @@ void load_plugin(const std::filesystem::path& library) {
   namespace dll = boost::dll;
   // Never closed: LibTorch does not survive unloading.
   static auto* handles = new std::vector<std::unique_ptr<dll::shared_library>>;
-  handles->push_back(std::make_unique<dll::shared_library>(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local));
+  handles->push_back(
+      std::make_unique<dll::shared_library>(library.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_local));
   const auto& handle = handles->back();
   const PluginDescriptor* plugin = handle->get<const PluginDescriptor*()>(plugin_entry)();
   for (const Component& c : plugin->components)

@@ -145,7 +145,7 @@ inline void constrain(ParameterInfo& p, const char* doc) {
   p.doc = doc;
 }
 
-// The correspondence between the C++ type of an option and Value; `value` has passed check(). NOLINTNEXTLINE(bugprone-*)
+// The correspondence between the C++ type of an option and Value; `value` has passed check().
 #define ESPALIER_OPTION_TYPE(CXX, TYPE)                      \
   inline ParameterType type_of(const CXX*) {                 \
     return ParameterType::TYPE;                              \

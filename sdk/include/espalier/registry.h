@@ -44,7 +44,7 @@ class ESPALIER_API Registry {
     std::unique_ptr<Object> object = create_object(T::kind, spec);
     auto* typed = dynamic_cast<T*>(object.get());
     if (!typed) throw_wrong_type(T::kind, spec);
-    object.release();
+    static_cast<void>(object.release());
     return std::unique_ptr<T>(typed);
   }
 
