@@ -27,6 +27,10 @@ function(espalier_add_plugin name)
   set_target_properties(${name} PROPERTIES PREFIX lib LIBRARY_OUTPUT_DIRECTORY "${arg_OUTPUT_DIRECTORY}")
   target_compile_definitions(${name} PRIVATE "ESPALIER_PLUGIN_NAME=\"${name}\"")
   target_link_libraries(${name} PRIVATE espalier::sdk)
+  # For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an element's update
+  # is the same on every instruction set and wherever in the loop it is computed.
+  target_compile_options(${name} PRIVATE
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O3> "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno;-ffp-contract=off>")
 
   if(arg_TEST)
     find_package(GTest REQUIRED)

@@ -10,9 +10,11 @@
 #include "commands/new.h"
 #include "commands/plugins.h"
 #include "commands/recipe_commands.h"
+#include "commands/resume.h"
 #include "commands/schema.h"
 #include "espalier/build_config.h"
 #include "espalier/log.h"
+#include "train/interrupt.h"
 
 int main(int argc, char** argv) {
   // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in
@@ -25,6 +27,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "espalier " ESPALIER_VERSION " (LibTorch " ESPALIER_TORCH_VERSION ")");
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
+  espalier::add_resume_command(app);
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
   espalier::add_new_command(app);
@@ -34,6 +37,7 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
       "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
+      "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
       "  espalier plugins                               which components there are\n"
       "  espalier describe threshold                    what one of them can be told\n"
       "  espalier COMMAND --help                        more about a command\n");
@@ -41,6 +45,8 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
+  } catch (const espalier::Interrupted& e) {
+    return 128 + e.signal();  // as shells report it
   } catch (const std::exception& e) {
     espalier::log::error(e.what());
     return 1;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <espalier/flat_optimizer.h>
+#include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
@@ -72,8 +73,8 @@ class Adam final : public FlatOptimizer {
     const T lr = static_cast<T>(s[0]), step_size = static_cast<T>(s[1]), root = static_cast<T>(s[2]);
     for (const Span& span : part.spans) {
       parallel_for(span.end - span.begin, 1 << 14, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        for (int64_t i = span.begin + begin; i < span.begin + end; ++i)
-          formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay);
+        vector_loop(span.begin + begin, span.begin + end,
+                    [=](int64_t i) { formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay); });
       });
     }
   }

@@ -1,6 +1,7 @@
 #include "sgd.h"
 
 #include <espalier/flat_optimizer.h>
+#include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
@@ -63,7 +64,7 @@ class Sgd final : public FlatOptimizer {
     const T lr = static_cast<T>(scalars_.data()[0]);
     for (const Span& span : part.spans) {
       parallel_for(span.end - span.begin, 1 << 15, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) formula(w[i], g[i], m[i], lr, decay);
+        vector_loop(span.begin + begin, span.begin + end, [=](int64_t i) { formula(w[i], g[i], m[i], lr, decay); });
       });
     }
   }

@@ -8,7 +8,7 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
-#include "espalier/datasets/find.h"
+#include "commands/training_options.h"
 #include "espalier/registry.h"
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
@@ -60,16 +60,12 @@ void add_recipe_commands(CLI::App& app) {
   CLI::App* run = app.add_subcommand("run", "Trains what a recipe describes and leaves a run folder");
   struct RunFlags {
     std::string out;
-    std::vector<std::string> data;
-    bool quiet = false;
+    TrainingOptions training;
   };
   auto flags = std::make_shared<RunFlags>();
   options->add_to(*run);
   run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN)")->type_name("DIR");
-  run->add_option("--data", flags->data, "A folder of data sets, searched first; may be repeated")
-      ->type_name("DIR")
-      ->allow_extra_args(false);
-  run->add_flag("-q,--quiet", flags->quiet, "Prints nothing but errors");
+  flags->training.add_to(*run);
   run->footer(
       "Examples:\n"
       "  espalier run recipes/quickstart.yaml\n"
@@ -78,10 +74,10 @@ void add_recipe_commands(CLI::App& app) {
   run->callback([options, flags] {
     const Recipe recipe = options->load();
     plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
-    const DataPaths data = default_data_paths(flags->data);
     choose_device(recipe.device);
-    Trainer trainer(recipe, {RunFolder::make(flags->out, recipe.name, recipe.seed), data, flags->quiet});
-    trainer.run();
+    TrainerOptions training = flags->training.make({}, options->plugins);
+    training.out = RunFolder::make(flags->out, recipe.name, recipe.seed);
+    Trainer(recipe, training).run();
   });
 
   CLI::App* plan = app.add_subcommand(

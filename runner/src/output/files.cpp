@@ -18,50 +18,72 @@ namespace {
   throw Error(path.string() + ": cannot " + what + ": " + std::strerror(errno));
 }
 
-// Owns a descriptor, so that it is closed whatever is thrown.
-class Descriptor {
- public:
-  Descriptor(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (fd_ < 0) fail(path, "write");
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { ::close(fd_); }
-  void write(const std::filesystem::path& path, std::string_view content) const {
-    while (!content.empty()) {
-      const ssize_t n = ::write(fd_, content.data(), content.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail(path, "write");
-      content.remove_prefix(static_cast<size_t>(n));
-    }
-  }
-  void sync(const std::filesystem::path& path) const {
-    if (::fsync(fd_) != 0) fail(path, "write");
-  }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
-void write_file(const std::filesystem::path& path, std::string_view content) {
-  const std::filesystem::path part = path.string() + ".part";
-  try {
-    const Descriptor file(part, O_WRONLY | O_CREAT | O_TRUNC);
-    file.write(path, content);
-    file.sync(path);
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(part, ignored);
-    throw;
-  }
-  if (std::rename(part.c_str(), path.c_str()) != 0) fail(path, "write");
+Descriptor::Descriptor(const std::filesystem::path& path, int flags)
+    : path_(path), fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) fail(path, (flags & (O_WRONLY | O_RDWR)) == 0 ? "open" : "write");
 }
 
-void append_line(const std::filesystem::path& path, std::string_view line) {
-  const Descriptor file(path, O_WRONLY | O_CREAT | O_APPEND);
-  file.write(path, std::string(line) + "\n");
+Descriptor::~Descriptor() {
+  ::close(fd_);
+}
+
+void Descriptor::write(std::string_view content) const {
+  while (!content.empty()) {
+    const ssize_t n = ::write(fd_, content.data(), content.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(path_, "write");
+    content.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void Descriptor::sync() const {
+  // Some file systems cannot; there is nothing to be done about that.
+  if (::fsync(fd_) != 0 && errno != EINVAL) fail(path_, "write");
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path)
+    : path_(path),
+      part_(path.string() + ".part"),
+      file_(std::make_unique<Descriptor>(part_, O_WRONLY | O_CREAT | O_TRUNC)) {}
+
+AtomicFile::~AtomicFile() {
+  if (!file_) return;
+  std::error_code ignored;
+  std::filesystem::remove(part_, ignored);
+}
+
+void AtomicFile::commit(const std::filesystem::path& keep) {
+  file_->sync();
+  if (!keep.empty() && std::rename(path_.c_str(), keep.c_str()) != 0 && errno != ENOENT) fail(keep, "write");
+  if (std::rename(part_.c_str(), path_.c_str()) != 0) fail(path_, "write");
+  file_.reset();
+  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
+  Descriptor(folder, O_RDONLY | O_DIRECTORY).sync();
+}
+
+void write_file(const std::filesystem::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+void append_bytes(const std::filesystem::path& path, std::string_view bytes) {
+  Descriptor(path, O_WRONLY | O_CREAT | O_APPEND).write(bytes);
+}
+
+void sync_file(const std::filesystem::path& path) {
+  Descriptor(path, O_WRONLY | O_CREAT).sync();
+}
+
+bool truncate_file(const std::filesystem::path& path, int64_t size) {
+  std::error_code code;
+  const auto now = std::filesystem::file_size(path, code);
+  if (code || now < static_cast<uintmax_t>(size)) return false;
+  std::filesystem::resize_file(path, static_cast<uintmax_t>(size), code);
+  if (code) throw Error(path.string() + ": cannot cut off its end: " + code.message());
+  return true;
 }
 
 std::string read_file(const std::filesystem::path& path) {

@@ -20,16 +20,19 @@ std::string Progress::duration(double seconds) {
   return text;
 }
 
-void Progress::begin(std::string label, int64_t steps, int64_t done, int64_t total) {
+void Progress::begin(std::string label, int64_t steps, int64_t step, int64_t done, int64_t total) {
   label_ = std::move(label);
-  steps_ = steps, done_ = done, total_ = total;
+  steps_ = steps, done_ = done - step, total_ = total;
+  if (first_ < 0) first_ = done;
+  images_before_ = -1;
   epoch_began_ = shown_ = Clock::now();
 }
 
 void Progress::step(int64_t step, int64_t images) {
   if (quiet_ || !terminal_) return;
   const auto now = Clock::now();
-  if (now - shown_ < std::chrono::milliseconds(100)) return;
+  if (images_before_ < 0) images_before_ = images, epoch_began_ = now;  // from the first step on
+  if (now == epoch_began_ || now - shown_ < std::chrono::milliseconds(100)) return;
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - epoch_began_).count();
   const double whole = std::chrono::duration<double>(now - run_began_).count();
@@ -39,9 +42,10 @@ void Progress::step(int64_t step, int64_t images) {
   std::string bar;
   for (int i = 0; i < width; ++i) bar += i < filled ? "━" : "─";
   const auto done = static_cast<double>(done_ + step);
+  const auto here = static_cast<double>(done_ + step - first_);
   std::printf("\r\033[K%s %s %3.0f%%  %.0f images/s  %s left", label_.c_str(), bar.c_str(), 100 * share,
-              static_cast<double>(images) / elapsed,
-              duration(whole / done * (static_cast<double>(total_) - done)).c_str());
+              static_cast<double>(images - images_before_) / elapsed,
+              duration(whole / here * (static_cast<double>(total_) - done)).c_str());
   std::fflush(stdout);
 }
 

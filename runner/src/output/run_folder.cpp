@@ -1,11 +1,34 @@
 #include "output/run_folder.h"
 
+#include <chrono>
+
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include "espalier/error.h"
-#include "output/files.h"
+#include "output/tensorboard.h"
 
 namespace espalier {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* events = "events.out.tfevents.0.espalier";
+constexpr const char* growing[] = {"metrics.jsonl", "history.jsonl", events};
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
+  if (!fs::is_directory(path_)) throw InputError(path_.string(), "there is no such folder");
+  lock_ = std::make_unique<Descriptor>(path_, O_RDONLY | O_DIRECTORY);
+  if (flock(lock_->number(), LOCK_EX | LOCK_NB) != 0)
+    throw Error(path_.string() + ": another process is working on this run; wait for it or stop it first");
+}
 
 fs::path RunFolder::make(const std::string& wanted, const std::string& name, int64_t seed) {
   fs::path path = wanted;
@@ -17,21 +40,48 @@ fs::path RunFolder::make(const std::string& wanted, const std::string& name, int
   } else if (fs::exists(path) && !fs::is_directory(path)) {
     throw InputError("--out " + wanted, "is a file; give a folder that is empty or does not exist");
   } else if (fs::exists(path) && !fs::is_empty(path, code)) {
-    throw InputError(
-        "--out " + wanted,
-        "the folder is not empty; an earlier run would be overwritten. Give another folder or remove this one");
+    throw InputError("--out " + wanted,
+                     "the folder is not empty; an earlier run would be overwritten. Give another folder, remove this "
+                     "one, or go on with its run: espalier resume " +
+                         wanted);
   }
   fs::create_directories(path / "checkpoints", code);
   if (code) throw Error(path.string() + ": cannot make the run's folder: " + code.message());
-  for (const char* file : {"metrics.jsonl", "history.jsonl"}) write_file(path / file, "");
   return path;
 }
 
 void RunFolder::add_metrics(const Value& line) const {
-  append_line(file("metrics.jsonl"), to_json(line));
+  append_bytes(file("metrics.jsonl"), to_json(line) + "\n");
+  std::vector<std::pair<std::string, double>> scalars;
+  for (const Value::Entry& e : line.as_map()) {
+    if (e.value.is_number() && e.key != "epoch" && e.key != "step") scalars.emplace_back(e.key, e.value.as_double());
+  }
+  std::error_code none;
+  const bool first = fs::file_size(file(events), none) == 0 || none;
+  append_bytes(file(events), (first ? event_file_start(wall_time()) : "") +
+                                 scalar_event(wall_time(), line.at("step").as_int(), scalars));
 }
+
 void RunFolder::add_history(const Value& line) const {
-  append_line(file("history.jsonl"), to_json(line));
+  append_bytes(file("history.jsonl"), to_json(line) + "\n");
+}
+
+Value RunFolder::sizes() const {
+  Value sizes = Value::map();
+  for (const char* name : growing) {
+    sync_file(file(name));
+    sizes[name] = static_cast<int64_t>(fs::file_size(file(name)));
+  }
+  return sizes;
+}
+
+std::vector<std::string> RunFolder::cut_to(const Value& sizes) const {
+  std::vector<std::string> shorter;
+  for (const char* name : growing) {
+    sync_file(file(name));  // makes it where it is missing
+    if (!truncate_file(file(name), sizes.is_null() ? 0 : sizes.at(name).as_int())) shorter.emplace_back(name);
+  }
+  return shorter;
 }
 
 }  // namespace espalier

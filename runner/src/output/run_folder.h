@@ -1,24 +1,30 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "espalier/value.h"
+#include "output/files.h"
 
 namespace espalier {
 
 // The files of one run:
 //   recipe.yaml          resolved, with all defaults
-//   metrics.jsonl        a line for each epoch
+//   environment.json     machine, versions, command, folders; what a continuation is compared with
+//   metrics.jsonl        a line for each epoch; seconds and images_per_second are the fields that depend on time
 //   history.jsonl        a line for each edit of the structure
-//   checkpoints/         last.safetensors, best.safetensors
+//   events.out.tfevents.0.espalier   the metrics once more, for TensorBoard
+//   checkpoints/         last.safetensors, previous.safetensors (the one before), best.safetensors
 //   model.safetensors    the final parameters and buffers
 //   graph.json           the final structure
 //   model.py             the network in plain PyTorch
 //   summary.json
 class RunFolder {
  public:
-  explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  // Claims an existing folder until the end of the process's work on it. Throws Error where another process has it.
+  explicit RunFolder(std::filesystem::path path);
 
   // Makes the folder of a new run: `wanted`, which must be empty or absent, or where that is empty runs/NAME-seed0, -2,
   // -3 ...
@@ -32,8 +38,14 @@ class RunFolder {
   void add_metrics(const Value& line) const;
   void add_history(const Value& line) const;
 
+  // Bytes of the files that grow, on the disk when it returns: {"metrics.jsonl": n, ...}.
+  Value sizes() const;
+  // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be.
+  std::vector<std::string> cut_to(const Value& sizes) const;
+
  private:
   std::filesystem::path path_;
+  std::unique_ptr<Descriptor> lock_;
 };
 
 }  // namespace espalier

@@ -1,8 +1,10 @@
 #include "output/safetensors.h"
 
+#include <cstdio>
 #include <cstring>
 
 #include <ATen/ops/empty.h>
+#include <zlib.h>
 
 #include "espalier/error.h"
 #include "espalier/value.h"
@@ -19,14 +21,29 @@ struct TypeName {
 constexpr TypeName types[] = {{at::kFloat, "F32"}, {at::kDouble, "F64"}, {at::kBFloat16, "BF16"}, {at::kHalf, "F16"},
                               {at::kLong, "I64"},  {at::kInt, "I32"},    {at::kByte, "U8"},       {at::kBool, "BOOL"}};
 
+// The CRC-32 of the whole file with eight zeros in this place, among the metadata: the format has none of its own.
+constexpr const char* checksum_key = "crc32";
+constexpr const char* no_checksum = "00000000";
+
+size_t checksum_place(std::string_view header) {
+  constexpr std::string_view before = "\"crc32\":\"";
+  const size_t at = header.find(before);
+  return at == std::string_view::npos || at + before.size() + 9 > header.size() ? std::string_view::npos
+                                                                              : at + before.size();
+}
+
+void put_checksum(std::string& start, uLong sum) {
+  char text[9];
+  std::snprintf(text, sizeof text, "%08lx", sum);
+  start.replace(checksum_place(start), 8, text);
+}
+
 }  // namespace
 
-void save_safetensors(const std::filesystem::path& path, const TensorFile& file) {
+void save_safetensors(const std::filesystem::path& path, const TensorFile& file, const std::filesystem::path& keep) {
   Value header = Value::map();
-  if (!file.metadata.empty()) {
-    Value& metadata = header["__metadata__"] = Value::map();
-    for (const auto& [key, text] : file.metadata) metadata[key] = text;
-  }
+  Value& metadata = header["__metadata__"] = Value::map({{checksum_key, no_checksum}});  // first: put_checksum() finds it
+  for (const auto& [key, text] : file.metadata) metadata[key] = text;
   std::vector<at::Tensor> tensors;
   int64_t offset = 0;
   for (const auto& [name, tensor] : file.tensors) {
@@ -44,12 +61,18 @@ void save_safetensors(const std::filesystem::path& path, const TensorFile& file)
   }
   std::string text = to_json(header);
   text.append((8 - text.size() % 8) % 8, ' ');  // the values start aligned
-  std::string content(8, '\0');
   const uint64_t size = text.size();
-  std::memcpy(content.data(), &size, 8);
-  content += text;
-  for (const at::Tensor& t : tensors) content.append(static_cast<const char*>(t.const_data_ptr()), t.nbytes());
-  write_file(path, content);
+  std::string start(8, '\0');
+  std::memcpy(start.data(), &size, 8);
+  start += text;
+  uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
+  for (const at::Tensor& t : tensors)
+    sum = crc32_z(sum, static_cast<const Bytef*>(t.const_data_ptr()), t.nbytes());
+  put_checksum(start, sum);
+  AtomicFile out(path);
+  out.write(start);
+  for (const at::Tensor& t : tensors) out.write({static_cast<const char*>(t.const_data_ptr()), t.nbytes()});
+  out.commit(keep);
 }
 
 TensorFile load_safetensors(const std::filesystem::path& path) {
@@ -91,6 +114,20 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
     at::Tensor t = at::empty(shape, type->type);
     std::memcpy(t.mutable_data_ptr(), data.data() + begin, bytes);
     file.tensors.emplace_back(e.key, std::move(t));
+  }
+  if (const auto found = file.metadata.find(checksum_key); found != file.metadata.end()) {
+    std::string start = content.substr(0, 8 + size);
+    const size_t place = checksum_place(start);
+    if (place == std::string::npos) throw bad("its checksum is damaged");
+    start.replace(place, 8, no_checksum);
+    uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
+    sum = crc32_z(sum, reinterpret_cast<const Bytef*>(data.data()), data.size());
+    put_checksum(start, sum);
+    if (start.compare(place, 8, found->second) != 0)
+      throw bad("its checksum is " + start.substr(place, 8) + ", not " + found->second +
+                " as it says: bytes were changed after it was written");
+    file.metadata.erase(found);
+    file.checked = true;
   }
   return file;
 }

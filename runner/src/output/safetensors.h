@@ -15,14 +15,15 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 struct TensorFile {
   NamedTensors tensors;
   std::map<std::string, std::string> metadata;
+  bool checked = false;  // when loaded: the file had a checksum, and it is right
 };
 
 // The safetensors format (github.com/huggingface/safetensors): a JSON header and the raw little-endian values,
-// contiguous. The same tensors always give the same bytes. Written to a temporary file beside it and renamed: never
-// half a file.
-void save_safetensors(const std::filesystem::path& path, const TensorFile& file);
+// contiguous. The same tensors always give the same bytes. Written as AtomicFile does, with a checksum over all of it
+// among the metadata; what was at the path before goes to `keep` where that is given.
+void save_safetensors(const std::filesystem::path& path, const TensorFile& file, const std::filesystem::path& keep = {});
 
-// Throws InputError naming the file and what is wrong with it.
+// Throws InputError naming the file and what is wrong with it: its form, its length, its checksum.
 TensorFile load_safetensors(const std::filesystem::path& path);
 
 }  // namespace espalier

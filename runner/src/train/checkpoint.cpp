@@ -8,7 +8,11 @@ namespace espalier {
 
 namespace {
 
-constexpr int64_t schema = 1;
+constexpr int64_t schema = 2;
+
+std::string prefix_of(const std::string& name) {
+  return name.empty() ? "" : name + "/";
+}
 
 void copy_in(const Checkpoint& c, const std::string& key, const at::Tensor& into) {
   const auto found = c.tensors.find(key);
@@ -31,22 +35,30 @@ NamedTensors model_tensors(const Graph& graph, const Weights& weights) {
   return tensors;
 }
 
-void save_checkpoint(const std::filesystem::path& path, const Graph& graph, const Weights& weights,
-                     const Value& progress) {
+void save_checkpoint(const std::filesystem::path& path, const State& state, const std::filesystem::path& keep) {
   TensorFile file;
-  for (auto& [name, tensor] : model_tensors(graph, weights)) file.tensors.emplace_back("parameter:" + name, tensor);
-  for (const StateSpec& s : weights.state_specs()) {
-    for (size_t i = 0; i < graph.parameters().size(); ++i) {
-      const Parameter& p = graph.parameters()[i];
-      if (p.role != Role::buffer)
-        file.tensors.emplace_back("state:" + s.name + ":" + p.name, weights.state(s.name, {static_cast<int32_t>(i)}));
-    }
-  }
   Value counters = Value::map();
-  for (const auto& [name, n] : weights.counters()) counters[name] = n;
-  file.metadata["espalier"] = to_json(
-      Value::map({{"schema", schema}, {"graph", graph.to_value()}, {"counters", counters}, {"progress", progress}}));
-  save_safetensors(path, file);
+  for (const auto& [name, weights] : state.weights) {
+    const std::string prefix = prefix_of(name);
+    for (auto& [parameter, tensor] : model_tensors(state.graph, *weights))
+      file.tensors.emplace_back(prefix + "parameter:" + parameter, tensor);
+    for (const StateSpec& s : weights->state_specs()) {
+      for (size_t i = 0; i < state.graph.parameters().size(); ++i) {
+        const Parameter& p = state.graph.parameters()[i];
+        if (p.role == Role::buffer) continue;
+        file.tensors.emplace_back(prefix + "state:" + s.name + ":" + p.name,
+                                  weights->state(s.name, {static_cast<int32_t>(i)}));
+      }
+    }
+    Value& numbers = counters[name] = Value::map();
+    for (const auto& [key, n] : weights->counters()) numbers[key] = n;
+  }
+  for (const auto& [name, tensor] : state.tensors) file.tensors.emplace_back("run:" + name, tensor);
+  file.metadata["espalier"] = to_json(Value::map({{"schema", schema},
+                                                  {"graph", state.graph.to_value()},
+                                                  {"counters", counters},
+                                                  {"progress", state.progress}}));
+  save_safetensors(path, file, keep);
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
@@ -58,26 +70,35 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
   if (meta.at("schema").as_int() != schema)
     throw InputError(path.string(), "checkpoint schema " + to_json(meta.at("schema")) + ", this program reads " +
                                         std::to_string(schema));
+  if (!file.checked) throw InputError(path.string(), "the checkpoint's checksum is missing");
   Checkpoint c;
   c.path = path;
   c.graph = Graph::from_value(meta.at("graph"));
   c.progress = meta.at("progress");
-  for (const Value::Entry& e : meta.at("counters").as_map()) c.counters[e.key] = e.value.as_double();
+  c.counters = meta.at("counters");
   for (auto& [name, tensor] : file.tensors) c.tensors.emplace(name, std::move(tensor));
   return c;
 }
 
-void Checkpoint::restore(Weights& weights) const {
+void Checkpoint::restore(Weights& weights, const std::string& name) const {
   const c10::NoGradGuard no_grad;
+  const std::string prefix = prefix_of(name);
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
     const ParamId id{static_cast<int32_t>(i)};
     const Parameter& p = graph[id];
-    copy_in(*this, "parameter:" + p.name, weights[id].detach());
+    copy_in(*this, prefix + "parameter:" + p.name, weights[id].detach());
     if (p.role == Role::buffer) continue;
     for (const StateSpec& s : weights.state_specs())
-      copy_in(*this, "state:" + s.name + ":" + p.name, weights.state(s.name, id));
+      copy_in(*this, prefix + "state:" + s.name + ":" + p.name, weights.state(s.name, id));
   }
-  weights.counters() = counters;
+  weights.counters().clear();
+  for (const Value::Entry& e : counters.at(name).as_map()) weights.counters()[e.key] = e.value.as_double();
+}
+
+at::Tensor Checkpoint::tensor(const std::string& name) const {
+  const auto found = tensors.find("run:" + name);
+  if (found == tensors.end()) throw InputError(path.string(), "the checkpoint has no tensor 'run:" + name + "'");
+  return found->second;
 }
 
 }  // namespace espalier

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "espalier/graph.h"
 #include "espalier/weights.h"
@@ -13,23 +15,33 @@ namespace espalier {
 // Parameters and buffers by name.
 NamedTensors model_tensors(const Graph& graph, const Weights& weights);
 
-// A network between two steps: graph, parameters, buffers, states, counters, and whatever the trainer adds to
-// `progress`.
-void save_checkpoint(const std::filesystem::path& path, const Graph& graph, const Weights& weights,
-                     const Value& progress);
+// A run between two steps.
+struct State {
+  const Graph& graph;
+  std::vector<std::pair<std::string, const Weights*>> weights;  // by name, "" for the network's own
+  NamedTensors tensors;                                         // the trainer's own
+  Value progress;                                               // the trainer's own
+};
+
+// What was at the path before goes to `keep` where that is given.
+void save_checkpoint(const std::filesystem::path& path, const State& state, const std::filesystem::path& keep = {});
 
 struct Checkpoint {
+  std::filesystem::path path;
   Graph graph;
   Value progress;
-  std::map<std::string, double> counters;
-  std::map<std::string, at::Tensor> tensors;  // "parameter:NAME", "state:STATE:NAME"
+  Value counters;                             // of each Weights by name
+  std::map<std::string, at::Tensor> tensors;  // "parameter:NAME", "state:STATE:NAME", "NAME/parameter:..." of others
 
   // Sets parameters, buffers and counters; states go to those that the weights have registered. Throws InputError where
   // one is missing or of another shape.
-  void restore(Weights& weights) const;
-  std::filesystem::path path;
+  void restore(Weights& weights, const std::string& name = "") const;
+  bool holds(const std::string& name) const { return counters.find(name) != nullptr; }
+  // One of the trainer's own.
+  at::Tensor tensor(const std::string& name) const;
 };
 
+// Throws InputError where the file is damaged, of another schema or no checkpoint.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
 }  // namespace espalier

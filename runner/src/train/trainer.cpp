@@ -12,6 +12,7 @@
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
 #include <torch/cuda.h>
 
 #include "espalier/backbone.h"
@@ -22,7 +23,7 @@
 #include "output/python_export.h"
 #include "output/text.h"
 #include "recipe/yaml.h"
-#include "train/checkpoint.h"
+#include "train/interrupt.h"
 #include "train/report.h"
 
 namespace espalier {
@@ -157,14 +158,8 @@ Value Trainer::counts_value() const {
   return Value::map({{"params", c.params}, {"macs", c.macs}});
 }
 
-void Trainer::begin_stage(size_t index) {
+void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
-  stage_index_ = index;
-  epoch_ = step_ = 0;
-  if (stage_->start_from == "best" && index > 0) restore_best();
-  if (stage_->data) load_data(*stage_->data);
-  if (!stage_->network.is_null()) build_network(stage_->network, "network " + stage_->name);
-  weights_->clear_states();
   optimizers_.clear();
   for (const OptimizerSection& o : stage_->optimizers) {
     o.on.require_matches(graph_);
@@ -174,6 +169,18 @@ void Trainer::begin_stage(size_t index) {
   for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(r));
   controller_ = make<Controller>(stage_->controller);
   schedule_ = Registry::instance().create<Schedule>(stage_->schedule);
+}
+
+void Trainer::begin_stage() {
+  stage_ = &recipe_.stages[stage_index_];
+  epoch_ = step_ = 0;
+  epoch_begun_ = false;
+  stage_watch_ = {};
+  if (stage_->start_from == "best" && stage_index_ > 0) restore_best();
+  if (stage_->data) load_data(*stage_->data);
+  if (!stage_->network.is_null()) build_network(stage_->network, "network " + stage_->name);
+  weights_->clear_states();
+  make_parts(stage_index_);
   best_selection_ = -1;
   for (size_t n = 0; n < graph_.nodes().size(); ++n) {
     const Node& node = graph_.nodes()[n];
@@ -182,6 +189,13 @@ void Trainer::begin_stage(size_t index) {
     graph_.replace_operation(static_cast<int32_t>(n), Registry::instance().create<Operation>(spec));
   }
   attach();
+  stage_before_ = counts_value();
+  controller_.call([&](Controller& c) { c.stage_begin(*this); });
+  stage_begun_ = true;
+  // Twice, so that the previous checkpoint too lies behind the beginning: from here on the best checkpoint is this
+  // stage's, and what `start_from: best` takes is gone.
+  save_last();
+  if (stage_index_ > 0) save_last();
 }
 
 void Trainer::attach() {
@@ -251,7 +265,7 @@ at::Tensor Trainer::logits(const Batch& batch) const {
   return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"})[0];
 }
 
-Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
+Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const {
   const c10::NoGradGuard no_grad;
   const ComputeType compute(recipe_.precision, device_);
   const auto zero = [&] { return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_)); };
@@ -261,6 +275,7 @@ Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
   const bool wide = info_.target.classes >= 20;
   const int64_t n = pipeline.size();
   for (int64_t begin = 0; begin < n; begin += data_.eval_batch) {
+    if (interruptible && interrupt() != 0) throw Interrupted(interrupt());
     const int64_t end = std::min(n, begin + data_.eval_batch);
     const Batch batch = pipeline.plain_batch(begin, end);
     const auto results =
@@ -273,30 +288,43 @@ Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline) const {
   return {loss.item<double>() / total, 100 * correct.item<double>() / total, 100 * among5.item<double>() / total};
 }
 
-Evaluation Trainer::evaluate(std::string_view part) {
-  if (part == "test") return evaluate_pipeline(*test_);
-  if (part == "train") return evaluate_pipeline(*train_);
+Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible) const {
+  if (part == "test") return evaluate_pipeline(*test_, interruptible);
+  if (part == "train") return evaluate_pipeline(*train_, interruptible);
   if (part == "validation") {
     if (!validation_) throw Error("there is no validation set; give data.validation a fraction");
-    return evaluate_pipeline(*validation_);
+    return evaluate_pipeline(*validation_, interruptible);
   }
   throw Error("no part of the data is called '" + std::string(part) + "' (test, validation, train)");
 }
 
+Evaluation Trainer::evaluate(std::string_view part) {
+  return evaluate_part(part, false);  // whoever asks is in the middle of something
+}
+
 void Trainer::evaluate_now() {
   if (!stale_) return;
-  test_result_ = evaluate("test");
+  test_result_ = evaluate_part("test", true);
   stale_ = false;
 }
 
 // ---- stages and epochs ----
 
-void Trainer::train_epoch() {
+void Trainer::begin_epoch() {
+  epoch_watch_ = {};
+  step_ = 0;
+  images_ = 0;
+  metrics_ = Value::map();
   const auto device = at::TensorOptions().dtype(at::kDouble).device(device_);
   loss_sum_ = at::zeros({}, device);
   correct_ = at::zeros({}, device);
   penalty_ = at::zeros({}, device);
-  images_ = 0;
+  controller_.call([&](Controller& c) { c.epoch_begin(*this); });
+  macs_sum_ += static_cast<double>(graph_.macs());
+  epoch_begun_ = true;
+}
+
+void Trainer::train_epoch() {
   const RandomKey epoch_key = seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_));
   const int64_t n = train_->size();
   std::vector<int64_t> order(static_cast<size_t>(n));
@@ -307,32 +335,44 @@ void Trainer::train_epoch() {
   }
   train_->set_order(order);
   const int64_t steps = data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
-  progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps,
+  progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps, step_,
                   steps_done_, steps_total_);
-  for (step_ = 0; step_ < steps; ++step_) {
+  while (step_ < steps) {
     lr_factor_ = schedule_->factor(
         static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
     const Batch batch = train_->batch(step_ * data_.batch, std::min(n, (step_ + 1) * data_.batch), augmentation_,
                                       epoch_key.with("augment"));
+    stale_ = true;
     controller_.call([&](Controller& c) {
       c.step(*this, batch);
       c.step_end(*this);
     });
+    ++step_;
     ++steps_done_;
-    progress_.step(step_ + 1, images_);
+    // Free on the CPU; a GPU is waited for now and then only.
+    if (device_.is_cpu() || step_ % 100 == 0) check_loss();
+    progress_.step(step_, images_);
+    checkpoint_if_due();
   }
-  stale_ = true;
 }
 
-void Trainer::finish_epoch(double seconds) {
+void Trainer::finish_epoch() {
+  check_loss();
   const double images = static_cast<double>(std::max<int64_t>(1, images_));
   const double loss = loss_sum_.item<double>() / images;
   const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
-  if (!std::isfinite(loss)) {
-    throw Error("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ": the loss is " +
-                (std::isnan(loss) ? "NaN" : "infinite") + "; a smaller learning rate, or clip_norm, usually helps");
+  const double seconds = epoch_watch_.seconds();
+  const bool evaluates = epoch_ + 1 == stage_->epochs || (epoch_ + 1) % stage_->evaluate_every == 0;
+  Evaluation validation;
+  if (evaluates) {
+    try {
+      evaluate_now();
+      if (validation_) validation = evaluate_part("validation", true);
+    } catch (const Interrupted&) {
+      save_last();
+      throw;
+    }
   }
-  const Counts c = counts();
   Value line =
       Value::map({{"stage", stage_->name},
                   {"epoch", epoch_ + 1},
@@ -343,9 +383,7 @@ void Trainer::finish_epoch(double seconds) {
                   {"lr", stage_->optimizers.empty() ? 0 : optimizers_.front().object->learning_rate() * lr_factor_}});
   std::string text = stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs) +
                      "  loss " + fixed(loss, 4);
-  const bool last = epoch_ + 1 == stage_->epochs;
-  if (last || (epoch_ + 1) % stage_->evaluate_every == 0) {
-    evaluate_now();
+  if (evaluates) {
     line["test_loss"] = test_result_.loss;
     line["test_accuracy"] = test_result_.accuracy;
     if (info_.target.classes >= 20) line["test_top5"] = test_result_.top5;
@@ -353,62 +391,53 @@ void Trainer::finish_epoch(double seconds) {
     text += "  test " + fixed(test_result_.accuracy, 2) + " %";
     double selection = test_result_.accuracy;
     if (validation_) {
-      const Evaluation v = evaluate("validation");
-      line["validation_loss"] = v.loss;
-      line["validation_accuracy"] = selection = v.accuracy;
-      text += "  validation " + fixed(v.accuracy, 2) + " %";
+      line["validation_loss"] = validation.loss;
+      line["validation_accuracy"] = selection = validation.accuracy;
+      text += "  validation " + fixed(validation.accuracy, 2) + " %";
     }
     schedule_->observe(selection);
     if (selection > best_selection_) {
       best_selection_ = selection;
-      save_checkpoint(folder_.checkpoint("best"), graph_, *weights_,
-                      Value::map({{"stage", stage_->name}, {"epoch", epoch_ + 1}}));
+      save_checkpoint(folder_.checkpoint("best"), state());
     }
   }
-  line["params"] = c.params;
-  line["macs"] = c.macs;
+  const Counts size = counts();
+  line["params"] = size.params;
+  line["macs"] = size.macs;
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
   for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
-  text += "  " + count_text(c.params) + " params  " + count_text(c.macs) + " MACs  " + fixed(images / seconds, 0) +
+  text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " + fixed(images / seconds, 0) +
           " images/s  " + Progress::duration(seconds);
   progress_.note(text);
-}
-
-void Trainer::save_last() {
-  save_checkpoint(folder_.checkpoint("last"), graph_, *weights_,
-                  Value::map({{"stage", stage_->name}, {"epoch", epoch_}}));
-}
-
-void Trainer::run_stage(size_t index) {
-  const auto began = std::chrono::steady_clock::now();
-  begin_stage(index);
-  const Value before = counts_value();
-  controller_.call([&](Controller& c) { c.stage_begin(*this); });
-  for (epoch_ = 0; epoch_ < stage_->epochs; ++epoch_) {
-    const auto epoch_began = std::chrono::steady_clock::now();
-    metrics_ = Value::map();
-    controller_.call([&](Controller& c) { c.epoch_begin(*this); });
-    macs_sum_ += static_cast<double>(graph_.macs());
-    train_epoch();
-    finish_epoch(std::chrono::duration<double>(std::chrono::steady_clock::now() - epoch_began).count());
-    controller_.call([&](Controller& c) { c.epoch_end(*this); });
-    ++epochs_done_;
-    save_last();
-  }
-  epoch_ = stage_->epochs;
+  controller_.call([&](Controller& c) { c.epoch_end(*this); });
+  ++epochs_done_;
+  ++epoch_;
   step_ = 0;
+  epoch_begun_ = false;
+  checkpoint_if_due();
+}
+
+void Trainer::run_stage() {
+  if (!stage_begun_) begin_stage();
+  while (epoch_ < stage_->epochs) {
+    if (!epoch_begun_) begin_epoch();
+    train_epoch();
+    finish_epoch();
+  }
   controller_.call([&](Controller& c) { c.stage_end(*this); });
   evaluate_now();
+  stages_.push_back(Value::map({{"name", stage_->name},
+                                {"epochs", stage_->epochs},
+                                {"accuracy", test_result_.accuracy},
+                                {"before", stage_before_},
+                                {"after", counts_value()},
+                                {"seconds", stage_watch_.seconds()}}));
+  ++stage_index_;
+  stage_begun_ = false;
   save_last();
-  stages_.push_back(
-      Value::map({{"name", stage_->name},
-                  {"epochs", stage_->epochs},
-                  {"accuracy", test_result_.accuracy},
-                  {"before", before},
-                  {"after", counts_value()},
-                  {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count()}}));
+  checkpoint_if_due();
 }
 
 void Trainer::restore_best() {
@@ -422,24 +451,10 @@ void Trainer::restore_best() {
   stale_ = true;
 }
 
-Value Trainer::run() {
-  try {
-    return carry_out();
-  } catch (const std::exception& e) {
-    write_file(folder_.file("summary.json"), to_json(Value::map({{"name", recipe_.name},
-                                                                 {"seed", recipe_.seed},
-                                                                 {"status", "failed"},
-                                                                 {"error", e.what()},
-                                                                 {"stages", stages_}}),
-                                                     1) +
-                                                 "\n");
-    throw;
-  }
-}
-
-Value Trainer::carry_out() {
-  const auto began = std::chrono::steady_clock::now();
+void Trainer::start() {
+  folder_.cut_to({});
   write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
+  write_environment({});
   load_data(recipe_.data);
   build_network(recipe_.network, "network");
   first_ = graph_;
@@ -449,27 +464,51 @@ Value Trainer::carry_out() {
   };
   for (const StageSection& s : recipe_.stages)
     steps_total_ += s.epochs * per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
+}
+
+Value Trainer::run() {
+  try {
+    return carry_out();
+  } catch (const Interrupted& i) {
+    write_unfinished("interrupted", "signal " + std::to_string(i.signal()));
+    progress_.note("Stopped. To go on: espalier resume " + folder_.path().string());
+    throw;
+  } catch (const InputError& e) {
+    write_unfinished("failed", e.what());
+    throw;
+  } catch (const c10::Error& e) {
+    fail(e.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    fail("out of memory");
+  } catch (const std::exception& e) {
+    fail(e.what());
+  }
+}
+
+Value Trainer::carry_out() {
+  if (!options_.resume || !go_on()) start();
   const Counts c = counts();
   progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " +
                  name_of(recipe_.data.dataset, "dataset") + " (" + count_text(train_->size()) + " images), " +
                  count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + device_.str() +
                  (device_.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") + ", seed " +
                  std::to_string(recipe_.seed));
-  for (size_t i = 0; i < recipe_.stages.size(); ++i) run_stage(i);
-  best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
+  while (stage_index_ < recipe_.stages.size()) run_stage();
+  finish();
+  return summary();
+}
 
+void Trainer::finish() {
+  best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
   write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
   save_safetensors(folder_.file("model.safetensors"), {model_tensors(graph_, *weights_), {}});
   write_file(folder_.file("model.py"),
              python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  const Value result = summary(seconds);
-  write_file(folder_.file("summary.json"), to_json(result, 1) + "\n");
+  write_file(folder_.file("summary.json"), to_json(summary(), 1) + "\n");
   if (!options_.quiet) print_table();
-  return result;
 }
 
-Value Trainer::summary(double seconds) const {
+Value Trainer::summary() const {
   Value s = Value::map({{"name", recipe_.name},
                         {"seed", recipe_.seed},
                         {"status", "finished"},
@@ -481,7 +520,7 @@ Value Trainer::summary(double seconds) const {
   s["final"] = counts_value();
   s["train_cost"] =
       epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
-  s["seconds"] = seconds;
+  s["seconds"] = run_watch_.seconds();
   s["device"] = device_.str();
   s["precision"] = recipe_.precision;
   s["threads"] = static_cast<int64_t>(at::get_num_threads());

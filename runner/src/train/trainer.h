@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
+#include "train/checkpoint.h"
 #include "train/data_pipeline.h"
 
 namespace espalier {
@@ -25,6 +27,9 @@ struct TrainerOptions {
   std::filesystem::path out;  // the run folder, made
   DataPaths data;
   bool quiet = false;
+  bool resume = false;     // goes on from the folder's last good checkpoint
+  double save_every = 60;  // seconds between checkpoints; 0: after every step
+  Value origin{};          // what environment.json says besides the machine: command line, folders
 };
 
 // Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and
@@ -34,7 +39,8 @@ class Trainer final : public Run {
   Trainer(const Recipe& recipe, const TrainerOptions& options);
   ~Trainer() override;
 
-  // Trains and writes the run folder. Returns what summary.json holds; where it throws, summary.json says so.
+  // Trains and writes the run folder. Returns what summary.json holds; where it throws, summary.json says so. Throws
+  // Interrupted after interrupt(), with the state saved.
   Value run();
 
   // ---- Run, for controllers ----
@@ -46,7 +52,7 @@ class Trainer final : public Run {
   int64_t step() const override { return step_; }
   RandomKey key() const override;
   void edit(const Edit& edit) override;
-  void follow(const std::shared_ptr<Weights>& weights) override;
+  void follow(const std::string& name, const std::shared_ptr<Weights>& weights) override;
   void train_step(const Batch& batch) override;
   void add_gradients(const Batch& batch, Weights& weights) override;
   void add_regularizers(Weights& weights) override;
@@ -76,20 +82,50 @@ class Trainer final : public Run {
   Counts counts() const { return {graph_.parameter_count(), graph_.macs()}; }
   Value counts_value() const;
 
+  using Clock = std::chrono::steady_clock;
+  // Time spent on something, which a resumed run goes on counting.
+  struct Watch {
+    double before = 0;
+    Clock::time_point since = Clock::now();
+    double seconds() const { return before + std::chrono::duration<double>(Clock::now() - since).count(); }
+  };
+
   Value carry_out();
-  void save_last();
+  void start();
+  void finish();
   void load_data(const DataSection& data);
   void build_network(const Value& spec, const std::string& purpose);
-  void begin_stage(size_t index);
+  // The stage's optimizers, regularizers, controller and schedule, not yet attached.
+  void make_parts(size_t index);
+  void begin_stage();
   void attach();
+  void run_stage();
+  void begin_epoch();
   void train_epoch();
-  void finish_epoch(double seconds);
-  void run_stage(size_t index);
-  void evaluate_now();
+  void finish_epoch();
   void restore_best();
   at::Tensor logits(const Batch& batch) const;
-  Evaluation evaluate_pipeline(DataPipeline& pipeline) const;
-  Value summary(double seconds) const;
+  // interruptible: throws Interrupted once a signal asks to stop.
+  Evaluation evaluate_part(std::string_view part, bool interruptible) const;
+  Evaluation evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const;
+  void evaluate_now();
+  Value summary() const;
+
+  // ---- trainer_state.cpp: saving and going on ----
+  State state() const;
+  void save_last();
+  // Between two steps: saves where it is time to, and stops where that was asked for.
+  void checkpoint_if_due();
+  // Throws Error where the loss of the epoch or the weights are no longer finite.
+  void check_loss() const;
+  void check_weights() const;
+  // From the newest good checkpoint. False: there is none yet, the run starts from the beginning.
+  bool go_on();
+  void restore(const Checkpoint& checkpoint);
+  void write_environment(const Value& checkpoint) const;
+  [[noreturn]] void fail(const std::string& message) const;
+  void write_unfinished(const std::string& status, const std::string& error) const;
+
   void print_table() const;
 
   const Recipe& recipe_;
@@ -108,12 +144,17 @@ class Trainer final : public Run {
   Graph graph_;
   Graph first_;  // as first built
   std::unique_ptr<Weights> weights_;
-  std::vector<std::weak_ptr<Weights>> followers_;
+  std::vector<std::pair<std::string, std::weak_ptr<Weights>>> followers_;
+
+
+  // Where the run stands, between two steps.
+  size_t stage_index_ = 0;
+  bool stage_begun_ = false;
+  int64_t epoch_ = 0;
+  bool epoch_begun_ = false;
+  int64_t step_ = 0;  // done in this epoch
 
   const StageSection* stage_ = nullptr;
-  size_t stage_index_ = 0;
-  int64_t epoch_ = 0;
-  int64_t step_ = 0;
   int64_t epochs_done_ = 0;  // of the run
   int64_t steps_done_ = 0;
   int64_t steps_total_ = 0;
@@ -133,6 +174,11 @@ class Trainer final : public Run {
   double base_macs_ = 0;
   bool stale_ = true;  // the network changed since test_result_
   Value stages_ = Value::list();
+  Value stage_before_;  // parameters and MACs at the stage's beginning
+
+  Watch run_watch_, stage_watch_, epoch_watch_;
+  Clock::time_point saved_ = Clock::now();
+  double save_seconds_ = 0;  // what the last checkpoint took
 };
 
 }  // namespace espalier

@@ -32,8 +32,9 @@ class Snapshot {
 
 }  // namespace
 
-void Trainer::follow(const std::shared_ptr<Weights>& weights) {
-  followers_.push_back(weights);
+void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& weights) {
+  std::erase_if(followers_, [&](const auto& f) { return f.second.expired() || f.first == name; });
+  followers_.emplace_back(name, weights);
 }
 
 void Trainer::edit(const Edit& edit) {
@@ -61,11 +62,10 @@ void Trainer::edit(const Edit& edit) {
 
   std::vector<Weights*> all{weights_.get()};
   std::vector<std::shared_ptr<Weights>> alive;
-  std::erase_if(followers_, [](const std::weak_ptr<Weights>& f) { return f.expired(); });
-  for (const auto& f : followers_) {
-    alive.push_back(f.lock());
-    all.push_back(alive.back().get());
+  for (const auto& [name, follower] : followers_) {
+    if (auto w = follower.lock()) alive.push_back(std::move(w));
   }
+  for (const auto& w : alive) all.push_back(w.get());
   std::vector<std::unique_ptr<Weights::Prepared>> undo;
   for (const Weights* w : all) undo.push_back(w->present());
   const Graph graph = graph_;

@@ -18,7 +18,9 @@ class ESPALIER_API Controller : public Object {
   virtual void stage_end(Run&) {}
   // What it keeps besides states of parameters, for checkpoints.
   virtual Value save() const { return {}; }
-  virtual void load(const Value&) {}
+  // Called in place of stage_begin() where a run goes on from a checkpoint, with what save() gave: register the same
+  // states and follow the same Weights as there; their values are set afterwards.
+  virtual void resume(Run&, const Value& /*saved*/) {}
 };
 
 }  // namespace espalier

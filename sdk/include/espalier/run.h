@@ -47,8 +47,9 @@ class ESPALIER_API Run {
   // makes it a constant; both differences on a full batch are measured, checked and written to the history. Throws
   // EditError with the axis and the reason where it is impossible; nothing has changed then.
   virtual void edit(const Edit& edit) = 0;
-  // Another Weights of the same graph that edits must follow; it lives as long as the caller keeps it.
-  virtual void follow(const std::shared_ptr<Weights>& weights) = 0;
+  // Another Weights of the same graph that edits must follow and checkpoints hold, under a name of its own; it lives as
+  // long as the caller keeps it.
+  virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights) = 0;
 
   // The ordinary training step: gradients of the loss and the regularizers, clipping, the optimizers.
   virtual void train_step(const Batch& batch) = 0;

@@ -49,7 +49,7 @@ class ESPALIER_API TestRun final : public Run {
     return key_.with(static_cast<uint64_t>(at_epoch)).with(static_cast<uint64_t>(at_step));
   }
   void edit(const Edit& edit) override;
-  void follow(const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
+  void follow(const std::string&, const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
   void train_step(const Batch&) override {}
   // The gradients of the loss; there are no regularizers and no optimizers.
   void add_gradients(const Batch& batch, Weights& weights) override;

@@ -1,0 +1,40 @@
+#include "commands/training_options.h"
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "espalier/datasets/find.h"
+#include "train/interrupt.h"
+
+namespace espalier {
+
+namespace {
+
+Value absolute(const std::vector<std::string>& paths) {
+  Value all = Value::list();
+  for (const std::string& p : paths) all.push_back(std::filesystem::absolute(p).lexically_normal().string());
+  return all;
+}
+
+}  // namespace
+
+void TrainingOptions::add_to(CLI::App& command) {
+  command.add_option("--data", data, "A folder of data sets, searched first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  command
+      .add_option("--save-every", save_every,
+                  "Seconds between checkpoints (default 60; fewer where saving takes long); 0: after every step")
+      ->type_name("SECONDS")
+      ->check(CLI::NonNegativeNumber);
+  command.add_flag("-q,--quiet", quiet, "Prints nothing but errors");
+}
+
+TrainerOptions TrainingOptions::make(const std::filesystem::path& run, const PluginOptions& plugins) const {
+  TrainerOptions options{run, default_data_paths(data), quiet, false, save_every,
+                         Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}})};
+  catch_interrupts();
+  return options;
+}
+
+}  // namespace espalier

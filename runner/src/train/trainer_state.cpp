@@ -1,0 +1,248 @@
+// How a run saves its state, fails in order, and goes on.
+#include <cmath>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/isfinite.h>
+#include <c10/core/GradMode.h>
+
+#include "espalier/error.h"
+#include "espalier/log.h"
+#include "output/environment.h"
+#include "output/files.h"
+#include "recipe/yaml.h"
+#include "train/interrupt.h"
+#include "train/trainer.h"
+
+namespace espalier {
+
+namespace {
+
+std::string not_finite(const std::string& what, double value) {
+  return what + (std::isnan(value) ? "NaN" : "infinite") + "; a smaller learning rate, or clip_norm, usually helps";
+}
+
+Value to_value(const Evaluation& e) {
+  return Value::map({{"loss", e.loss}, {"accuracy", e.accuracy}, {"top5", e.top5}});
+}
+
+}  // namespace
+
+State Trainer::state() const {
+  State s{graph_, {{"", weights_.get()}}, {}, {}};
+  for (const auto& [name, follower] : followers_) {
+    if (const auto w = follower.lock()) s.weights.emplace_back(name, w.get());
+  }
+  Value& p = s.progress;
+  p = Value::map({{"stage", static_cast<int64_t>(stage_index_)},
+                  {"stage_begun", stage_begun_},
+                  {"epoch", epoch_},
+                  {"epoch_begun", epoch_begun_},
+                  {"step", step_},
+                  {"epochs_done", epochs_done_},
+                  {"steps_done", steps_done_},
+                  {"steps_total", steps_total_},
+                  {"macs_sum", macs_sum_},
+                  {"base_macs", base_macs_},
+                  {"best_accuracy", best_accuracy_},
+                  {"best_selection", best_selection_},
+                  {"stages", stages_},
+                  {"first", first_.to_value()},
+                  {"seconds", Value::map({{"run", run_watch_.seconds()},
+                                          {"stage", stage_watch_.seconds()},
+                                          {"epoch", epoch_watch_.seconds()}})}});
+  if (!stale_) p["test"] = to_value(test_result_);
+  if (stage_begun_) {
+    p["name"] = stage_->name;
+    p["before"] = stage_before_;
+    controller_.call([&](Controller& c) { p["controller"] = c.save(); });
+    p["schedule"] = schedule_->save();
+  }
+  if (epoch_begun_) {
+    p["images"] = images_;
+    p["metrics"] = metrics_;
+    s.tensors = {{"loss_sum", loss_sum_}, {"correct", correct_}, {"penalty", penalty_}};
+  }
+  return s;
+}
+
+void Trainer::save_last() {
+  check_weights();
+  const Clock::time_point began = Clock::now();
+  State s = state();
+  s.progress["files"] = folder_.sizes();
+  save_checkpoint(folder_.checkpoint("last"), s, folder_.checkpoint("previous"));
+  saved_ = Clock::now();
+  save_seconds_ = std::chrono::duration<double>(saved_ - began).count();
+}
+
+void Trainer::checkpoint_if_due() {
+  const int signal = interrupt();
+  const double passed = std::chrono::duration<double>(Clock::now() - saved_).count();
+  // At most a twentieth of the time goes into checkpoints, unless one is asked for after every step.
+  const bool due = passed >= options_.save_every && (options_.save_every == 0 || passed >= 20 * save_seconds_);
+  if (signal == 0 && !due) return;
+  if (epoch_begun_) check_loss();
+  save_last();
+  if (signal != 0) throw Interrupted(signal);
+}
+
+void Trainer::check_loss() const {
+  const double loss = loss_sum_.item<double>();
+  if (std::isfinite(loss)) return;
+  throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ", step " +
+                             std::to_string(step_) + ": the loss is ",
+                         loss));
+}
+
+void Trainer::check_weights() const {
+  for (const Role role : {Role::weight, Role::architecture, Role::buffer}) {
+    const at::Tensor& values = weights_->bank(role).values.flat();
+    if (values.numel() == 0 || values.isfinite().all().item<bool>()) continue;
+    throw Error(not_finite("stage " + std::to_string(stage_index_ + 1) + ", epoch " + std::to_string(epoch_ + 1) +
+                               ", step " + std::to_string(step_) + ": some weights are ",
+                           values.sum().item<double>()));
+  }
+}
+
+bool Trainer::go_on() {
+  std::vector<std::string> damaged;
+  for (const char* name : {"last", "previous"}) {
+    const std::filesystem::path path = folder_.checkpoint(name);
+    if (!std::filesystem::exists(path)) continue;
+    Checkpoint checkpoint;
+    try {
+      checkpoint = load_checkpoint(path);
+    } catch (const InputError& e) {
+      damaged.emplace_back(e.what());
+      log::warning(damaged.back());
+      continue;
+    }
+    restore(checkpoint);
+    return true;
+  }
+  if (damaged.empty()) return false;
+  std::string all;
+  for (const std::string& d : damaged) all += "\n  " + d;
+  throw InputError(folder_.path().string(), "no checkpoint is good; begin anew from its recipe.yaml:" + all);
+}
+
+void Trainer::restore(const Checkpoint& checkpoint) {
+  const Value& p = checkpoint.progress;
+  stage_index_ = static_cast<size_t>(p.at("stage").as_int());
+  stage_begun_ = p.at("stage_begun").as_bool();
+  epoch_ = p.at("epoch").as_int();
+  epoch_begun_ = p.at("epoch_begun").as_bool();
+  step_ = p.at("step").as_int();
+  epochs_done_ = p.at("epochs_done").as_int();
+  steps_done_ = p.at("steps_done").as_int();
+  steps_total_ = p.at("steps_total").as_int();
+  macs_sum_ = p.at("macs_sum").as_double();
+  base_macs_ = p.at("base_macs").as_double();
+  best_accuracy_ = p.at("best_accuracy").as_double();
+  best_selection_ = p.at("best_selection").as_double();
+  stages_ = p.at("stages");
+  first_ = Graph::from_value(p.at("first"));
+  if (const Value* test = p.find("test")) {
+    test_result_ = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
+    stale_ = false;
+  }
+  if (stage_begun_ && (stage_index_ >= recipe_.stages.size() ||
+                       recipe_.stages[stage_index_].name != p.at("name").as_string())) {
+    throw InputError(checkpoint.path.string(), "it stands in the stage '" + p.at("name").as_string() +
+                                                   "', which is not the recipe's stage number " +
+                                                   std::to_string(stage_index_ + 1));
+  }
+
+  // The data of this stage: the last that was named.
+  const DataSection* data = &recipe_.data;
+  for (size_t i = 0; i < recipe_.stages.size() && i < stage_index_ + (stage_begun_ ? 1 : 0); ++i) {
+    if (recipe_.stages[i].data) data = &*recipe_.stages[i].data;
+  }
+  load_data(*data);
+  graph_ = checkpoint.graph;
+  weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
+  if (stage_begun_) {
+    stage_before_ = p.at("before");
+    make_parts(stage_index_);
+    controller_.call([&](Controller& c) { c.resume(*this, p.at("controller")); });
+    attach();
+    schedule_->load(p.at("schedule"));
+  }
+  checkpoint.restore(*weights_);
+  for (const auto& [name, follower] : followers_) {
+    if (const auto w = follower.lock()) checkpoint.restore(*w, name);
+  }
+  if (epoch_begun_) {
+    images_ = p.at("images").as_int();
+    metrics_ = p.at("metrics");
+    loss_sum_ = checkpoint.tensor("loss_sum").to(device_);
+    correct_ = checkpoint.tensor("correct").to(device_);
+    penalty_ = checkpoint.tensor("penalty").to(device_);
+  }
+
+  for (const std::string& name : folder_.cut_to(p.at("files")))
+    log::warning(folder_.file(name).string() + " is shorter than it was at the checkpoint: lines are missing");
+  std::error_code none;
+  std::filesystem::remove(folder_.file("summary.json"), none);
+  if (const std::string text = to_yaml(recipe_.resolved); text != read_file(folder_.file("recipe.yaml"))) {
+    log::warning("the recipe changes here: the run is not the one that it began as");
+    write_file(folder_.file("recipe.yaml"), text);
+  }
+  write_environment(Value::map({{"stage", p.at("stage")}, {"epoch", p.at("epoch")}, {"step", p.at("step")}}));
+  const Clock::time_point now = Clock::now();
+  const Value& seconds = p.at("seconds");
+  run_watch_ = {seconds.at("run").as_double(), now};
+  stage_watch_ = {seconds.at("stage").as_double(), now};
+  epoch_watch_ = {seconds.at("epoch").as_double(), now};
+  progress_.note("Going on from " + checkpoint.path.filename().string() + ": " +
+                 (stage_begun_ ? stage_->name + ", epoch " + std::to_string(epoch_ + 1) + ", after step " +
+                                     std::to_string(step_)
+                               : "before stage " + std::to_string(stage_index_ + 1)));
+}
+
+// environment.json: that of the beginning, and where the run went on an entry for each time.
+void Trainer::write_environment(const Value& checkpoint) const {
+  const std::filesystem::path path = folder_.file("environment.json");
+  Value now = environment_of(device_.str());
+  for (const Value::Entry& e : options_.origin.as_map()) now[e.key] = e.value;
+  Value all = now;
+  if (!checkpoint.is_null() && std::filesystem::exists(path)) {
+    all = from_json(read_file(path), path.string());
+    for (const std::string& d : differences(all, now))
+      log::warning("the run began elsewhere (" + d + "): its results may differ in the last digits");
+    now["from"] = checkpoint;
+    if (!all.find("resumed")) all["resumed"] = Value::list();
+    all["resumed"].push_back(now);
+  }
+  write_file(path, to_json(all, 1) + "\n");
+}
+
+void Trainer::fail(const std::string& message) const {
+  std::string said = message;
+  if (said.find("allocate memory") != std::string::npos || said.find("out of memory") != std::string::npos) {
+    said += "\nThere is not enough memory: a smaller data.batch or data.eval_batch, or a smaller network, helps (espalier "
+            "plan shows what a recipe needs).";
+  }
+  write_unfinished("failed", said);
+  if (std::filesystem::exists(folder_.checkpoint("last")) || std::filesystem::exists(folder_.checkpoint("previous"))) {
+    said += "\nThe last good state is kept. Once the cause is gone: espalier resume " + folder_.path().string() +
+            " (--set changes the recipe, as for run)";
+  }
+  throw Error(said);
+}
+
+void Trainer::write_unfinished(const std::string& status, const std::string& error) const {
+  try {
+    write_file(folder_.file("summary.json"), to_json(Value::map({{"name", recipe_.name},
+                                                                 {"seed", recipe_.seed},
+                                                                 {"status", status},
+                                                                 {"error", error},
+                                                                 {"stages", stages_}}),
+                                                     1) +
+                                                 "\n");
+  } catch (const Error& e) {
+    log::warning(e.what());  // a full disk; the error itself is what counts
+  }
+}
+
+}  // namespace espalier
