@@ -5,6 +5,7 @@
 #include <CLI/Formatter.hpp>
 #include <malloc.h>
 
+#include "commands/bench.h"
 #include "commands/data.h"
 #include "commands/describe.h"
 #include "commands/new.h"
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   // again.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
 
   CLI::App app("Espalier trains neural networks and their structure at once, from recipes, through plugins.",
                "espalier");
@@ -28,6 +30,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
   espalier::add_resume_command(app);
+  espalier::add_bench_command(app);
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
   espalier::add_new_command(app);

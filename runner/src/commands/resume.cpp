@@ -25,7 +25,7 @@ namespace {
 struct ResumeOptions {
   std::string run;
   std::vector<std::string> overrides;
-  std::string device;
+  std::string device, from = "last";
   int64_t threads = 0;
   PluginOptions plugins;
   TrainingOptions training;
@@ -75,6 +75,7 @@ void resume(ResumeOptions o) {
   choose_device(recipe.device);
   TrainerOptions options = o.training.make(run, o.plugins);
   options.resume = true;
+  options.resume_from = o.from;
   Trainer(recipe, options).run();
 }
 
@@ -88,6 +89,9 @@ void add_resume_command(CLI::App& app) {
       ->add_option("--set", o->overrides, "Changes a key of the recipe from here on, as often as needed")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  command->add_option("--from", o->from, "Which checkpoint: last (default), previous, best (of the stage)")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"last", "previous", "best"}));
   command->add_option("--device", o->device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
   command->add_option("--threads", o->threads, "CPU threads (default: as many as the run began with)")
       ->type_name("N")
@@ -98,7 +102,7 @@ void add_resume_command(CLI::App& app) {
       "On the CPU of the same kind and with as many threads, the run ends with the same bytes as one that was never "
       "stopped.\n\nExamples:\n"
       "  espalier resume runs/quickstart-seed0\n"
-      "  espalier resume runs/quickstart-seed0 --set stages.shrink.optimizer.lr=0.01\n");
+      "  espalier resume runs/quickstart-seed0 --from best --set stages.shrink.optimizers.sgd.lr=0.01\n");
   command->callback([o] { resume(*o); });
 }
 

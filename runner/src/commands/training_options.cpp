@@ -31,10 +31,12 @@ void TrainingOptions::add_to(CLI::App& command) {
 }
 
 TrainerOptions TrainingOptions::make(const std::filesystem::path& run, const PluginOptions& plugins) const {
-  TrainerOptions options{run, default_data_paths(data), quiet, false, save_every,
-                         Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}})};
   catch_interrupts();
-  return options;
+  return {.out = run,
+          .data = default_data_paths(data),
+          .quiet = quiet,
+          .save_every = save_every,
+          .origin = Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}})};
 }
 
 }  // namespace espalier

@@ -84,15 +84,31 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
   if (content.size() < 8) throw bad("it is shorter than its header");
   std::memcpy(&size, content.data(), 8);
   if (size > content.size() - 8) throw bad("it is shorter than its header");
-  const Value header = from_json(std::string_view(content).substr(8, size), path.string());
   const std::string_view data = std::string_view(content).substr(8 + size);
   TensorFile file;
+  std::string start = content.substr(0, 8 + size);
+  // The checksum before anything else: of a damaged header nothing can be said.
+  if (const size_t place = checksum_place(start); place != std::string::npos) {
+    const std::string said = start.substr(place, 8);
+    start.replace(place, 8, no_checksum);
+    const uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
+    put_checksum(start, crc32_z(sum, reinterpret_cast<const Bytef*>(data.data()), data.size()));
+    if (start.compare(place, 8, said) != 0) {
+      throw bad("its checksum is " + start.substr(place, 8) + ", not " + said +
+                " as it says: bytes were changed after it was written");
+    }
+    file.checked = true;
+  }
+  const Value header = from_json(std::string_view(content).substr(8, size), path.string());
   for (const Value::Entry& e : header.as_map()) {
     if (e.key == "__metadata__") {
       for (const Value::Entry& m : e.value.as_map()) file.metadata[m.key] = m.value.as_string();
       continue;
     }
     const TypeName* type = nullptr;
+    for (const char* key : {"dtype", "shape", "data_offsets"}) {
+      if (!e.value.is_map() || !e.value.find(key)) throw bad("tensor '" + e.key + "' has no '" + key + "'");
+    }
     for (const TypeName& t : types) {
       if (e.value.at("dtype").as_string() == t.name) type = &t;
     }
@@ -115,20 +131,7 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
     std::memcpy(t.mutable_data_ptr(), data.data() + begin, bytes);
     file.tensors.emplace_back(e.key, std::move(t));
   }
-  if (const auto found = file.metadata.find(checksum_key); found != file.metadata.end()) {
-    std::string start = content.substr(0, 8 + size);
-    const size_t place = checksum_place(start);
-    if (place == std::string::npos) throw bad("its checksum is damaged");
-    start.replace(place, 8, no_checksum);
-    uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
-    sum = crc32_z(sum, reinterpret_cast<const Bytef*>(data.data()), data.size());
-    put_checksum(start, sum);
-    if (start.compare(place, 8, found->second) != 0)
-      throw bad("its checksum is " + start.substr(place, 8) + ", not " + found->second +
-                " as it says: bytes were changed after it was written");
-    file.metadata.erase(found);
-    file.checked = true;
-  }
+  file.metadata.erase(checksum_key);
   return file;
 }
 

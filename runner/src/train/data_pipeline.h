@@ -18,6 +18,9 @@ class DataPipeline {
   DataPipeline(const Split& split, const Normalization& normalization, at::Device device, at::ScalarType dtype);
 
   int64_t size() const { return targets_.size(0); }
+  const at::Tensor& inputs() const { return inputs_; }
+  const at::Tensor& targets() const { return targets_; }
+  const at::Tensor& order() const { return order_; }
   // The samples of an epoch, in order; kept on the device until the next call.
   void set_order(const std::vector<int64_t>& order);
   // Samples [begin, end) of the order. Each image draws from key.with(its number in the split).

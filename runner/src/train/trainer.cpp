@@ -24,6 +24,7 @@
 #include "output/text.h"
 #include "recipe/yaml.h"
 #include "train/interrupt.h"
+#include "train/phase_timer.h"
 #include "train/report.h"
 
 namespace espalier {
@@ -111,8 +112,12 @@ Trainer::Trainer(const Recipe& recipe, const TrainerOptions& options)
 
 Trainer::~Trainer() = default;
 
+RandomKey Trainer::epoch_key() const {
+  return seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_));
+}
+
 RandomKey Trainer::key() const {
-  return seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_)).with(static_cast<uint64_t>(step_));
+  return epoch_key().with(static_cast<uint64_t>(step_));
 }
 
 void Trainer::load_data(const DataSection& data) {
@@ -212,6 +217,7 @@ void Trainer::attach() {
 // ---- one step ----
 
 void Trainer::add_gradients(const Batch& batch, Weights& weights) {
+  const PhaseTimer timer(*this, &Phases::gradients);
   std::vector<at::Tensor> results;
   {
     const ComputeType compute(recipe_.precision, device_);
@@ -227,12 +233,14 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights) {
 }
 
 void Trainer::add_regularizers(Weights& weights) {
+  const PhaseTimer timer(*this, &Phases::regularizers);
   for (const auto& r : regularizers_) {
     r.call([&](Regularizer& regularizer) { regularizer.add(graph_, weights, penalty_); });
   }
 }
 
 void Trainer::update(Weights& weights) {
+  const PhaseTimer timer(*this, &Phases::update);
   const c10::NoGradGuard no_grad;
   if (stage_->clip_norm) {
     at::Tensor squares = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
@@ -324,31 +332,42 @@ void Trainer::begin_epoch() {
   epoch_begun_ = true;
 }
 
-void Trainer::train_epoch() {
-  const RandomKey epoch_key = seed_.with(stage_index_).with(static_cast<uint64_t>(epoch_));
+int64_t Trainer::order_epoch() {
   const int64_t n = train_->size();
   std::vector<int64_t> order(static_cast<size_t>(n));
   if (data_.shuffle) {
-    order = permutation(n, epoch_key.with("order"));
+    order = permutation(n, epoch_key().with("order"));
   } else {
     std::iota(order.begin(), order.end(), 0);
   }
   train_->set_order(order);
-  const int64_t steps = data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
+  return data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
+}
+
+void Trainer::train_one_step(int64_t steps) {
+  lr_factor_ = schedule_->factor(
+      static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
+  Batch batch;
+  {
+    const PhaseTimer timer(*this, &Phases::data);
+    batch = train_->batch(step_ * data_.batch, std::min(train_->size(), (step_ + 1) * data_.batch), augmentation_,
+                          epoch_key().with("augment"));
+  }
+  stale_ = true;
+  controller_.call([&](Controller& c) {
+    c.step(*this, batch);
+    c.step_end(*this);
+  });
+  ++step_;
+  ++steps_done_;
+}
+
+void Trainer::train_epoch() {
+  const int64_t steps = order_epoch();
   progress_.begin(stage_->name + " " + std::to_string(epoch_ + 1) + "/" + std::to_string(stage_->epochs), steps, step_,
                   steps_done_, steps_total_);
   while (step_ < steps) {
-    lr_factor_ = schedule_->factor(
-        static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
-    const Batch batch = train_->batch(step_ * data_.batch, std::min(n, (step_ + 1) * data_.batch), augmentation_,
-                                      epoch_key.with("augment"));
-    stale_ = true;
-    controller_.call([&](Controller& c) {
-      c.step(*this, batch);
-      c.step_end(*this);
-    });
-    ++step_;
-    ++steps_done_;
+    train_one_step(steps);
     // Free on the CPU; a GPU is waited for now and then only.
     if (device_.is_cpu() || step_ % 100 == 0) check_loss();
     progress_.step(step_, images_);
@@ -387,7 +406,6 @@ void Trainer::finish_epoch() {
     line["test_loss"] = test_result_.loss;
     line["test_accuracy"] = test_result_.accuracy;
     if (info_.target.classes >= 20) line["test_top5"] = test_result_.top5;
-    best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
     text += "  test " + fixed(test_result_.accuracy, 2) + " %";
     double selection = test_result_.accuracy;
     if (validation_) {
@@ -395,11 +413,12 @@ void Trainer::finish_epoch() {
       line["validation_accuracy"] = selection = validation.accuracy;
       text += "  validation " + fixed(validation.accuracy, 2) + " %";
     }
-    schedule_->observe(selection);
     if (selection > best_selection_) {
+      save_checkpoint(folder_.checkpoint("best"), state());  // as before this line: resumed, it comes by here again
       best_selection_ = selection;
-      save_checkpoint(folder_.checkpoint("best"), state());
     }
+    schedule_->observe(selection);
+    best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
   }
   const Counts size = counts();
   line["params"] = size.params;
@@ -498,12 +517,16 @@ Value Trainer::carry_out() {
   return summary();
 }
 
+void Trainer::export_model(const std::filesystem::path& folder) const {
+  save_safetensors(folder / "model.safetensors", {model_tensors(graph_, *weights_), {}});
+  write_file(folder / "model.py",
+             python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
+}
+
 void Trainer::finish() {
   best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
   write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
-  save_safetensors(folder_.file("model.safetensors"), {model_tensors(graph_, *weights_), {}});
-  write_file(folder_.file("model.py"),
-             python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
+  export_model(folder_.path());
   write_file(folder_.file("summary.json"), to_json(summary(), 1) + "\n");
   if (!options_.quiet) print_table();
 }

@@ -27,9 +27,10 @@ struct TrainerOptions {
   std::filesystem::path out;  // the run folder, made
   DataPaths data;
   bool quiet = false;
-  bool resume = false;     // goes on from the folder's last good checkpoint
+  bool resume = false;     // goes on from a checkpoint of the folder
+  std::string resume_from = "last";  // last (or previous, where the last is damaged), previous, best
   double save_every = 60;  // seconds between checkpoints; 0: after every step
-  Value origin{};          // what environment.json says besides the machine: command line, folders
+  Value origin = Value::map();          // what environment.json says besides the machine: command line, folders
 };
 
 // Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and
@@ -42,6 +43,11 @@ class Trainer final : public Run {
   // Trains and writes the run folder. Returns what summary.json holds; where it throws, summary.json says so. Throws
   // Interrupted after interrupt(), with the state saved.
   Value run();
+
+  // Times `steps` training steps of the first stage after `warmup` others: what `espalier bench` prints. With a folder,
+  // leaves there what another program needs to do the same steps: model.py, model.safetensors (initial values) and
+  // data.safetensors (inputs, targets, order). Saves nothing else.
+  Value bench(int64_t steps, int64_t warmup, const std::filesystem::path& exported);
 
   // ---- Run, for controllers ----
   const Graph& graph() const override { return graph_; }
@@ -101,9 +107,15 @@ class Trainer final : public Run {
   void attach();
   void run_stage();
   void begin_epoch();
+  RandomKey epoch_key() const;
+  // The epoch's order; returns its number of steps.
+  int64_t order_epoch();
+  void train_one_step(int64_t steps);
   void train_epoch();
   void finish_epoch();
   void restore_best();
+  // The network in plain PyTorch, and its values, in a folder.
+  void export_model(const std::filesystem::path& folder) const;
   at::Tensor logits(const Batch& batch) const;
   // interruptible: throws Interrupted once a signal asks to stop.
   Evaluation evaluate_part(std::string_view part, bool interruptible) const;
@@ -175,6 +187,14 @@ class Trainer final : public Run {
   bool stale_ = true;  // the network changed since test_result_
   Value stages_ = Value::list();
   Value stage_before_;  // parameters and MACs at the stage's beginning
+
+  // Where the time of a step goes, while it is measured.
+  struct Phases {
+    double data = 0, gradients = 0, regularizers = 0, update = 0;
+    bool wait = false;  // for the device, at the end of each
+  };
+  class PhaseTimer;
+  Phases* phases_ = nullptr;
 
   Watch run_watch_, stage_watch_, epoch_watch_;
   Clock::time_point saved_ = Clock::now();

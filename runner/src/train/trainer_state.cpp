@@ -41,12 +41,14 @@ State Trainer::state() const {
                   {"epochs_done", epochs_done_},
                   {"steps_done", steps_done_},
                   {"steps_total", steps_total_},
+                  {"lr_factor", lr_factor_},
                   {"macs_sum", macs_sum_},
                   {"base_macs", base_macs_},
                   {"best_accuracy", best_accuracy_},
                   {"best_selection", best_selection_},
                   {"stages", stages_},
                   {"first", first_.to_value()},
+                  {"files", folder_.sizes()},
                   {"seconds", Value::map({{"run", run_watch_.seconds()},
                                           {"stage", stage_watch_.seconds()},
                                           {"epoch", epoch_watch_.seconds()}})}});
@@ -68,9 +70,7 @@ State Trainer::state() const {
 void Trainer::save_last() {
   check_weights();
   const Clock::time_point began = Clock::now();
-  State s = state();
-  s.progress["files"] = folder_.sizes();
-  save_checkpoint(folder_.checkpoint("last"), s, folder_.checkpoint("previous"));
+  save_checkpoint(folder_.checkpoint("last"), state(), folder_.checkpoint("previous"));
   saved_ = Clock::now();
   save_seconds_ = std::chrono::duration<double>(saved_ - began).count();
 }
@@ -106,7 +106,10 @@ void Trainer::check_weights() const {
 
 bool Trainer::go_on() {
   std::vector<std::string> damaged;
-  for (const char* name : {"last", "previous"}) {
+  const std::string& from = options_.resume_from;
+  if (from != "last" && !std::filesystem::exists(folder_.checkpoint(from)))
+    throw InputError(folder_.checkpoint(from).string(), "there is no such checkpoint");
+  for (const std::string& name : from == "last" ? std::vector<std::string>{"last", "previous"} : std::vector{from}) {
     const std::filesystem::path path = folder_.checkpoint(name);
     if (!std::filesystem::exists(path)) continue;
     Checkpoint checkpoint;
@@ -136,6 +139,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   epochs_done_ = p.at("epochs_done").as_int();
   steps_done_ = p.at("steps_done").as_int();
   steps_total_ = p.at("steps_total").as_int();
+  lr_factor_ = p.at("lr_factor").as_double();
   macs_sum_ = p.at("macs_sum").as_double();
   base_macs_ = p.at("base_macs").as_double();
   best_accuracy_ = p.at("best_accuracy").as_double();
@@ -226,7 +230,7 @@ void Trainer::fail(const std::string& message) const {
   write_unfinished("failed", said);
   if (std::filesystem::exists(folder_.checkpoint("last")) || std::filesystem::exists(folder_.checkpoint("previous"))) {
     said += "\nThe last good state is kept. Once the cause is gone: espalier resume " + folder_.path().string() +
-            " (--set changes the recipe, as for run)";
+            " (--set changes the recipe, --from previous or best goes further back)";
   }
   throw Error(said);
 }

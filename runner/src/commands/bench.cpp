@@ -1,0 +1,94 @@
+#include "commands/bench.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "commands/recipe_options.h"
+#include "espalier/datasets/find.h"
+#include "espalier/error.h"
+#include "output/text.h"
+#include "terminal.h"
+#include "train/trainer.h"
+
+namespace espalier {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// A folder for what a trainer leaves, gone at the end.
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string name = (fs::temp_directory_path() / "espalier-bench-XXXXXX").string();
+    if (!mkdtemp(name.data())) throw Error(name + ": cannot make a temporary folder");
+    path_ = name;
+    fs::create_directory(path_ / "checkpoints");
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+std::string text_of(const Value& result) {
+  const double step = result.at("step_ms").as_double();
+  std::vector<std::vector<std::string>> rows{{"phase", "ms", "of the step"}};
+  for (const Value::Entry& e : result.at("phases_ms").as_map())
+    rows.push_back({e.key, fixed(e.value.as_double(), 3), fixed(100 * e.value.as_double() / step, 1) + " %"});
+  rows.push_back({"step", fixed(step, 3), ""});
+  return number_table(rows) + "\n" + fixed(result.at("images_per_second").as_double(), 0) + " images/s (batch " +
+         to_json(result.at("batch")) + ", " + result.at("environment").at("device").as_string() + ", median of " +
+         to_json(result.at("steps")) + " steps), peak memory " +
+         fixed(result.at("peak_memory_mb").as_double(), 0) + " MB\n";
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("bench", "Times the training step of a recipe's first stage");
+  struct Flags {
+    RecipeOptions recipe;
+    std::vector<std::string> data;
+    int64_t steps = 200;
+    int64_t warmup = 20;
+    bool json = false;
+    std::string exported;
+  };
+  auto f = std::make_shared<Flags>();
+  f->recipe.add_to(*command);
+  command->add_option("--data", f->data, "A folder of data sets, searched first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  command->add_option("--steps", f->steps, "Steps that are timed (default 200)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--warmup", f->warmup, "Steps before those (default 20)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", f->json,
+                    "Prints JSON: {step_ms, images_per_second, phases_ms, peak_memory_mb, losses of 50 steps, ...}");
+  command->add_option("--export", f->exported, "Leaves there what another program needs to do the same steps")
+      ->type_name("DIR");
+  command->footer("Example:\n  espalier bench recipes/bench/lenet5.yaml --steps 500\n");
+  command->callback([f] {
+    const Recipe recipe = f->recipe.load();
+    const ScratchFolder scratch;
+    const Value result = Trainer(recipe, {.out = scratch.path(), .data = default_data_paths(f->data), .quiet = true})
+                             .bench(f->steps, f->warmup, f->exported);
+    std::cout << (f->json ? to_json(result, 1) + "\n" : text_of(result));
+  });
+}
+
+}  // namespace espalier

@@ -1,0 +1,124 @@
+// Timing the training step, as runs do it.
+#include <algorithm>
+
+#include <sys/resource.h>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <torch/cuda.h>
+
+#include "output/environment.h"
+#include "train/trainer.h"
+
+namespace espalier {
+
+namespace {
+
+double median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::ranges::nth_element(v, v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2));
+  return v[v.size() / 2];
+}
+
+double peak_memory_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path& exported) {
+  constexpr int64_t compared = 50;  // losses given, from the first step on
+  options_.save_every = 1e9;
+  start();
+  begin_stage();
+  if (!exported.empty()) {
+    std::filesystem::create_directories(exported);
+    export_model(exported);
+    std::vector<at::Tensor> orders;
+    for (int64_t have = 0; have < compared * data_.batch; have += train_->size()) {
+      order_epoch();
+      ++epoch_;
+      orders.push_back(train_->order().to(at::kCPU));
+    }
+    epoch_ = 0;
+    save_safetensors(exported / "data.safetensors",
+                     {{{"inputs", train_->inputs()}, {"targets", train_->targets()}, {"order", at::cat(orders)}}, {}});
+  }
+
+  begin_epoch();
+  int64_t per_epoch = order_epoch();
+  const bool gpu = device_.is_cuda();
+  Phases phases;
+  phases_ = &phases;
+  Value losses = Value::list();
+  std::vector<double> whole, data, gradients, regularizers, update;
+  double first_step_at = 0, measured = 0;
+  int64_t images = 0;
+  Clock::time_point since;
+  // On a GPU the steps are timed all at once, without waiting in between, and the phases in some more steps.
+  const int64_t extra = gpu ? std::max<int64_t>(steps / 4, 10) : 0;
+  for (int64_t s = 0; s < warmup + steps + extra; ++s) {
+    if (step_ == per_epoch) {
+      ++epoch_;
+      step_ = 0;
+      per_epoch = order_epoch();
+    }
+    if (s == warmup) {
+      if (gpu) torch::cuda::synchronize();
+      since = Clock::now();
+      images = images_;
+    }
+    if (s == warmup + steps) {
+      torch::cuda::synchronize();
+      measured = std::chrono::duration<double>(Clock::now() - since).count();
+      images = images_ - images;
+      phases.wait = true;
+    }
+    const double loss = s < compared ? loss_sum_.item<double>() : 0;
+    const int64_t before = images_;
+    phases = {.wait = phases.wait};
+    const Clock::time_point began = Clock::now();
+    train_one_step(per_epoch);
+    const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+    if (s < compared) losses.push_back((loss_sum_.item<double>() - loss) / static_cast<double>(images_ - before));
+    if (s == 0) {
+      if (gpu) torch::cuda::synchronize();
+      first_step_at = wall_time();
+    }
+    if (s < warmup || (gpu && s < warmup + steps)) continue;
+    whole.push_back(seconds);
+    data.push_back(phases.data);
+    gradients.push_back(phases.gradients);
+    regularizers.push_back(phases.regularizers);
+    update.push_back(phases.update);
+  }
+  if (!gpu) {
+    measured = std::chrono::duration<double>(Clock::now() - since).count();
+    images = images_ - images;
+  }
+  phases_ = nullptr;
+  const double step = gpu ? measured / static_cast<double>(steps) : median(whole);
+  return Value::map({{"name", recipe_.name},
+                     {"environment", environment_of(device_.str())},
+                     {"precision", recipe_.precision},
+                     {"batch", data_.batch},
+                     {"steps", steps},
+                     {"step_ms", 1e3 * step},
+                     {"images_per_second", static_cast<double>(data_.batch) / step},
+                     {"mean_images_per_second", static_cast<double>(images) / measured},
+                     {"phases_ms", Value::map({{"data", 1e3 * median(data)},
+                                               {"gradients", 1e3 * median(gradients)},
+                                               {"regularizers", 1e3 * median(regularizers)},
+                                               {"update", 1e3 * median(update)}})},
+                     {"peak_memory_mb", peak_memory_mb()},
+                     {"first_step_at", first_step_at},
+                     {"losses", losses}});
+}
+
+}  // namespace espalier

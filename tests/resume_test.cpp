@@ -1,0 +1,432 @@
+// Runs that are stopped in every way, and go on.
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <random>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <unistd.h>
+
+#include "espalier/value.h"
+#include "output/files.h"
+#include "output/safetensors.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using ::testing::HasSubstr;
+
+// Two optimizers, a schedule that remembers, a controller with state and Weights of its own, edits in the middle of
+// epochs and at their ends, a second stage from the best of the first.
+constexpr const char* everything = R"(
+espalier: 1
+name: everything
+threads: 2
+data: {use: synthetic, count: 1000, batch: 20, validation: 0.2, augment: [crop: 1, flip]}
+network: {use: lenet5, conv1: 10, conv2: 12, hidden: 30}
+stages:
+  - name: keep
+    epochs: 2
+    optimizers: [{use: adam, lr: 0.002, on: weights}, {use: sgd, lr: 0.01, momentum: 0.9, on: biases}]
+    schedule: {use: plateau}
+    controller: keeper
+  - name: shrink
+    start_from: best
+    epochs: 2
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
+    schedule: {use: cosine, warmup: 1}
+    regularizers: [{use: group_lasso, weight: 0.02}]
+    controller: {use: threshold, tau: 0.3, every: 1}
+)";
+
+const std::string plugins = " --plugins '" ESPALIER_FIXTURE_DIR "/libresumable.so'";
+
+// The program as a child that can be sent signals; what it says goes to a file.
+class Child {
+ public:
+  Child(const std::vector<std::string>& arguments, const fs::path& says) {
+    std::vector<std::string> all{ESPALIER_PROGRAM};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& a : all) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 1, says.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+    posix_spawn_file_actions_adddup2(&files, 1, 2);
+    if (posix_spawn(&pid_, ESPALIER_PROGRAM, &files, nullptr, argv.data(), environ) != 0) pid_ = -1;
+    posix_spawn_file_actions_destroy(&files);
+  }
+  // Its exit status, 128 + signal, or -1 while it is still running.
+  int poll() {
+    int status = 0;
+    if (status_ < 0 && waitpid(pid_, &status, WNOHANG) == pid_)
+      status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return status_;
+  }
+  int wait() {
+    for (int status = poll();; status = poll()) {
+      if (status >= 0) return status;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  void send(int signal) {
+    if (poll() < 0) kill(pid_, signal);
+  }
+
+ private:
+  pid_t pid_ = -1;
+  int status_ = -1;
+};
+
+Value without_time(Value v) {
+  for (const char* key : {"seconds", "images_per_second"}) v.erase(key);
+  return v;
+}
+
+std::vector<Value> lines_of(const fs::path& file) {
+  std::vector<Value> lines;
+  std::istringstream text(read_file(file));
+  for (std::string line; std::getline(text, line);) lines.push_back(without_time(from_json(line)));
+  return lines;
+}
+
+// What a checkpoint holds, in bytes, but for times and for the sizes of files that hold times.
+std::string content_of(const fs::path& checkpoint) {
+  const TensorFile file = load_safetensors(checkpoint);
+  Value meta = from_json(file.metadata.at("espalier"));
+  Value* progress = meta.find("progress");
+  progress->erase("seconds");
+  progress->erase("files");
+  for (Value& stage : progress->find("stages")->as_list()) stage = without_time(stage);
+  std::string all = to_json(meta);
+  for (const auto& [name, tensor] : file.tensors)
+    all += name + std::string(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+  return all;
+}
+
+void expect_same_run(const fs::path& a, const fs::path& b) {
+  EXPECT_EQ(read_file(a / "model.safetensors"), read_file(b / "model.safetensors"));
+  EXPECT_EQ(read_file(a / "history.jsonl"), read_file(b / "history.jsonl"));
+  EXPECT_EQ(read_file(a / "graph.json"), read_file(b / "graph.json"));
+  EXPECT_TRUE(lines_of(a / "metrics.jsonl") == lines_of(b / "metrics.jsonl"));
+  for (const char* name : {"last", "best"}) {
+    const fs::path file = fs::path("checkpoints") / (std::string(name) + ".safetensors");
+    EXPECT_TRUE(content_of(a / file) == content_of(b / file)) << file;
+  }
+  Value one = from_json(read_file(a / "summary.json")), two = from_json(read_file(b / "summary.json"));
+  for (Value* v : {&one, &two}) {
+    v->erase("seconds");
+    for (Value& stage : v->find("stages")->as_list()) stage = without_time(stage);
+  }
+  EXPECT_EQ(to_json(one), to_json(two));
+  // The event file holds times too: 4 epochs of the same tags, so the same length.
+  EXPECT_EQ(fs::file_size(a / "events.out.tfevents.0.espalier"), fs::file_size(b / "events.out.tfevents.0.espalier"));
+}
+
+// A run that nobody stopped, made once.
+class Resume : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TempFolder;
+    folder_->write("r.yaml", everything);
+    const Clock::time_point began = Clock::now();
+    const Output o = espalier_command("run -q --save-every 0 " + recipe() + plugins + " --out " + whole().string());
+    seconds_ = std::chrono::duration<double>(Clock::now() - began).count();
+    ASSERT_EQ(o.status, 0) << o.text;
+    ASSERT_FALSE(lines_of(whole() / "history.jsonl").empty());
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static std::string recipe() { return (*folder_ / "r.yaml").string(); }
+  static fs::path whole() { return *folder_ / "whole"; }
+  static std::vector<std::string> run_command(const fs::path& out) {
+    return {"run", recipe(), "--plugins", ESPALIER_FIXTURE_DIR "/libresumable.so", "--save-every", "0",
+            "--out", out.string()};
+  }
+  static std::vector<std::string> resume_command(const fs::path& out) {
+    return {"resume", out.string(), "--save-every", "0"};
+  }
+
+  static TempFolder* folder_;
+  static double seconds_;
+};
+
+TempFolder* Resume::folder_ = nullptr;
+double Resume::seconds_ = 0;
+
+// Waits for the moment that `hit` sees, at most for a run's length.
+template <class Hit>
+void wait_for(Child& child, const Hit& hit) {
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(20);
+  while (Clock::now() < end && !hit() && child.poll() < 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+}
+
+TEST_F(Resume, EqualsAnUninterruptedRunAfterTwentyKills) {
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  int kills = 0, in_checkpoint = 0, behind_an_edit = 0;
+  for (int chain = 0; kills < 20; ++chain) {
+    const fs::path run = *folder_ / ("killed" + std::to_string(chain));
+    const fs::path history = run / "history.jsonl";
+    const fs::path part = run / "checkpoints" / "last.safetensors.part";
+    const auto size = [&] {
+      std::error_code none;
+      const auto n = fs::file_size(history, none);
+      return none ? 0 : n;
+    };
+    int status = -1;
+    for (int life = 0; status != 0; ++life) {
+      ASSERT_LT(life, 60) << "it never gets anywhere: " << read_file(*folder_ / "says.txt");
+      Child child(fs::exists(run / "recipe.yaml") ? resume_command(run) : run_command(run), *folder_ / "says.txt");
+      if (life < 6) {
+        // Past the start, which is the longest part: a first checkpoint of this life.
+        const auto begun = [&, before = fs::exists(run / "checkpoints/last.safetensors")
+                                            ? fs::last_write_time(run / "checkpoints/last.safetensors")
+                                            : fs::file_time_type::min()] {
+          std::error_code none;
+          const auto now = fs::last_write_time(run / "checkpoints/last.safetensors", none);
+          return !none && now != before;
+        };
+        if (life > 0) wait_for(child, begun);  // the first life may die before any checkpoint
+        std::this_thread::sleep_for(std::chrono::duration<double>(uniform(random) * seconds_ / 4));
+        if (life % 3 == 1) wait_for(child, [&] { return fs::exists(part); });
+        if (life % 3 == 2) wait_for(child, [&, before = size()] { return size() > before; });
+        child.send(SIGKILL);
+      }
+      status = child.wait();
+      if (status == 128 + SIGKILL) {
+        ++kills;
+        in_checkpoint += fs::exists(part) ? 1 : 0;
+        if (fs::exists(run / "checkpoints/last.safetensors")) {
+          const Value meta =
+              from_json(load_safetensors(run / "checkpoints/last.safetensors").metadata.at("espalier"));
+          behind_an_edit += static_cast<int64_t>(size()) > meta.at("progress").at("files").at("history.jsonl").as_int();
+        }
+        status = -1;
+      } else {
+        ASSERT_EQ(status, 0) << read_file(*folder_ / "says.txt");
+      }
+    }
+    expect_same_run(whole(), run);
+  }
+  EXPECT_GE(in_checkpoint, 2) << "kills while a checkpoint was being written";
+  EXPECT_GE(behind_an_edit, 2) << "kills between an edit and the next checkpoint";
+}
+
+TEST_F(Resume, SavesAndStopsInOrderWhenAsked) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const fs::path run = *folder_ / ("signal" + std::to_string(signal));
+    auto command = run_command(run);
+    *std::ranges::find(command, "0") = "1000";  // no checkpoint but at the ends of stages and when asked
+    Child child(command, *folder_ / "says.txt");
+    wait_for(child, [&] { return fs::exists(run / "metrics.jsonl") && fs::file_size(run / "metrics.jsonl") > 0; });
+    child.send(signal);
+    ASSERT_EQ(child.wait(), 128 + signal) << read_file(*folder_ / "says.txt");
+    const Value summary = from_json(read_file(run / "summary.json"));
+    EXPECT_EQ(summary.at("status").as_string(), "interrupted");
+    const Value at = from_json(load_safetensors(run / "checkpoints/last.safetensors").metadata.at("espalier"));
+    EXPECT_GT(at.at("progress").at("steps_done").as_int(), 0) << "a checkpoint was made when it was asked to stop";
+    ASSERT_EQ(Child(resume_command(run), *folder_ / "says.txt").wait(), 0) << read_file(*folder_ / "says.txt");
+    expect_same_run(whole(), run);
+  }
+}
+
+// A copy of a run that was stopped in its second stage.
+class Damaged : public Resume {
+ protected:
+  void SetUp() override {
+    run_ = *folder_ / ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    Child child(run_command(run_), *folder_ / "says.txt");
+    wait_for(child, [&] { return fs::exists(run_ / "metrics.jsonl") && lines_of(run_ / "metrics.jsonl").size() > 2; });
+    child.send(SIGTERM);
+    ASSERT_EQ(child.wait(), 128 + SIGTERM) << read_file(*folder_ / "says.txt");
+  }
+  fs::path checkpoint(const std::string& name) const { return run_ / "checkpoints" / (name + ".safetensors"); }
+  Output resume(const std::string& flags = "") const { return espalier_command("resume " + run_.string() + flags); }
+  fs::path run_;
+};
+
+TEST_F(Damaged, TakesThePreviousCheckpointWhereTheLastIsCutShort) {
+  fs::resize_file(checkpoint("last"), fs::file_size(checkpoint("last")) - 100);
+  const Output o = resume();
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("checkpoints/last.safetensors"));
+  EXPECT_THAT(o.text, HasSubstr("Going on from previous.safetensors"));
+  expect_same_run(whole(), run_);
+}
+
+TEST_F(Damaged, FindsOneFlippedByteAnywhere) {
+  const std::string good = read_file(checkpoint("last"));
+  std::mt19937 random(3);
+  const size_t header = 8 + static_cast<size_t>(*reinterpret_cast<const uint64_t*>(good.data()));
+  std::vector<size_t> places{0, 7, 8, 20, 40, header - 1, header, good.size() - 1};
+  for (int i = 0; i < 60; ++i) places.push_back(std::uniform_int_distribution<size_t>(0, good.size() - 1)(random));
+  for (int i = 0; i < 60; ++i) places.push_back(std::uniform_int_distribution<size_t>(0, header)(random));
+  for (const size_t at : places) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
+    write_file(*folder_ / "flipped.safetensors", bad);
+    bool found = false;
+    try {
+      found = !load_safetensors(*folder_ / "flipped.safetensors").checked;  // a checkpoint without one is refused too
+    } catch (const std::exception& e) {
+      found = std::string(e.what()).find("flipped.safetensors") != std::string::npos;
+    }
+    EXPECT_TRUE(found) << "byte " << at << " of " << good.size();
+  }
+  std::string bad = good;
+  bad[header + 1000] = static_cast<char>(bad[header + 1000] ^ 4);
+  write_file(checkpoint("last"), bad);
+  const Output o = resume();
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("last.safetensors: not a valid safetensors file: its checksum is"));
+  expect_same_run(whole(), run_);
+}
+
+TEST_F(Damaged, GoesBackToTheBestWhereAsked) {
+  const Output o = resume(" --from best");
+  EXPECT_EQ(o.status, 0) << o.text;
+  expect_same_run(whole(), run_);
+}
+
+TEST_F(Damaged, SaysSoWhereNoCheckpointIsGood) {
+  for (const char* name : {"last", "previous"}) write_file(checkpoint(name), "nothing");
+  const Output o = resume();
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("no checkpoint is good"));
+  EXPECT_THAT(o.text, HasSubstr("recipe.yaml"));
+}
+
+TEST_F(Damaged, WarnsWhereTheMachineDiffers) {
+  const Output o = resume(" --threads 1");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("threads: 2 before, 1 now"));
+}
+
+TEST_F(Damaged, IsRefusedToASecondProcess) {
+  Child first(resume_command(run_), *folder_ / "first.txt");
+  wait_for(first, [&] { return !fs::exists(run_ / "summary.json"); });  // gone once it has begun
+  const Output second = resume();
+  EXPECT_EQ(first.wait(), 0);
+  EXPECT_NE(second.status, 0);
+  EXPECT_THAT(second.text, HasSubstr("another process"));
+}
+
+TEST_F(Damaged, SaysWhichDataIsMissing) {
+  const fs::path data = *folder_ / "data", run = *folder_ / "with-data";
+  folder_->write("data/pixels.txt", "");
+  const auto recipe = folder_->write("with-data.yaml", R"(
+espalier: 1
+name: with-data
+data: {use: from_file, batch: 2}
+network: {use: mlp, hidden: [8]}
+stages: [{name: train, epochs: 2000, optimizer: {use: sgd, lr: 0.01}}]
+)");
+  Child child({"run", recipe.string(), "--plugins", ESPALIER_FIXTURE_DIR "/libresumable.so", "--data", data.string(),
+               "--out", run.string()},
+              *folder_ / "says.txt");
+  wait_for(child, [&] { return fs::exists(run / "metrics.jsonl") && fs::file_size(run / "metrics.jsonl") > 0; });
+  child.send(SIGTERM);
+  ASSERT_EQ(child.wait(), 128 + SIGTERM) << read_file(*folder_ / "says.txt");
+  fs::rename(data, *folder_ / "moved");
+  const std::string before = read_file(run / "checkpoints/last.safetensors");
+  const Output o = espalier_command("resume " + run.string());
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("pixels.txt is in no data folder"));
+  EXPECT_EQ(read_file(run / "checkpoints/last.safetensors"), before);
+  // Found elsewhere, it goes on.
+  EXPECT_EQ(espalier_command("resume -q " + run.string() + " --set stages.train.epochs=3 --data " +
+                             (*folder_ / "moved").string()).status, 0);
+}
+
+// A disk of 300 kB: room for the first checkpoints, not for those of the network once it is there twice.
+TEST_F(Resume, KeepsAGoodStateWhereTheDiskFillsUp) {
+  if (shell("unshare -rm mount -t tmpfs none /mnt").status != 0)
+    GTEST_SKIP() << "no right to mount a small disk (unshare -rm)";
+  const fs::path disk = *folder_ / "disk";
+  fs::create_directory(disk);
+  const std::string script =
+      "mount -t tmpfs -o size=300k none " + disk.string() + " && head -c 60000 /dev/zero > " + (disk / "other").string() +
+      "\n" ESPALIER_PROGRAM " run " + recipe() + plugins + " --save-every 0 --out " + (disk / "run").string() +
+      "\necho status $?\nls " + (disk / "run/checkpoints").string() + "\nrm " + (disk / "other").string() +
+      "; mount -o remount,size=3000k " + disk.string() + "\n" ESPALIER_PROGRAM " resume " + (disk / "run").string() +
+      "\necho status $?\ncp -r " + (disk / "run").string() + " " + (*folder_ / "saved").string();
+  const Output o = shell("unshare -rm sh -c '" + script + "'");
+  EXPECT_THAT(o.text, HasSubstr("No space left on device"));
+  EXPECT_THAT(o.text, HasSubstr("espalier resume"));
+  const auto first = o.text.find("status 1");
+  ASSERT_NE(first, std::string::npos) << o.text;
+  EXPECT_EQ(o.text.find(".part", first), std::string::npos) << "nothing half-written: " << o.text;
+  EXPECT_NE(o.text.find("status 0", first), std::string::npos) << o.text;
+  expect_same_run(whole(), *folder_ / "saved");
+}
+
+TEST_F(Resume, KeepsTheStateBeforeALossThatIsNotANumber) {
+  const auto recipe = folder_->write("wild.yaml", R"(
+espalier: 1
+name: wild
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: mlp, hidden: [8]}
+stages:
+  - {name: tame, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
+  - {name: wild, epochs: 2, optimizer: {use: sgd, lr: 1.0e+25}}
+)");
+  const std::string run = (*folder_ / "wild").string();
+  const Output o = espalier_command("run " + recipe.string() + " --save-every 0 --out " + run);
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("stage 'wild', epoch 1, step"));
+  EXPECT_THAT(o.text, HasSubstr("smaller learning rate"));
+  EXPECT_THAT(o.text, HasSubstr("espalier resume " + run));
+  for (const auto& [name, tensor] : load_safetensors(run + "/checkpoints/last.safetensors").tensors)
+    EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+  const Output again = espalier_command("resume " + run + " --from previous --set stages.wild.optimizers.sgd.lr=0.01");
+  EXPECT_EQ(again.status, 0) << again.text;
+  EXPECT_THAT(again.text, HasSubstr("the recipe changes here"));
+  EXPECT_THAT(read_file(run + "/recipe.yaml"), HasSubstr("0.01"));
+}
+
+TEST_F(Resume, SaysThatMemoryIsShortAndKeepsTheState) {
+  const auto recipe = folder_->write("large.yaml", R"(
+espalier: 1
+name: large
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: mlp, hidden: [8]}
+stages:
+  - {name: small, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
+  - {name: large, epochs: 1, optimizer: {use: sgd, lr: 0.01}, network: {use: mlp, hidden: [100000, 100000000]}}
+)");
+  const std::string run = (*folder_ / "large").string();
+  const Output o = espalier_command("run " + recipe.string() + " --out " + run);
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("can't allocate memory"));
+  EXPECT_THAT(o.text, HasSubstr("smaller network"));
+  EXPECT_THAT(o.text, HasSubstr("espalier resume " + run));
+  EXPECT_EQ(o.text.find("frame #"), std::string::npos) << "no stack of LibTorch's: " << o.text;
+  const Value at = from_json(load_safetensors(run + "/checkpoints/last.safetensors").metadata.at("espalier"));
+  EXPECT_EQ(at.at("progress").at("stage").as_int(), 1) << "the first stage is kept";
+}
+
+TEST_F(Resume, RefusesWhatIsNoRun) {
+  for (const std::string& wrong : {std::string("nowhere"), folder_->path().string(), recipe()}) {
+    const Output o = espalier_command("resume " + wrong);
+    EXPECT_EQ(o.status, 1) << wrong;
+    EXPECT_THAT(o.text, HasSubstr(wrong));
+  }
+  const Output finished = espalier_command("resume " + whole().string());
+  EXPECT_EQ(finished.status, 0);
+  EXPECT_THAT(finished.text, HasSubstr("finished"));
+}
+
+}  // namespace
+}  // namespace espalier
