@@ -4,8 +4,8 @@
 #include <variant>
 #include <vector>
 
-// Not the EVP functions, which bring in all of libcrypto, five megabytes in each program and plugin that is linked with it; and in FIPS
-// mode they have no MD5, which here only tells a damaged download.
+// Not the EVP functions, which bring in all of libcrypto, five megabytes in each program and plugin that is linked with
+// it; and in FIPS mode they have no MD5, which here only tells a damaged download.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/md5.h>
 #include <openssl/sha.h>
