@@ -34,8 +34,8 @@ spec = importlib.util.find_spec('torch'); print(spec.submodule_search_locations[
     OUTPUT_VARIABLE _torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()
 if(NOT EXISTS "${_torch}/lib/libtorch.so")
-  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup, or set ESPALIER_TORCH to the "
-                      "folder that holds lib/libtorch.so.")
+  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup in a source tree, set "
+                      "ESPALIER_TORCH to the folder that holds lib/libtorch.so, or have a python3 on PATH that has PyTorch.")
 endif()
 get_filename_component(ESPALIER_TORCH_DIR "${_torch}" REALPATH)
 
