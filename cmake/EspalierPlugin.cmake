@@ -38,6 +38,9 @@ function(espalier_add_plugin name)
     _espalier_plugin_properties(${name}_test)
     target_compile_definitions(${name}_test PRIVATE "ESPALIER_PLUGIN_DIR=\"${arg_OUTPUT_DIRECTORY}\"")
     target_link_libraries(${name}_test PRIVATE espalier::sdk GTest::gtest_main)
+    # It loads LibTorch by its own run path: libespalier of a package has none that leads there. Some systems' linkers would leave out
+    # what the test itself does not call.
+    target_link_options(${name}_test PRIVATE LINKER:--no-as-needed)
     add_dependencies(${name}_test ${name})
     add_test(NAME ${name} COMMAND ${name}_test)
   endif()

@@ -27,9 +27,15 @@ elseif(NOT _torch AND EXISTS "${PROJECT_SOURCE_DIR}/scripts/requirements.txt")
     endif()
   endforeach()
 endif()
+if(NOT _torch)
+  # An unpacked package has no LibTorch to remember: the one of the python3 on PATH, as its launcher does. Not imported, which is slow.
+  execute_process(COMMAND python3 -c "import sys; sys.path = [p for p in sys.path if p]; import importlib.util
+spec = importlib.util.find_spec('torch'); print(spec.submodule_search_locations[0] if spec and spec.origin else '')"
+    OUTPUT_VARIABLE _torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
 if(NOT EXISTS "${_torch}/lib/libtorch.so")
-  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup, or set ESPALIER_TORCH to the "
-                      "folder that holds lib/libtorch.so.")
+  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup in a source tree, set "
+                      "ESPALIER_TORCH to the folder that holds lib/libtorch.so, or have a python3 on PATH that has PyTorch.")
 endif()
 get_filename_component(ESPALIER_TORCH_DIR "${_torch}" REALPATH)
 

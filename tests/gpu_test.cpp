@@ -1,4 +1,5 @@
-// The GPU against the CPU. Skipped by name where there is none.
+// The GPU against the CPU. Skipped by name where there is none. This program travels in the package: it finds plugins
+// and program beside itself, as the program does.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randint.h>
@@ -14,6 +15,7 @@
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
 #include "output/files.h"
+#include "program_paths.h"
 #include "subprocess.h"
 #include "temp_folder.h"
 #include "train/data_pipeline.h"
@@ -26,7 +28,7 @@ class Gpu : public testing::Test {
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
     for (const char* plugin : {"sgd", "adam", "group_lasso"})
-      testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
+      testkit::load_plugin(program_prefix() / "lib/espalier/plugins" / (std::string("lib") + plugin + ".so"));
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
   static Graph network() {
@@ -117,7 +119,8 @@ stages:
     regularizers: [{use: group_lasso, weight: 0.02}]
     controller: {use: threshold, tau: 0.4}
 )");
-  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  const Output o = shell("'" + (program_prefix() / "bin/espalier").string() + "' run " + recipe.string() + " --out " +
+                         (folder / "run").string());
   ASSERT_EQ(o.status, 0) << o.text;
   EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("device").as_string(), "cuda:0");
 }

@@ -1,8 +1,14 @@
 #include "espalier/datasets/checksum.h"
 
+#include <array>
+#include <variant>
 #include <vector>
 
-#include <openssl/evp.h>
+// Not the EVP functions, which bring in all of libcrypto, five megabytes in each program and plugin that is linked with
+// it; and in FIPS mode they have no MD5, which here only tells a damaged download.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/md5.h>
+#include <openssl/sha.h>
 
 #include "content_reader.h"
 #include "espalier/error.h"
@@ -10,30 +16,40 @@
 namespace espalier {
 
 struct Checksum::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  ~State() { EVP_MD_CTX_free(context); }
+  std::variant<MD5_CTX, SHA256_CTX> context;
 };
 
 Checksum::Checksum(const std::string& algorithm) : state_(std::make_unique<State>()) {
-  const EVP_MD* digest = EVP_get_digestbyname(algorithm.c_str());
-  // A system in FIPS mode has no MD5.
-  if (!digest || EVP_DigestInit_ex(state_->context, digest, nullptr) != 1) {
-    throw Error("the checksum " + algorithm + " is not available on this system");
+  if (algorithm == "md5") {
+    MD5_Init(&state_->context.emplace<MD5_CTX>());
+  } else if (algorithm == "sha256") {
+    SHA256_Init(&state_->context.emplace<SHA256_CTX>());
+  } else {
+    throw Error("there is no checksum " + algorithm + "; there are md5 and sha256");
   }
 }
 
 Checksum::~Checksum() = default;
 
 void Checksum::add(const void* bytes, size_t n) {
-  EVP_DigestUpdate(state_->context, bytes, n);
+  if (auto* md5 = std::get_if<MD5_CTX>(&state_->context)) {
+    MD5_Update(md5, bytes, n);
+  } else {
+    SHA256_Update(&std::get<SHA256_CTX>(state_->context), bytes, n);
+  }
 }
 
 std::string Checksum::hex() {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int n = 0;
-  EVP_DigestFinal_ex(state_->context, digest, &n);
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  size_t n = SHA256_DIGEST_LENGTH;
+  if (auto* md5 = std::get_if<MD5_CTX>(&state_->context)) {
+    MD5_Final(digest.data(), md5);
+    n = MD5_DIGEST_LENGTH;
+  } else {
+    SHA256_Final(digest.data(), &std::get<SHA256_CTX>(state_->context));
+  }
   std::string text;
-  for (unsigned int i = 0; i < n; ++i) {
+  for (size_t i = 0; i < n; ++i) {
     constexpr char digits[] = "0123456789abcdef";
     text += {digits[digest[i] >> 4], digits[digest[i] & 15]};
   }

@@ -1,0 +1,36 @@
+# The small libraries that program and plugins use, as targets espalier_<library>. Each is linked statically where this machine has it
+# so, and its symbols stay hidden: what is built then needs nothing but LibTorch and the C++ runtime on the machine it is copied to
+# (scripts/package), and no second copy of a library comes into a process by our doing.
+
+# espalier_dependency(<library> <shared target> [<other dependency>...])
+function(espalier_dependency library target)
+  add_library(espalier_${library} INTERFACE)
+  find_library(file NAMES lib${library}.a NO_CACHE)
+  if(file)
+    target_include_directories(espalier_${library} SYSTEM INTERFACE $<TARGET_PROPERTY:${target},INTERFACE_INCLUDE_DIRECTORIES>)
+    target_link_libraries(espalier_${library} INTERFACE ${file} ${ARGN})
+    target_link_options(espalier_${library} INTERFACE LINKER:--exclude-libs,lib${library}.a)
+  else()
+    message(STATUS "lib${library}.a was not found; the shared library is used, and scripts/package will refuse")
+    target_link_libraries(espalier_${library} INTERFACE ${target})
+  endif()
+endfunction()
+
+find_package(Boost CONFIG REQUIRED COMPONENTS headers)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(spdlog CONFIG REQUIRED)
+find_package(yaml-cpp CONFIG REQUIRED)
+find_package(CLI11 CONFIG REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(LibArchive REQUIRED)
+
+espalier_dependency(yaml-cpp yaml-cpp)
+espalier_dependency(z ZLIB::ZLIB)
+espalier_dependency(crypto OpenSSL::Crypto)
+espalier_dependency(archive LibArchive::LibArchive espalier_z)
+
+# Boost.DLL is headers when it takes the standard library's filesystem; Boost's own is a library, and not position-independent on Debian.
+add_library(espalier_boost INTERFACE)
+target_link_libraries(espalier_boost INTERFACE Boost::headers ${CMAKE_DL_LIBS})
+target_compile_definitions(espalier_boost INTERFACE BOOST_DLL_USE_STD_FS)
