@@ -13,6 +13,8 @@
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
+#include "sweep/report.h"
+#include "sweep/sweep.h"
 #include "train/plan.h"
 #include "train/trainer.h"
 
@@ -41,16 +43,41 @@ struct RecipeOptions {
     plugins.add_to(command);
   }
 
-  Recipe load() {
+  // The recipe and the runs of its matrix.
+  struct Loaded {
+    Value tree;
+    std::vector<MatrixPoint> points;  // empty: the recipe is one run
+  };
+
+  Loaded load() {
     register_schedules(Registry::instance());
     plugins.load();
     std::vector<std::string> all = overrides;
     if (!seed.empty()) all.push_back("seed=" + seed);
     if (!device.empty()) all.push_back("device=" + device);
     if (!threads.empty()) all.push_back("threads=" + threads);
-    return load_recipe(recipe, all, Registry::instance());
+    Loaded loaded{read_recipe(recipe, all), {}};
+    loaded.points = matrix_points(loaded.tree);
+    if (loaded.points.empty()) loaded.tree.erase("matrix");  // null
+    return loaded;
   }
 };
+
+// {name, runs: [{name, values, plan}]}
+Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
+  Value result = Value::map({{"name", ""}, {"runs", Value::list()}});
+  for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint& point, const Recipe& recipe) {
+    result["name"] = recipe.name;
+    result["runs"].push_back(
+        Value::map({{"name", point.name}, {"values", point.values}, {"plan", plan_recipe(recipe)}}));
+  });
+  return result;
+}
+
+std::string matrix_plan_text(const Value& plans) {
+  return plans.at("name").as_string() + ": " + std::to_string(plans.at("runs").size()) + " runs\n\n" +
+         matrix_plan_table(plans) + "\nOne in full: espalier plan RECIPE --set matrix= --set KEY=VALUE\n";
+}
 
 }  // namespace
 
@@ -61,22 +88,36 @@ void add_recipe_commands(CLI::App& app) {
   struct RunFlags {
     std::string out;
     std::vector<std::string> data;
+    int jobs = 1;
     bool quiet = false;
   };
   auto flags = std::make_shared<RunFlags>();
   options->add_to(*run);
-  run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN)")->type_name("DIR");
+  run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN, of a matrix runs/NAME)")
+      ->type_name("DIR");
   run->add_option("--data", flags->data, "A folder of data sets, searched first; may be repeated")
       ->type_name("DIR")
       ->allow_extra_args(false);
+  run->add_option("--jobs", flags->jobs, "Runs of a matrix at a time (default: 1); they share the CPU's cores")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
   run->add_flag("-q,--quiet", flags->quiet, "Prints nothing but errors");
   run->footer(
       "Examples:\n"
       "  espalier run recipes/quickstart.yaml\n"
       "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
-      "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n");
+      "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n"
+      "  espalier run recipes/quickstart.yaml --set 'matrix={seed: [0, 1, 2]}' --jobs 2\n");
   run->callback([options, flags] {
-    const Recipe recipe = options->load();
+    const RecipeOptions::Loaded loaded = options->load();
+    if (!loaded.points.empty()) {
+      const int status =
+          run_sweep(loaded.tree, loaded.points,
+                    {flags->out, flags->data, options->plugins.folders, flags->jobs, flags->quiet, "/proc/self/exe"});
+      if (status != 0) throw CLI::RuntimeError(status);
+      return;
+    }
+    const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
     plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
     const DataPaths data = default_data_paths(flags->data);
     choose_device(recipe.device);
@@ -89,11 +130,17 @@ void add_recipe_commands(CLI::App& app) {
   auto plan_options = std::make_shared<RecipeOptions>();
   auto json = std::make_shared<bool>(false);
   plan_options->add_to(*plan);
-  plan->add_flag("--json", *json, "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}");
+  plan->add_flag(
+      "--json", *json,
+      "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}; of a matrix {name, runs: "
+      "[{name, values, plan}]}");
   plan->footer("Example:\n  espalier plan recipes/quickstart.yaml --set network.conv1=32\n");
   plan->callback([plan_options, json] {
-    const Value p = plan_recipe(plan_options->load());
-    std::cout << (*json ? to_json(p, 1) + "\n" : plan_text(p));
+    const RecipeOptions::Loaded loaded = plan_options->load();
+    const bool one = loaded.points.empty();
+    const Value p =
+        one ? plan_recipe(check_recipe(loaded.tree, Registry::instance())) : plan_matrix(loaded.tree, loaded.points);
+    std::cout << (*json ? to_json(p, 1) + "\n" : one ? plan_text(p) : matrix_plan_text(p));
   });
 
   CLI::App* validate = app.add_subcommand("validate", "Checks recipes without training");
@@ -101,10 +148,20 @@ void add_recipe_commands(CLI::App& app) {
   validate_options->add_to(*validate);
   validate->footer("Example:\n  espalier validate my-recipe.yaml\n");
   validate->callback([validate_options] {
-    const Recipe recipe = validate_options->load();
-    plan_recipe(recipe);
-    std::cout << validate_options->recipe << ": fine (" << recipe.name << ", " << recipe.stages.size()
-              << (recipe.stages.size() == 1 ? " stage)\n" : " stages)\n");
+    const RecipeOptions::Loaded loaded = validate_options->load();
+    const auto count = [](size_t n, const std::string& what) {
+      return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+    };
+    std::string about;
+    if (loaded.points.empty()) {
+      const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+      plan_recipe(recipe);
+      about = recipe.name + ", " + count(recipe.stages.size(), "stage");
+    } else {
+      const Value plans = plan_matrix(loaded.tree, loaded.points);
+      about = plans.at("name").as_string() + ", " + count(loaded.points.size(), "run");
+    }
+    std::cout << validate_options->recipe << ": fine (" << about << ")\n";
   });
 }
 

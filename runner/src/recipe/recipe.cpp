@@ -84,6 +84,11 @@ class Reader {
     const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
     expect_map(root, "a recipe", "a map (key: value)");
     refuse_unknown_keys(root, "the recipe", keys, recipe_subsections());
+    if (const Value* matrix = root.find("matrix"); matrix && !matrix->is_null()) {
+      throw InputError(matrix->location.str(),
+                       "a recipe with a matrix is several: `espalier run`, plan and validate take it; "
+                       "--set matrix= leaves it out");
+    }
     if (const Value* version = root.find("espalier"); version && version->is_number() && version->as_double() != 1) {
       throw InputError(version->location.str(),
                        "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
@@ -363,11 +368,19 @@ class Reader {
 
 }  // namespace
 
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  Value tree = read_extended(path);
+  for (const std::string& o : overrides) apply_override(tree, o);
+  return tree;
+}
+
+Recipe check_recipe(const Value& tree, const Registry& registry) {
+  return Reader(registry).read(tree);
+}
+
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                    const Registry& registry) {
-  Value root = read_extended(path);
-  for (const std::string& o : overrides) apply_override(root, o);
-  return Reader(registry).read(root);
+  return check_recipe(read_recipe(path, overrides), registry);
 }
 
 }  // namespace espalier

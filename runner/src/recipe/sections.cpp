@@ -79,6 +79,8 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
        "what train costs are relative to; left out: the network as first built"},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
        "what the results should be; a batch of runs compares"},
+      {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
+       "several runs: every combination of the lists, or each of the maps; keys are paths as --set takes them"},
   };
   return sections;
 }
