@@ -3,12 +3,14 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <set>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
 #include "espalier/datasets/find.h"
+#include "espalier/log.h"
 #include "espalier/registry.h"
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
@@ -63,13 +65,22 @@ struct RecipeOptions {
   }
 };
 
-// {name, runs: [{name, values, plan}]}
+// What may be meant and may be a mistake.
+void warn(const Value& notes) {
+  for (const Value& note : notes.as_list()) log::warning(note.as_string());
+}
+
+// {name, runs: [{name, values, plan}], notes}: each note once.
 Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
-  Value result = Value::map({{"name", ""}, {"runs", Value::list()}});
+  Value result = Value::map({{"name", ""}, {"runs", Value::list()}, {"notes", Value::list()}});
+  std::set<std::string> notes;
   for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint& point, const Recipe& recipe) {
     result["name"] = recipe.name;
-    result["runs"].push_back(
-        Value::map({{"name", point.name}, {"values", point.values}, {"plan", plan_recipe(recipe)}}));
+    const Value plan = plan_recipe(recipe);
+    for (const Value& note : plan.at("notes").as_list()) {
+      if (notes.insert(note.as_string()).second) result["notes"].push_back(note);
+    }
+    result["runs"].push_back(Value::map({{"name", point.name}, {"values", point.values}, {"plan", plan}}));
   });
   return result;
 }
@@ -118,7 +129,8 @@ void add_recipe_commands(CLI::App& app) {
       return;
     }
     const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
-    plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
+    // What can be known to be wrong is known before anything is loaded or written.
+    warn(plan_recipe(recipe).at("notes"));
     const DataPaths data = default_data_paths(flags->data);
     choose_device(recipe.device);
     Trainer trainer(recipe, {RunFolder::make(flags->out, recipe.name, recipe.seed), data, flags->quiet});
@@ -155,10 +167,11 @@ void add_recipe_commands(CLI::App& app) {
     std::string about;
     if (loaded.points.empty()) {
       const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
-      plan_recipe(recipe);
+      warn(plan_recipe(recipe).at("notes"));
       about = recipe.name + ", " + count(recipe.stages.size(), "stage");
     } else {
       const Value plans = plan_matrix(loaded.tree, loaded.points);
+      warn(plans.at("notes"));
       about = plans.at("name").as_string() + ", " + count(loaded.points.size(), "run");
     }
     std::cout << validate_options->recipe << ": fine (" << about << ")\n";

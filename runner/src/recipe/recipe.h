@@ -40,6 +40,7 @@ struct DataSection {
 struct OptimizerSection {
   Value spec;   // checked, without `on`
   Selector on;  // empty: all parameters
+  Location on_location;
 };
 
 struct StageSection {

@@ -71,6 +71,12 @@ void ExpectKeys::declare(Declare<ExpectKeys>& p) {
   p("within", &ExpectKeys::within, at_least(0), required(), "how far from it a result may be");
 }
 
+const std::vector<std::string>& expected_metrics() {
+  static const std::vector<std::string> names = {"accuracy", "accuracy_best", "top5",       "loss",
+                                                 "params",   "macs",          "train_cost", "seconds"};
+  return names;
+}
+
 const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
