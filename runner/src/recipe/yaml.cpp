@@ -97,7 +97,8 @@ class Builder final : public YAML::EventHandler {
     if (takes_key())
       throw InputError(at(mark).str(), "a key must be text, not an alias; put quotes around names that begin with *");
     const auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) throw InputError(at(mark).str(), "the alias stands inside what it stands for");
+    if (found == anchors_.end())
+      throw InputError(at(mark).str(), "the alias stands inside what it stands for; write the value out");
     spend_aliases(found->second.values, mark);
     if (open_.size() + found->second.depth > max_depth) too_deep(mark);
     count(found->second.values, mark);
@@ -153,6 +154,8 @@ class Builder final : public YAML::EventHandler {
       if (text == "<<")
         throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
       if (!is_name(text)) refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"");
+      if (text.size() > 1 && text[0] == '-')
+        refuse_key(where, "'" + text + "': write a space after the dash, '- " + text.substr(1) + "'");
     }
     Open& map = open_.back();
     if (const auto [first, is_new] = map.keys.try_emplace(text, where); !is_new) {
@@ -240,7 +243,8 @@ class Builder final : public YAML::EventHandler {
     alias_values_ += n;
     if (alias_values_ > max_alias_values) {
       throw InputError(at(mark).str(), "anchors and aliases (&, *) stand for more than " +
-                                           std::to_string(max_alias_values) + " values");
+                                           std::to_string(max_alias_values) +
+                                           " values; to reuse a recipe write 'extends: FILE'");
     }
   }
   [[noreturn]] void too_deep(const YAML::Mark& mark) const {
