@@ -201,11 +201,11 @@ TEST(Sweep, ThatIsNoneOrAtWorkCannotGoOn) {
 
 TEST(Sweep, IsStoppedByASignalWithItsRuns) {
   const TempFolder folder;
-  const auto recipe = folder.write("r.yaml", tiny + "matrix: {seed: [0, 1], stages.train.epochs: [1000000]}\n");
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {seed: [0, 1], stages.train.epochs: [20000]}\n");
   const fs::path out = folder / "sweep";
   // The signal comes when the first run has trained an epoch.
   const Output o = shell("'" ESPALIER_PROGRAM "' run " + at(recipe) + " --out " + at(out) +
-                         " & sweep=$!; for i in $(seq 200); do test -s " + at(out / "seed=0,epochs=1000000") +
+                         " & sweep=$!; for i in $(seq 200); do test -s " + at(out / "seed=0,epochs=20000") +
                          "/metrics.jsonl && break; sleep .05; done; kill -TERM $sweep; wait $sweep; exit $?");
   EXPECT_EQ(o.status, 143) << o.text;
   EXPECT_THAT(o.text, HasSubstr("To go on: espalier resume " + out.string()));

@@ -25,6 +25,7 @@
 #include "sweep/report.h"
 #include "terminal.h"
 #include "train/plan.h"
+#include "train/trainer.h"
 
 namespace espalier {
 
@@ -291,6 +292,7 @@ int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const S
   std::vector<std::string> recipes;
   for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint&, const Recipe& recipe) {
     plan_recipe(recipe);
+    if (recipe.device == "cuda") choose_device(recipe.device);  // rather than to fail in every run
     if (name.empty()) name = recipe.name;
     Value resolved = recipe.resolved;
     if (o.jobs > 1 && recipe.threads == 0) resolved["threads"] = threads = share;
