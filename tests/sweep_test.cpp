@@ -147,6 +147,7 @@ TEST(Sweep, GoesOnWithWhatHasNotFinished) {
   options.quiet = true;
   options.program = stand_in(folder);
   options.data = {folder.path().string()};
+  options.flags = {"--save-every", "5"};
   const std::string calls = (folder / "calls").string();
   // As a sweep that was stopped leaves it.
   Value runs = Value::list();
@@ -178,7 +179,8 @@ TEST(Sweep, GoesOnWithWhatHasNotFinished) {
   fs::remove(calls);
   EXPECT_EQ(resume_sweep(folder / "sweep", options), 1) << "the third fails again";
   EXPECT_EQ(status(1), "finished");
-  const std::string sweep = (folder / "sweep").string(), data = " --data " + folder.path().string() + "\n";
+  const std::string sweep = (folder / "sweep").string(),
+                    data = " --data " + folder.path().string() + " --save-every 5\n";
   EXPECT_EQ(read_file(calls), "resume " + sweep + "/seed=1" + data + "run " + sweep + "/recipes/seed=2.yaml --out " +
                                   sweep + "/seed=2" + data)
       << "the first stays, the second goes on, the third begins anew";

@@ -122,9 +122,9 @@ void add_recipe_commands(CLI::App& app) {
   run->callback([options, flags] {
     const RecipeOptions::Loaded loaded = options->load();
     if (!loaded.points.empty()) {
-      const int status =
-          run_sweep(loaded.tree, loaded.points,
-                    {flags->out, flags->data, options->plugins.folders, flags->jobs, flags->quiet, "/proc/self/exe"});
+      const int status = run_sweep(
+          loaded.tree, loaded.points,
+          {flags->out, flags->data, options->plugins.folders, flags->jobs, flags->quiet, "/proc/self/exe", {}});
       if (status != 0) throw CLI::RuntimeError(status);
       return;
     }

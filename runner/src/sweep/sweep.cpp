@@ -18,6 +18,7 @@
 #include "espalier/log.h"
 #include "espalier/registry.h"
 #include "output/files.h"
+#include "output/new_folder.h"
 #include "output/progress.h"
 #include "output/text.h"
 #include "recipe/yaml.h"
@@ -195,6 +196,7 @@ class Sweep {
     }
     for (const std::string& d : options_.data) c.arguments.insert(c.arguments.end(), {"--data", d});
     for (const std::string& p : options_.plugins) c.arguments.insert(c.arguments.end(), {"--plugins", p});
+    c.arguments.insert(c.arguments.end(), options_.flags.begin(), options_.flags.end());
     r.status = "running";
     r.error.clear();
     began_[i] = Clock::now();

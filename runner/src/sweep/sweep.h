@@ -21,6 +21,7 @@ struct SweepOptions {
   bool quiet = false;
   // Of the runs: this program.
   std::filesystem::path program = "/proc/self/exe";
+  std::vector<std::string> flags;  // further ones of every run, not kept in sweep.json
 };
 
 // Carries out the runs of a matrix, each as a process of its own, and shows a table. A run that fails keeps no other
