@@ -1,5 +1,6 @@
 #include "recipe/schema.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "espalier/error.h"
 #include "recipe/recipe.h"
 #include "recipe/yaml.h"
+#include "sweep/matrix.h"
 #include "temp_folder.h"
 #include "test_components.h"
 
@@ -61,6 +63,15 @@ class Validator {
     if (key == "exclusiveMinimum") return !v.is_number() || v.as_double() > rule.as_double();
     if (key == "exclusiveMaximum") return !v.is_number() || v.as_double() < rule.as_double();
     if (key == "minItems") return !v.is_list() || v.size() >= static_cast<size_t>(rule.as_int());
+    if (key == "minProperties") return !v.is_map() || v.size() >= static_cast<size_t>(rule.as_int());
+    if (key == "uniqueItems") {
+      if (!v.is_list()) return true;
+      const Value::List& items = v.as_list();
+      for (auto i = items.begin(); i != items.end(); ++i) {
+        if (std::find(items.begin(), i, *i) != i) return false;
+      }
+      return true;
+    }
     if (key == "items") return !v.is_list() || !any(v, [&](const Value& e) { return !fits(rule, e); });
     if (key == "required")
       return !v.is_map() || !any(rule, [&](const Value& name) { return !v.find(name.as_string()); });
@@ -202,6 +213,28 @@ TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
                                   fine + "base: {macs: 0}\n"}) {
     EXPECT_FALSE(loads(text)) << text;
     EXPECT_FALSE(schema.accepts(parse_yaml(text, "r.yaml"))) << text;
+  }
+}
+
+TEST(RecipeSchema, TakesAMatrixAsTheReaderDoes) {
+  const Validator schema(recipe_schema(toys()));
+  const std::string fine = head + "data: toy_images\nnetwork: toy_net\n" + tail + "matrix: ";
+  const auto reads = [](const std::string& text) {
+    try {
+      matrix_points(parse_yaml(text, "r.yaml"));
+      return true;
+    } catch (const InputError&) {
+      return false;
+    }
+  };
+  for (const char* matrix : {"{seed: [0, 1], network.width: [1]}", "[{seed: 0}, {seed: 1, network.width: 2}]", "~"}) {
+    EXPECT_TRUE(reads(fine + matrix)) << matrix;
+    EXPECT_TRUE(schema.accepts(parse_yaml(fine + matrix, "r.yaml"))) << matrix;
+  }
+  for (const char* matrix : {"3", "text", "{}", "[]", "{seed: 3}", "{seed: []}", "{seed: [1, 1]}", "[3]", "[{}]",
+                             "[{seed: 1}, {seed: 1}]"}) {
+    EXPECT_FALSE(reads(fine + matrix)) << matrix;
+    EXPECT_FALSE(schema.accepts(parse_yaml(fine + matrix, "r.yaml"))) << matrix;
   }
 }
 

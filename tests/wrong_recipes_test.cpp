@@ -13,6 +13,7 @@
 #include "recipe/yaml.h"
 #include "temp_folder.h"
 #include "test_components.h"
+#include "within_a_second.h"
 
 namespace espalier {
 namespace {
@@ -57,9 +58,25 @@ class WrongRecipe : public ::testing::TestWithParam<Wrong> {};
 
 TEST_P(WrongRecipe, SaysWhereWhatAndTheNearest) {
   const Wrong& w = GetParam();
-  const std::string said = error_of(w.text);
+  const std::string said = within_a_second([&] { return error_of(w.text); });
   EXPECT_THAT(said, StartsWith("r.yaml:" + w.place + ": "));
   for (const std::string& word : w.words) EXPECT_THAT(said, HasSubstr(word));
+}
+
+std::string repeated(const std::string& s, int n) {
+  std::string all;
+  for (int i = 0; i < n; ++i) all += s;
+  return all;
+}
+
+// Ten times as many values with every line.
+std::string bomb() {
+  std::string text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 10; ++i) {
+    const std::string n = std::to_string(i);
+    text += "a" + n + ": &a" + n + " [" + repeated("*a" + std::to_string(i - 1) + ", ", 10) + "]\n";
+  }
+  return text;
 }
 
 const std::string head = "espalier: 1\nname: x\n";
@@ -265,6 +282,61 @@ const Wrong wrong_recipes[] = {
     {"ExpectIsANumber", full + "expect: {accuracy: 92}\n", "9:20", {"{value: NUMBER, within: NUMBER}"}},
     {"ExpectWithoutTolerance", full + "expect: {accuracy: {value: 92}}\n", "9:20", {"'within'"}},
     {"ExpectKey", full + "expect: {accuracy: {value: 92, wihtin: 1}}\n", "9:32", {"did you mean 'within'?"}},
+    {"ExpectUnknown",
+     full + "expect: {acuracy: {value: 92, within: 1}}\n",
+     "9:10",
+     {"no metric is called 'acuracy'", "did you mean 'accuracy'?"}},
+    {"SeedBeyondIntegers", full + "seed: 1e19\n", "9:7", {"'seed' must be an integer >= 0", "1e+19"}},
+    {"Sexagesimal", full + "seed: 12:30\n", "9:7", {"'seed' must be an integer", "'12:30'"}},
+    {"SeedOfNothing", full + "seed: ~\n", "9:1", {"'seed' must be an integer", "nothing"}},
+    {"NoDataBehindTheKey",
+     head + "data:\nnetwork: toy_net\n" + stage,
+     "3:1",
+     {"'data' must be a map: {use: DATASET, ...}", "nothing"}},
+    {"NoStagesBehindTheKey", parts + "stages:\n", "5:1", {"'stages' must be a list", "nothing"}},
+    {"NoOptimizerBehindTheKey", parts + "stages: [{name: one, epochs: 1, optimizer: }]\n", "5:10", {"no optimizer"}},
+    {"EndlessStage", parts + "stages: [{name: one, epochs: 2000000000}]\n", "5:30", {"would not end"}},
+    {"BatchBeyondAnyData",
+     head + "data: {use: toy_images, batch: 1e9}\nnetwork: toy_net\n" + stage,
+     "3:32",
+     {"'batch' is 1000000000 samples"}},
+    {"ValidationLeavesNothing",
+     head + "data: {use: toy_images, limit: 10, validation: 0.96}\nnetwork: toy_net\n" + stage,
+     "3:48",
+     {"of 10 samples (limit)", "leaves nothing to train on"}},
+    {"ValidationHoldsOutNothing",
+     head + "data: {use: toy_images, limit: 10, validation: 0.01}\nnetwork: toy_net\n" + stage,
+     "3:48",
+     {"holds out nothing"}},
+    {"NoStageBefore", full + "    start_from: best\n", "9:17", {"stage 'one' is the first"}},
+    {"EmptySelector",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, on: []}}\n",
+     "6:58",
+     {"'on' is empty", "leave it out"}},
+    {"EmptySelectorText",
+     parts + "stages:\n  - {name: one, epochs: 1, optimizer: {use: toy_sgd, on: ''}}\n",
+     "6:58",
+     {"'on' is empty"}},
+    {"NoThresholds",
+     full + "    controller: {use: toy_every, needed: 1, tau: {}}\n",
+     "9:50",
+     {"'tau' must be a number >= 0", "an empty map"}},
+    {"TooManyStages",
+     parts + "stages: [" + repeated("{name: s, epochs: 0}, ", 1001) + "]\n",
+     "5:9",
+     {"more than 1000 stages"}},
+    {"Matrix", full + "matrix: {seed: [0, 1]}\n", "9:9", {"a recipe with a matrix is several", "--set matrix="}},
+    {"AliasBomb", full + bomb(), "12:40", {"stand for more than 10000 values"}},
+    {"Deep",
+     full + "expect: " + repeated("[", 100'000) + repeated("]", 100'000) + "\n",
+     "9:72",
+     {"nested deeper than 64 levels"}},
+    {"DeepMaps", full + "expect: " + repeated("{a: ", 100'000) + "\n", "9:261", {"nested deeper than 64 levels"}},
+    {"KeyTwiceInAComponent",
+     head + "data: toy_images\nnetwork: {use: toy_net, width: 1, \"width\": 2}\n" + stage,
+     "4:35",
+     {"'width' is written twice"}},
+    {"Latin1", full + "description: caf\xe9\n", "9:17", {"not UTF-8", "save the file as UTF-8"}},
     {"Yes", full + "    data: {shuffle: yes}\n", "9:21", {"write true"}},
     {"Octal", full + "seed: 010\n", "9:7", {"write 10"}},
     {"TwiceTheSame", full + "seed: 1\nseed: 2\n", "10:1", {"'seed' is written twice", "line 9"}},

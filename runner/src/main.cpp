@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
       "  espalier COMMAND --help                        more about a command\n");
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& e) {
+    return e.get_exit_code();  // a command that has said what is wrong
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   } catch (const espalier::Interrupted& e) {

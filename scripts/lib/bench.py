@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent if (HERE.parent / "share" / "espalier").exists() else None  # of a package
 # What the program asks of glibc's allocator at its start.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
              "MALLOC_TOP_PAD_": str(64 << 20)}
 STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8}
+SIZES = {"vgg16": (32, 3)}  # of the images; others 28 x 28 of one channel
 AGREEMENT = 0.01  # largest relative difference of a loss: rounding grows from step to step
 
 
@@ -46,6 +48,10 @@ def compare(name, options):
             flags += ["--threads", str(options.threads)]
         if options.precision:
             flags += ["--set", f"precision={options.precision}"]
+        if options.synthetic:
+            size, channels = SIZES.get(name, (28, 1))
+            made = {"use": "synthetic", "size": size, "channels": channels, "classes": 10, "count": 20000}
+            flags += [f for key, value in made.items() for f in ("--set", f"data.{key}={value}")]
         data = [f for d in options.data for f in ("--data", d)]
         bench = [options.program, "bench", recipe, "--json", *flags, *data]
         first = run([*bench, "--steps", "50", "--warmup", "0", "--export", folder])
@@ -62,10 +68,12 @@ def compare(name, options):
         for pair in range(options.pairs):
             order = list(contestants)
             for contestant in order if pair % 2 == 0 else reversed(order):
-                print(f"\r\033[K{name}: {pair + 1}/{options.pairs} {contestant}", end="", file=sys.stderr, flush=True)
+                if sys.stderr.isatty():
+                    print(f"\r\033[K{name}: {pair + 1}/{options.pairs} {contestant}", end="", file=sys.stderr, flush=True)
                 command, environment = contestants[contestant]
                 results[contestant].append(run(command, environment))
-        print("\r\033[K", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr)
     report = {"name": name, "batch": first["batch"], "steps": steps, "pairs": options.pairs,
               "precision": first["precision"], "environment": first["environment"],
               "loss_difference": difference, "losses_agree": difference <= AGREEMENT, "contestants": {}, "ratios": {}}
@@ -108,9 +116,11 @@ def main():
     parser.add_argument("--precision", choices=("float32", "bf16"), help="overrides the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--data", action="append", default=[], metavar="DIR", help="a folder of data sets; may be repeated")
+    parser.add_argument("--synthetic", action="store_true", help="made-up images of the same size instead of the data sets")
     parser.add_argument("--out", type=Path, metavar="FILE", help="writes the figures as JSON")
-    parser.add_argument("--program", type=Path, default=HERE.parent / "bin" / "espalier", help=argparse.SUPPRESS)
-    parser.add_argument("--recipes", type=Path, default=HERE.parent.parent / "recipes" / "bench", help=argparse.SUPPRESS)
+    parser.add_argument("--program", type=Path, default=ROOT and ROOT / "bin" / "espalier", help=argparse.SUPPRESS)
+    parser.add_argument("--recipes", type=Path, help=argparse.SUPPRESS,
+                        default=ROOT / "share/espalier/recipes/bench" if ROOT else HERE.parent.parent / "recipes/bench")
     options = parser.parse_args()
     known = sorted(p.stem for p in options.recipes.glob("*.yaml"))
     for name in options.names:

@@ -78,7 +78,9 @@ Value check_number(const ParameterInfo& p, const Value& v) {
 }
 
 Value check_integer(const ParameterInfo& p, const Value& v) {
-  if (!v.is_number() || std::nearbyint(v.as_double()) != v.as_double()) refuse(p, v, v.describe());
+  // From 9e15 on a number with a point or an exponent does not tell integers apart.
+  const bool too_large = v.is(Value::Kind::number) && std::abs(v.as_double()) >= 9e15;
+  if (!v.is_number() || too_large || std::nearbyint(v.as_double()) != v.as_double()) refuse(p, v, v.describe());
   check_range(p, v);
   Value result(v.as_int());
   result.location = v.location;
@@ -181,6 +183,7 @@ Value ParameterInfo::check(const Value& v) const {
       return check_list(*this, v, check_string);
     case ParameterType::per_selector:
       if (!v.is_map()) return check_number(*this, v);
+      if (v.size() == 0) refuse(*this, v, "an empty map");
       for (const Value::Entry& e : v.as_map()) check_number(*this, e.value);
       return v;
     case ParameterType::component:

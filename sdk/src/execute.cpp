@@ -10,6 +10,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);
   std::vector<bool> needed(graph.nodes().size(), false);
+  std::vector<int32_t> reader(graph.edges().size(), -1);  // a node that reads the edge
   std::vector<Edge> wanted;
   for (const std::string_view name : outputs) {
     wanted.push_back(graph.output(name));
@@ -18,7 +19,10 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
   for (size_t n = graph.nodes().size(); n-- > 0;) {
     for (const Edge e : graph.nodes()[n].outputs) needed[n] = needed[n] || readers[static_cast<size_t>(e.id)] > 0;
     if (!needed[n]) continue;
-    for (const Edge e : graph.nodes()[n].inputs) ++readers[static_cast<size_t>(e.id)];
+    for (const Edge e : graph.nodes()[n].inputs) {
+      ++readers[static_cast<size_t>(e.id)];
+      reader[static_cast<size_t>(e.id)] = static_cast<int32_t>(n);
+    }
   }
 
   std::vector<at::Tensor> values(graph.edges().size());
@@ -44,6 +48,19 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
     for (const Edge e : node.inputs) {
       at::Tensor& x = values[static_cast<size_t>(e.id)];
       arguments.push_back(--readers[static_cast<size_t>(e.id)] == 0 ? std::move(x) : x);
+    }
+    // Together with the next node, where that reads nothing else and alone.
+    const size_t out = node.outputs.size() == 1 ? static_cast<size_t>(node.outputs[0].id) : 0;
+    if (pass.fuse && node.outputs.size() == 1 && readers[out] == 1 && reader[out] >= 0) {
+      const Node& next = graph.nodes()[static_cast<size_t>(reader[out])];
+      if (next.inputs.size() == 1 && next.outputs.size() == 1) {
+        at::Tensor both = node.op->forward_with({graph, node, weights, pass, arguments}, next);
+        if (both.defined()) {
+          values[static_cast<size_t>(next.outputs[0].id)] = std::move(both);
+          needed[static_cast<size_t>(reader[out])] = false;
+          continue;
+        }
+      }
     }
     std::vector<at::Tensor> results = node.op->forward({graph, node, weights, pass, arguments});
     for (size_t i = 0; i < node.outputs.size(); ++i)

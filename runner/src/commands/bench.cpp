@@ -83,7 +83,7 @@ void add_bench_command(CLI::App& app) {
       ->type_name("DIR");
   command->footer("Example:\n  espalier bench recipes/bench/lenet5.yaml --steps 500\n");
   command->callback([f] {
-    const Recipe recipe = f->recipe.load();
+    const Recipe recipe = f->recipe.load_one();
     const ScratchFolder scratch;
     const Value result = Trainer(recipe, {.out = scratch.path(), .data = default_data_paths(f->data), .quiet = true})
                              .bench(f->steps, f->warmup, f->exported);

@@ -3,19 +3,52 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <set>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
 #include "commands/recipe_options.h"
 #include "commands/training_options.h"
+#include "espalier/log.h"
 #include "espalier/registry.h"
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
+#include "sweep/report.h"
+#include "sweep/sweep.h"
 #include "train/plan.h"
 #include "train/trainer.h"
 
 namespace espalier {
+
+namespace {
+
+// What may be meant and may be a mistake.
+void warn(const Value& notes) {
+  for (const Value& note : notes.as_list()) log::warning(note.as_string());
+}
+
+// {name, runs: [{name, values, plan}], notes}: each note once.
+Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
+  Value result = Value::map({{"name", ""}, {"runs", Value::list()}, {"notes", Value::list()}});
+  std::set<std::string> notes;
+  for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint& point, const Recipe& recipe) {
+    result["name"] = recipe.name;
+    const Value plan = plan_recipe(recipe);
+    for (const Value& note : plan.at("notes").as_list()) {
+      if (notes.insert(note.as_string()).second) result["notes"].push_back(note);
+    }
+    result["runs"].push_back(Value::map({{"name", point.name}, {"values", point.values}, {"plan", plan}}));
+  });
+  return result;
+}
+
+std::string matrix_plan_text(const Value& plans) {
+  return plans.at("name").as_string() + ": " + std::to_string(plans.at("runs").size()) + " runs\n\n" +
+         matrix_plan_table(plans) + "\nOne in full: espalier plan RECIPE --set matrix= --set KEY=VALUE\n";
+}
+
+}  // namespace
 
 void add_recipe_commands(CLI::App& app) {
   auto options = std::make_shared<RecipeOptions>();
@@ -23,22 +56,38 @@ void add_recipe_commands(CLI::App& app) {
   CLI::App* run = app.add_subcommand("run", "Trains what a recipe describes and leaves a run folder");
   struct RunFlags {
     std::string out;
+    int jobs = 1;
     TrainingOptions training;
   };
   auto flags = std::make_shared<RunFlags>();
   options->add_to(*run);
-  run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN)")->type_name("DIR");
+  run->add_option("--out", flags->out, "The run folder, new or empty (default: runs/NAME-seedN, of a matrix runs/NAME)")
+      ->type_name("DIR");
+  run->add_option("--jobs", flags->jobs, "Runs of a matrix at a time (default: 1); they share the CPU's cores")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
   flags->training.add_to(*run);
   run->footer(
       "Examples:\n"
       "  espalier run recipes/quickstart.yaml\n"
       "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
-      "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n");
+      "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n"
+      "  espalier run recipes/quickstart.yaml --set 'matrix={seed: [0, 1, 2]}' --jobs 2\n");
   run->callback([options, flags] {
-    const Recipe recipe = options->load();
-    plan_recipe(recipe);  // what can be known to be wrong is known before anything is loaded or written
+    const LoadedRecipe loaded = options->load();
+    if (!loaded.points.empty()) {
+      SweepOptions sweep = flags->training.of_sweep(options->plugins);
+      sweep.out = flags->out;
+      sweep.jobs = flags->jobs;
+      const int status = run_sweep(loaded.tree, loaded.points, sweep);
+      if (status != 0) throw CLI::RuntimeError(status);
+      return;
+    }
+    const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+    // What can be known to be wrong is known before anything is loaded or written.
+    warn(plan_recipe(recipe).at("notes"));
     choose_device(recipe.device);
-    TrainerOptions training = flags->training.make({}, options->plugins);
+    TrainerOptions training = flags->training.of_run(options->plugins);
     training.out = RunFolder::make(flags->out, recipe.name, recipe.seed);
     Trainer(recipe, training).run();
   });
@@ -48,11 +97,17 @@ void add_recipe_commands(CLI::App& app) {
   auto plan_options = std::make_shared<RecipeOptions>();
   auto json = std::make_shared<bool>(false);
   plan_options->add_to(*plan);
-  plan->add_flag("--json", *json, "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}");
+  plan->add_flag(
+      "--json", *json,
+      "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}; of a matrix {name, runs: "
+      "[{name, values, plan}]}");
   plan->footer("Example:\n  espalier plan recipes/quickstart.yaml --set network.conv1=32\n");
   plan->callback([plan_options, json] {
-    const Value p = plan_recipe(plan_options->load());
-    std::cout << (*json ? to_json(p, 1) + "\n" : plan_text(p));
+    const LoadedRecipe loaded = plan_options->load();
+    const bool one = loaded.points.empty();
+    const Value p =
+        one ? plan_recipe(check_recipe(loaded.tree, Registry::instance())) : plan_matrix(loaded.tree, loaded.points);
+    std::cout << (*json ? to_json(p, 1) + "\n" : one ? plan_text(p) : matrix_plan_text(p));
   });
 
   CLI::App* validate = app.add_subcommand("validate", "Checks recipes without training");
@@ -60,10 +115,21 @@ void add_recipe_commands(CLI::App& app) {
   validate_options->add_to(*validate);
   validate->footer("Example:\n  espalier validate my-recipe.yaml\n");
   validate->callback([validate_options] {
-    const Recipe recipe = validate_options->load();
-    plan_recipe(recipe);
-    std::cout << validate_options->recipe << ": fine (" << recipe.name << ", " << recipe.stages.size()
-              << (recipe.stages.size() == 1 ? " stage)\n" : " stages)\n");
+    const LoadedRecipe loaded = validate_options->load();
+    const auto count = [](size_t n, const std::string& what) {
+      return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+    };
+    std::string about;
+    if (loaded.points.empty()) {
+      const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+      warn(plan_recipe(recipe).at("notes"));
+      about = recipe.name + ", " + count(recipe.stages.size(), "stage");
+    } else {
+      const Value plans = plan_matrix(loaded.tree, loaded.points);
+      warn(plans.at("notes"));
+      about = plans.at("name").as_string() + ", " + count(loaded.points.size(), "run");
+    }
+    std::cout << validate_options->recipe << ": fine (" << about << ")\n";
   });
 }
 

@@ -3,6 +3,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "espalier/error.h"
 #include "espalier/registry.h"
 #include "schedule.h"
 
@@ -22,14 +23,24 @@ void RecipeOptions::add_to(CLI::App& command) {
   plugins.add_to(command);
 }
 
-Recipe RecipeOptions::load() const {
+LoadedRecipe RecipeOptions::load() const {
   register_schedules(Registry::instance());
   plugins.load();
   std::vector<std::string> all = overrides;
   if (!seed.empty()) all.push_back("seed=" + seed);
   if (!device.empty()) all.push_back("device=" + device);
   if (!threads.empty()) all.push_back("threads=" + threads);
-  return load_recipe(recipe, all, Registry::instance());
+  LoadedRecipe loaded{read_recipe(recipe, all), {}};
+  loaded.points = matrix_points(loaded.tree);
+  if (loaded.points.empty()) loaded.tree.erase("matrix");  // null
+  return loaded;
+}
+
+Recipe RecipeOptions::load_one() const {
+  const LoadedRecipe loaded = load();
+  if (!loaded.points.empty())
+    throw InputError(recipe, "this recipe has a matrix: take one of its runs (--set matrix= --set KEY=VALUE)");
+  return check_recipe(loaded.tree, Registry::instance());
 }
 
 }  // namespace espalier

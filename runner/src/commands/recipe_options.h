@@ -7,8 +7,15 @@
 
 #include "commands/plugin_options.h"
 #include "recipe/recipe.h"
+#include "sweep/matrix.h"
 
 namespace espalier {
+
+// A recipe as it stands, and the runs of its matrix.
+struct LoadedRecipe {
+  Value tree;
+  std::vector<MatrixPoint> points;  // empty: the recipe is one run
+};
 
 // What commands that read a recipe take.
 struct RecipeOptions {
@@ -19,7 +26,9 @@ struct RecipeOptions {
 
   void add_to(CLI::App& command);
   // Loads the plugins and the recipe.
-  Recipe load() const;
+  LoadedRecipe load() const;
+  // The same for commands that take one run. Throws InputError where the recipe has a matrix.
+  Recipe load_one() const;
 };
 
 }  // namespace espalier

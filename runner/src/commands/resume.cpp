@@ -5,6 +5,7 @@
 #include <memory>
 
 #include <CLI/Config.hpp>
+#include <CLI/Error.hpp>
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
@@ -14,6 +15,7 @@
 #include "output/files.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
+#include "sweep/sweep.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -27,39 +29,49 @@ struct ResumeOptions {
   std::vector<std::string> overrides;
   std::string device, from = "last";
   int64_t threads = 0;
+  int jobs = 0;
   PluginOptions plugins;
   TrainingOptions training;
 };
 
-// Of environment.json, which is there unless the run was stopped before it had begun.
-Value environment(const fs::path& run) {
-  const fs::path file = run / "environment.json";
+// What a JSON file holds; an empty map where there is none: the run may have been stopped before it had begun.
+Value recorded(const fs::path& file) {
   return fs::exists(file) ? from_json(read_file(file), file.string()) : Value::map();
 }
 
 void add_recorded(const Value& environment, const char* key, std::vector<std::string>& folders) {
-  const Value* recorded = environment.find(key);
-  if (!recorded) return;
-  for (const Value& folder : recorded->as_list()) {
+  const Value* before = environment.find(key);
+  if (!before) return;
+  for (const Value& folder : before->as_list()) {
     if (fs::exists(folder.as_string())) folders.push_back(folder.as_string());
   }
 }
 
 bool is_finished(const fs::path& run) {
-  const fs::path file = run / "summary.json";
-  return fs::exists(file) && from_json(read_file(file), file.string()).at("status").as_string() == "finished";
+  const Value summary = recorded(run / "summary.json");
+  const Value* status = summary.find("status");
+  return status && status->as_string() == "finished";
 }
 
 void resume(ResumeOptions o) {
   const fs::path run = o.run;
   if (!fs::is_directory(run)) throw InputError(o.run, "there is no such run folder");
+  if (is_sweep(run)) {
+    if (!o.overrides.empty() || !o.device.empty() || o.threads > 0 || o.from != "last")
+      throw InputError(o.run, "of a whole sweep --set, --device, --threads and --from cannot be changed; resume one of its runs");
+    SweepOptions sweep = o.training.of_sweep(o.plugins);
+    sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(recorded(run / "sweep.json").at("jobs").as_int());
+    const int status = resume_sweep(run, sweep);
+    if (status != 0) throw CLI::RuntimeError(status);
+    return;
+  }
   if (!fs::exists(run / "recipe.yaml"))
     throw InputError(o.run, "this is no run folder: it has no recipe.yaml (runs are kept in runs/ unless --out says otherwise)");
   if (is_finished(run)) {
     if (!o.training.quiet) std::cout << o.run << ": this run is finished\n";
     return;
   }
-  const Value before = environment(run);
+  const Value before = recorded(run / "environment.json");
   add_recorded(before, "plugins", o.plugins.folders);
   add_recorded(before, "data", o.training.data);
   register_schedules(Registry::instance());
@@ -73,7 +85,8 @@ void resume(ResumeOptions o) {
     recipe.threads = threads->as_int();  // another number would change the last digits
   }
   choose_device(recipe.device);
-  TrainerOptions options = o.training.make(run, o.plugins);
+  TrainerOptions options = o.training.of_run(o.plugins);
+  options.out = run;
   options.resume = true;
   options.resume_from = o.from;
   Trainer(recipe, options).run();
@@ -82,9 +95,9 @@ void resume(ResumeOptions o) {
 }  // namespace
 
 void add_resume_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("resume", "Goes on with a run that was stopped, from its last checkpoint");
+  CLI::App* command = app.add_subcommand("resume", "Goes on with a run or a sweep that was stopped, from the last checkpoints");
   auto o = std::make_shared<ResumeOptions>();
-  command->add_option("run", o->run, "The run folder")->required()->type_name("RUN");
+  command->add_option("run", o->run, "The folder of a run or of a sweep")->required()->type_name("RUN");
   command
       ->add_option("--set", o->overrides, "Changes a key of the recipe from here on, as often as needed")
       ->type_name("KEY=VALUE")
@@ -96,6 +109,9 @@ void add_resume_command(CLI::App& app) {
   command->add_option("--threads", o->threads, "CPU threads (default: as many as the run began with)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
+  command->add_option("--jobs", o->jobs, "Runs of a sweep at a time (default: as it began)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
   o->training.add_to(*command);
   o->plugins.add_to(*command);
   command->footer(

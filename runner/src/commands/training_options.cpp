@@ -30,13 +30,21 @@ void TrainingOptions::add_to(CLI::App& command) {
   command.add_flag("-q,--quiet", quiet, "Prints nothing but errors");
 }
 
-TrainerOptions TrainingOptions::make(const std::filesystem::path& run, const PluginOptions& plugins) const {
+TrainerOptions TrainingOptions::of_run(const PluginOptions& plugins) const {
   catch_interrupts();
-  return {.out = run,
+  return {.out = {},
           .data = default_data_paths(data),
           .quiet = quiet,
           .save_every = save_every,
           .origin = Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}})};
+}
+
+SweepOptions TrainingOptions::of_sweep(const PluginOptions& plugins) const {
+  return {.out = "",
+          .data = data,
+          .plugins = plugins.folders,
+          .quiet = quiet,
+          .flags = {"--save-every", to_json(save_every)}};
 }
 
 }  // namespace espalier

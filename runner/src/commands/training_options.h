@@ -1,12 +1,12 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include <CLI/App.hpp>
 
 #include "commands/plugin_options.h"
+#include "sweep/sweep.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -19,7 +19,8 @@ struct TrainingOptions {
 
   void add_to(CLI::App& command);
   // From now on Ctrl-C and SIGTERM save and stop.
-  TrainerOptions make(const std::filesystem::path& run, const PluginOptions& plugins) const;
+  TrainerOptions of_run(const PluginOptions& plugins) const;
+  SweepOptions of_sweep(const PluginOptions& plugins) const;
 };
 
 }  // namespace espalier

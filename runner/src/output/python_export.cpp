@@ -28,7 +28,7 @@ constexpr const char* tail = R"py(
 
 def load_safetensors(path):
     """The tensors of a safetensors file, by name."""
-    types = {"F32": torch.float32, "F64": torch.float64, "BF16": torch.bfloat16, "I64": torch.int64}
+    types = {"F32": torch.float32, "F64": torch.float64, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}
     data = bytearray(Path(path).read_bytes())
     start = 8 + struct.unpack("<Q", data[:8])[0]
     tensors = {}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -28,6 +29,16 @@ struct Reader {
     return text + last.string();
   }
 
+  // What has no line of its own stands where the file is named.
+  Value read_file(const fs::path& file, const Location& from) const {
+    try {
+      return read_yaml(file);
+    } catch (const InputError& e) {
+      if (chain.empty() || !std::string_view(e.what()).starts_with(file.string() + ": ")) throw;
+      throw InputError(from.str(), std::string("extends ") + e.what());
+    }
+  }
+
   Value read(const fs::path& file, const Location& from) {
     std::error_code error;
     for (const fs::path& p : chain) {
@@ -35,10 +46,12 @@ struct Reader {
         throw InputError(from.str(), "the recipe extends itself: " + chain_text(file));
     }
     if (!chain.empty() && !fs::exists(file, error))
-      throw InputError(from.str(), "there is no file " + file.string() + ": " + chain_text(file));
-    if (++files > max_files)
-      throw InputError(from.str(), "extends more than " + std::to_string(max_files) + " recipes");
-    Value own = read_yaml(file);
+      throw InputError(from.str(),
+                       "there is no file " + file.string() + file_suggestion(file) + ": " + chain_text(file));
+    if (++files > max_files) {
+      throw InputError(from.str(), "extends more than " + std::to_string(max_files) + " recipes: write some into one");
+    }
+    Value own = read_file(file, from);
     if (!own.is_map()) throw InputError(own.location.str(), "expected a recipe (key: value), got " + own.describe());
     const Value* extends = own.find("extends");
     if (!extends) return own;

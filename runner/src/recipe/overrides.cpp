@@ -1,5 +1,6 @@
 #include "recipe/overrides.h"
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <string_view>
@@ -7,30 +8,12 @@
 #include <vector>
 
 #include "espalier/error.h"
+#include "recipe/sections.h"
 #include "recipe/yaml.h"
 
 namespace espalier {
 
 namespace {
-
-// stages.shrink.controller.tau."conv1.weight" -> its steps; empty where the path is garbled.
-std::vector<std::string> steps_of(std::string_view path) {
-  std::vector<std::string> steps(1);
-  bool quoted = false;
-  for (const char c : path) {
-    if (c == '"') {
-      quoted = !quoted;
-    } else if (c == '.' && !quoted) {
-      steps.emplace_back();
-    } else {
-      steps.back() += c;
-    }
-  }
-  for (const std::string& s : steps) {
-    if (s.empty() || quoted) return {};
-  }
-  return steps;
-}
 
 // The `=` that ends the path, outside quotes.
 size_t end_of_path(std::string_view text) {
@@ -95,26 +78,69 @@ std::vector<std::string> known_steps(const Value& v) {
   return known;
 }
 
+[[noreturn]] void refuse_step(const Value& owner, const std::string& path, const std::string& step,
+                              const Location& where) {
+  std::string what = (path.empty() ? "the recipe" : "'" + path + "'") + " has no '" + step + "'";
+  const bool number = step.find_first_not_of("0123456789") == std::string::npos;
+  if (owner.is_list() && (number || owner.size() == 0)) {
+    const std::string items = owner.size() == 0   ? "no items"
+                              : owner.size() == 1 ? "one item"
+                                                  : std::to_string(owner.size()) + " items";
+    what += ": it has " + items + (owner.size() == 0 ? "" : ", counted from 0");
+  } else if (owner.is_list() || owner.is_map()) {
+    what += suggestion(step, known_steps(owner));
+  } else {
+    what += ": it is " + owner.describe();
+  }
+  throw InputError(where.str(), what);
+}
+
+// Whether the text at this place can be nothing but text, and no component's short form: a name, a device.
+bool is_only_text(const std::vector<std::string>& place) {
+  std::vector<ParameterInfo> keys;
+  if (place.size() == 1) keys = Declare<RecipeKeys>().parameters();
+  if (place.size() == 3 && place[0] == "stages") keys = Declare<StageKeys>().parameters();
+  return std::ranges::any_of(keys, [&](const ParameterInfo& p) {
+    return p.name == place.back() && (p.type == ParameterType::string || p.type == ParameterType::choice);
+  });
+}
+
+const std::string command_line_prefix = "--set ";
+
 }  // namespace
 
-void apply_override(Value& recipe, const std::string& text) {
-  const size_t equals = end_of_path(text);
-  const std::string path = text.substr(0, equals);
-  const Location where{std::make_shared<const std::string>("--set " + path), 0, 0};
-  const std::vector<std::string> steps = steps_of(path);
-  if (equals == std::string::npos || steps.empty()) {
-    throw InputError("--set " + text, "expected KEY.KEY=VALUE, as in stages.0.epochs=2");
+std::vector<std::string> steps_of(std::string_view path) {
+  std::vector<std::string> steps(1);
+  bool quoted = false;
+  for (const char c : path) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == '.' && !quoted) {
+      steps.emplace_back();
+    } else {
+      steps.back() += c;
+    }
   }
-  Value value = parse_yaml(std::string_view(text).substr(equals + 1), *where.file, false);
-  relocate(value, where);
+  for (const std::string& s : steps) {
+    if (s.empty() || quoted) return {};
+  }
+  return steps;
+}
 
+SetResult set_value(Value& recipe, const std::string& path, Value value, const Location& where) {
+  const std::vector<std::string> steps = steps_of(path);
+  if (steps.empty()) {
+    throw InputError(where.str(), "'" + path + "' is no path of keys, as stages.0.epochs is");
+  }
+  SetResult result;
+  std::vector<std::string>& place = result.place;
   Value* at = &recipe;
   std::string so_far;
   for (size_t i = 0; i < steps.size(); ++i) {
     const std::string& step = steps[i];
     const bool last = i + 1 == steps.size();
     // `network: lenet5` is short for {use: lenet5}.
-    if (at->is_string()) {
+    if (at->is_string() && !is_only_text(place)) {
       Value spec = Value::map({{"use", *at}});
       spec.location = at->location;
       *at = std::move(spec);
@@ -125,14 +151,29 @@ void apply_override(Value& recipe, const std::string& text) {
       at->as_map().push_back({step, Value(), where});
       next = &at->as_map().back().value;
     }
-    if (!next) {
-      const std::string owner = so_far.empty() ? "the recipe" : "'" + so_far + "'";
-      throw InputError(where.str(), owner + " has no '" + step + "'" + suggestion(step, known_steps(*at)));
-    }
+    if (!next) refuse_step(*at, so_far, step, where);
+    place.push_back(at->is_list() ? std::to_string(next - at->as_list().data()) : step);
     at = next;
     so_far += (so_far.empty() ? "" : ".") + step;
   }
-  *at = std::move(value);
+  result.replaced = std::exchange(*at, std::move(value));
+  return result;
+}
+
+void apply_override(Value& recipe, const std::string& text) {
+  const size_t equals = end_of_path(text);
+  const std::string path = text.substr(0, equals);
+  const Location where{std::make_shared<const std::string>(command_line_prefix + path), 0, 0};
+  if (equals == std::string::npos || steps_of(path).empty()) {
+    throw InputError(command_line_prefix + text, "expected KEY.KEY=VALUE, as in stages.0.epochs=2");
+  }
+  Value value = parse_yaml(std::string_view(text).substr(equals + 1), *where.file, false);
+  relocate(value, where);
+  set_value(recipe, path, std::move(value), where);
+}
+
+bool is_from_command_line(const Location& where) {
+  return where.file && where.file->starts_with(command_line_prefix);
 }
 
 Value merge(const Value& base, const Value& over) {

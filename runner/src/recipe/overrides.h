@@ -1,6 +1,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "espalier/value.h"
 
@@ -11,6 +13,21 @@ namespace espalier {
 // may be new: whether it is known is checked with the rest of the recipe. Throws InputError, at "--set
 // stages.shrink.epochs", where the way to it is not.
 void apply_override(Value& recipe, const std::string& text);
+
+// stages.shrink.controller.tau."conv1.weight" -> its steps; empty where the path is garbled.
+std::vector<std::string> steps_of(std::string_view path);
+
+struct SetResult {
+  std::vector<std::string> place;  // the path's steps with items of lists by number: the same for all paths to a place
+  Value replaced;                  // null where the key is new
+};
+
+// Carries out the same for a value that was written elsewhere: `where` is the place of the path, for errors and new
+// keys.
+SetResult set_value(Value& recipe, const std::string& path, Value value, const Location& where);
+
+// Whether a value was set by apply_override().
+bool is_from_command_line(const Location& where);
 
 // `over` on top of `base`: maps key by key, everything else is replaced. Of two components ({use: ...}) of different
 // names nothing is merged.

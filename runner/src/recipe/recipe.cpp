@@ -1,6 +1,7 @@
 #include "recipe/recipe.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -16,6 +17,9 @@ namespace espalier {
 namespace {
 
 constexpr size_t max_stages = 1000;
+// So that counts of steps and samples fit into 64 bits whatever they are multiplied by.
+constexpr int64_t max_epochs = 1'000'000'000;
+constexpr int64_t max_batch = 100'000'000;
 
 // `what` names the section in messages: "the recipe", "stage 'shrink'".
 void refuse_unknown_keys(const Value& section, const std::string& what, const std::vector<ParameterInfo>& keys,
@@ -84,6 +88,11 @@ class Reader {
     const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
     expect_map(root, "a recipe", "a map (key: value)");
     refuse_unknown_keys(root, "the recipe", keys, recipe_subsections());
+    if (const Value* matrix = root.find("matrix"); matrix && !matrix->is_null()) {
+      throw InputError(matrix->location.str(),
+                       "a recipe with a matrix is several: `espalier run`, plan and validate take it; "
+                       "--set matrix= leaves it out");
+    }
     if (const Value* version = root.find("espalier"); version && version->is_number() && version->as_double() != 1) {
       throw InputError(version->location.str(),
                        "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
@@ -156,12 +165,30 @@ class Reader {
     d.limit = k.limit;
     d.shuffle = k.shuffle;
     d.drop_last = k.drop_last;
+    for (const auto& [key, n] : {std::pair("batch", d.batch), std::pair("eval_batch", d.eval_batch)}) {
+      if (n > max_batch) {
+        throw InputError(checked.at(key).location.str(),
+                         "'" + std::string(key) + "' is " + std::to_string(n) + " samples: more than any data set has");
+      }
+    }
+    check_validation(d, checked);
     for (const Value::Entry& e : checked.as_map()) resolved[e.key] = e.value;
     const Value* augment = data.find("augment");
     resolved["augment"] = read_augment(augment ? *augment : Value::list(), d.augment);
     const Value* normalize = data.find("normalize");
     resolved["normalize"] = read_normalize(normalize ? *normalize : Value(true), d.normalize);
     return d;
+  }
+
+  // As much as can be known without the data: with a limit, how many samples there are at most.
+  static void check_validation(const DataSection& d, const Value& checked) {
+    if (d.limit == 0 || d.validation == 0) return;
+    const double held_out = std::round(d.validation * static_cast<double>(d.limit));
+    if (held_out > 0 && held_out < static_cast<double>(d.limit)) return;
+    throw InputError(checked.at("validation").location.str(),
+                     "of " + std::to_string(d.limit) + " samples (limit), a 'validation' of " +
+                         to_json(checked.at("validation")) +
+                         (held_out > 0 ? " leaves nothing to train on" : " holds out nothing"));
   }
 
   // [crop, {rotate: 15}] -> the same with all amounts.
@@ -257,6 +284,12 @@ class Reader {
     s.label_smoothing = k.label_smoothing;
     s.start_from = k.start_from;
     s.evaluate_every = k.evaluate_every;
+    if (s.epochs > max_epochs)
+      throw InputError(resolved.at("epochs").location.str(), what + " would not end: at most 1e9 epochs");
+    if (s.start_from == "best" && number == 1) {
+      throw InputError(resolved.at("start_from").location.str(),
+                       what + " is the first: there is no stage before it to start from");
+    }
 
     if (!k.optimizer.value.is_null() && !k.optimizers.empty()) {
       throw InputError(key_location(stage, "optimizers").str(),
@@ -324,6 +357,10 @@ class Reader {
       o.on = Declare<OptimizerKeys>()
                  .read(read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer")
                  .on;
+      if (o.on.empty())
+        throw InputError(on->location.str(),
+                         "'on' is empty and selects nothing: leave it out to update all parameters");
+      o.on_location = on->location;
       spec.erase("on");
     }
     o.spec = registry_.check("optimizer", spec);
@@ -348,6 +385,10 @@ class Reader {
     const std::vector<ParameterInfo> keys = Declare<ExpectKeys>().parameters();
     Value result = Value::map();
     for (const Value::Entry& e : expect_map(given, "'expect'", recipe_subsections()[3].expected).as_map()) {
+      if (std::ranges::find(expected_metrics(), e.key) == expected_metrics().end()) {
+        throw InputError(e.key_location.str(),
+                         "no metric is called '" + e.key + "'" + suggestion(e.key, expected_metrics()));
+      }
       expect_map(e.value, "'" + e.key + "'", "{value: NUMBER, within: NUMBER}");
       refuse_unknown_keys(e.value, "the expected '" + e.key + "'", keys, {});
       result[e.key] = read_keys(e.value, keys, "the expected '" + e.key + "'");
@@ -363,11 +404,19 @@ class Reader {
 
 }  // namespace
 
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  Value tree = read_extended(path);
+  for (const std::string& o : overrides) apply_override(tree, o);
+  return tree;
+}
+
+Recipe check_recipe(const Value& tree, const Registry& registry) {
+  return Reader(registry).read(tree);
+}
+
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                    const Registry& registry) {
-  Value root = read_extended(path);
-  for (const std::string& o : overrides) apply_override(root, o);
-  return Reader(registry).read(root);
+  return check_recipe(read_recipe(path, overrides), registry);
 }
 
 }  // namespace espalier

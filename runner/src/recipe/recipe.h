@@ -40,6 +40,7 @@ struct DataSection {
 struct OptimizerSection {
   Value spec;   // checked, without `on`
   Selector on;  // empty: all parameters
+  Location on_location;
 };
 
 struct StageSection {
@@ -73,8 +74,15 @@ struct Recipe {
   Value resolved;  // the whole tree with all defaults, for the run folder
 };
 
-// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"), checks everything that needs no
-// network. Throws InputError at "file:line:column".
+// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"). Throws InputError at
+// "file:line:column".
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+
+// Checks everything that needs no network. Throws InputError at "file:line:column". A `matrix` stands for several
+// recipes and is refused: see sweep/matrix.h.
+Recipe check_recipe(const Value& tree, const Registry& registry);
+
+// Both.
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                    const Registry& registry);
 

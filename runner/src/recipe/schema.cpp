@@ -188,7 +188,19 @@ Value recipe_schema(const Registry& registry) {
   const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("backbone")});
   recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
   const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
-  recipe.add("expect", described(Value::map({{"type", "object"}, {"additionalProperties", metric}}), sections[3].doc));
+  ObjectSchema metrics;
+  for (const std::string& name : expected_metrics()) metrics.add(name, metric);
+  recipe.add("expect", described(metrics.value(), sections[3].doc));
+  const Value grid =
+      Value::map({{"type", "object"},
+                  {"minProperties", 1},
+                  {"additionalProperties", Value::map({{"type", "array"}, {"minItems", 1}, {"uniqueItems", true}})}});
+  const Value points = Value::map({{"type", "array"},
+                                   {"items", Value::map({{"type", "object"}, {"minProperties", 1}})},
+                                   {"minItems", 1},
+                                   {"uniqueItems", true}});
+  const Value no_matrix = Value::map({{"type", "null"}});
+  recipe.add("matrix", described(Value::map({{"anyOf", list_of({grid, points, no_matrix})}}), sections[4].doc));
 
   Value schema = recipe.value(false);
   schema.as_map().insert(schema.as_map().begin(), {{"$schema", "http://json-schema.org/draft-07/schema#", {}},

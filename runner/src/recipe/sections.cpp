@@ -71,6 +71,12 @@ void ExpectKeys::declare(Declare<ExpectKeys>& p) {
   p("within", &ExpectKeys::within, at_least(0), required(), "how far from it a result may be");
 }
 
+const std::vector<std::string>& expected_metrics() {
+  static const std::vector<std::string> names = {"accuracy", "accuracy_best", "top5",       "loss",
+                                                 "params",   "macs",          "train_cost", "seconds"};
+  return names;
+}
+
 const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
@@ -79,6 +85,8 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
        "what train costs are relative to; left out: the network as first built"},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
        "what the results should be; a batch of runs compares"},
+      {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
+       "several runs: every combination of the lists, or each of the maps; keys are paths as --set takes them"},
   };
   return sections;
 }

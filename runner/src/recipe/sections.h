@@ -83,6 +83,9 @@ struct ExpectKeys {
   static void declare(Declare<ExpectKeys>& p);
 };
 
+// What `expect` may name: numbers of summary.json; params and macs are those of the final network.
+const std::vector<std::string>& expected_metrics();
+
 // Keys of a section that hold further sections, with what they are for.
 struct SubsectionInfo {
   std::string name;

@@ -35,11 +35,13 @@ std::optional<TextFault> find_text_fault(std::string_view text) {
     std::snprintf(hex, sizeof hex, "0x%02X", static_cast<unsigned>(c));
     const size_t length = sequence_length(text);
     if (length == 0) {
-      place.what = std::string("is not UTF-8: the byte ") + hex;
+      const bool utf16 = place.line == 1 && place.column == 1 && (c == 0xFF || c == 0xFE);
+      place.what = std::string("is not UTF-8: the byte ") + hex + (utf16 ? " begins a UTF-16 text" : "") +
+                   "; save the file as UTF-8";
       return place;
     }
     if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7F) {
-      place.what = std::string("holds a control character: the byte ") + hex;
+      place.what = std::string("holds a control character: the byte ") + hex + "; remove it";
       return place;
     }
     if (c == '\n') {

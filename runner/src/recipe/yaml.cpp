@@ -32,6 +32,7 @@ constexpr size_t max_values = 100'000;
 constexpr size_t max_alias_values = 10'000;
 constexpr size_t max_keys = 10'000;  // of one map: they are looked up one after the other
 constexpr size_t max_string = 10'000;
+constexpr int max_listed = 10'000;  // files of a folder, for the nearest name
 
 size_t values_in(const Value& v) {
   size_t n = 1;
@@ -61,6 +62,12 @@ class Builder final : public YAML::EventHandler {
   Builder(std::shared_ptr<const std::string> file, bool with_lines) : file_(std::move(file)), with_lines_(with_lines) {}
 
   Value take_root() { return std::move(root_); }
+  // "a list that begins in line 3 is not closed"; "" where nothing is open.
+  std::string unclosed() const {
+    if (open_.empty()) return "";
+    return std::string(open_.back().value.is_list() ? "a list ([)" : "a map ({)") +
+           (with_lines_ ? " that begins in line " + std::to_string(open_.back().mark.line + 1) : "") + " is not closed";
+  }
   Location at(const YAML::Mark& mark) const {
     return with_lines_ && !mark.is_null() ? Location{file_, mark.line + 1, mark.column + 1} : Location{file_, 0, 0};
   }
@@ -90,7 +97,8 @@ class Builder final : public YAML::EventHandler {
     if (takes_key())
       throw InputError(at(mark).str(), "a key must be text, not an alias; put quotes around names that begin with *");
     const auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) throw InputError(at(mark).str(), "the alias stands inside what it stands for");
+    if (found == anchors_.end())
+      throw InputError(at(mark).str(), "the alias stands inside what it stands for; write the value out");
     spend_aliases(found->second.values, mark);
     if (open_.size() + found->second.depth > max_depth) too_deep(mark);
     count(found->second.values, mark);
@@ -146,6 +154,8 @@ class Builder final : public YAML::EventHandler {
       if (text == "<<")
         throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
       if (!is_name(text)) refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"");
+      if (text.size() > 1 && text[0] == '-')
+        refuse_key(where, "'" + text + "': write a space after the dash, '- " + text.substr(1) + "'");
     }
     Open& map = open_.back();
     if (const auto [first, is_new] = map.keys.try_emplace(text, where); !is_new) {
@@ -233,7 +243,8 @@ class Builder final : public YAML::EventHandler {
     alias_values_ += n;
     if (alias_values_ > max_alias_values) {
       throw InputError(at(mark).str(), "anchors and aliases (&, *) stand for more than " +
-                                           std::to_string(max_alias_values) + " values");
+                                           std::to_string(max_alias_values) +
+                                           " values; to reuse a recipe write 'extends: FILE'");
     }
   }
   [[noreturn]] void too_deep(const YAML::Mark& mark) const {
@@ -270,7 +281,45 @@ std::optional<Location> find_tab(std::string_view text, int last, const std::sha
   return found;
 }
 
+// The parser's words, or where they say little what to do.
+std::string explain(const YAML::Exception& e, const Builder& builder) {
+  const auto says = [&](const char* words) { return e.msg.find(words) != std::string::npos; };
+  if (says("document indicator in scalar")) return "a quote is not closed";
+  if (says("anchor is not defined") || says("alias not found"))
+    return "no anchor (&) of this name stands before it; put quotes around a text that begins with *";
+  if (says("unknown token")) return "a text cannot begin with this character; put quotes around it";
+  if (says("illegal map value")) return "a second colon in one line; put quotes around a text that holds \": \"";
+  if (says("unknown escape character"))
+    return e.msg + "; in double quotes \\ begins an escape: write \\\\, or take single quotes";
+  if (says("flow not found") && !builder.unclosed().empty()) return builder.unclosed();
+  return e.msg;
+}
+
 }  // namespace
+
+std::string file_suggestion(const std::filesystem::path& file) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  if (!fs::is_directory(folder, error)) return " (there is no folder " + folder.string() + ")";
+  std::vector<std::string> names;
+  int listed = 0;
+  for (fs::directory_iterator i(folder, error), end; !error && i != end && listed < max_listed; i.increment(error)) {
+    ++listed;
+    const std::string extension = i->path().extension().string();
+    if (extension == ".yaml" || extension == ".yml") names.push_back(i->path().filename().string());
+  }
+  std::ranges::sort(names);
+  std::string name = file.filename().string();
+  // The extension left out, or the other one.
+  for (const char* extension : {".yaml", ".yml"}) {
+    for (const std::string& other : {name + extension, file.stem().string() + extension}) {
+      if (std::ranges::find(names, other) != names.end()) name = other;
+    }
+  }
+  const std::string near = nearest(name, names);
+  return near.empty() ? "" : " (did you mean '" + (file.has_parent_path() ? (folder / near).string() : near) + "'?)";
+}
 
 Value parse_yaml(std::string_view text, const std::string& name, bool with_lines) {
   const auto file = std::make_shared<const std::string>(name);
@@ -293,27 +342,32 @@ Value parse_yaml(std::string_view text, const std::string& name, bool with_lines
         throw InputError(tab->str(), "a tab in the indentation: YAML wants spaces (" + e.msg + ")");
       }
     }
-    const bool open_quote = e.msg.find("document indicator in scalar") != std::string::npos;
-    throw InputError(builder.at(e.mark).str(), "not valid YAML: " + (open_quote ? "a quote is not closed" : e.msg));
+    throw InputError(builder.at(e.mark).str(), "not valid YAML: " + explain(e, builder));
   }
 }
 
 Value read_yaml(const std::filesystem::path& file) {
   const std::string name = file.string();
+  if (name.empty()) throw InputError("", "the name of the recipe's file is empty");
   std::error_code error;
   const auto type = std::filesystem::status(file, error).type();
   if (type == std::filesystem::file_type::directory) throw InputError(name, "is a folder, not a recipe");
   // A pipe or a device would be waited for.
-  if (!error && type != std::filesystem::file_type::regular) throw InputError(name, "is not a file");
+  if (!error && type != std::filesystem::file_type::regular)
+    throw InputError(name, "is a pipe or a device; a recipe is a file");
   errno = 0;
   std::ifstream in(file, std::ios::binary);
-  if (!in) throw InputError(name, "cannot be read: " + std::generic_category().message(errno));
+  if (!in) {
+    const int why = errno;
+    throw InputError(
+        name, "cannot be read: " + std::generic_category().message(why) + (why == ENOENT ? file_suggestion(file) : ""));
+  }
   std::string text(max_bytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad()) throw InputError(name, "cannot be read to its end");
   text.resize(static_cast<size_t>(in.gcount()));
   Value value = parse_yaml(text, name);
-  if (value.is_null()) throw InputError(name, "is empty");
+  if (value.is_null()) throw InputError(name, "is empty: a recipe begins with espalier: 1");
   return value;
 }
 

@@ -17,6 +17,9 @@ Value read_yaml(const std::filesystem::path& file);
 // they say.
 Value parse_yaml(std::string_view text, const std::string& name, bool with_lines = true);
 
+// For the error that a YAML file is not there: " (did you mean 'quickstart.yaml'?)", or "".
+std::string file_suggestion(const std::filesystem::path& file);
+
 // YAML text that read_yaml() reads as the same value.
 std::string to_yaml(const Value& value);
 

@@ -5,32 +5,10 @@
 #include <ATen/ops/tensor.h>
 
 #include "espalier/error.h"
-#include "espalier/parallel.h"
 #include "train/gather_cuda.h"
+#include "train/gather_kernels.h"
 
 namespace espalier {
-
-namespace {
-
-template <class T>
-void gather_images(const GatherArguments& a, T* out) {
-  const int64_t image = int64_t{a.channels} * a.height * a.width;
-  parallel_for(a.count, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      const int64_t sample = a.order[n];
-      const uint8_t* from = a.bytes + sample * image;
-      T* to = out + n * image;
-      const Draw d = draw_of(a.augmentation, a.key.with(static_cast<uint64_t>(sample)), a.height, a.width);
-      for (int y = 0; y < a.height; ++y) {
-        for (int x = 0; x < a.width; ++x) {
-          write_pixel(a, d, from, to, y, x);
-        }
-      }
-    }
-  });
-}
-
-}  // namespace
 
 DataPipeline::DataPipeline(const Split& split, const Normalization& normalization, at::Device device,
                            at::ScalarType dtype)
@@ -82,9 +60,9 @@ Batch DataPipeline::gather(const at::Tensor& samples, const Augmentation& augmen
       launch_gather(a, out.data_ptr<float>(), out.device().index());
     }
   } else if (dtype_ == at::kDouble) {
-    gather_images(a, out.data_ptr<double>());
+    gather_on_cpu(a, out.data_ptr<double>());
   } else {
-    gather_images(a, out.data_ptr<float>());
+    gather_on_cpu(a, out.data_ptr<float>());
   }
   return {out, targets_.index_select(0, samples)};
 }

@@ -8,6 +8,7 @@
 #include "espalier/operation.h"
 #include "output/text.h"
 #include "terminal.h"
+#include "train/plan_checks.h"
 
 namespace espalier {
 
@@ -26,12 +27,18 @@ auto at_recipe(const Value& spec, const std::string& kind, Make make) {
   return result;
 }
 
+DatasetInfo info_of(const DataSection& data) {
+  const auto dataset = Registry::instance().create<Dataset>(data.dataset);
+  return at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
+}
+
 Network build(const DataSection& data, const Value& spec) {
   Network n;
-  const auto dataset = Registry::instance().create<Dataset>(data.dataset);
-  n.info = at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
+  n.info = info_of(data);
   const auto backbone = Registry::instance().create<Backbone>(spec);
+  check_data(data, n.info);
   n.graph = at_recipe(spec, "backbone", [&] { return backbone->build(n.info.input, n.info.target); });
+  check_size(n.graph, spec);
   return n;
 }
 
@@ -52,6 +59,11 @@ Value layers_of(const Graph& g) {
                                  {"macs", g.macs(n)}}));
   }
   return layers;
+}
+
+// Bytes of hopeless plans do not fit into 64 bits.
+int64_t saturated(double bytes) {
+  return static_cast<int64_t>(std::min(bytes, 9e15));
 }
 
 Value names_of(const Graph& g, const Selector& s) {
@@ -108,10 +120,17 @@ Value plan_recipe(const Recipe& recipe) {
                                 {"layers", layers_of(network.graph)}});
   Value selectors = Value::list();
   Value stages = Value::list();
+  Value notes = Value::list();
   int64_t most_states = 0;
   for (const StageSection& s : recipe.stages) {
     if (s.data) data = *s.data;
-    if (!s.network.is_null()) network = build(data, s.network);
+    if (!s.network.is_null()) {
+      network = build(data, s.network);
+    } else if (s.data) {
+      const DatasetInfo now = info_of(data);
+      check_data(data, now);
+      check_same_data(s, network.info, now);
+    }
     Value optimizers = Value::list();
     int64_t states = 0;
     for (size_t i = 0; i < s.optimizers.size(); ++i) {
@@ -125,7 +144,7 @@ Value plan_recipe(const Recipe& recipe) {
         try {
           o.on.require_matches(network.graph);
         } catch (const Error& e) {
-          throw InputError(o.spec.location.str(), where + ".on: " + e.what());
+          throw InputError(o.on_location.str(), where + ".on: " + e.what());
         }
         selectors.push_back(Value::map(
             {{"where", where + ".on"}, {"selector", o.on.str()}, {"matches", names_of(network.graph, o.on)}}));
@@ -133,6 +152,11 @@ Value plan_recipe(const Recipe& recipe) {
       add_selectors(network.graph, "optimizer", o.spec, where, selectors);
     }
     most_states = std::max(most_states, states);
+    if (const std::vector<std::string> untrained = check_optimizers(s, network.graph); !untrained.empty()) {
+      std::string names;
+      for (const std::string& n : untrained) names += (names.empty() ? "" : ", ") + n;
+      notes.push_back("stage '" + s.name + "': no optimizer updates " + names);
+    }
     for (const Value& r : s.regularizers)
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
@@ -145,6 +169,8 @@ Value plan_recipe(const Recipe& recipe) {
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;
+  plan["notes"] = notes;
+  if (!recipe.base.is_null() && !recipe.base.find("macs")) build(recipe.data, recipe.base);
 
   // Weights, gradients and states; activations of one batch, all kept for the backward pass.
   const Graph& g = network.graph;
@@ -155,7 +181,8 @@ Value plan_recipe(const Recipe& recipe) {
       Value::map({{"weights", g.parameter_count() * word},
                   {"gradients", g.parameter_count() * word},
                   {"states", g.parameter_count() * most_states * word},
-                  {"activations", activations * recipe.data.batch * (recipe.precision == "bf16" ? 2 : word)}});
+                  {"activations", saturated(static_cast<double>(activations) * static_cast<double>(recipe.data.batch) *
+                                            static_cast<double>(recipe.precision == "bf16" ? 2 : word))}});
   return plan;
 }
 
@@ -188,6 +215,7 @@ std::string plan_text(const Value& plan) {
     for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
     text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
   }
+  for (const Value& note : plan.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
   const Value& m = plan.at("memory");
   int64_t total = 0;
   for (const Value::Entry& e : m.as_map()) total += e.value.as_int();

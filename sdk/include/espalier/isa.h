@@ -18,34 +18,43 @@ ESPALIER_API const char* isa_name();
 namespace detail {
 
 #if defined(__x86_64__)
-#define ESPALIER_VECTOR_LOOP(name, level)                                                                      \
-  template <class Body>                                                                                        \
-  [[gnu::target("arch=" level), gnu::flatten, gnu::noinline]] void name(int64_t begin, int64_t end, Body body) { \
-    _Pragma("omp simd") for (int64_t i = begin; i < end; ++i) body(i);                                         \
-  }
-ESPALIER_VECTOR_LOOP(loop_v4, "x86-64-v4")
-ESPALIER_VECTOR_LOOP(loop_v3, "x86-64-v3")
-#undef ESPALIER_VECTOR_LOOP
-#endif
-
 template <class Body>
-[[gnu::flatten, gnu::noinline]] void loop_baseline(int64_t begin, int64_t end, Body body) {
-#pragma omp simd
-  for (int64_t i = begin; i < end; ++i) body(i);
+[[gnu::target("arch=x86-64-v4"), gnu::flatten, gnu::noinline]] void at_v4(const Body& body) {
+  body();
+}
+template <class Body>
+[[gnu::target("arch=x86-64-v3"), gnu::flatten, gnu::noinline]] void at_v3(const Body& body) {
+  body();
+}
+#endif
+template <class Body>
+[[gnu::flatten, gnu::noinline]] void at_baseline(const Body& body) {
+  body();
 }
 
 }  // namespace detail
 
-// Calls body(i) for i in [begin, end), vectorised for isa(). The calls must not depend on each other; the body is
-// copied and should hold plain pointers and numbers.
+// Calls body(), compiled once for each instruction set, in the form for isa(). Loops in it that are to be vectorised
+// say `#pragma omp simd`; what it calls must be inline.
 template <class Body>
-void vector_loop(int64_t begin, int64_t end, const Body& body) {
+void with_isa(const Body& body) {
 #if defined(__x86_64__)
   const Isa level = isa();
-  if (level == Isa::v4) return detail::loop_v4(begin, end, body);
-  if (level == Isa::v3) return detail::loop_v3(begin, end, body);
+  if (level == Isa::v4) return detail::at_v4(body);
+  if (level == Isa::v3) return detail::at_v3(body);
 #endif
-  detail::loop_baseline(begin, end, body);
+  detail::at_baseline(body);
+}
+
+// Calls body(i) for i in [begin, end), vectorised. The calls must not depend on each other; the body should hold plain
+// pointers and numbers, by value.
+template <class Body>
+void vector_loop(int64_t begin, int64_t end, const Body& body) {
+  with_isa([=] {
+    const Body local = body;  // in registers: through the pointer, numbers would be loaded again after every store
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) local(i);
+  });
 }
 
 }  // namespace espalier

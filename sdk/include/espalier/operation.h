@@ -17,7 +17,8 @@ class Weights;
 // How a forward pass is meant.
 struct Pass {
   bool training = false;
-  RandomKey key;  // of this step: dropout and its like derive theirs from it
+  RandomKey key;     // of this step: dropout and its like derive theirs from it
+  bool fuse = true;  // neighbouring nodes may be computed together; false: each by itself, with all its derivatives
 };
 
 // What an operation sees while its node is added to a graph.
@@ -86,6 +87,8 @@ class ESPALIER_API Operation : public Object {
   // Infers the outputs and declares the parameters.
   virtual void build(NodeBuilder& node) const = 0;
   virtual std::vector<at::Tensor> forward(const Forward& f) const = 0;
+  // This node and the next, its only reader, in one go. Undefined where that is not possible or would not be faster.
+  virtual at::Tensor forward_with(const Forward& /*f*/, const Node& /*next*/) const { return {}; }
   // Multiply-accumulates for one sample.
   virtual int64_t macs(const Graph&, const Node&) const { return 0; }
   // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold

@@ -35,6 +35,10 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
 
   void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {activations[I].function(f.inputs[0])}; }
+  at::Tensor forward_with(const Forward& f, const Node& next) const override {
+    const auto* other = I == 0 ? dynamic_cast<const WithRelu*>(next.op.get()) : nullptr;
+    return other ? other->forward_with_relu(f.inputs[0]) : at::Tensor();
+  }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
   PythonForm python(const Graph&, const Node&) const override { return {"", activations[I].python}; }
 };

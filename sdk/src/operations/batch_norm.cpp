@@ -4,6 +4,7 @@
 
 #include "builtin.h"
 #include "espalier/weights.h"
+#include "fast_cpu.h"
 
 namespace espalier {
 namespace {
@@ -32,6 +33,14 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
     return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
                            o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
                            f.pass.training, o_.momentum, o_.eps, /*cudnn_enabled=*/true)};
+  }
+
+  at::Tensor forward_with(const Forward& f, const Node& next) const override {
+    if (next.op->type() != "relu" || !is_fast_cpu(f.inputs[0])) return {};
+    const size_t stats = o_.affine ? 2 : 0;
+    return fast_batch_norm_relu(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
+                                o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
+                                f.pass.training, o_.momentum, o_.eps);
   }
 
   // With a running mean of zero and no shift, as removal leaves them.

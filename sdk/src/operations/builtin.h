@@ -11,6 +11,14 @@ namespace espalier {
 
 std::vector<Component> builtin_operations();
 
+// What can be computed together with a ReLU beside it.
+class WithRelu {
+ public:
+  virtual ~WithRelu() = default;
+  // Undefined where that is not possible.
+  virtual at::Tensor forward_with_relu(const at::Tensor& x) const = 0;
+};
+
 Component conv2d_operation();
 Component linear_operation();
 Component batch_norm_operation();

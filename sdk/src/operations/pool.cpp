@@ -3,12 +3,13 @@
 #include <ATen/ops/mean.h>
 
 #include "builtin.h"
+#include "fast_cpu.h"
 
 namespace espalier {
 namespace {
 
 template <bool Max>
-class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
+class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
  public:
   static constexpr const char* name = Max ? "max_pool" : "avg_pool";
   explicit Pool(PoolOptions o = {}) : OperationOf<Pool<Max>, PoolOptions>(o) {}
@@ -29,10 +30,19 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
     const int64_t s = stride();
     const int64_t p = this->o_.padding;
     if constexpr (Max) {
+      if (f.pass.fuse) {
+        if (at::Tensor y = fast(f.inputs[0], false); y.defined()) return {y};
+      }
       return {at::max_pool2d(f.inputs[0], {k, k}, {s, s}, {p, p})};
     } else {
       return {at::avg_pool2d(f.inputs[0], {k, k}, {s, s}, {p, p}, /*ceil_mode=*/false, /*count_include_pad=*/false)};
     }
+  }
+
+  // Max pooling and ReLU commute.
+  at::Tensor forward_with_relu(const at::Tensor& x) const override { return Max ? fast(x, true) : at::Tensor(); }
+  at::Tensor forward_with(const Forward& f, const Node& next) const override {
+    return Max && next.op->type() == "relu" ? fast(f.inputs[0], true) : at::Tensor();
   }
 
   bool preserves_zero() const override { return true; }
@@ -44,6 +54,9 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions> {
   }
 
  private:
+  at::Tensor fast(const at::Tensor& x, bool relu) const {
+    return is_fast_cpu(x) ? fast_max_pool(x, this->o_.kernel, stride(), this->o_.padding, relu) : at::Tensor();
+  }
   int64_t stride() const { return this->o_.stride ? this->o_.stride : this->o_.kernel; }
   int64_t out(int64_t in) const {
     const int64_t room = in + 2 * this->o_.padding - this->o_.kernel;

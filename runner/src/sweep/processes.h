@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace espalier {
+
+struct ProcessCommand {
+  std::filesystem::path program;
+  std::vector<std::string> arguments;  // without the program's own name
+  std::filesystem::path output;        // standard output and error are appended to it
+};
+
+// What run_processes() asks and tells; `index` counts from 0.
+struct ProcessQueue {
+  size_t count = 0;
+  size_t at_a_time = 1;
+  // Called when its turn has come.
+  std::function<ProcessCommand(size_t index)> start;
+  // `status`: its exit status, or 128 + the signal that ended it.
+  std::function<void(size_t index, int status)> ended;
+  // Four times a second and whenever something has changed.
+  std::function<void(size_t running)> tick;
+};
+
+// Runs child processes, so many at a time. SIGINT, SIGTERM and SIGHUP to this process start no more, pass SIGTERM on to
+// the running ones and wait for them; a second signal kills them. Returns that first signal, or 0. Children are groups
+// of their own, which a terminal's Ctrl-C does not reach, and read nothing. Throws Error where one cannot be started,
+// after all others have ended. Not for two threads at once.
+int run_processes(const ProcessQueue& queue);
+
+}  // namespace espalier

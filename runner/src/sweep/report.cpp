@@ -1,0 +1,173 @@
+#include "sweep/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "output/progress.h"
+#include "output/text.h"
+#include "sweep/matrix.h"
+#include "terminal.h"
+
+namespace espalier {
+
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+// Begins a table: a column for each path that any of the runs sets.
+std::vector<std::string> add_paths(const std::vector<const Value*>& all_values, Rows& rows) {
+  std::vector<std::string> paths;
+  for (const Value* values : all_values) {
+    for (const Value::Entry& e : values->as_map()) {
+      if (std::ranges::find(paths, e.key) == paths.end()) paths.push_back(e.key);
+    }
+  }
+  rows.push_back(short_names(paths));
+  return paths;
+}
+
+std::vector<std::string> cells_of(const Value& values, const std::vector<std::string>& paths) {
+  std::vector<std::string> cells;
+  for (const std::string& path : paths) {
+    const Value* v = values.find(path);
+    cells.push_back(v ? short_text(*v) : "");
+  }
+  return cells;
+}
+
+void append(std::vector<std::string>& row, std::initializer_list<std::string> cells) {
+  row.insert(row.end(), cells);
+}
+
+std::string share(double part, double whole) {
+  return whole == 0 ? "" : fixed(100 * part / whole, 1) + " %";
+}
+
+std::string mean_text(const Value& v, bool percent) {
+  const auto text = [&](double x) { return percent ? fixed(x, 2) : count_text(std::llround(x)); };
+  std::string s = text(v.at("mean").as_double());
+  if (const Value& d = v.at("deviation"); !d.is_null()) s += " ± " + text(d.as_double());
+  return s + (percent ? " %" : "");
+}
+
+Value mean_and_deviation(const std::vector<double>& numbers) {
+  const auto n = static_cast<double>(numbers.size());
+  double mean = 0;
+  for (const double x : numbers) mean += x / n;
+  double squares = 0;
+  for (const double x : numbers) squares += (x - mean) * (x - mean);
+  return Value::map({{"mean", mean}, {"deviation", n > 1 ? Value(std::sqrt(squares / (n - 1))) : Value()}});
+}
+
+}  // namespace
+
+Value SweepRun::to_value() const {
+  Value v = Value::map({{"name", name},
+                        {"values", values},
+                        {"folder", name},
+                        {"recipe", "recipes/" + name + ".yaml"},
+                        {"status", status},
+                        {"seconds", seconds}});
+  if (!error.empty()) v["error"] = error;
+  v["summary"] = summary;
+  return v;
+}
+
+SweepRun SweepRun::from_value(const Value& v) {
+  SweepRun r;
+  r.name = v.at("name").as_string();
+  r.values = v.at("values");
+  r.status = v.at("status").as_string();
+  r.seconds = v.at("seconds").as_double();
+  if (const Value* e = v.find("error")) r.error = e->as_string();
+  r.summary = v.at("summary");
+  return r;
+}
+
+std::string runs_table(const std::vector<SweepRun>& runs) {
+  Rows rows;
+  std::vector<const Value*> all_values;
+  for (const SweepRun& r : runs) all_values.push_back(&r.values);
+  const std::vector<std::string> paths = add_paths(all_values, rows);
+  append(rows[0], {"test accuracy", "params", "of base", "MACs", "of base", "time", "status"});
+  for (const SweepRun& r : runs) {
+    std::vector<std::string> row = cells_of(r.values, paths);
+    const Value* accuracy = r.summary.find("accuracy");
+    const Value* last = r.summary.find("final");
+    const Value* first = r.summary.find("base");
+    append(row, {accuracy && accuracy->is_number() ? fixed(accuracy->as_double(), 2) + " %" : ""});
+    for (const char* what : {"params", "macs"}) {
+      append(row, {last ? count_text(last->at(what).as_int()) : "",
+                   last && first ? share(last->at(what).as_double(), first->at(what).as_double()) : ""});
+    }
+    append(row, {r.seconds > 0 ? Progress::duration(r.seconds) : "", r.status});
+    rows.push_back(std::move(row));
+  }
+  return number_table(std::move(rows));
+}
+
+Value over_seeds(const std::vector<SweepRun>& runs) {
+  struct Group {
+    Value values;
+    std::vector<int64_t> seeds;
+    std::vector<double> accuracy, params, macs, seconds;
+  };
+  std::vector<Group> groups;
+  for (const SweepRun& r : runs) {
+    const Value* seed = r.values.find("seed");
+    if (!seed || r.status != "finished" || r.summary.is_null()) continue;
+    Value rest = r.values;
+    rest.erase("seed");
+    auto g = std::ranges::find(groups, rest, &Group::values);
+    if (g == groups.end()) g = groups.insert(groups.end(), Group{rest, {}, {}, {}, {}, {}});
+    g->seeds.push_back(seed->as_int());
+    g->accuracy.push_back(r.summary.at("accuracy").as_double());
+    g->params.push_back(r.summary.at("final").at("params").as_double());
+    g->macs.push_back(r.summary.at("final").at("macs").as_double());
+    g->seconds.push_back(r.seconds);
+  }
+  Value result = Value::list();
+  for (const Group& g : groups) {
+    result.push_back(Value::map({{"values", g.values},
+                                 {"seeds", g.seeds},
+                                 {"accuracy", mean_and_deviation(g.accuracy)},
+                                 {"params", mean_and_deviation(g.params)},
+                                 {"macs", mean_and_deviation(g.macs)},
+                                 {"seconds", mean_and_deviation(g.seconds)}}));
+  }
+  return result;
+}
+
+std::string seeds_table(const Value& groups) {
+  if (groups.size() == 0) return "";
+  Rows rows;
+  std::vector<const Value*> all_values;
+  for (const Value& g : groups.as_list()) all_values.push_back(&g.at("values"));
+  const std::vector<std::string> paths = add_paths(all_values, rows);
+  append(rows[0], {"seeds", "test accuracy", "params", "MACs"});
+  for (const Value& g : groups.as_list()) {
+    std::vector<std::string> row = cells_of(g.at("values"), paths);
+    append(row, {std::to_string(g.at("seeds").size()), mean_text(g.at("accuracy"), true),
+                 mean_text(g.at("params"), false), mean_text(g.at("macs"), false)});
+    rows.push_back(std::move(row));
+  }
+  return number_table(std::move(rows));
+}
+
+std::string matrix_plan_table(const Value& plans) {
+  Rows rows;
+  std::vector<const Value*> all_values;
+  for (const Value& run : plans.at("runs").as_list()) all_values.push_back(&run.at("values"));
+  const std::vector<std::string> paths = add_paths(all_values, rows);
+  append(rows[0], {"params", "MACs"});
+  for (const Value& run : plans.at("runs").as_list()) {
+    std::vector<std::string> row = cells_of(run.at("values"), paths);
+    const Value& network = run.at("plan").at("network");
+    append(row, {count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
+    rows.push_back(std::move(row));
+  }
+  return number_table(std::move(rows));
+}
+
+}  // namespace espalier

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "espalier/value.h"
+
+namespace espalier {
+
+// A run of a sweep, as sweep.json holds it.
+struct SweepRun {
+  std::string name;                // also of its folder
+  Value values;                    // what the matrix sets, a map: path -> value
+  std::string status = "waiting";  // running, finished, failed, interrupted
+  std::string error;               // of a failed one
+  double seconds = 0;              // of its process; of all of them where it was resumed
+  Value summary;                   // its summary.json without the stages; null where there is none
+
+  Value to_value() const;
+  static SweepRun from_value(const Value& v);
+};
+
+// A row for each run: the varied values, test accuracy (%), parameters and MACs and their share of the network's as
+// first built, time, status.
+std::string runs_table(const std::vector<SweepRun>& runs);
+
+// Of finished runs that differ in nothing but `seed`: [{values, seeds, accuracy: {mean, deviation}, params, macs,
+// seconds}]; deviation is the sample's (n - 1), null of a single run. Empty where the matrix does not vary the seed.
+Value over_seeds(const std::vector<SweepRun>& runs);
+// The same as a table; "" of an empty list.
+std::string seeds_table(const Value& groups);
+
+// The matrix's part of a plan: {name, runs: [{name, values, plan}]} as a table of parameters and MACs.
+std::string matrix_plan_table(const Value& plans);
+
+}  // namespace espalier

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "sweep/matrix.h"
+
+namespace espalier {
+
+// The folder of a sweep:
+//   sweep.json           {name, status, jobs, threads, data, plugins, runs, seeds}; see docs/recipes.md
+//   recipes/RUN.yaml     the run's recipe, resolved
+//   RUN/                 its run folder, with its output in output.txt
+
+struct SweepOptions {
+  std::string out;                   // the sweep's folder, new or empty; "": runs/NAME, runs/NAME-2 ...
+  std::vector<std::string> data;     // --data and
+  std::vector<std::string> plugins;  // --plugins of every run
+  int jobs = 1;                      // runs at a time
+  bool quiet = false;
+  // Of the runs: this program.
+  std::filesystem::path program = "/proc/self/exe";
+  std::vector<std::string> flags;  // further ones of every run, not kept in sweep.json
+};
+
+// Carries out the runs of a matrix, each as a process of its own, and shows a table. A run that fails keeps no other
+// from running. Where several run at a time and the recipe leaves their threads open, they share the cores. Returns the
+// exit status: 0, 1 where a run failed, 128 + signal where one stopped the sweep. Throws InputError, before anything is
+// written, where a run's recipe is wrong.
+int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const SweepOptions& options);
+
+// Whether a folder is a sweep's.
+bool is_sweep(const std::filesystem::path& folder);
+
+// Goes on with a sweep: what has finished stays, what has checkpoints goes on from them (`espalier resume RUN`), the
+// rest begins anew. Of the options `out` is not read; data and plugins are searched before those that the sweep was
+// started with. Returns what run_sweep() does. Throws InputError where the folder holds no sweep, or one at work.
+int resume_sweep(const std::filesystem::path& folder, const SweepOptions& options);
+
+}  // namespace espalier

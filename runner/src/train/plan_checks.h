@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "espalier/dataset.h"
+#include "espalier/graph.h"
+#include "recipe/recipe.h"
+
+// What the parts of a recipe must be to each other, seen once the network is built. Each throws InputError at the
+// recipe's place.
+namespace espalier {
+
+// Normalisation by as many channels as there are, augmentations that leave something of an image.
+void check_data(const DataSection& data, const DatasetInfo& info);
+
+// A network that a machine can hold. `spec` says where the recipe describes it.
+void check_size(const Graph& graph, const Value& spec);
+
+// New data under an old network: images and classes as before.
+void check_same_data(const StageSection& stage, const DatasetInfo& before, const DatasetInfo& now);
+
+// No parameter is updated by two optimizers. Returns the names of those that none updates, which may be meant; empty
+// where the stage does not train or where its controller has an optimizer of its own.
+std::vector<std::string> check_optimizers(const StageSection& stage, const Graph& graph);
+
+}  // namespace espalier

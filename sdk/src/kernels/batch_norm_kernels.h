@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+namespace espalier {
+
+// Batch normalisation followed by ReLU over float32 rows of channels, [rows, channels]: images in channels_last order
+// with a row for each pixel, or features. Sums are taken over blocks of rows, the same for any number of threads.
+
+// Mean and sum of squared deviations of each channel.
+void channel_moments(int64_t rows, int64_t channels, const float* x, double* mean, double* squares);
+
+// y = max(0, x * scale + shift), NaN stays NaN.
+void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift, float* y);
+
+// With g = gy where x * scale + shift > 0, else 0: sum = sum of g, product = sum of g * (x - mean).
+void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
+                        const float* shift, const float* mean, double* sum, double* product);
+
+// gx = g * scale + x * a + b, with g as above.
+void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
+                               const float* shift, const float* a, const float* b, float* gx);
+
+}  // namespace espalier

@@ -1,0 +1,189 @@
+#include "fast_cpu.h"
+
+#include <cmath>
+#include <vector>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "espalier/error.h"
+#include "kernels/batch_norm_kernels.h"
+#include "kernels/max_pool_kernels.h"
+
+namespace espalier {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// A gradient as these loops read it.
+at::Tensor in_order(const at::Tensor& gradient) {
+  return gradient.dim() == 4 ? gradient.contiguous(at::MemoryFormat::ChannelsLast) : gradient.contiguous();
+}
+
+void refuse_second_derivative() {
+  if (c10::GradMode::is_enabled())
+    throw Error("the CPU's fused operations have no second derivative; take Pass{.fuse = false} for this pass");
+}
+
+class MaxPool : public Function<MaxPool> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t kernel, int64_t stride,
+                            int64_t padding, bool relu) {
+    const PoolGeometry g = geometry(x, kernel, stride, padding);
+    const std::vector<int64_t> shape{g.batch, g.channels, g.out_height, g.out_width};
+    at::Tensor y = at::empty(shape, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+    at::Tensor which = at::empty(shape, x.options().dtype(at::kInt).memory_format(at::MemoryFormat::ChannelsLast));
+    max_pool_forward(g, relu, x.const_data_ptr<float>(), y.mutable_data_ptr<float>(),
+                     which.mutable_data_ptr<int32_t>());
+    context->save_for_backward({which});
+    context->saved_data["x"] = x.sizes().vec();
+    context->saved_data["window"] = std::vector<int64_t>{kernel, stride, padding};
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    refuse_second_derivative();
+    const at::Tensor which = context->get_saved_variables()[0];
+    const at::Tensor gy = in_order(gradients[0]);
+    at::Tensor gx = at::empty(context->saved_data["x"].toIntVector(),
+                              gy.options().memory_format(at::MemoryFormat::ChannelsLast));
+    const std::vector<int64_t> window = context->saved_data["window"].toIntVector();
+    max_pool_backward(geometry(gx, window[0], window[1], window[2]), gy.const_data_ptr<float>(),
+                      which.const_data_ptr<int32_t>(), gx.mutable_data_ptr<float>());
+    return {gx, {}, {}, {}, {}};
+  }
+
+ private:
+  static PoolGeometry geometry(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding) {
+    const auto out = [&](int64_t n) { return (n + 2 * padding - kernel) / stride + 1; };
+    return {x.size(0), x.size(2), x.size(3), x.size(1), out(x.size(2)), out(x.size(3)), kernel, stride, padding};
+  }
+};
+
+// Per channel: y = max(0, x * scale + shift).
+struct Affine {
+  at::Tensor scale, shift, mean;  // float32 [channels]
+};
+
+Affine affine(int64_t channels, const double* mean, const double* variance, const at::Tensor& weight,
+              const at::Tensor& bias, double eps) {
+  const at::Tensor all = at::empty({3, channels}, at::kFloat);
+  auto* scale = all.mutable_data_ptr<float>();
+  float *shift = scale + channels, *center = shift + channels;
+  const float* w = weight.defined() ? weight.const_data_ptr<float>() : nullptr;
+  const float* b = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double s = (w ? static_cast<double>(w[c]) : 1.0) / std::sqrt(variance[c] + eps);
+    scale[c] = static_cast<float>(s);
+    shift[c] = static_cast<float>((b ? static_cast<double>(b[c]) : 0.0) - mean[c] * s);
+    center[c] = static_cast<float>(mean[c]);
+  }
+  return {all[0], all[1], all[2]};
+}
+
+class BatchNormRelu : public Function<BatchNormRelu> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias, const at::Tensor& running_mean, const at::Tensor& running_var,
+                            double momentum, double eps) {
+    const int64_t channels = x.size(1), rows = x.numel() / channels;
+    std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
+    channel_moments(rows, channels, x.const_data_ptr<float>(), mean.data(), variance.data());
+    auto* rm = running_mean.mutable_data_ptr<float>();
+    auto* rv = running_var.mutable_data_ptr<float>();
+    for (int64_t c = 0; c < channels; ++c) {
+      const auto i = static_cast<size_t>(c);
+      const double unbiased = variance[i] / static_cast<double>(rows - 1);
+      variance[i] /= static_cast<double>(rows);
+      rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
+      rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
+    }
+    const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, eps);
+    at::Tensor y = at::empty_like(x);
+    scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
+                     a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
+    for (double& v : variance) v = 1 / std::sqrt(v + eps);
+    context->save_for_backward({x, a.scale, a.shift, a.mean});
+    context->saved_data["deviation"] = variance;  // 1 / sqrt(variance + eps)
+    return y;
+  }
+
+  // With n rows, d = 1 / sqrt(variance + eps), s = weight * d: gx = s * (g - sum(g) / n - (x - mean) * d^2 *
+  // sum(g * (x - mean)) / n).
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    refuse_second_derivative();
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor& x = saved[0];
+    const at::Tensor gy = in_order(gradients[0]);
+    const int64_t channels = x.size(1), rows = x.numel() / channels;
+    const auto* scale = saved[1].const_data_ptr<float>();
+    const auto* shift = saved[2].const_data_ptr<float>();
+    const auto* mean = saved[3].const_data_ptr<float>();
+    std::vector<double> sum(static_cast<size_t>(channels)), product(static_cast<size_t>(channels));
+    relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean,
+                       sum.data(), product.data());
+    const std::vector<double> deviation = context->saved_data["deviation"].toDoubleVector();
+    const auto n = static_cast<double>(rows);
+    at::Tensor gx, gw, gb;
+    if (context->needs_input_grad(0)) {
+      std::vector<float> a(sum.size()), b(sum.size());
+      for (size_t c = 0; c < sum.size(); ++c) {
+        const double k = static_cast<double>(scale[c]) * deviation[c] * deviation[c] * product[c] / n;
+        a[c] = static_cast<float>(-k);
+        b[c] = static_cast<float>(k * static_cast<double>(mean[c]) - static_cast<double>(scale[c]) * sum[c] / n);
+      }
+      gx = at::empty_like(x);
+      scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
+                                a.data(), b.data(), gx.mutable_data_ptr<float>());
+    }
+    if (context->needs_input_grad(1)) {
+      gw = at::empty({channels}, at::kFloat);
+      for (size_t c = 0; c < sum.size(); ++c)
+        gw.mutable_data_ptr<float>()[c] = static_cast<float>(product[c] * deviation[c]);
+    }
+    if (context->needs_input_grad(2)) {
+      gb = at::empty({channels}, at::kFloat);
+      for (size_t c = 0; c < sum.size(); ++c) gb.mutable_data_ptr<float>()[c] = static_cast<float>(sum[c]);
+    }
+    return {gx, gw, gb, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+bool is_fast_cpu(const at::Tensor& x) {
+  if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.numel() == 0) return false;
+  return x.dim() == 4 ? x.is_contiguous(at::MemoryFormat::ChannelsLast) : x.dim() == 2 && x.is_contiguous();
+}
+
+at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu) {
+  if (kernel != 2 && kernel != 3) return {};
+  return MaxPool::apply(x, kernel, stride, padding, relu);
+}
+
+at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
+                                double momentum, double eps) {
+  const int64_t channels = x.size(1), rows = x.numel() / channels;
+  if (training) {
+    if (rows < 2) throw Error("batch norm in training needs more than one value a channel");
+    return BatchNormRelu::apply(x, weight, bias, running_mean, running_var, momentum, eps);
+  }
+  if (c10::GradMode::is_enabled()) return {};
+  std::vector<double> mean, variance;
+  for (int64_t c = 0; c < channels; ++c) {
+    mean.push_back(running_mean.const_data_ptr<float>()[c]);
+    variance.push_back(running_var.const_data_ptr<float>()[c]);
+  }
+  const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, eps);
+  at::Tensor y = at::empty_like(x);
+  scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
+                   a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
+  return y;
+}
+
+}  // namespace espalier

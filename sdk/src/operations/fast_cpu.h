@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "espalier/operations.h"
+
+// CPU forms of operations that LibTorch has slower or in several passes. Differentiable once.
+namespace espalier {
+
+// Whether these can take a tensor: float32 on the CPU, [batch, channels, height, width] in channels_last order or
+// [batch, features].
+bool is_fast_cpu(const at::Tensor& x);
+
+// Max pooling, after or before ReLU where `relu` (the same). Undefined where the window is neither 2 nor 3 wide.
+at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu);
+
+// ReLU after batch normalisation. weight, bias: may be undefined. In training the running statistics follow.
+at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
+                                double momentum, double eps);
+
+}  // namespace espalier

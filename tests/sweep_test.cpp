@@ -1,0 +1,221 @@
+// Sweeps by the program.
+#include "sweep/sweep.h"
+
+#include <filesystem>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/error.h"
+#include "espalier/value.h"
+#include "output/files.h"
+#include "recipe/yaml.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const std::string tiny = R"(
+espalier: 1
+name: tiny
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: mlp, hidden: [8]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.1}}]
+)";
+
+std::string at(const fs::path& p) {
+  return "'" + p.string() + "'";
+}
+
+Value sweep_of(const fs::path& folder) {
+  return from_json(read_file(folder / "sweep.json"));
+}
+
+TEST(Sweep, RunsEveryCombinationAndGoesOnWhereOneFails) {
+  const TempFolder folder;
+  const auto recipe =
+      folder.write("r.yaml", tiny + "matrix: {seed: [0, 1], stages.train.optimizer.lr: [0.1, 1.0e+30]}\n");
+  const fs::path out = folder / "sweep";
+  const Output o = espalier_command("run " + at(recipe) + " --jobs 2 --out " + at(out));
+  EXPECT_EQ(o.status, 1) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("2 at a time, with "));
+  EXPECT_THAT(o.text, HasSubstr("2 of 4 runs failed"));
+  EXPECT_THAT(o.text, HasSubstr("the run seed=0,lr=1e+30 failed: stage 'train', epoch 1: the loss is NaN"));
+  EXPECT_THAT(o.text, HasSubstr("mean ± standard deviation over the seeds"));
+
+  const Value sweep = sweep_of(out);
+  EXPECT_EQ(sweep.at("status").as_string(), "failed");
+  ASSERT_EQ(sweep.at("runs").size(), 4U);
+  std::set<std::string> folders;
+  for (const Value& run : sweep.at("runs").as_list()) {
+    const fs::path run_folder = out / run.at("folder").as_string();
+    EXPECT_TRUE(folders.insert(run_folder.string()).second);
+    EXPECT_TRUE(fs::exists(run_folder / "output.txt")) << run_folder;
+    const double lr = run.at("values").at("stages.train.optimizer.lr").as_double();
+    EXPECT_EQ(run.at("status").as_string(), lr == 0.1 ? "finished" : "failed") << run_folder;
+    EXPECT_EQ(run.at("summary").at("status").as_string(), run.at("status").as_string());
+    // Each is an ordinary run of an ordinary recipe.
+    const Value resolved = read_yaml(run_folder / "recipe.yaml");
+    EXPECT_EQ(resolved.find("matrix"), nullptr);
+    EXPECT_EQ(resolved.at("seed").as_int(), run.at("values").at("seed").as_int());
+    EXPECT_EQ(resolved.at("stages").as_list()[0].at("optimizers").as_list()[0].at("lr").as_double(), lr);
+    EXPECT_GE(resolved.at("threads").as_int(), 1) << "two at a time share the cores";
+  }
+  ASSERT_EQ(sweep.at("seeds").size(), 1U);
+  EXPECT_EQ(to_json(sweep.at("seeds").as_list()[0].at("seeds")), "[0,1]");
+
+  const Output again = espalier_command("run " + at(recipe) + " --out " + at(out));
+  EXPECT_EQ(again.status, 1);
+  EXPECT_THAT(again.text, HasSubstr("not empty"));
+}
+
+TEST(Sweep, OfOneAtATimeGivesTheBytesOfTheSingleRun) {
+  const TempFolder folder;
+  folder.write("base.yaml", tiny);
+  const auto recipe = folder.write("r.yaml", "extends: base.yaml\nthreads: 1\nmatrix: [{seed: 7}]\n");
+  ASSERT_EQ(espalier_command("run -q " + at(recipe) + " --out " + at(folder / "sweep")).text, "");
+  ASSERT_EQ(espalier_command("run -q " + at(recipe) + " --set matrix= --seed 7 --out " + at(folder / "one")).text, "");
+  EXPECT_EQ(read_file(folder / "sweep" / "seed=7" / "model.safetensors"),
+            read_file(folder / "one" / "model.safetensors"));
+}
+
+TEST(Sweep, IsCheckedWholeBeforeAnythingIsWritten) {
+  const TempFolder folder;
+  // The second network does not fit: only a plan sees it.
+  const auto recipe = folder.write("r.yaml", tiny + R"(matrix:
+  network: [{use: mlp}, {use: lenet5}]
+  data.size: [28, 8]
+)");
+  for (const std::string& command :
+       std::vector<std::string>{"validate ", "plan ", "run --out " + at(folder / "sweep") + " "}) {
+    const Output o = espalier_command(command + at(recipe));
+    EXPECT_EQ(o.status, 1) << command;
+    EXPECT_THAT(o.text, HasSubstr("r.yaml:8:25: ")) << "where the network is written";
+    EXPECT_THAT(o.text, HasSubstr("in the run network=lenet5,size=8 of the matrix")) << command;
+  }
+  EXPECT_FALSE(fs::exists(folder / "sweep"));
+}
+
+TEST(Sweep, IsPlannedRunByRun) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {network.hidden: [[4], [8, 4]]}\n");
+  const Output o = espalier_command("plan " + at(recipe));
+  EXPECT_EQ(o.status, 0);
+  EXPECT_THAT(o.text, HasSubstr("tiny: 2 runs"));
+  EXPECT_THAT(o.text, HasSubstr("8-4"));
+  const Value plan = from_json(espalier_command("plan --json " + at(recipe)).text);
+  ASSERT_EQ(plan.at("runs").size(), 2U);
+  const Value& first = plan.at("runs").as_list()[0];
+  EXPECT_EQ(first.at("name").as_string(), "hidden=4");
+  // 16 x 16 x 1 pixels, 4 units, 4 classes.
+  EXPECT_GT(first.at("plan").at("network").at("params").as_int(), 4 * 4 + 4);
+  EXPECT_THAT(espalier_command("validate " + at(recipe)).text, HasSubstr("fine (tiny, 2 runs)"));
+}
+
+// A program that does as it is told by the recipe's seed, instead of training: 0 finishes, 1 is told to stop.
+fs::path stand_in(const TempFolder& folder) {
+  const fs::path program = folder.write("program.sh", R"(#!/bin/sh
+echo "$@" >> ')" + folder.path().string() + R"(/calls'
+case $1 in
+  run) out=$4; mkdir -p $out/checkpoints ;;
+  resume) out=$2 ;;
+esac
+finish() { echo '{"status": "'$1'", "accuracy": 90.0, "final": {"params": 1, "macs": 1}, "base": {"params": 2, "macs": 2}, "stages": []}' > $out/summary.json; }
+if [ $1 = run ]; then
+  case $out in
+    *seed=1*) echo weights > $out/checkpoints/last.safetensors; finish interrupted; exit 143 ;;
+    *seed=2*) echo 'espalier: error: no data'; exit 1 ;;
+  esac
+fi
+finish finished
+)");
+  fs::permissions(program, fs::perms::owner_all);
+  return program;
+}
+
+TEST(Sweep, GoesOnWithWhatHasNotFinished) {
+  const TempFolder folder;
+  SweepOptions options;
+  options.out = (folder / "sweep").string();
+  options.quiet = true;
+  options.program = stand_in(folder);
+  options.data = {folder.path().string()};
+  options.flags = {"--save-every", "5"};
+  const std::string calls = (folder / "calls").string();
+  // As a sweep that was stopped leaves it.
+  Value runs = Value::list();
+  for (const char* name : {"seed=0", "seed=1", "seed=2"}) {
+    runs.push_back(Value::map({{"name", name},
+                               {"values", Value::map({{"seed", 0}})},
+                               {"status", "waiting"},
+                               {"seconds", 0.0},
+                               {"summary", Value()}}));
+    folder.write("sweep/recipes/" + std::string(name) + ".yaml", tiny);
+  }
+  const auto no_paths = Value::list();
+  folder.write("sweep/sweep.json", to_json(Value::map({{"name", "tiny"},
+                                                       {"status", "interrupted"},
+                                                       {"jobs", 1},
+                                                       {"threads", 0},
+                                                       {"data", no_paths},
+                                                       {"plugins", no_paths},
+                                                       {"runs", runs}})));
+  const auto status = [&](size_t i) {
+    return sweep_of(folder / "sweep").at("runs").as_list()[i].at("status").as_string();
+  };
+  EXPECT_EQ(resume_sweep(folder / "sweep", options), 1);
+  EXPECT_EQ(status(0), "finished");
+  EXPECT_EQ(status(1), "interrupted");
+  EXPECT_EQ(status(2), "failed");
+  EXPECT_EQ(sweep_of(folder / "sweep").at("runs").as_list()[2].at("error").as_string(), "no data");
+
+  fs::remove(calls);
+  EXPECT_EQ(resume_sweep(folder / "sweep", options), 1) << "the third fails again";
+  EXPECT_EQ(status(1), "finished");
+  const std::string sweep = (folder / "sweep").string(),
+                    data = " --data " + folder.path().string() + " --save-every 5\n";
+  EXPECT_EQ(read_file(calls), "resume " + sweep + "/seed=1" + data + "run " + sweep + "/recipes/seed=2.yaml --out " +
+                                  sweep + "/seed=2" + data)
+      << "the first stays, the second goes on, the third begins anew";
+
+  // What was finished and is gone is run again.
+  fs::remove_all(folder / "sweep" / "seed=0");
+  fs::remove(calls);
+  EXPECT_EQ(resume_sweep(folder / "sweep", options), 1);
+  EXPECT_THAT(read_file(calls), HasSubstr("run " + sweep + "/recipes/seed=0.yaml"));
+}
+
+TEST(Sweep, ThatIsNoneOrAtWorkCannotGoOn) {
+  const TempFolder folder;
+  EXPECT_FALSE(is_sweep(folder.path()));
+  EXPECT_THROW(resume_sweep(folder.path(), {}), InputError);
+  folder.write("sweep.json", "{\"runs\": 3}");
+  EXPECT_TRUE(is_sweep(folder.path()));
+  EXPECT_THROW(resume_sweep(folder.path(), {}), InputError);
+}
+
+TEST(Sweep, IsStoppedByASignalWithItsRuns) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {seed: [0, 1], stages.train.epochs: [20000]}\n");
+  const fs::path out = folder / "sweep";
+  // The signal comes when the first run has trained an epoch.
+  const Output o = shell("'" ESPALIER_PROGRAM "' run " + at(recipe) + " --out " + at(out) +
+                         " & sweep=$!; for i in $(seq 200); do test -s " + at(out / "seed=0,epochs=20000") +
+                         "/metrics.jsonl && break; sleep .05; done; kill -TERM $sweep; wait $sweep; exit $?");
+  EXPECT_EQ(o.status, 143) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("To go on: espalier resume " + out.string()));
+  const Value sweep = sweep_of(out);
+  EXPECT_EQ(sweep.at("status").as_string(), "interrupted");
+  EXPECT_EQ(sweep.at("runs").as_list()[0].at("status").as_string(), "interrupted");
+  EXPECT_EQ(sweep.at("runs").as_list()[1].at("status").as_string(), "waiting");
+}
+
+}  // namespace
+}  // namespace espalier

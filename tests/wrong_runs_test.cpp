@@ -1,0 +1,329 @@
+// Recipes that only a plan can refuse, files that are no recipes, and flags: what is said, where, in what time, and
+// that nothing is written.
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "espalier/error.h"
+#include "espalier/registry.h"
+#include "output/text.h"
+#include "plugins/loader.h"
+#include "recipe/recipe.h"
+#include "schedule.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+#include "train/plan.h"
+#include "within_a_second.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+namespace fs = std::filesystem;
+
+const Registry& plugins() {
+  static const bool loaded = [] {
+    load_plugins({ESPALIER_PLUGIN_DIR}, Registry::instance());
+    register_schedules(Registry::instance());
+    return true;
+  }();
+  static_cast<void>(loaded);
+  return Registry::instance();
+}
+
+const std::string full = R"(espalier: 1
+name: x
+data: {use: synthetic, count: 100}
+network: {use: lenet5}
+stages:
+  - name: one
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.1}
+)";
+
+// The recipe with something else in the place of `part`.
+std::string with(const std::string& part, const std::string& other) {
+  std::string text = full;
+  EXPECT_NE(text.find(part), std::string::npos) << part;
+  replace_all(text, part, other);
+  return text;
+}
+
+// What reading and planning a file says, with the folder left out.
+std::string error_of(const fs::path& file, const TempFolder& folder, const std::vector<std::string>& flags = {}) {
+  const Registry& registry = plugins();
+  std::string said = within_a_second([&]() -> std::string {
+    try {
+      plan_recipe(load_recipe(file, flags, registry));
+      return "no error";
+    } catch (const Error& e) {
+      return e.what();
+    }
+  });
+  replace_all(said, folder.path().string() + "/", "");
+  return said;
+}
+
+struct Wrong {
+  const char* name;
+  std::string text;
+  std::string place;
+  std::vector<std::string> words;
+};
+
+class WrongPlan : public ::testing::TestWithParam<Wrong> {};
+
+TEST_P(WrongPlan, SaysWhereAndWhatToDo) {
+  const TempFolder folder;
+  const std::string said = error_of(folder.write("r.yaml", GetParam().text), folder);
+  EXPECT_THAT(said, StartsWith("r.yaml:" + GetParam().place + ": "));
+  for (const std::string& word : GetParam().words) EXPECT_THAT(said, HasSubstr(word));
+}
+
+const std::string optimizer = "optimizer: {use: sgd, lr: 0.1}";
+
+const Wrong wrong_plans[] = {
+    {"OptimizerOnNothing",
+     with(optimizer, "optimizer: {use: sgd, lr: 0.1, on: conv9}"),
+     "8:40",
+     {"'conv9' matches no parameter", "did you mean 'conv1'?"}},
+    {"OptimizerOnAClassThatIsNotThere",
+     with(optimizer, "optimizer: {use: sgd, lr: 0.1, on: norms}"),
+     "8:40",
+     {"'norms' matches no parameter", "its layers are conv1 conv2 fc1 fc2"}},
+    {"OptimizerOnWhatItTakesAway",
+     with(optimizer, "optimizer: {use: sgd, lr: 0.1, on: [weights, \"!weights\"]}"),
+     "8:40",
+     {"cancel out"}},
+    {"RegularizerOnNothing", full + "    regularizers: [{use: l1, on: conv9}]\n", "9:34", {"one.l1.on", "'conv1'"}},
+    {"ThresholdOnNothing",
+     full + "    controller: {use: threshold, tau: {cnov1: 0.1}}\n",
+     "9:47",
+     {"one.controller.tau", "'cnov1' matches no parameter", "did you mean 'conv1'?"}},
+    {"TwoOptimizersOfEverything",
+     with(optimizer, "optimizers: [{use: sgd, lr: 0.1}, {use: adam}]"),
+     "8:39",
+     {"conv1.weight is updated by optimizer 1 already", "`on`"}},
+    {"TwoOptimizersOfALayer",
+     with(optimizer, "optimizers: [{use: sgd, lr: 0.1, on: biases}, {use: sgd, on: weights}, {use: adam, on: fc1}]"),
+     "8:92",
+     {"fc1.weight is updated by optimizer 2 already"}},
+    {"KernelLargerThanTheImage",
+     with("count: 100", "count: 100, size: 8"),
+     "4:10",
+     {"'conv2'", "a kernel of 5 does not fit"}},
+    {"NoFilters", with("lenet5", "lenet5, conv1: 0"), "4:31", {"an integer >= 1"}},
+    {"MoreFiltersThanMemory",
+     with("lenet5", "lenet5, conv1: 1000000000000"),
+     "4:10",
+     {"more than fit into any memory"}},
+    {"MeansOfOtherChannels",
+     with("count: 100", "count: 100, normalize: {mean: [0, 0, 0], std: [1, 1, 1]}"),
+     "3:7",
+     {"3 means", "1 channel"}},
+    {"CropOfEverything", with("count: 100", "count: 100, augment: [crop: 16]"), "3:7", {"'crop' by 16 pixels", "16"}},
+    {"CutoutOfEverything", with("count: 100", "count: 100, augment: [cutout: 32]"), "3:7", {"'cutout' of 32 pixels"}},
+    {"OtherClassesUnderTheOldNetwork",
+     full + "  - {name: two, epochs: 1, optimizer: sgd, data: {classes: 5}}\n",
+     "9:50",
+     {"stage 'two'", "5 classes", "4 classes", "give the stage a 'network'"}},
+    {"OtherImagesUnderTheOldNetwork",
+     full + "  - {name: two, epochs: 1, optimizer: sgd, data: {size: 20}}\n",
+     "9:50",
+     {"1 x 20 x 20 pixels", "1 x 16 x 16 pixels"}},
+    {"StageNetworkThatDoesNotFit",
+     full + "  - {name: two, epochs: 0, network: {use: vgg16}}\n",
+     "9:37",
+     {"backbone 'vgg16'", "does not fit into the input"}},
+    {"BaseThatDoesNotFit", full + "base: {use: vgg16}\n", "9:7", {"backbone 'vgg16'", "does not fit"}},
+    {"ControllerThatIsAnOptimizer", full + "    controller: sgd\n", "9:17", {"'sgd' is an optimizer"}},
+    {"DatasetThatIsABackbone", with("use: synthetic", "use: lenet5"), "3:13", {"'lenet5' is a backbone"}},
+    {"NameInCapitals", with("lenet5", "LeNet5"), "4:16", {"did you mean 'lenet5'?"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, WrongPlan, ::testing::ValuesIn(wrong_plans),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(RightPlan, NotesParametersThatNoOptimizerUpdates) {
+  const TempFolder folder;
+  const auto notes = [&](const std::string& text) {
+    return to_json(plan_recipe(load_recipe(folder.write("r.yaml", text), {}, plugins())).at("notes"));
+  };
+  EXPECT_EQ(notes(full), "[]");
+  EXPECT_EQ(notes(with(optimizer, "optimizers: [{use: sgd, on: weights}, {use: adam, on: biases}]")), "[]");
+  EXPECT_EQ(notes(with(optimizer, "optimizer: {use: sgd, on: [all, \"!conv1\", \"!fc2.bias\"]}")),
+            R"(["stage 'one': no optimizer updates conv1.weight, conv1.bias, fc2.bias"])");
+}
+
+TEST(RightPlan, TakesOtherDataOfTheSameShape) {
+  const TempFolder folder;
+  EXPECT_EQ(error_of(folder.write("r.yaml", full + "  - {name: two, epochs: 1, optimizer: sgd, data: {count: 50, "
+                                                   "augment: [crop: 15, cutout: 31]}}\n"),
+                     folder),
+            "no error");
+}
+
+struct WrongFlag {
+  const char* name;
+  std::string flag;
+  std::string where;  // that the message begins with
+  std::vector<std::string> words;
+};
+
+class WrongSet : public ::testing::TestWithParam<WrongFlag> {};
+
+TEST_P(WrongSet, SaysWhichFlagAndWhatToWrite) {
+  const TempFolder folder;
+  const std::string said = error_of(folder.write("r.yaml", full), folder, {GetParam().flag});
+  EXPECT_THAT(said, StartsWith("--set " + GetParam().where + ": "));
+  for (const std::string& word : GetParam().words) EXPECT_THAT(said, HasSubstr(word));
+}
+
+const WrongFlag wrong_flags[] = {
+    {"UnknownKey", "sed=3", "sed", {"did you mean 'seed'?"}},
+    {"UnknownStage", "stages.on.epochs=3", "stages.on.epochs", {"did you mean 'one'?"}},
+    {"UnknownParameter", "network.conv3=3", "network.conv3", {"did you mean 'conv1'?"}},
+    {"NoEqualsSign", "seed", "seed", {"KEY.KEY=VALUE"}},
+    {"NoKey", "=3", "=3", {"KEY.KEY=VALUE"}},
+    {"OpenQuote", "\"seed=3", "\"seed=3", {"KEY.KEY=VALUE"}},
+    {"IndexOutOfRange", "stages.7.epochs=3", "stages.7.epochs", {"'stages' has no '7'", "one item, counted from 0"}},
+    {"NegativeIndex", "stages.-1.epochs=3", "stages.-1.epochs", {"'stages' has no '-1'", "known: one"}},
+    {"IndexBeyondIntegers", "stages.99999999999999999999.epochs=3", "stages.99999999999999999999.epochs", {"has no"}},
+    {"ScalarAsMap", "stages.one.epochs.x=3", "stages.one.epochs.x", {"has no 'x'", "it is the integer 1"}},
+    {"NameAsMap", "name.x=3", "name.x", {"'name' has no 'x'", "it is the string 'x'"}},
+    {"Nothing", "network.conv1=", "network.conv1", {"'conv1' must be an integer >= 1", "nothing"}},
+    {"NotYaml", "seed=[1", "seed", {"not valid YAML", "is not closed"}},
+    {"Tag", "seed=!!int 3", "seed", {"tags are not read"}},
+    {"Yes", "data.shuffle=yes", "data.shuffle", {"write true"}},
+    {"Octal", "seed=010", "seed", {"write 10"}},
+    {"TwoDocuments", "seed=1\n---\n2", "seed", {"a second document"}},
+    {"TooLong", "seed=" + std::string(100'000, '9'), "seed", {"longer than 10000 bytes"}},
+    {"TooDeep", "seed=" + std::string(50'000, '['), "seed", {"nested deeper than 64"}},
+    {"WordForAList", "stages=one", "stages", {"'stages' must be a list", "the string 'one'"}},
+    {"MapForAName", "name={a: 1}", "name", {"'name' must be a string", "a map"}},
+    {"Matrix", "matrix={seed: [1]}", "matrix", {"a recipe with a matrix is several"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, WrongSet, ::testing::ValuesIn(wrong_flags),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+// Files that a recipe extends, and what is said of them.
+class WrongExtends : public ::testing::TestWithParam<Wrong> {};
+
+TEST_P(WrongExtends, SaysWhichFileAndWhoExtendsIt) {
+  const TempFolder folder;
+  folder.write("base.yaml", full);
+  folder.write("list.yaml", "- a\n");
+  folder.write("empty.yaml", "# nothing\n");
+  folder.write("open.yaml", "a: [1\n");
+  folder.write("circle.yaml", "extends: r.yaml\n");
+  for (int i = 0; i < 80; ++i)
+    folder.write("c" + std::to_string(i) + ".yaml", "extends: c" + std::to_string(i + 1) + ".yaml\n");
+  folder.write("c80.yaml", "seed: 1\n");
+  fs::create_directory(folder / "folder");
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  const std::string said = error_of(folder.write("r.yaml", GetParam().text + full), folder);
+  EXPECT_THAT(said, StartsWith(GetParam().place + ": "));
+  for (const std::string& word : GetParam().words) EXPECT_THAT(said, HasSubstr(word));
+}
+
+const Wrong wrong_extends[] = {
+    {"Missing",
+     "extends: bass.yaml\n",
+     "r.yaml:1:10",
+     {"no file bass.yaml", "did you mean 'base.yaml'?", "r.yaml -> "}},
+    {"MissingAmongOthers", "extends: [base.yaml, no.yaml]\n", "r.yaml:1:22", {"no file no.yaml"}},
+    {"MissingFolder", "extends: no/base.yaml\n", "r.yaml:1:10", {"there is no folder no"}},
+    {"Absolute", "extends: /no/where.yaml\n", "r.yaml:1:10", {"no file /no/where.yaml"}},
+    {"Itself", "extends: r.yaml\n", "r.yaml:1:10", {"extends itself"}},
+    {"ItselfByAnotherPath", "extends: folder/../r.yaml\n", "r.yaml:1:10", {"extends itself"}},
+    {"InACircle", "extends: circle.yaml\n", "circle.yaml:1:10", {"extends itself: r.yaml -> circle.yaml -> r.yaml"}},
+    {"AFolder", "extends: folder\n", "r.yaml:1:10", {"folder: is a folder"}},
+    {"APipe", "extends: pipe\n", "r.yaml:1:10", {"pipe: is a pipe"}},
+    {"AnEmptyFile", "extends: empty.yaml\n", "r.yaml:1:10", {"empty.yaml: is empty"}},
+    {"AList", "extends: list.yaml\n", "list.yaml:1:1", {"expected a recipe (key: value), got a list"}},
+    {"NoYaml", "extends: open.yaml\n", "open.yaml:2:1", {"a list ([) that begins in line 1 is not closed"}},
+    {"AChainWithoutEnd", "extends: c0.yaml\n", "c62.yaml:1:10", {"more than 64 recipes"}},
+    {"AMap", "extends: {a: 1}\n", "r.yaml:1:10", {"a file or a list of files, got a map"}},
+    {"AListOfMaps", "extends: [{a: 1}]\n", "r.yaml:1:11", {"a file or a list of files, got a map"}},
+    {"Nothing", "extends:\n", "r.yaml:1:1", {"a file or a list of files, got nothing"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, WrongExtends, ::testing::ValuesIn(wrong_extends),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(WrongFile, IsRefusedWithoutReadingItWhole) {
+  const TempFolder folder;
+  folder.write("quickstart.yaml", full);
+  fs::create_directory(folder / "folder");
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::ofstream(folder / "sparse.yaml").close();
+  fs::resize_file(folder / "sparse.yaml", 1 << 30);
+  const auto said = [&](const std::string& file) { return error_of(folder / file, folder); };
+  EXPECT_THAT(said("qickstart.yaml"), HasSubstr("No such file or directory (did you mean "));
+  EXPECT_THAT(said("qickstart.yaml"), HasSubstr("quickstart.yaml'?)"));
+  EXPECT_THAT(said("quickstart"), HasSubstr("quickstart.yaml'?)"));
+  EXPECT_THAT(said("quickstart.yml"), HasSubstr("quickstart.yaml'?)"));
+  EXPECT_THAT(said("no/r.yaml"), HasSubstr("there is no folder no"));
+  EXPECT_THAT(said("folder"), HasSubstr("folder: is a folder, not a recipe"));
+  EXPECT_THAT(said("pipe"), HasSubstr("pipe: is a pipe or a device"));
+  EXPECT_THAT(said("sparse.yaml"), HasSubstr("larger than 1 MB"));
+  EXPECT_THAT(error_of("/dev/zero", folder), HasSubstr("is a pipe or a device"));
+  EXPECT_THAT(error_of("", folder), HasSubstr("file is empty"));
+}
+
+TEST(WrongFile, ThatCannotBeReadSaysWhy) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root reads everything";
+  const TempFolder folder;
+  const auto file = folder.write("r.yaml", full);
+  fs::permissions(file, fs::perms::none);
+  EXPECT_THAT(error_of(file, folder), HasSubstr("r.yaml: cannot be read: Permission denied"));
+}
+
+TEST(RightFile, MayHaveAByteOrderMarkAndLineEndsOfWindows) {
+  const TempFolder folder;
+  std::string text = full;
+  replace_all(text, "\n", "\r\n");
+  EXPECT_EQ(error_of(folder.write("r.yaml", "\xef\xbb\xbf" + text), folder), "no error");
+}
+
+// By the program, from a folder of its own: it fails, says why, and leaves nothing behind.
+TEST(WrongRun, LeavesNothingBehind) {
+  const struct {
+    std::string text, flags, place, words;
+  } cases[] = {
+      {"", "", "r.yaml", "is empty"},
+      {full + "seed: yes\n", "", "r.yaml:9:7", "write true"},
+      {full + "seed: [" + std::string(100'000, '['), "", "r.yaml:9:", "nested deeper"},
+      {with("lenet5", "lnet5"), "", "r.yaml:4:16", "did you mean 'lenet5'?"},
+      {with("count: 100", "count: 100, size: 8"), "", "r.yaml:4:10", "does not fit"},
+      {with(optimizer, "optimizers: [sgd, adam]"), "", "r.yaml:8:", "updated by optimizer 1 already"},
+      {full, "--set stages.9.epochs=1", "--set stages.9.epochs", "one item"},
+      {full, "--seed x", "--set seed", "'seed' must be an integer"},
+      {full + "matrix: {seed: [0, -1]}\n", "", "r.yaml:9:20", "in the run seed=-1 of the matrix"},
+      {full + "matrix: {seed: [0, 1]}\n", "--seed 3", "--set seed", "the matrix varies 'seed' itself"},
+      {full + "matrix: {network.conv1: [3, 1000000000000]}\n", "--out sweep", "r.yaml:4:10", "more than fit"},
+  };
+  for (const auto& c : cases) {
+    const TempFolder folder;
+    folder.write("r.yaml", c.text);
+    const Output o = shell("cd " + folder.path().string() + " && '" ESPALIER_PROGRAM "' run r.yaml " + c.flags +
+                           " 2>&1 >output.txt; status=$?; test -s output.txt && echo something on standard output; rm "
+                           "output.txt; exit $status");
+    EXPECT_EQ(o.status, 1) << o.text;
+    EXPECT_THAT(o.text, StartsWith("espalier: error: " + c.place));
+    EXPECT_THAT(o.text, HasSubstr(c.words));
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1) << "only the recipe: " << o.text;
+  }
+}
+
+}  // namespace
+}  // namespace espalier
