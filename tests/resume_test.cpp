@@ -404,7 +404,7 @@ data: {use: synthetic, count: 200, batch: 20}
 network: {use: mlp, hidden: [8]}
 stages:
   - {name: small, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
-  - {name: large, epochs: 1, optimizer: {use: sgd, lr: 0.01}, network: {use: mlp, hidden: [100000, 100000000]}}
+  - {name: large, epochs: 1, optimizer: {use: sgd, lr: 0.01}, network: {use: mlp, hidden: [100000, 2000000]}}
 )");
   const std::string run = (*folder_ / "large").string();
   const Output o = espalier_command("run " + recipe.string() + " --out " + run);

@@ -98,6 +98,26 @@ TEST(Run, GivesTheSameBytesInTwoProcesses) {
   EXPECT_NE(bytes("a"), bytes("c"));
 }
 
+// What is Espalier's own (updates, pooling, norms, regularizers) does the same with every instruction set; LibTorch
+// keeps its own.
+TEST(Run, GivesTheSameBytesWithEveryInstructionSet) {
+  const TempFolder folder;
+  const auto recipe = folder.write("small.yaml", small);
+  const char* names[] = {"baseline", "v3", "v4"};
+  const int most = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
+  for (int i = 0; i < most; ++i) {
+    const auto out = folder / names[i];
+    const Output o = shell("ESPALIER_ISA=" + std::string(names[i]) + " " ESPALIER_PROGRAM " run -q " + recipe.string() +
+                           " --out " + out.string());
+    ASSERT_EQ(o.status, 0) << o.text;
+    EXPECT_EQ(from_json(read_file(out / "environment.json")).at("isa").as_string(), names[i]);
+    EXPECT_EQ(read_file(out / "model.safetensors"), read_file(folder / "baseline" / "model.safetensors")) << names[i];
+  }
+  const Output wrong = shell("ESPALIER_ISA=avx2 " ESPALIER_PROGRAM " run -q " + recipe.string());
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_NE(wrong.text.find("none of baseline, v3, v4"), std::string::npos) << wrong.text;
+}
+
 TEST(Run, LearnsWithEveryPrecision) {
   const TempFolder folder;
   for (const char* precision : {"float32", "float64", "bf16"}) {

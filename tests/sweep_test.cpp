@@ -47,7 +47,7 @@ TEST(Sweep, RunsEveryCombinationAndGoesOnWhereOneFails) {
   EXPECT_EQ(o.status, 1) << o.text;
   EXPECT_THAT(o.text, HasSubstr("2 at a time, with "));
   EXPECT_THAT(o.text, HasSubstr("2 of 4 runs failed"));
-  EXPECT_THAT(o.text, HasSubstr("the run seed=0,lr=1e+30 failed: stage 'train', epoch 1: the loss is NaN"));
+  EXPECT_THAT(o.text, HasSubstr("the run seed=0,lr=1e+30 failed: stage 'train', epoch 1, step 2: the loss is NaN"));
   EXPECT_THAT(o.text, HasSubstr("mean ± standard deviation over the seeds"));
 
   const Value sweep = sweep_of(out);

@@ -4,6 +4,8 @@
 #include <set>
 #include <tuple>
 
+#include <c10/util/Exception.h>
+
 #include "espalier/error.h"
 #include "operations/builtin.h"
 
@@ -136,6 +138,8 @@ void labelled(const Registered& component, const Location& where, const std::fun
     throw;  // already says where
   } catch (const EditError& e) {
     throw EditError(place + component.str() + ": " + e.what());
+  } catch (const c10::Error& e) {
+    throw Error(place + component.str() + ": " + e.what_without_backtrace());
   } catch (const std::exception& e) {
     throw Error(place + component.str() + ": " + e.what());
   } catch (...) {

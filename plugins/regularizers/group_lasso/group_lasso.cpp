@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include <espalier/groups.h>
+#include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
@@ -8,6 +9,22 @@
 #include "group_lasso_cuda.h"
 
 namespace espalier {
+
+// In sixteen sums, which is as many as the widest vectors hold: the same number on every instruction set.
+template <class T>
+inline T sum_of_squares(const T* x, int64_t n) {
+  constexpr int64_t lanes = 16;
+  T sums[lanes] = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+#pragma omp simd
+    for (int64_t j = 0; j < lanes; ++j) sums[j] += x[i + j] * x[i + j];
+  }
+  T total = 0;
+  for (; i < n; ++i) total += x[i] * x[i];
+  for (const T s : sums) total += s;
+  return total;
+}
 
 // weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
 // none (001-X7). The gradient is w_k / ||w_k||, zero where the norm is zero.
@@ -48,19 +65,20 @@ class GroupLasso final : public Regularizer {
         continue;
       }
       norms_.resize(static_cast<size_t>(f.count));
+      double* norms = norms_.data();
       parallel_for(f.count, std::max<int64_t>(1, (1 << 14) / f.size), [&](int64_t begin, int64_t end) {
-        for (int64_t k = begin; k < end; ++k) {
-          const T* wk = w + f.offset + k * f.size;
-          T* gk = g + f.offset + k * f.size;
-          T squares = 0;
-#pragma omp simd reduction(+ : squares)
-          for (int64_t i = 0; i < f.size; ++i) squares += wk[i] * wk[i];
-          const T norm = std::sqrt(squares);
-          norms_[static_cast<size_t>(k)] = static_cast<double>(norm);
-          if (norm == 0) continue;
-          const T scale = static_cast<T>(o_.weight) / norm;
-          for (int64_t i = 0; i < f.size; ++i) gk[i] += scale * wk[i];
-        }
+        with_isa([=, size = f.size, weight = static_cast<T>(o_.weight)] {
+          for (int64_t k = begin; k < end; ++k) {
+            const T* wk = w + f.offset + k * size;
+            T* gk = g + f.offset + k * size;
+            const T norm = std::sqrt(sum_of_squares(wk, size));
+            norms[k] = static_cast<double>(norm);
+            if (norm == 0) continue;
+            const T scale = weight / norm;
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) gk[i] += scale * wk[i];
+          }
+        });
       });
       // In order, whatever the number of threads.
       for (const double n : norms_) *total += o_.weight * n;

@@ -41,11 +41,11 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
     for (int64_t r = 0; r < count; ++r) {
       const float* row = from + r * channels;
 #pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) m[c] += row[c];
+      for (int64_t c = 0; c < channels; ++c) m[c] += row[c] - from[c];  // from the first row: sums stay small
     }
     const float share = 1.0F / static_cast<float>(count);
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) m[c] *= share;
+    for (int64_t c = 0; c < channels; ++c) m[c] = from[c] + m[c] * share;
     for (int64_t r = 0; r < count; ++r) {
       const float* row = from + r * channels;
 #pragma omp simd

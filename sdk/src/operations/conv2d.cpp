@@ -1,7 +1,9 @@
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 
 #include "builtin.h"
 #include "espalier/weights.h"
+#include "fast_cpu.h"
 
 namespace espalier {
 namespace {
@@ -35,6 +37,12 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
+    if (f.pass.fuse && o_.stride == 1 && is_fast_cpu(f.inputs[0]) && f.parameter(0).scalar_type() == at::kFloat &&
+        !at::autocast::is_autocast_enabled(at::kCPU)) {
+      const at::Tensor y =
+          fast_small_conv(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
+      if (y.defined()) return {y};
+    }
     return {at::conv2d(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {o_.stride, o_.stride},
                        {o_.padding, o_.padding})};
   }

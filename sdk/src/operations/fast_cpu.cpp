@@ -1,8 +1,10 @@
 #include "fast_cpu.h"
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
@@ -23,6 +25,11 @@ using torch::autograd::variable_list;
 // A gradient as these loops read it.
 at::Tensor in_order(const at::Tensor& gradient) {
   return gradient.dim() == 4 ? gradient.contiguous(at::MemoryFormat::ChannelsLast) : gradient.contiguous();
+}
+
+// As LibTorch's functions take what may be missing.
+std::optional<at::Tensor> given(const at::Tensor& t) {
+  return t.defined() ? std::optional(t) : std::nullopt;
 }
 
 void refuse_second_derivative() {
@@ -87,8 +94,8 @@ Affine affine(int64_t channels, const double* mean, const double* variance, cons
 
 class BatchNormRelu : public Function<BatchNormRelu> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& running_mean, const at::Tensor& running_var,
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
+                            const std::optional<at::Tensor>& bias, const at::Tensor& running_mean, const at::Tensor& running_var,
                             double momentum, double eps) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
     std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
@@ -102,12 +109,14 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
       rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
     }
-    const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, eps);
+    const Affine a = affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()),
+                            bias.value_or(at::Tensor()), eps);
     at::Tensor y = at::empty_like(x);
     scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
                      a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
     for (double& v : variance) v = 1 / std::sqrt(v + eps);
     context->save_for_backward({x, a.scale, a.shift, a.mean});
+    context->saved_data["affine"] = weight.has_value();
     context->saved_data["deviation"] = variance;  // 1 / sqrt(variance + eps)
     return y;
   }
@@ -140,16 +149,86 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
                                 a.data(), b.data(), gx.mutable_data_ptr<float>());
     }
-    if (context->needs_input_grad(1)) {
+    if (context->saved_data["affine"].toBool()) {
       gw = at::empty({channels}, at::kFloat);
+      gb = at::empty({channels}, at::kFloat);
       for (size_t c = 0; c < sum.size(); ++c)
         gw.mutable_data_ptr<float>()[c] = static_cast<float>(product[c] * deviation[c]);
-    }
-    if (context->needs_input_grad(2)) {
-      gb = at::empty({channels}, at::kFloat);
       for (size_t c = 0; c < sum.size(); ++c) gb.mutable_data_ptr<float>()[c] = static_cast<float>(sum[c]);
     }
     return {gx, gw, gb, {}, {}, {}, {}};
+  }
+};
+
+// An output pixel, an input pixel, and the weight's tap between them; each a number row by row.
+struct Tap {
+  int64_t out, in, tap;
+};
+
+std::vector<Tap> taps(int64_t height, int64_t width, int64_t kernel, int64_t padding) {
+  std::vector<Tap> all;
+  const int64_t out_height = height + 2 * padding - kernel + 1, out_width = width + 2 * padding - kernel + 1;
+  for (int64_t oy = 0; oy < out_height; ++oy) {
+    for (int64_t ox = 0; ox < out_width; ++ox) {
+      for (int64_t ky = 0; ky < kernel; ++ky) {
+        for (int64_t kx = 0; kx < kernel; ++kx) {
+          const int64_t y = oy + ky - padding, x = ox + kx - padding;
+          if (y >= 0 && y < height && x >= 0 && x < width)
+            all.push_back({oy * out_width + ox, y * width + x, ky * kernel + kx});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+// [n, channels, height, width] in channels_last order as [n, pixels, channels].
+at::Tensor pixels_of(const at::Tensor& x) {
+  return x.permute({0, 2, 3, 1}).view({x.size(0), x.size(2) * x.size(3), x.size(1)});
+}
+
+class SmallConv : public Function<SmallConv> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias, int64_t padding) {
+    const int64_t kernel = weight.size(2), filters = weight.size(0);
+    at::Tensor y = at::empty({x.size(0), filters, x.size(2) + 2 * padding - kernel + 1,
+                              x.size(3) + 2 * padding - kernel + 1},
+                             x.options().memory_format(at::MemoryFormat::ChannelsLast));
+    if (bias) {
+      y.copy_(bias->view({1, filters, 1, 1}).expand_as(y));
+    } else {
+      y.zero_();
+    }
+    const at::Tensor xs = pixels_of(x), ws = pixels_of(weight), ys = pixels_of(y);
+    for (const Tap& t : taps(x.size(2), x.size(3), kernel, padding))
+      ys.select(1, t.out).addmm_(xs.select(1, t.in), ws.select(1, t.tap).t());
+    context->save_for_backward({x, weight});
+    context->saved_data["padding"] = padding;
+    context->saved_data["bias"] = bias.has_value();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    refuse_second_derivative();
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const at::Tensor gy = in_order(gradients[0]);
+    const at::Tensor gys = pixels_of(gy);
+    const auto all = taps(x.size(2), x.size(3), weight.size(2), context->saved_data["padding"].toInt());
+    at::Tensor gx, gw, gb;
+    if (context->needs_input_grad(0)) {
+      gx = at::empty_like(x).zero_();
+      const at::Tensor gxs = pixels_of(gx), ws = pixels_of(weight);
+      for (const Tap& t : all) gxs.select(1, t.in).addmm_(gys.select(1, t.out), ws.select(1, t.tap));
+    }
+    if (context->needs_input_grad(1)) {
+      gw = at::empty_like(weight).zero_();
+      const at::Tensor gws = pixels_of(gw), xs = pixels_of(x);
+      for (const Tap& t : all) gws.select(1, t.tap).addmm_(gys.select(1, t.out).t(), xs.select(1, t.in));
+    }
+    if (context->saved_data["bias"].toBool()) gb = gy.sum({0, 2, 3});
+    return {gx, gw, gb, {}};
   }
 };
 
@@ -165,13 +244,24 @@ at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, in
   return MaxPool::apply(x, kernel, stride, padding, relu);
 }
 
+at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding) {
+  const int64_t kernel = weight.size(2), height = x.size(2), width = x.size(3);
+  // Matrices must be large for the products to be fast; measured on 128 x 512 x 512.
+  constexpr int64_t least_channels = 64;
+  if (weight.size(0) < least_channels || weight.size(1) < least_channels || height * width > 16) return {};
+  if (!weight.is_contiguous(at::MemoryFormat::ChannelsLast)) return {};
+  const int64_t out = (height + 2 * padding - kernel + 1) * (width + 2 * padding - kernel + 1);
+  if (2 * static_cast<int64_t>(taps(height, width, kernel, padding).size()) > out * kernel * kernel) return {};
+  return SmallConv::apply(x, weight, given(bias), padding);
+}
+
 at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
                                 double momentum, double eps) {
   const int64_t channels = x.size(1), rows = x.numel() / channels;
   if (training) {
     if (rows < 2) throw Error("batch norm in training needs more than one value a channel");
-    return BatchNormRelu::apply(x, weight, bias, running_mean, running_var, momentum, eps);
+    return BatchNormRelu::apply(x, given(weight), given(bias), running_mean, running_var, momentum, eps);
   }
   if (c10::GradMode::is_enabled()) return {};
   std::vector<double> mean, variance;

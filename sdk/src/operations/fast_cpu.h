@@ -19,4 +19,9 @@ at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, c
                                 const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
                                 double momentum, double eps);
 
+// Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
+// taps are zeros): products of matrices, one for each pair of an input and an output pixel, and none with zeros.
+// weight: [filters, channels, k, k] in channels_last order. Undefined where there is little to gain.
+at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding);
+
 }  // namespace espalier

@@ -1,0 +1,175 @@
+// The CPU's own forms of operations, against LibTorch's in float64.
+#include <limits>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/randn.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
+#include "espalier/builder.h"
+#include "espalier/error.h"
+#include "espalier/execute.h"
+#include "espalier/isa.h"
+#include "espalier/testkit.h"
+
+namespace espalier {
+namespace {
+
+struct Pooling {
+  int64_t channels, size, kernel, stride, padding;
+  bool relu_first;
+};
+
+// conv - batch norm - ReLU - conv - (ReLU and pooling in either order) - linear - batch norm - ReLU - linear
+Graph network(const Pooling& p, bool affine) {
+  GraphBuilder g({2, p.size, p.size});
+  Edge x = g.conv("conv1", g.input(), {.filters = p.channels, .kernel = 3, .padding = 1});
+  x = g.relu(g.batch_norm("bn1", x, {.momentum = 0.3, .affine = affine}));
+  x = g.conv("conv2", x, {.filters = p.channels, .kernel = 1});
+  if (p.relu_first) x = g.relu(x);
+  x = g.max_pool(x, p.kernel, p.stride, p.padding);
+  if (!p.relu_first) x = g.relu(x);
+  x = g.relu(g.batch_norm("bn2", g.linear("fc1", g.flatten(x), {.features = 9}), {.affine = affine}));
+  return g.output(g.linear("fc2", x, {.features = 4}));
+}
+
+// Everything that a training step leaves: logits, all gradients, all buffers.
+std::vector<at::Tensor> step(const Graph& g, at::ScalarType dtype, bool fuse, const at::Tensor& x,
+                             const at::Tensor& y) {
+  Weights w(g, dtype, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  {
+    const c10::NoGradGuard no_grad;  // scales and shifts of both signs
+    for (const Parameter& p : g.parameters()) {
+      if (p.kind != "norm_weight" && p.kind != "norm_bias") continue;
+      const at::Tensor t = w[g.parameter(p.name)].detach();
+      for (int64_t i = 0; i < t.numel(); ++i) t[i].fill_(0.7 - 0.4 * static_cast<double>(i % 4));
+    }
+  }
+  const at::Tensor input = x.to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto results = run(g, w, {{"input", input}, {"target", y}}, {"loss", "logits"},
+                           {.training = true, .key = RandomKey(1), .fuse = fuse});
+  results[0].backward();
+  std::vector<at::Tensor> all{results[1].detach().to(at::kDouble)};
+  for (size_t i = 0; i < g.parameters().size(); ++i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    const bool buffer = g[id].role == Role::buffer;
+    all.push_back((buffer ? w[id] : w.gradient(id)).detach().to(at::kDouble).clone());
+  }
+  const c10::NoGradGuard no_grad;  // and in evaluation, with the running statistics
+  all.push_back(run(g, w, {{"input", input}}, {"logits"}, {.training = false, .key = {}, .fuse = fuse})[0].to(at::kDouble));
+  return all;
+}
+
+double error(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double scale = std::max(1e-3, b[i].abs().max().item<double>());
+    worst = std::max(worst, (a[i] - b[i]).abs().max().item<double>() / scale);
+  }
+  return worst;
+}
+
+TEST(Fused, EqualsTheOperationsOneByOneInFloat64) {
+  const std::vector<Pooling> cases = {{1, 8, 2, 2, 0, true},   {3, 9, 2, 2, 0, false}, {20, 8, 2, 2, 0, true},
+                                      {33, 10, 3, 2, 1, true}, {16, 7, 3, 1, 0, false}, {64, 7, 2, 1, 0, true},
+                                      {5, 6, 3, 3, 1, true},   {40, 8, 3, 3, 0, false}};
+  for (const Pooling& p : cases) {
+    for (const bool affine : {true, false}) {
+      const Graph g = network(p, affine);
+      const at::Tensor x = testkit::input_of(g, 11, 5);
+      const at::Tensor y = testkit::target_of(4, 11, 5);
+      const auto exact = step(g, at::kDouble, false, x, y);
+      const double plain = error(step(g, at::kFloat, false, x, y), exact);
+      const double fused = error(step(g, at::kFloat, true, x, y), exact);
+      // As good as LibTorch's own float32, within a factor for the order of sums.
+      EXPECT_LE(fused, std::max(4 * plain, 2e-5)) << p.channels << " channels, window " << p.kernel << ", stride "
+                                                  << p.stride << ", LibTorch's error " << plain;
+    }
+  }
+}
+
+// Convolutions of images that are mostly padding, where products of matrices take over.
+TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
+  struct Case {
+    int64_t height, width, kernel, padding;
+    bool bias;
+  };
+  for (const Case& c : std::vector<Case>{{2, 2, 3, 1, true}, {1, 1, 3, 1, false}, {2, 1, 3, 1, false}, {2, 3, 5, 2, true}}) {
+    GraphBuilder b({3, c.height, c.width});
+    Edge x = b.relu(b.conv("conv1", b.input(), {.filters = 65, .kernel = 1}));
+    x = b.relu(b.conv("conv2", x, {.filters = 70, .kernel = c.kernel, .padding = c.padding, .bias = c.bias}));
+    const Graph g = b.output(b.linear("fc", b.flatten(x), {.features = 4}));
+    const at::Tensor input = testkit::input_of(g, 11, 5);
+    const at::Tensor y = testkit::target_of(4, 11, 5);
+    const auto exact = step(g, at::kDouble, false, input, y);
+    EXPECT_LE(error(step(g, at::kFloat, true, input, y), exact), 1e-5) << c.height << " x " << c.width;
+  }
+}
+
+// The moments of many rows with a large mean: what a sum of squares would lose.
+TEST(Fused, VarianceSurvivesALargeMean) {
+  GraphBuilder b({3, 32, 32});
+  const Graph g = b.output(b.linear("fc", b.flatten(b.relu(b.batch_norm("bn", b.input()))), {.features = 2}));
+  const at::Tensor x = (testkit::input_of(g, 32, 1) * 0.01 + 100).to(at::kFloat);
+  const at::Tensor y = testkit::target_of(2, 32, 1);
+  const auto exact = step(g, at::kDouble, false, x, y);
+  const double plain = error(step(g, at::kFloat, false, x, y), exact);
+  EXPECT_LE(error(step(g, at::kFloat, true, x, y), exact), 2 * plain) << "LibTorch's error: " << plain;
+}
+
+TEST(Fused, KeepsWhatIsNotANumber) {
+  const Graph g = network({4, 8, 2, 2, 0, true}, true);
+  at::Tensor x = testkit::input_of(g, 2, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  x[1][0][3][3].fill_(std::numeric_limits<double>::quiet_NaN());
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const c10::NoGradGuard no_grad;
+  const at::Tensor logits = run(g, w, {{"input", x}}, {"logits"})[0];
+  EXPECT_TRUE(logits[0].isfinite().all().item<bool>());
+  EXPECT_TRUE(logits[1].isnan().all().item<bool>());
+}
+
+TEST(Fused, RefusesASecondDerivativeInsteadOfAWrongOne) {
+  const Graph g = network({4, 8, 2, 2, 0, true}, true);
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const at::Tensor x = testkit::input_of(g, 4, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor y = testkit::target_of(4, 4, 5);
+  const auto loss = [&](bool fuse) {
+    return run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = {}, .fuse = fuse})[0];
+  };
+  EXPECT_THROW(loss(true).backward({}, true, true), std::exception);
+  EXPECT_NO_THROW(loss(false).backward({}, true, true));
+}
+
+TEST(Fused, AReadInBetweenSeparatesTheNodes) {
+  GraphBuilder b({2, 8, 8});
+  const Edge before = b.batch_norm("bn", b.input());
+  Graph g = b.output(b.linear("fc", b.flatten(b.relu(before)), {.features = 2}));
+  g.add_output("before", before);
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const c10::NoGradGuard no_grad;
+  const at::Tensor x = testkit::input_of(g, 4, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto results = run(g, w, {{"input", x}}, {"before", "logits"});
+  EXPECT_LT(results[0].min().item<double>(), 0) << "batch norm's own output, not ReLU's";
+}
+
+TEST(Isa, IsTheBestOfTheMachineUnlessForced) {
+  const std::string name = isa_name();
+  if (const char* forced = std::getenv("ESPALIER_ISA"); forced && *forced) {
+    EXPECT_EQ(name, forced);
+  } else {
+    EXPECT_EQ(isa() == Isa::v4, __builtin_cpu_supports("x86-64-v4") != 0);
+  }
+  std::vector<float> numbers(1003, 2);
+  float* at = numbers.data();
+  vector_loop(1, 1003, [=](int64_t i) { at[i] = at[i] * static_cast<float>(i) + 1; });
+  EXPECT_EQ(numbers[0], 2);
+  for (size_t i = 1; i < numbers.size(); ++i) ASSERT_EQ(numbers[i], 2 * static_cast<float>(i) + 1);
+}
+
+}  // namespace
+}  // namespace espalier
