@@ -4,7 +4,6 @@
 #include <csignal>
 #include <random>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include <fcntl.h>
@@ -16,6 +15,7 @@
 #include "espalier/value.h"
 #include "output/files.h"
 #include "output/safetensors.h"
+#include "run_files.h"
 #include "subprocess.h"
 #include "temp_folder.h"
 
@@ -89,18 +89,6 @@ class Child {
   int status_ = -1;
 };
 
-Value without_time(Value v) {
-  for (const char* key : {"seconds", "images_per_second"}) v.erase(key);
-  return v;
-}
-
-std::vector<Value> lines_of(const fs::path& file) {
-  std::vector<Value> lines;
-  std::istringstream text(read_file(file));
-  for (std::string line; std::getline(text, line);) lines.push_back(without_time(from_json(line)));
-  return lines;
-}
-
 // What a checkpoint holds, in bytes, but for times and for the sizes of files that hold times.
 std::string content_of(const fs::path& checkpoint) {
   const TensorFile file = load_safetensors(checkpoint);
@@ -119,7 +107,7 @@ void expect_same_run(const fs::path& a, const fs::path& b) {
   EXPECT_EQ(read_file(a / "model.safetensors"), read_file(b / "model.safetensors"));
   EXPECT_EQ(read_file(a / "history.jsonl"), read_file(b / "history.jsonl"));
   EXPECT_EQ(read_file(a / "graph.json"), read_file(b / "graph.json"));
-  EXPECT_TRUE(lines_of(a / "metrics.jsonl") == lines_of(b / "metrics.jsonl"));
+  EXPECT_TRUE(timeless_lines(a / "metrics.jsonl") == timeless_lines(b / "metrics.jsonl"));
   for (const char* name : {"last", "best"}) {
     const fs::path file = fs::path("checkpoints") / (std::string(name) + ".safetensors");
     EXPECT_TRUE(content_of(a / file) == content_of(b / file)) << file;
@@ -151,8 +139,8 @@ class Resume : public ::testing::Test {
   static std::string recipe() { return (*folder_ / "r.yaml").string(); }
   static fs::path whole() { return *folder_ / "whole"; }
   static std::vector<std::string> run_command(const fs::path& out) {
-    return {"run", recipe(), "--plugins", ESPALIER_FIXTURE_DIR "/libresumable.so", "--save-every", "0",
-            "--out", out.string()};
+    return {"run",          recipe(), "--plugins", ESPALIER_FIXTURE_DIR "/libresumable.so",
+            "--save-every", "0",      "--out",     out.string()};
   }
   static std::vector<std::string> resume_command(const fs::path& out) {
     return {"resume", out.string(), "--save-every", "0"};
@@ -209,8 +197,7 @@ TEST_F(Resume, EqualsAnUninterruptedRunAfterTwentyKills) {
         ++kills;
         in_checkpoint += fs::exists(part) ? 1 : 0;
         if (fs::exists(run / "checkpoints/last.safetensors")) {
-          const Value meta =
-              from_json(load_safetensors(run / "checkpoints/last.safetensors").metadata.at("espalier"));
+          const Value meta = from_json(load_safetensors(run / "checkpoints/last.safetensors").metadata.at("espalier"));
           behind_an_edit += static_cast<int64_t>(size()) > meta.at("progress").at("files").at("history.jsonl").as_int();
         }
         status = -1;
@@ -347,7 +334,9 @@ stages: [{name: train, epochs: 2000, optimizer: {use: sgd, lr: 0.01}}]
   EXPECT_EQ(read_file(run / "checkpoints/last.safetensors"), before);
   // Found elsewhere, it goes on.
   EXPECT_EQ(espalier_command("resume -q " + run.string() + " --set stages.train.epochs=3 --data " +
-                             (*folder_ / "moved").string()).status, 0);
+                             (*folder_ / "moved").string())
+                .status,
+            0);
 }
 
 // A disk of 300 kB: room for the first checkpoints, not for those of the network once it is there twice.
@@ -356,12 +345,13 @@ TEST_F(Resume, KeepsAGoodStateWhereTheDiskFillsUp) {
     GTEST_SKIP() << "no right to mount a small disk (unshare -rm)";
   const fs::path disk = *folder_ / "disk";
   fs::create_directory(disk);
-  const std::string script =
-      "mount -t tmpfs -o size=300k none " + disk.string() + " && head -c 60000 /dev/zero > " + (disk / "other").string() +
-      "\n" ESPALIER_PROGRAM " run " + recipe() + plugins + " --save-every 0 --out " + (disk / "run").string() +
-      "\necho status $?\nls " + (disk / "run/checkpoints").string() + "\nrm " + (disk / "other").string() +
-      "; mount -o remount,size=3000k " + disk.string() + "\n" ESPALIER_PROGRAM " resume " + (disk / "run").string() +
-      "\necho status $?\ncp -r " + (disk / "run").string() + " " + (*folder_ / "saved").string();
+  const std::string script = "mount -t tmpfs -o size=300k none " + disk.string() + " && head -c 60000 /dev/zero > " +
+                             (disk / "other").string() + "\n" ESPALIER_PROGRAM " run " + recipe() + plugins +
+                             " --save-every 0 --out " + (disk / "run").string() + "\necho status $?\nls " +
+                             (disk / "run/checkpoints").string() + "\nrm " + (disk / "other").string() +
+                             "; mount -o remount,size=3000k " + disk.string() + "\n" ESPALIER_PROGRAM " resume " +
+                             (disk / "run").string() + "\necho status $?\ncp -r " + (disk / "run").string() + " " +
+                             (*folder_ / "saved").string();
   const Output o = shell("unshare -rm sh -c '" + script + "'");
   EXPECT_THAT(o.text, HasSubstr("No space left on device"));
   EXPECT_THAT(o.text, HasSubstr("espalier resume"));
@@ -415,6 +405,26 @@ stages:
   EXPECT_EQ(o.text.find("frame #"), std::string::npos) << "no stack of LibTorch's: " << o.text;
   const Value at = from_json(load_safetensors(run + "/checkpoints/last.safetensors").metadata.at("espalier"));
   EXPECT_EQ(at.at("progress").at("stage").as_int(), 1) << "the first stage is kept";
+}
+
+TEST_F(Resume, OfAStoppedSweepEqualsTheWholeOne) {
+  const auto recipe = folder_->write("sweep.yaml", std::string(everything) + "matrix: {seed: [0, 1, 2]}\n");
+  const fs::path stopped = *folder_ / "stopped", uninterrupted = *folder_ / "uninterrupted";
+  const std::vector<std::string> rest{"--plugins", ESPALIER_FIXTURE_DIR "/libresumable.so", "--out"};
+  const auto command = [&](const fs::path& out) {
+    return std::vector<std::string>{"run", recipe.string(), rest[0], rest[1], rest[2], out.string()};
+  };
+  ASSERT_EQ(Child(command(uninterrupted), *folder_ / "says.txt").wait(), 0) << read_file(*folder_ / "says.txt");
+  Child child(command(stopped), *folder_ / "says.txt");
+  const fs::path second = stopped / "seed=1" / "metrics.jsonl";
+  wait_for(child, [&] { return fs::exists(second) && fs::file_size(second) > 0; });
+  child.send(SIGTERM);
+  ASSERT_EQ(child.wait(), 128 + SIGTERM) << read_file(*folder_ / "says.txt");
+  EXPECT_EQ(from_json(read_file(stopped / "seed=1" / "summary.json")).at("status").as_string(), "interrupted");
+  EXPECT_FALSE(fs::exists(stopped / "seed=2"));
+  const Output o = espalier_command("resume " + stopped.string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  for (const char* run : {"seed=0", "seed=1", "seed=2"}) expect_same_run(uninterrupted / run, stopped / run);
 }
 
 TEST_F(Resume, RefusesWhatIsNoRun) {

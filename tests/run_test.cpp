@@ -1,8 +1,6 @@
 // Whole runs of the program.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include <gtest/gtest.h>
 
@@ -10,6 +8,7 @@
 #include "espalier/value.h"
 #include "output/files.h"
 #include "output/safetensors.h"
+#include "run_files.h"
 #include "subprocess.h"
 #include "temp_folder.h"
 
@@ -36,13 +35,6 @@ stages:
     optimizers: [{use: adam, lr: 0.002, on: weights}, {use: sgd, lr: 0.01, on: biases}]
     start_from: last
 )";
-
-std::vector<Value> lines_of(const std::filesystem::path& file) {
-  std::vector<Value> lines;
-  std::istringstream text(read_file(file));
-  for (std::string line; std::getline(text, line);) lines.push_back(from_json(line));
-  return lines;
-}
 
 TEST(Run, LeavesACompleteRunFolder) {
   const TempFolder folder;
@@ -85,6 +77,32 @@ TEST(Run, LeavesACompleteRunFolder) {
   const Output again = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
   EXPECT_EQ(again.status, 1);
   EXPECT_NE(again.text.find("not empty"), std::string::npos) << again.text;
+}
+
+// `bench` does the steps of a run: the mean of an epoch's losses is the run's.
+TEST(Run, BenchDoesTheSameSteps) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+threads: 2
+data: {use: synthetic, count: 300, batch: 30}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages: [{name: train, epochs: 1, optimizer: {use: adam, lr: 0.01}, regularizers: [{use: l2, weight: 0.1}]}]
+)");
+  const Output run = espalier_command("run -q " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(run.status, 0) << run.text;
+  const Output bench = espalier_command("bench " + recipe.string() + " --json --steps 12 --warmup 3");
+  ASSERT_EQ(bench.status, 0) << bench.text;
+  const Value result = from_json(bench.text);
+  double sum = 0;
+  for (size_t i = 0; i < 10; ++i) sum += result.at("losses").as_list()[i].as_double();
+  EXPECT_NEAR(sum / 10, lines_of(folder / "run" / "metrics.jsonl")[0].at("loss").as_double(), 1e-9);
+  EXPECT_EQ(result.at("losses").size(), 15U);
+  double phases = 0;
+  for (const Value::Entry& phase : result.at("phases_ms").as_map()) phases += phase.value.as_double();
+  EXPECT_GT(phases, 0);
+  EXPECT_LE(phases, 1.5 * result.at("step_ms").as_double()) << "medians of the parts and of the whole";
 }
 
 TEST(Run, GivesTheSameBytesInTwoProcesses) {

@@ -17,31 +17,14 @@
 
 #include <espalier/error.h>
 
+#include "../../tests/temp_folder.h"
+
 // Small files of data sets, right and wrong ones, for the tests here and those of the plugins.
 namespace espalier::samples {
 
 using Bytes = std::vector<uint8_t>;
 
-// A folder of its own, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "espalier-test-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw Error("no temporary folder");
-    path_ = name;
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+using Folder = TempFolder;
 
 // A variable of the environment, put back at the end.
 class Variable {

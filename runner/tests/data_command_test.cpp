@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "../../tests/temp_folder.h"
 #include "commands/data.h"
 #include "espalier/datasets/catalogue.h"
 #include "espalier/datasets/find.h"
@@ -24,15 +25,10 @@ namespace fs = std::filesystem;
 class DataCommand : public testing::Test {
  protected:
   DataCommand() {
-    std::string name = (fs::temp_directory_path() / "espalier-test-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     setenv("XDG_CACHE_HOME", folder_.c_str(), 1);
     unsetenv("ESPALIER_DATA");
   }
-  ~DataCommand() override {
-    unsetenv("XDG_CACHE_HOME");
-    fs::remove_all(folder_);
-  }
+  ~DataCommand() override { unsetenv("XDG_CACHE_HOME"); }
 
   // What it prints to standard output.
   std::string run(const std::string& arguments) {
@@ -65,7 +61,8 @@ class DataCommand : public testing::Test {
     for (const CatalogueFile& f : catalogue_entry(dataset).files) std::ofstream(folder / f.name) << "nonsense";
   }
 
-  fs::path folder_;
+  TempFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   std::string out_, err_;
 };
 

@@ -1,15 +1,15 @@
 // The event file, read by a reader of its own.
+#include "output/tensorboard.h"
+
 #include <cstring>
 
 #include <gtest/gtest.h>
-
-#include "output/tensorboard.h"
 
 namespace espalier {
 namespace {
 
 TEST(TensorBoard, ChecksumIsThatOfTheStandard) {
-  EXPECT_EQ(crc32c("123456789"), 0xE3069283U);  // RFC 3720's polynomial, its usual check value
+  EXPECT_EQ(crc32c("123456789"), 0xE3069283U);            // RFC 3720's polynomial, its usual check value
   EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAU);  // RFC 3720, B.4
 }
 
@@ -39,11 +39,20 @@ TEST(TensorBoard, FramesEventsAndHoldsTheScalars) {
   // Field 1, double; field 3, text.
   EXPECT_EQ(events[0].substr(0, 1), "\x09");
   EXPECT_EQ(number<double>(std::string_view(events[0]).substr(1)), 1.5);
-  EXPECT_EQ(events[0].substr(9), "\x1a\x0d" "brain.Event:2");
+  EXPECT_EQ(events[0].substr(9),
+            "\x1a\x0d"
+            "brain.Event:2");
   // Field 2, varint 300; field 5, the summary of two values: field 1 the tag, field 2 a float.
   const std::string quarter("\x00\x00\x80\x3e", 4), minus_three("\x00\x00\x40\xc0", 4);
   EXPECT_EQ(events[1].substr(9),
-            "\x10\xac\x02" "\x2a\x18" "\x0a\x0b" "\x0a\x04loss\x15" + quarter + "\x0a\x09" "\x0a\x02lr\x15" + minus_three);
+            "\x10\xac\x02"
+            "\x2a\x18"
+            "\x0a\x0b"
+            "\x0a\x04loss\x15" +
+                quarter +
+                "\x0a\x09"
+                "\x0a\x02lr\x15" +
+                minus_three);
 }
 
 }  // namespace

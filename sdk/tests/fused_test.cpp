@@ -58,7 +58,8 @@ std::vector<at::Tensor> step(const Graph& g, at::ScalarType dtype, bool fuse, co
     all.push_back((buffer ? w[id] : w.gradient(id)).detach().to(at::kDouble).clone());
   }
   const c10::NoGradGuard no_grad;  // and in evaluation, with the running statistics
-  all.push_back(run(g, w, {{"input", input}}, {"logits"}, {.training = false, .key = {}, .fuse = fuse})[0].to(at::kDouble));
+  all.push_back(
+      run(g, w, {{"input", input}}, {"logits"}, {.training = false, .key = {}, .fuse = fuse})[0].to(at::kDouble));
   return all;
 }
 
@@ -72,7 +73,7 @@ double error(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b)
 }
 
 TEST(Fused, EqualsTheOperationsOneByOneInFloat64) {
-  const std::vector<Pooling> cases = {{1, 8, 2, 2, 0, true},   {3, 9, 2, 2, 0, false}, {20, 8, 2, 2, 0, true},
+  const std::vector<Pooling> cases = {{1, 8, 2, 2, 0, true},   {3, 9, 2, 2, 0, false},  {20, 8, 2, 2, 0, true},
                                       {33, 10, 3, 2, 1, true}, {16, 7, 3, 1, 0, false}, {64, 7, 2, 1, 0, true},
                                       {5, 6, 3, 3, 1, true},   {40, 8, 3, 3, 0, false}};
   for (const Pooling& p : cases) {
@@ -96,7 +97,8 @@ TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
     int64_t height, width, kernel, padding;
     bool bias;
   };
-  for (const Case& c : std::vector<Case>{{2, 2, 3, 1, true}, {1, 1, 3, 1, false}, {2, 1, 3, 1, false}, {2, 3, 5, 2, true}}) {
+  for (const Case& c :
+       std::vector<Case>{{2, 2, 3, 1, true}, {1, 1, 3, 1, false}, {2, 1, 3, 1, false}, {2, 3, 5, 2, true}}) {
     GraphBuilder b({3, c.height, c.width});
     Edge x = b.relu(b.conv("conv1", b.input(), {.filters = 65, .kernel = 1}));
     x = b.relu(b.conv("conv2", x, {.filters = 70, .kernel = c.kernel, .padding = c.padding, .bias = c.bias}));

@@ -50,8 +50,8 @@ std::string text_of(const Value& result) {
   rows.push_back({"step", fixed(step, 3), ""});
   return number_table(rows) + "\n" + fixed(result.at("images_per_second").as_double(), 0) + " images/s (batch " +
          to_json(result.at("batch")) + ", " + result.at("environment").at("device").as_string() + ", median of " +
-         to_json(result.at("steps")) + " steps), peak memory " +
-         fixed(result.at("peak_memory_mb").as_double(), 0) + " MB\n";
+         to_json(result.at("steps")) + " steps), peak memory " + fixed(result.at("peak_memory_mb").as_double(), 0) +
+         " MB\n";
 }
 
 }  // namespace

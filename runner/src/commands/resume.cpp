@@ -58,7 +58,8 @@ void resume(ResumeOptions o) {
   if (!fs::is_directory(run)) throw InputError(o.run, "there is no such run folder");
   if (is_sweep(run)) {
     if (!o.overrides.empty() || !o.device.empty() || o.threads > 0 || o.from != "last")
-      throw InputError(o.run, "of a whole sweep --set, --device, --threads and --from cannot be changed; resume one of its runs");
+      throw InputError(
+          o.run, "of a whole sweep --set, --device, --threads and --from cannot be changed; resume one of its runs");
     SweepOptions sweep = o.training.of_sweep(o.plugins);
     sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(recorded(run / "sweep.json").at("jobs").as_int());
     const int status = resume_sweep(run, sweep);
@@ -66,7 +67,8 @@ void resume(ResumeOptions o) {
     return;
   }
   if (!fs::exists(run / "recipe.yaml"))
-    throw InputError(o.run, "this is no run folder: it has no recipe.yaml (runs are kept in runs/ unless --out says otherwise)");
+    throw InputError(
+        o.run, "this is no run folder: it has no recipe.yaml (runs are kept in runs/ unless --out says otherwise)");
   if (is_finished(run)) {
     if (!o.training.quiet) std::cout << o.run << ": this run is finished\n";
     return;
@@ -95,11 +97,11 @@ void resume(ResumeOptions o) {
 }  // namespace
 
 void add_resume_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("resume", "Goes on with a run or a sweep that was stopped, from the last checkpoints");
+  CLI::App* command =
+      app.add_subcommand("resume", "Goes on with a run or a sweep that was stopped, from the last checkpoints");
   auto o = std::make_shared<ResumeOptions>();
   command->add_option("run", o->run, "The folder of a run or of a sweep")->required()->type_name("RUN");
-  command
-      ->add_option("--set", o->overrides, "Changes a key of the recipe from here on, as often as needed")
+  command->add_option("--set", o->overrides, "Changes a key of the recipe from here on, as often as needed")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command->add_option("--from", o->from, "Which checkpoint: last (default), previous, best (of the stage)")

@@ -39,7 +39,8 @@ std::vector<std::string> differences(const Value& before, const Value& now) {
   for (const char* key : {"espalier", "torch", "device", "cpu", "threads", "isa", "torch_isa"}) {
     const Value* a = before.find(key);
     const Value* b = now.find(key);
-    if (a && b && !(*a == *b)) found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
+    if (a && b && !(*a == *b))
+      found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
   }
   return found;
 }

@@ -29,7 +29,7 @@ size_t checksum_place(std::string_view header) {
   constexpr std::string_view before = "\"crc32\":\"";
   const size_t at = header.find(before);
   return at == std::string_view::npos || at + before.size() + 9 > header.size() ? std::string_view::npos
-                                                                              : at + before.size();
+                                                                                : at + before.size();
 }
 
 void put_checksum(std::string& start, uLong sum) {
@@ -42,7 +42,8 @@ void put_checksum(std::string& start, uLong sum) {
 
 void save_safetensors(const std::filesystem::path& path, const TensorFile& file, const std::filesystem::path& keep) {
   Value header = Value::map();
-  Value& metadata = header["__metadata__"] = Value::map({{checksum_key, no_checksum}});  // first: put_checksum() finds it
+  Value& metadata = header["__metadata__"] =
+      Value::map({{checksum_key, no_checksum}});  // first: put_checksum() finds it
   for (const auto& [key, text] : file.metadata) metadata[key] = text;
   std::vector<at::Tensor> tensors;
   int64_t offset = 0;
@@ -66,8 +67,7 @@ void save_safetensors(const std::filesystem::path& path, const TensorFile& file,
   std::memcpy(start.data(), &size, 8);
   start += text;
   uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
-  for (const at::Tensor& t : tensors)
-    sum = crc32_z(sum, static_cast<const Bytef*>(t.const_data_ptr()), t.nbytes());
+  for (const at::Tensor& t : tensors) sum = crc32_z(sum, static_cast<const Bytef*>(t.const_data_ptr()), t.nbytes());
   put_checksum(start, sum);
   AtomicFile out(path);
   out.write(start);

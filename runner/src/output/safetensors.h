@@ -21,7 +21,8 @@ struct TensorFile {
 // The safetensors format (github.com/huggingface/safetensors): a JSON header and the raw little-endian values,
 // contiguous. The same tensors always give the same bytes. Written as AtomicFile does, with a checksum over all of it
 // among the metadata; what was at the path before goes to `keep` where that is given.
-void save_safetensors(const std::filesystem::path& path, const TensorFile& file, const std::filesystem::path& keep = {});
+void save_safetensors(const std::filesystem::path& path, const TensorFile& file,
+                      const std::filesystem::path& keep = {});
 
 // Throws InputError naming the file and what is wrong with it: its form, its length, its checksum.
 TensorFile load_safetensors(const std::filesystem::path& path);

@@ -54,10 +54,8 @@ void save_checkpoint(const std::filesystem::path& path, const State& state, cons
     for (const auto& [key, n] : weights->counters()) numbers[key] = n;
   }
   for (const auto& [name, tensor] : state.tensors) file.tensors.emplace_back("run:" + name, tensor);
-  file.metadata["espalier"] = to_json(Value::map({{"schema", schema},
-                                                  {"graph", state.graph.to_value()},
-                                                  {"counters", counters},
-                                                  {"progress", state.progress}}));
+  file.metadata["espalier"] = to_json(Value::map(
+      {{"schema", schema}, {"graph", state.graph.to_value()}, {"counters", counters}, {"progress", state.progress}}));
   save_safetensors(path, file, keep);
 }
 

@@ -9,7 +9,7 @@ namespace espalier {
 // Adds the time of a scope to one of the phases; costs nothing where none are measured.
 class Trainer::PhaseTimer {
  public:
-  PhaseTimer(const Trainer& trainer, double Phases::* phase) : trainer_(trainer), phase_(phase) {
+  PhaseTimer(const Trainer& trainer, double Phases::*phase) : trainer_(trainer), phase_(phase) {
     if (trainer_.phases_) began_ = Clock::now();
   }
   PhaseTimer(const PhaseTimer&) = delete;
@@ -22,7 +22,7 @@ class Trainer::PhaseTimer {
 
  private:
   const Trainer& trainer_;
-  double Phases::* phase_;
+  double Phases::*phase_;
   Clock::time_point began_;
 };
 

@@ -84,7 +84,8 @@ int64_t count_correct(const at::Tensor& logits, const at::Tensor& target) {
   const auto* wanted = target.const_data_ptr<int64_t>();
   const int64_t classes = logits.size(1);
   int64_t correct = 0;
-  for (int64_t n = 0; n < logits.size(0); ++n, row += classes) correct += std::max_element(row, row + classes) - row == wanted[n];
+  for (int64_t n = 0; n < logits.size(0); ++n, row += classes)
+    correct += std::max_element(row, row + classes) - row == wanted[n];
   return correct;
 }
 
@@ -360,8 +361,8 @@ int64_t Trainer::order_epoch() {
 }
 
 void Trainer::train_one_step(int64_t steps) {
-  lr_factor_ = schedule_->factor(
-      static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps), stage_->epochs);
+  lr_factor_ = schedule_->factor(static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps),
+                                 stage_->epochs);
   Batch batch;
   {
     const PhaseTimer timer(*this, &Phases::data);
@@ -442,8 +443,8 @@ void Trainer::finish_epoch() {
   line["images_per_second"] = images / seconds;
   for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
-  text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " + fixed(images / seconds, 0) +
-          " images/s  " + Progress::duration(seconds);
+  text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " +
+          fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
   progress_.note(text);
   controller_.call([&](Controller& c) { c.epoch_end(*this); });
   ++epochs_done_;

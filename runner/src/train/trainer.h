@@ -27,10 +27,10 @@ struct TrainerOptions {
   std::filesystem::path out;  // the run folder, made
   DataPaths data;
   bool quiet = false;
-  bool resume = false;     // goes on from a checkpoint of the folder
+  bool resume = false;               // goes on from a checkpoint of the folder
   std::string resume_from = "last";  // last (or previous, where the last is damaged), previous, best
-  double save_every = 60;  // seconds between checkpoints; 0: after every step
-  Value origin = Value::map();          // what environment.json says besides the machine: command line, folders
+  double save_every = 60;            // seconds between checkpoints; 0: after every step
+  Value origin = Value::map();       // what environment.json says besides the machine: command line, folders
 };
 
 // Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and
@@ -157,7 +157,6 @@ class Trainer final : public Run {
   Graph first_;  // as first built
   std::unique_ptr<Weights> weights_;
   std::vector<std::pair<std::string, std::weak_ptr<Weights>>> followers_;
-
 
   // Where the run stands, between two steps.
   size_t stage_index_ = 0;

@@ -1,10 +1,9 @@
 // Timing the training step, as runs do it.
 #include <algorithm>
 
-#include <sys/resource.h>
-
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <sys/resource.h>
 #include <torch/cuda.h>
 
 #include "output/environment.h"

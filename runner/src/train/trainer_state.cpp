@@ -150,8 +150,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     test_result_ = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
     stale_ = false;
   }
-  if (stage_begun_ && (stage_index_ >= recipe_.stages.size() ||
-                       recipe_.stages[stage_index_].name != p.at("name").as_string())) {
+  if (stage_begun_ &&
+      (stage_index_ >= recipe_.stages.size() || recipe_.stages[stage_index_].name != p.at("name").as_string())) {
     throw InputError(checkpoint.path.string(), "it stands in the stage '" + p.at("name").as_string() +
                                                    "', which is not the recipe's stage number " +
                                                    std::to_string(stage_index_ + 1));
@@ -199,9 +199,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   stage_watch_ = {seconds.at("stage").as_double(), now};
   epoch_watch_ = {seconds.at("epoch").as_double(), now};
   progress_.note("Going on from " + checkpoint.path.filename().string() + ": " +
-                 (stage_begun_ ? stage_->name + ", epoch " + std::to_string(epoch_ + 1) + ", after step " +
-                                     std::to_string(step_)
-                               : "before stage " + std::to_string(stage_index_ + 1)));
+                 (stage_begun_
+                      ? stage_->name + ", epoch " + std::to_string(epoch_ + 1) + ", after step " + std::to_string(step_)
+                      : "before stage " + std::to_string(stage_index_ + 1)));
 }
 
 // environment.json: that of the beginning, and where the run went on an entry for each time.
@@ -224,8 +224,9 @@ void Trainer::write_environment(const Value& checkpoint) const {
 void Trainer::fail(const std::string& message) const {
   std::string said = message;
   if (said.find("allocate memory") != std::string::npos || said.find("out of memory") != std::string::npos) {
-    said += "\nThere is not enough memory: a smaller data.batch or data.eval_batch, or a smaller network, helps (espalier "
-            "plan shows what a recipe needs).";
+    said +=
+        "\nThere is not enough memory: a smaller data.batch or data.eval_batch, or a smaller network, helps (espalier "
+        "plan shows what a recipe needs).";
   }
   write_unfinished("failed", said);
   if (std::filesystem::exists(folder_.checkpoint("last")) || std::filesystem::exists(folder_.checkpoint("previous"))) {

@@ -56,8 +56,8 @@ class MaxPool : public Function<MaxPool> {
     refuse_second_derivative();
     const at::Tensor which = context->get_saved_variables()[0];
     const at::Tensor gy = in_order(gradients[0]);
-    at::Tensor gx = at::empty(context->saved_data["x"].toIntVector(),
-                              gy.options().memory_format(at::MemoryFormat::ChannelsLast));
+    at::Tensor gx =
+        at::empty(context->saved_data["x"].toIntVector(), gy.options().memory_format(at::MemoryFormat::ChannelsLast));
     const std::vector<int64_t> window = context->saved_data["window"].toIntVector();
     max_pool_backward(geometry(gx, window[0], window[1], window[2]), gy.const_data_ptr<float>(),
                       which.const_data_ptr<int32_t>(), gx.mutable_data_ptr<float>());
@@ -95,8 +95,8 @@ Affine affine(int64_t channels, const double* mean, const double* variance, cons
 class BatchNormRelu : public Function<BatchNormRelu> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
-                            const std::optional<at::Tensor>& bias, const at::Tensor& running_mean, const at::Tensor& running_var,
-                            double momentum, double eps) {
+                            const std::optional<at::Tensor>& bias, const at::Tensor& running_mean,
+                            const at::Tensor& running_var, double momentum, double eps) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
     std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
     channel_moments(rows, channels, x.const_data_ptr<float>(), mean.data(), variance.data());
@@ -109,8 +109,8 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
       rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
     }
-    const Affine a = affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()),
-                            bias.value_or(at::Tensor()), eps);
+    const Affine a =
+        affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()), bias.value_or(at::Tensor()), eps);
     at::Tensor y = at::empty_like(x);
     scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
                      a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
@@ -192,9 +192,9 @@ class SmallConv : public Function<SmallConv> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, int64_t padding) {
     const int64_t kernel = weight.size(2), filters = weight.size(0);
-    at::Tensor y = at::empty({x.size(0), filters, x.size(2) + 2 * padding - kernel + 1,
-                              x.size(3) + 2 * padding - kernel + 1},
-                             x.options().memory_format(at::MemoryFormat::ChannelsLast));
+    at::Tensor y =
+        at::empty({x.size(0), filters, x.size(2) + 2 * padding - kernel + 1, x.size(3) + 2 * padding - kernel + 1},
+                  x.options().memory_format(at::MemoryFormat::ChannelsLast));
     if (bias) {
       y.copy_(bias->view({1, filters, 1, 1}).expand_as(y));
     } else {

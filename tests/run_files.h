@@ -1,0 +1,32 @@
+#pragma once
+
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "espalier/value.h"
+#include "output/files.h"
+
+namespace espalier {
+
+// The maps of a JSON-lines file.
+inline std::vector<Value> lines_of(const std::filesystem::path& file) {
+  std::vector<Value> lines;
+  std::istringstream text(read_file(file));
+  for (std::string line; std::getline(text, line);) lines.push_back(from_json(line));
+  return lines;
+}
+
+// Without the fields that depend on time.
+inline Value without_time(Value v) {
+  for (const char* key : {"seconds", "images_per_second"}) v.erase(key);
+  return v;
+}
+inline std::vector<Value> timeless_lines(const std::filesystem::path& file) {
+  std::vector<Value> lines = lines_of(file);
+  for (Value& line : lines) line = without_time(std::move(line));
+  return lines;
+}
+
+}  // namespace espalier
