@@ -133,6 +133,8 @@ class Resume : public ::testing::Test {
     seconds_ = std::chrono::duration<double>(Clock::now() - began).count();
     ASSERT_EQ(o.status, 0) << o.text;
     ASSERT_FALSE(lines_of(whole() / "history.jsonl").empty());
+    ASSERT_NE(lines_of(whole() / "metrics.jsonl")[0].find("early"), nullptr);
+    ASSERT_NE(lines_of(whole() / "metrics.jsonl")[0].find("sum"), nullptr);
   }
   static void TearDownTestSuite() { delete folder_; }
 
@@ -287,6 +289,22 @@ TEST_F(Damaged, GoesBackToTheBestWhereAsked) {
   expect_same_run(whole(), run_);
 }
 
+// What was asked for holds also when it is stopped at once, before anything is saved.
+TEST_F(Damaged, StaysWhereItWentBackTo) {
+  Child child({"resume", run_.string(), "--from", "best", "--save-every", "1000"}, *folder_ / "says.txt");
+  wait_for(child, [&] { return !fs::exists(run_ / "summary.json"); });
+  child.send(SIGKILL);
+  child.wait();
+  EXPECT_EQ(resume().status, 0);
+  expect_same_run(whole(), run_);
+}
+
+TEST_F(Damaged, ChangesNothingButStages) {
+  const Output o = resume(" --set network.conv1=32");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("only the stages"));
+}
+
 TEST_F(Damaged, SaysSoWhereNoCheckpointIsGood) {
   for (const char* name : {"last", "previous"}) write_file(checkpoint(name), "nothing");
   const Output o = resume();
@@ -304,7 +322,9 @@ TEST_F(Damaged, WarnsWhereTheMachineDiffers) {
 TEST_F(Damaged, IsRefusedToASecondProcess) {
   Child first(resume_command(run_), *folder_ / "first.txt");
   wait_for(first, [&] { return !fs::exists(run_ / "summary.json"); });  // gone once it has begun
+  first.send(SIGSTOP);
   const Output second = resume();
+  first.send(SIGCONT);
   EXPECT_EQ(first.wait(), 0);
   EXPECT_NE(second.status, 0);
   EXPECT_THAT(second.text, HasSubstr("another process"));

@@ -121,6 +121,14 @@ TEST(Run, GivesTheSameBytesInTwoProcesses) {
 TEST(Run, GivesTheSameBytesWithEveryInstructionSet) {
   const TempFolder folder;
   const auto recipe = folder.write("small.yaml", small);
+  const auto vgg = folder.write("vgg.yaml", R"(
+espalier: 1
+name: vgg
+threads: 2
+data: {use: synthetic, size: 32, channels: 3, count: 64, batch: 16}
+network: {use: vgg16, width: 0.3}
+stages: [{name: train, epochs: 1, optimizer: {use: adam, lr: 0.001}}]
+)");
   const char* names[] = {"baseline", "v3", "v4"};
   const int most = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;
   for (int i = 0; i < most; ++i) {
@@ -130,6 +138,12 @@ TEST(Run, GivesTheSameBytesWithEveryInstructionSet) {
     ASSERT_EQ(o.status, 0) << o.text;
     EXPECT_EQ(from_json(read_file(out / "environment.json")).at("isa").as_string(), names[i]);
     EXPECT_EQ(read_file(out / "model.safetensors"), read_file(folder / "baseline" / "model.safetensors")) << names[i];
+    // And with batch norm.
+    const auto normed = out.string() + "-vgg";
+    const Output v = shell("ESPALIER_ISA=" + std::string(names[i]) + " " ESPALIER_PROGRAM " run -q " + vgg.string() +
+                           " --out " + normed);
+    ASSERT_EQ(v.status, 0) << v.text;
+    EXPECT_EQ(read_file(normed + "/model.safetensors"), read_file(folder / "baseline-vgg" / "model.safetensors"));
   }
   const Output wrong = shell("ESPALIER_ISA=avx2 " ESPALIER_PROGRAM " run -q " + recipe.string());
   EXPECT_EQ(wrong.status, 1);
@@ -153,6 +167,42 @@ stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
     const auto expected = std::string(precision) == "float64" ? at::kDouble : at::kFloat;
     EXPECT_EQ(load_safetensors(out / "model.safetensors").tensors.front().second.scalar_type(), expected);
   }
+}
+
+TEST(Run, NamesTheBatchNormThatABatchOfOneCannotTrain) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, size: 32, channels: 3, count: 17, batch: 16}
+network: {use: vgg16, width: 0.05}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.001}}]
+)");
+  for (const char* precision : {"float32", "float64"}) {  // the CPU's own form, LibTorch's
+    const Output o = espalier_command("run " + recipe.string() + " --set precision=" + precision + " --out " +
+                                      (folder / precision).string());
+    EXPECT_EQ(o.status, 1);
+    EXPECT_NE(o.text.find("batch norm 'bn"), std::string::npos) << o.text;
+    EXPECT_NE(o.text.find("data.drop_last: true"), std::string::npos) << o.text;
+  }
+}
+
+TEST(Run, DoesNotTakeTheBestOfAStageBeforeTheLast) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - {name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
+  - {name: prune, epochs: 0, controller: {use: threshold, tau: 1000, least: 3}}
+  - {name: end, epochs: 0, start_from: best}
+)");
+  const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  const Value stages = from_json(read_file(folder / "run" / "summary.json")).at("stages");
+  EXPECT_TRUE(stages.as_list()[2].at("before") == stages.as_list()[1].at("after")) << "what was pruned stays pruned";
 }
 
 // model.py, by PyTorch alone, against the run that wrote it, on real images.

@@ -3,6 +3,7 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <c10/util/Exception.h>
 #include <malloc.h>
 
 #include "commands/bench.h"
@@ -52,6 +53,9 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : 2;
   } catch (const espalier::Interrupted& e) {
     return 128 + e.signal();  // as shells report it
+  } catch (const c10::Error& e) {
+    espalier::log::error(e.what_without_backtrace());
+    return 1;
   } catch (const std::exception& e) {
     espalier::log::error(e.what());
     return 1;

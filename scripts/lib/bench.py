@@ -29,8 +29,7 @@ ROUNDING, FACTOR = 1e-3, 4
 
 def run(command, environment=None):
     began = time.time()
-    variables = {**os.environ, **environment} if environment is not None else os.environ
-    done = subprocess.run(command, capture_output=True, text=True, env={k: v for k, v in variables.items() if v is not None})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if done.returncode != 0:
         sys.exit(f"bench: {' '.join(map(str, command))}\n{done.stderr.strip() or done.stdout.strip()}")
     result = json.loads(done.stdout)
@@ -48,7 +47,7 @@ def spread(values):
 
 def compare(name, options):
     recipe = options.recipes / f"{name}.yaml"
-    steps = options.steps or STEPS.get(name, 200)
+    steps = options.steps or (STEPS.get(name, 200) if options.device == "cpu" else 500)
     warmup = max(3, steps // 10)
     with tempfile.TemporaryDirectory(prefix="espalier-bench-") as folder:
         flags = ["--device", options.device]
@@ -70,11 +69,9 @@ def compare(name, options):
         losses = run([*theirs, "--losses"])["losses"]
         other = run([*theirs, "--losses", "--threads", "1" if first["environment"]["threads"] > 1 else "2"])["losses"]
         difference, noise = largest_difference(first["losses"], losses), largest_difference(other, losses)
-        # Each as its users start it: the scripts and the package set OpenMP's spin for Espalier only.
-        default = {"GOMP_SPINCOUNT": None}
-        contestants = {"espalier": (ours, None), "python": (theirs, default)}
+        contestants = {"espalier": (ours, None), "python": (theirs, None)}
         if options.device == "cpu":
-            contestants["python, allocator"] = (theirs, {**default, **ALLOCATOR})
+            contestants["python, allocator"] = (theirs, ALLOCATOR)
         results = {c: [] for c in contestants}
         for pair in range(options.pairs):
             order = list(contestants)

@@ -39,9 +39,6 @@ espalier_environment() {
     fi
   fi
   # For third-party projects that use LibTorch's own CMake files: these look for a GPU otherwise, and fail where there is none.
-  # libgomp's threads spin for milliseconds while they wait for each other, and where another program runs beside, a step then takes
-  # ten times as long. A short spin costs an idle machine little.
-  [[ -n ${OMP_WAIT_POLICY-} ]] || export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
   export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-8.0;9.0;10.0+PTX}
   # Two clones share what ccache keeps.
   export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ESPALIER_ROOT} CCACHE_NOHASHDIR=1

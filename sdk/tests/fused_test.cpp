@@ -107,13 +107,19 @@ TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
     const at::Tensor y = testkit::target_of(4, 11, 5);
     const auto exact = step(g, at::kDouble, false, input, y);
     EXPECT_LE(error(step(g, at::kFloat, true, input, y), exact), 1e-5) << c.height << " x " << c.width;
+    // It is the products that were tried: the ordinary convolution has a second derivative.
+    Weights w(g, at::kFloat, at::kCPU);
+    const at::Tensor x32 = input.to(at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+    const at::Tensor logits = run(g, w, {{"input", x32}}, {"logits"})[0];
+    EXPECT_THROW(logits.sum().backward({}, true, true), std::exception);
   }
 }
 
 // The moments of many rows with a large mean: what a sum of squares would lose.
 TEST(Fused, VarianceSurvivesALargeMean) {
   GraphBuilder b({3, 32, 32});
-  const Graph g = b.output(b.linear("fc", b.flatten(b.relu(b.batch_norm("bn", b.input()))), {.features = 2}));
+  const Edge before = b.conv("conv", b.input(), {.filters = 8, .kernel = 1});
+  const Graph g = b.output(b.linear("fc", b.flatten(b.relu(b.batch_norm("bn", before))), {.features = 2}));
   const at::Tensor x = (testkit::input_of(g, 32, 1) * 0.01 + 100).to(at::kFloat);
   const at::Tensor y = testkit::target_of(2, 32, 1);
   const auto exact = step(g, at::kDouble, false, x, y);

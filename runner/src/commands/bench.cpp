@@ -13,6 +13,7 @@
 #include "espalier/error.h"
 #include "output/text.h"
 #include "terminal.h"
+#include "train/plan.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -84,6 +85,8 @@ void add_bench_command(CLI::App& app) {
   command->footer("Example:\n  espalier bench recipes/bench/lenet5.yaml --steps 500\n");
   command->callback([f] {
     const Recipe recipe = f->recipe.load_one();
+    plan_recipe(recipe);  // refuses what run would refuse
+    choose_device(recipe.device);
     const ScratchFolder scratch;
     const Value result = Trainer(recipe, {.out = scratch.path(), .data = default_data_paths(f->data), .quiet = true})
                              .bench(f->steps, f->warmup, f->exported);

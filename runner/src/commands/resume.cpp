@@ -69,7 +69,12 @@ void resume(ResumeOptions o) {
   if (!fs::exists(run / "recipe.yaml"))
     throw InputError(
         o.run, "this is no run folder: it has no recipe.yaml (runs are kept in runs/ unless --out says otherwise)");
+  for (const std::string& set : o.overrides) {
+    if (!set.starts_with("stages."))
+      throw InputError("--set " + set, "only the stages of a run that has begun can be changed (stages.NAME...)");
+  }
   if (is_finished(run)) {
+    if (!o.overrides.empty()) throw InputError(o.run, "this run is finished: there is nothing left to change");
     if (!o.training.quiet) std::cout << o.run << ": this run is finished\n";
     return;
   }

@@ -19,7 +19,9 @@ fs::path new_folder(const std::string& wanted, const std::string& stem) {
   } else if (fs::exists(path) && !fs::is_empty(path, code)) {
     throw InputError(
         "--out " + wanted,
-        "the folder is not empty; what is in it would be overwritten. Give another folder or remove this one");
+        "the folder is not empty; what is in it would be overwritten. Give another folder, remove this one, "
+        "or go on with what was begun there: espalier resume " +
+            wanted);
   }
   fs::create_directories(path, code);
   if (code) throw Error(path.string() + ": cannot make the folder: " + code.message());

@@ -1,11 +1,13 @@
 #include "output/run_folder.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include <fcntl.h>
 #include <sys/file.h>
 
 #include "espalier/error.h"
+#include "output/new_folder.h"
 #include "output/tensorboard.h"
 
 namespace espalier {
@@ -21,6 +23,16 @@ double wall_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+// Nothing, or what a run that was killed in its first moments left.
+bool holds_nothing(const fs::path& folder) {
+  for (const fs::directory_entry& e : fs::directory_iterator(folder)) {
+    const bool empty = e.is_directory() ? fs::is_empty(e.path()) : e.is_regular_file() && e.file_size() == 0;
+    const bool ours = e.path().filename() == "checkpoints" || std::ranges::count(growing, e.path().filename().string());
+    if (e.path().extension() != ".part" && !(empty && ours)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
@@ -31,20 +43,9 @@ RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
 }
 
 fs::path RunFolder::make(const std::string& wanted, const std::string& name, int64_t seed) {
-  fs::path path = wanted;
+  const bool begun = !wanted.empty() && fs::is_directory(wanted) && holds_nothing(wanted);
+  const fs::path path = begun ? fs::path(wanted) : new_folder(wanted, "runs/" + name + "-seed" + std::to_string(seed));
   std::error_code code;
-  if (wanted.empty()) {
-    const std::string stem = "runs/" + name + "-seed" + std::to_string(seed);
-    path = stem;
-    for (int n = 2; fs::exists(path); ++n) path = stem + "-" + std::to_string(n);
-  } else if (fs::exists(path) && !fs::is_directory(path)) {
-    throw InputError("--out " + wanted, "is a file; give a folder that is empty or does not exist");
-  } else if (fs::exists(path) && !fs::is_empty(path, code)) {
-    throw InputError("--out " + wanted,
-                     "the folder is not empty; an earlier run would be overwritten. Give another folder, remove this "
-                     "one, or go on with its run: espalier resume " +
-                         wanted);
-  }
   fs::create_directories(path / "checkpoints", code);
   if (code) throw Error(path.string() + ": cannot make the run's folder: " + code.message());
   return path;

@@ -1,5 +1,7 @@
 #include "train/checkpoint.h"
 
+#include <cmath>
+
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
@@ -23,6 +25,32 @@ void copy_in(const Checkpoint& c, const std::string& key, const at::Tensor& into
                                           to_string(into.sizes().vec()));
   }
   at::Tensor(into).copy_(found->second);
+}
+
+// JSON has no numbers that are not finite: they are written as a map of one text.
+Value with_all_numbers(const Value& v) {
+  if (v.is(Value::Kind::number) && !std::isfinite(v.as_double())) {
+    const double n = v.as_double();
+    return Value::map({{"number", std::isnan(n) ? "nan" : n > 0 ? "inf" : "-inf"}});
+  }
+  Value all = v;
+  if (all.is_list()) {
+    for (Value& item : all.as_list()) item = with_all_numbers(item);
+  } else if (all.is_map()) {
+    for (Value::Entry& e : all.as_map()) e.value = with_all_numbers(e.value);
+  }
+  return all;
+}
+Value all_numbers_of(const Value& v) {
+  Value all = v;
+  if (all.is_list()) {
+    for (Value& item : all.as_list()) item = all_numbers_of(item);
+  } else if (all.is_map()) {
+    const Value* number = all.size() == 1 ? all.find("number") : nullptr;
+    if (number && number->is_string()) return Value(std::stod(number->as_string()));
+    for (Value::Entry& e : all.as_map()) e.value = all_numbers_of(e.value);
+  }
+  return all;
 }
 
 }  // namespace
@@ -54,8 +82,10 @@ void save_checkpoint(const std::filesystem::path& path, const State& state, cons
     for (const auto& [key, n] : weights->counters()) numbers[key] = n;
   }
   for (const auto& [name, tensor] : state.tensors) file.tensors.emplace_back("run:" + name, tensor);
-  file.metadata["espalier"] = to_json(Value::map(
-      {{"schema", schema}, {"graph", state.graph.to_value()}, {"counters", counters}, {"progress", state.progress}}));
+  file.metadata["espalier"] = to_json(Value::map({{"schema", schema},
+                                                  {"graph", state.graph.to_value()},
+                                                  {"counters", counters},
+                                                  {"progress", with_all_numbers(state.progress)}}));
   save_safetensors(path, file, keep);
 }
 
@@ -72,13 +102,13 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
   Checkpoint c;
   c.path = path;
   c.graph = Graph::from_value(meta.at("graph"));
-  c.progress = meta.at("progress");
+  c.progress = all_numbers_of(meta.at("progress"));
   c.counters = meta.at("counters");
   for (auto& [name, tensor] : file.tensors) c.tensors.emplace(name, std::move(tensor));
   return c;
 }
 
-void Checkpoint::restore(Weights& weights, const std::string& name) const {
+void Checkpoint::restore(Weights& weights, const std::string& name, bool all_states) const {
   const c10::NoGradGuard no_grad;
   const std::string prefix = prefix_of(name);
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
@@ -88,6 +118,15 @@ void Checkpoint::restore(Weights& weights, const std::string& name) const {
     if (p.role == Role::buffer) continue;
     for (const StateSpec& s : weights.state_specs())
       copy_in(*this, prefix + "state:" + s.name + ":" + p.name, weights.state(s.name, id));
+  }
+  for (const auto& [key, tensor] : tensors) {
+    const std::string start = prefix + "state:";
+    if (!all_states || !key.starts_with(start)) continue;
+    const std::string state = key.substr(start.size(), key.find(':', start.size()) - start.size());
+    if (!weights.has_state(state))
+      throw InputError(path.string(), "it holds the state '" + state +
+                                          "', which nothing has registered: a controller's resume() must register what "
+                                          "its stage_begin() does");
   }
   weights.counters().clear();
   for (const Value::Entry& e : counters.at(name).as_map()) weights.counters()[e.key] = e.value.as_double();

@@ -33,10 +33,9 @@ struct Checkpoint {
   Value counters;                             // of each Weights by name
   std::map<std::string, at::Tensor> tensors;  // "parameter:NAME", "state:STATE:NAME", "NAME/parameter:..." of others
 
-  // Sets parameters, buffers and counters; states go to those that the weights have registered. Throws InputError where
-  // one is missing or of another shape.
-  void restore(Weights& weights, const std::string& name = "") const;
-  bool holds(const std::string& name) const { return counters.find(name) != nullptr; }
+  // Sets parameters, buffers, counters and the states that the weights have registered. Throws InputError where one is
+  // missing or of another shape, or with `all_states` where the checkpoint holds one that is not registered.
+  void restore(Weights& weights, const std::string& name, bool all_states) const;
   // One of the trainer's own.
   at::Tensor tensor(const std::string& name) const;
 };

@@ -16,7 +16,10 @@ class Trainer::PhaseTimer {
   PhaseTimer& operator=(const PhaseTimer&) = delete;
   ~PhaseTimer() {
     if (!trainer_.phases_) return;
-    if (trainer_.phases_->wait) torch::cuda::synchronize();
+    try {
+      if (trainer_.phases_->wait) torch::cuda::synchronize();
+    } catch (const std::exception&) {  // the step's own call will meet the error again
+    }
     trainer_.phases_->*phase_ += std::chrono::duration<double>(Clock::now() - began_).count();
   }
 

@@ -26,6 +26,7 @@
 #include "train/interrupt.h"
 #include "train/phase_timer.h"
 #include "train/report.h"
+#include "train/threads.h"
 
 namespace espalier {
 
@@ -118,7 +119,11 @@ Trainer::Trainer(const Recipe& recipe, const TrainerOptions& options)
       seed_(static_cast<uint64_t>(recipe.seed)),
       folder_(options.out),
       progress_(options.quiet) {
-  if (recipe.threads > 0) at::set_num_threads(static_cast<int>(recipe.threads));
+  if (device_.is_cpu()) {
+    use_threads(recipe.threads);
+  } else if (recipe.threads > 0) {
+    at::set_num_threads(static_cast<int>(recipe.threads));
+  }
 }
 
 Trainer::~Trainer() = default;
@@ -198,12 +203,7 @@ void Trainer::begin_stage() {
   weights_->clear_states();
   make_parts(stage_index_);
   best_selection_ = -1;
-  for (size_t n = 0; n < graph_.nodes().size(); ++n) {
-    const Node& node = graph_.nodes()[n];
-    if (node.op->type() != "cross_entropy") continue;
-    const Value spec = Value::map({{"use", "cross_entropy"}, {"label_smoothing", stage_->label_smoothing}});
-    graph_.replace_operation(static_cast<int32_t>(n), Registry::instance().create<Operation>(spec));
-  }
+  smooth_labels();
   attach();
   stage_before_ = counts_value();
   controller_.call([&](Controller& c) { c.stage_begin(*this); });
@@ -212,6 +212,17 @@ void Trainer::begin_stage() {
   // stage's, and what `start_from: best` takes is gone.
   save_last();
   if (stage_index_ > 0) save_last();
+  std::error_code none;
+  std::filesystem::remove(folder_.checkpoint("best"), none);
+}
+
+void Trainer::smooth_labels() {
+  for (size_t n = 0; n < graph_.nodes().size(); ++n) {
+    const Node& node = graph_.nodes()[n];
+    if (node.op->type() != "cross_entropy") continue;
+    const Value spec = Value::map({{"use", "cross_entropy"}, {"label_smoothing", stage_->label_smoothing}});
+    graph_.replace_operation(static_cast<int32_t>(n), Registry::instance().create<Operation>(spec));
+  }
 }
 
 void Trainer::attach() {
@@ -326,9 +337,9 @@ Evaluation Trainer::evaluate(std::string_view part) {
   return evaluate_part(part, false);  // whoever asks is in the middle of something
 }
 
-void Trainer::evaluate_now() {
+void Trainer::evaluate_now(bool interruptible) {
   if (!stale_) return;
-  test_result_ = evaluate_part("test", true);
+  test_result_ = evaluate_part("test", interruptible);
   stale_ = false;
 }
 
@@ -393,6 +404,7 @@ void Trainer::train_epoch() {
 
 void Trainer::finish_epoch() {
   check_loss();
+  check_weights();
   const double images = static_cast<double>(std::max<int64_t>(1, images_));
   const double loss = loss_sum_.item<double>() / images;
   const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
@@ -401,7 +413,7 @@ void Trainer::finish_epoch() {
   Evaluation validation;
   if (evaluates) {
     try {
-      evaluate_now();
+      evaluate_now(true);
       if (validation_) validation = evaluate_part("validation", true);
     } catch (const Interrupted&) {
       save_last();
@@ -441,12 +453,12 @@ void Trainer::finish_epoch() {
   line["macs"] = size.macs;
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
-  for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
-  folder_.add_metrics(line);
   text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " +
           fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
   progress_.note(text);
   controller_.call([&](Controller& c) { c.epoch_end(*this); });
+  for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
+  folder_.add_metrics(line);
   ++epochs_done_;
   ++epoch_;
   step_ = 0;
@@ -462,7 +474,7 @@ void Trainer::run_stage() {
     finish_epoch();
   }
   controller_.call([&](Controller& c) { c.stage_end(*this); });
-  evaluate_now();
+  evaluate_now(false);
   stages_.push_back(Value::map({{"name", stage_->name},
                                 {"epochs", stage_->epochs},
                                 {"accuracy", test_result_.accuracy},
@@ -480,7 +492,7 @@ void Trainer::restore_best() {
   if (!std::filesystem::exists(path)) return;  // the stage before had no epoch: its only state is the last
   const Checkpoint c = load_checkpoint(path);
   auto weights = std::make_unique<Weights>(c.graph, dtype_, device_);
-  c.restore(*weights);
+  c.restore(*weights, "", false);
   graph_ = c.graph;
   weights_ = std::move(weights);
   stale_ = true;

@@ -104,6 +104,7 @@ class Trainer final : public Run {
   // The stage's optimizers, regularizers, controller and schedule, not yet attached.
   void make_parts(size_t index);
   void begin_stage();
+  void smooth_labels();
   void attach();
   void run_stage();
   void begin_epoch();
@@ -120,7 +121,7 @@ class Trainer final : public Run {
   // interruptible: throws Interrupted once a signal asks to stop.
   Evaluation evaluate_part(std::string_view part, bool interruptible) const;
   Evaluation evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const;
-  void evaluate_now();
+  void evaluate_now(bool interruptible);
   Value summary() const;
 
   // ---- trainer_state.cpp: saving and going on ----

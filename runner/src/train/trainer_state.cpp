@@ -98,8 +98,8 @@ void Trainer::check_weights() const {
   for (const Role role : {Role::weight, Role::architecture, Role::buffer}) {
     const at::Tensor& values = weights_->bank(role).values.flat();
     if (values.numel() == 0 || values.isfinite().all().item<bool>()) continue;
-    throw Error(not_finite("stage " + std::to_string(stage_index_ + 1) + ", epoch " + std::to_string(epoch_ + 1) +
-                               ", step " + std::to_string(step_) + ": some weights are ",
+    throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ", step " +
+                               std::to_string(step_) + ": some weights are ",
                            values.sum().item<double>()));
   }
 }
@@ -119,6 +119,14 @@ bool Trainer::go_on() {
       damaged.emplace_back(e.what());
       log::warning(damaged.back());
       continue;
+    }
+    // What is damaged must not take the good one's place when the next is saved.
+    std::error_code none;
+    if (!damaged.empty()) std::filesystem::rename(folder_.checkpoint("last"), folder_.checkpoint("damaged"), none);
+    if (from != "last") {
+      // From now on this is where the run stands, also if it is stopped at once.
+      write_file(folder_.checkpoint("last"), read_file(path));
+      std::filesystem::remove(folder_.checkpoint("previous"), none);
     }
     restore(checkpoint);
     return true;
@@ -168,14 +176,23 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   if (stage_begun_) {
     stage_before_ = p.at("before");
     make_parts(stage_index_);
-    controller_.call([&](Controller& c) { c.resume(*this, p.at("controller")); });
+    smooth_labels();
     attach();
+    controller_.call([&](Controller& c) { c.resume(*this, p.at("controller")); });
     schedule_->load(p.at("schedule"));
   }
-  checkpoint.restore(*weights_);
+  checkpoint.restore(*weights_, "", stage_begun_);
+  size_t followed = 1;
   for (const auto& [name, follower] : followers_) {
-    if (const auto w = follower.lock()) checkpoint.restore(*w, name);
+    const auto w = follower.lock();
+    if (!w) continue;
+    checkpoint.restore(*w, name, true);
+    ++followed;
   }
+  if (stage_begun_ && followed < checkpoint.counters.size())
+    throw InputError(checkpoint.path.string(),
+                     "it holds Weights that nothing follows: a controller's resume() must "
+                     "follow what its stage_begin() does");
   if (epoch_begun_) {
     images_ = p.at("images").as_int();
     metrics_ = p.at("metrics");
@@ -188,6 +205,16 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     log::warning(folder_.file(name).string() + " is shorter than it was at the checkpoint: lines are missing");
   std::error_code none;
   std::filesystem::remove(folder_.file("summary.json"), none);
+  // A best checkpoint from beyond this point will be made again, or belongs to a run that went another way.
+  if (const std::filesystem::path best = folder_.checkpoint("best"); std::filesystem::exists(best)) {
+    bool later = true;
+    try {
+      later = load_checkpoint(best).progress.at("steps_done").as_int() > steps_done_;
+    } catch (const InputError& e) {
+      log::warning(e.what());
+    }
+    if (later) std::filesystem::remove(best, none);
+  }
   if (const std::string text = to_yaml(recipe_.resolved); text != read_file(folder_.file("recipe.yaml"))) {
     log::warning("the recipe changes here: the run is not the one that it began as");
     write_file(folder_.file("recipe.yaml"), text);
@@ -223,7 +250,8 @@ void Trainer::write_environment(const Value& checkpoint) const {
 
 void Trainer::fail(const std::string& message) const {
   std::string said = message;
-  if (said.find("allocate memory") != std::string::npos || said.find("out of memory") != std::string::npos) {
+  if (said.find("allocate memory") != std::string::npos || said.find("out of memory") != std::string::npos ||
+      said.find("bad_alloc") != std::string::npos) {
     said +=
         "\nThere is not enough memory: a smaller data.batch or data.eval_batch, or a smaller network, helps (espalier "
         "plan shows what a recipe needs).";

@@ -119,7 +119,7 @@ void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const f
 }
 
 void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                               const float* shift, const float* a, const float* b, float* gx) {
+                               const float* shift, const float* mean, const float* a, const float* b, float* gx) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
     for (int64_t r = first; r < first + count; ++r) {
       const float* row = x + r * channels;
@@ -128,7 +128,7 @@ void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, 
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
         const float g = row[c] * scale[c] + shift[c] <= 0 ? 0.0F : from[c];
-        to[c] = g * scale[c] + (row[c] * a[c] + b[c]);
+        to[c] = g * scale[c] + ((row[c] - mean[c]) * a[c] + b[c]);
       }
     }
   });

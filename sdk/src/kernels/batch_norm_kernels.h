@@ -17,8 +17,8 @@ void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const floa
 void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
                         const float* shift, const float* mean, double* sum, double* product);
 
-// gx = g * scale + x * a + b, with g as above.
+// gx = g * scale + (x - mean) * a + b, with g as above.
 void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                               const float* shift, const float* a, const float* b, float* gx);
+                               const float* shift, const float* mean, const float* a, const float* b, float* gx);
 
 }  // namespace espalier

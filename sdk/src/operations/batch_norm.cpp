@@ -3,6 +3,7 @@
 #include <ATen/ops/batch_norm.h>
 
 #include "builtin.h"
+#include "espalier/error.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
 
@@ -29,6 +30,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
+    require_several(f);
     const size_t stats = o_.affine ? 2 : 0;
     return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
                            o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
@@ -37,10 +39,20 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   at::Tensor forward_with(const Forward& f, const Node& next) const override {
     if (next.op->type() != "relu" || !is_fast_cpu(f.inputs[0])) return {};
+    require_several(f);
     const size_t stats = o_.affine ? 2 : 0;
     return fast_batch_norm_relu(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
                                 o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
                                 f.pass.training, o_.momentum, o_.eps);
+  }
+
+  // One value has no variance.
+  static void require_several(const Forward& f) {
+    const at::Tensor& x = f.inputs[0];
+    if (f.pass.training && x.numel() == x.size(1))
+      throw Error("batch norm '" + f.node.name +
+                  "' needs more than one value a channel in training; a batch of one image (the last of an epoch?) has "
+                  "none. data.drop_last: true leaves it out");
   }
 
   // With a running mean of zero and no shift, as removal leaves them.

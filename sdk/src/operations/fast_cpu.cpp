@@ -109,6 +109,9 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
       rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
     }
+    // Written through pointers: autograd is told.
+    running_mean.unsafeGetTensorImpl()->bump_version();
+    running_var.unsafeGetTensorImpl()->bump_version();
     const Affine a =
         affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()), bias.value_or(at::Tensor()), eps);
     at::Tensor y = at::empty_like(x);
@@ -143,11 +146,11 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       for (size_t c = 0; c < sum.size(); ++c) {
         const double k = static_cast<double>(scale[c]) * deviation[c] * deviation[c] * product[c] / n;
         a[c] = static_cast<float>(-k);
-        b[c] = static_cast<float>(k * static_cast<double>(mean[c]) - static_cast<double>(scale[c]) * sum[c] / n);
+        b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sum[c] / n);
       }
       gx = at::empty_like(x);
       scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
-                                a.data(), b.data(), gx.mutable_data_ptr<float>());
+                                mean, a.data(), b.data(), gx.mutable_data_ptr<float>());
     }
     if (context->saved_data["affine"].toBool()) {
       gw = at::empty({channels}, at::kFloat);
@@ -258,12 +261,11 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
 at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
                                 double momentum, double eps) {
-  const int64_t channels = x.size(1), rows = x.numel() / channels;
   if (training) {
-    if (rows < 2) throw Error("batch norm in training needs more than one value a channel");
     return BatchNormRelu::apply(x, given(weight), given(bias), running_mean, running_var, momentum, eps);
   }
   if (c10::GradMode::is_enabled()) return {};
+  const int64_t channels = x.size(1), rows = x.numel() / channels;
   std::vector<double> mean, variance;
   for (int64_t c = 0; c < channels; ++c) {
     mean.push_back(running_mean.const_data_ptr<float>()[c]);

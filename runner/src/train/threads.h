@@ -1,0 +1,12 @@
+#pragma once
+
+#include <cstdint>
+
+namespace espalier {
+
+// Sets the number of CPU threads, 0: one for each core that the process may use. Where they are as many as the cores,
+// each is bound to one: unbound, OpenMP's threads are moved about beside another busy process and wait for each other
+// ten times as long. Fewer threads are left to the system, which keeps several runs off each other's cores.
+void use_threads(int64_t threads);
+
+}  // namespace espalier
