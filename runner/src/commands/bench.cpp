@@ -74,10 +74,10 @@ void add_bench_command(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--steps", f->steps, "Steps that are timed (default 200)")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1000000000));
   command->add_option("--warmup", f->warmup, "Steps before those (default 20)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1000000000));
   command->add_flag("--json", f->json,
                     "Prints JSON: {step_ms, images_per_second, phases_ms, peak_memory_mb, losses of 50 steps, ...}");
   command->add_option("--export", f->exported, "Leaves there what another program needs to do the same steps")

@@ -115,7 +115,7 @@ void add_resume_command(CLI::App& app) {
   command->add_option("--device", o->device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
   command->add_option("--threads", o->threads, "CPU threads (default: as many as the run began with)")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1024));
   command->add_option("--jobs", o->jobs, "Runs of a sweep at a time (default: as it began)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));

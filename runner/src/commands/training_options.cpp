@@ -26,7 +26,7 @@ void TrainingOptions::add_to(CLI::App& command) {
       .add_option("--save-every", save_every,
                   "Seconds between checkpoints (default 60; fewer where saving takes long); 0: after every step")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0.0, 1e9));
   command.add_flag("-q,--quiet", quiet, "Prints nothing but errors");
 }
 

@@ -1,5 +1,7 @@
 #include "output/environment.h"
 
+#include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <thread>
 
@@ -43,6 +45,10 @@ std::vector<std::string> differences(const Value& before, const Value& now) {
       found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
   }
   return found;
+}
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace espalier

@@ -15,4 +15,7 @@ Value environment_of(const std::string& device);
 // be expected (on the CPU).
 std::vector<std::string> differences(const Value& before, const Value& now);
 
+// Seconds since 1970.
+double wall_time();
+
 }  // namespace espalier

@@ -1,12 +1,12 @@
 #include "output/run_folder.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include <fcntl.h>
 #include <sys/file.h>
 
 #include "espalier/error.h"
+#include "output/environment.h"
 #include "output/new_folder.h"
 #include "output/tensorboard.h"
 
@@ -18,10 +18,6 @@ namespace {
 
 constexpr const char* events = "events.out.tfevents.0.espalier";
 constexpr const char* growing[] = {"metrics.jsonl", "history.jsonl", events};
-
-double wall_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 // Nothing, or what a run that was killed in its first moments left.
 bool holds_nothing(const fs::path& folder) {

@@ -25,10 +25,6 @@ double peak_memory_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-double wall_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 
 Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path& exported) {
