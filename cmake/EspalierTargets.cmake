@@ -7,6 +7,10 @@ target_compile_options(espalier_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
 # g++ 12 sees overlapping copies in std::string's operator+ where there are none (GCC bug 105651).
 target_compile_options(espalier_flags INTERFACE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
+# Asserts in LibTorch's headers and ours name their file: by its place in the tree, not on the machine that builds.
+target_compile_options(espalier_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=>
+  $<$<COMPILE_LANGUAGE:CXX>:-fmacro-prefix-map=${ESPALIER_TORCH_DIR}/include/=>)
 if(ESPALIER_WERROR)
   target_compile_options(espalier_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Werror>

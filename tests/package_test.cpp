@@ -89,7 +89,8 @@ TEST_F(Package, HasEveryPluginPlansAndTrains) {
 
 TEST_F(Package, NamesNothingOfTheMachineThatBuiltIt) {
   const Output paths =
-      shell("grep -rlF -e '" ESPALIER_SOURCE_DIR "' -e '" ESPALIER_BINARY_DIR "' '" + prefix_.string() + "'");
+      shell("grep -rlF -e '" ESPALIER_SOURCE_DIR "' -e '" ESPALIER_BINARY_DIR "' -e '" ESPALIER_TORCH_DIR "' '" +
+            prefix_.string() + "'");
   EXPECT_EQ(paths.text, "");
   const Output run_paths = shell("find '" + prefix_.string() +
                                  "' -type f -exec readelf -d {} + 2>/dev/null | grep -E 'R(UN)?PATH' | sed 's/.*\\[//' "
@@ -169,8 +170,8 @@ TEST_F(Package, RunsOnTheCpuWithALibTorchWithoutCuda) {
 TEST_F(Package, IsFoundByCMake) {
   const std::string folder = (*folder_ / "plugin").string();
   const Output o =
-      with_torch("\"$P/bin/espalier\" new regularizer mine --into " + folder + " && '" ESPALIER_CMAKE "' -S " + folder +
-                 "/mine -B " + folder + "/build -DCMAKE_PREFIX_PATH=\"$P\"");
+      with_torch("\"$P/bin/espalier\" new regularizer mine --into " + folder + " && '" ESPALIER_CMAKE "' -G Ninja -S " +
+                 folder + "/mine -B " + folder + "/build -DCMAKE_PREFIX_PATH=\"$P\"");
   EXPECT_EQ(o.status, 0) << o.text;
 }
 
