@@ -6,6 +6,7 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "espalier/builder.h"
 #include "espalier/error.h"
@@ -113,6 +114,37 @@ TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
     const at::Tensor logits = run(g, w, {{"input", x32}}, {"logits"})[0];
     EXPECT_THROW(logits.sum().backward({}, true, true), std::exception);
   }
+}
+
+// A linear layer's weight gradient goes straight into the one there is; what is asked for as a value leaves that alone.
+TEST(Fused, LinearAddsToItsGradientAndGivesItAsAValue) {
+  GraphBuilder b({1, 4, 4});
+  const Graph g =
+      b.output(b.linear("fc2", b.relu(b.linear("fc1", b.flatten(b.input()), {.features = 6})), {.features = 3}));
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const at::Tensor x = testkit::input_of(g, 5, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor y = testkit::target_of(3, 5, 5);
+  const auto loss = [&](bool fuse) {
+    return run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = {}, .fuse = fuse})[0];
+  };
+  const ParamId fc1 = g.parameter("fc1.weight");
+  loss(false).backward();
+  const at::Tensor plain = w.gradient(fc1).clone();
+  w.zero_gradients();
+  loss(true).backward();
+  loss(true).backward();
+  EXPECT_LE((w.gradient(fc1) - 2 * plain).abs().max().item<double>(), 1e-6);
+  const at::Tensor before = w.gradient(fc1).clone();
+  const auto value = torch::autograd::grad({loss(true)}, {w[fc1]})[0];
+  EXPECT_LE((value - plain).abs().max().item<double>(), 1e-6);
+  EXPECT_TRUE(w.gradient(fc1).equal(before)) << "a value was asked for";
+  // A second derivative, against that of LibTorch's own layer.
+  const auto curvature = [&](bool fuse) {
+    const at::Tensor first = torch::autograd::grad({loss(fuse)}, {w[fc1]}, {}, true, true)[0];
+    return torch::autograd::grad({first.square().sum()}, {w[fc1]})[0];
+  };
+  EXPECT_LE((curvature(true) - curvature(false)).abs().max().item<double>(), 1e-6);
 }
 
 // The moments of many rows with a large mean: what a sum of squares would lose.

@@ -5,10 +5,13 @@
 #include <vector>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include "espalier/error.h"
 #include "kernels/batch_norm_kernels.h"
@@ -235,6 +238,33 @@ class SmallConv : public Function<SmallConv> {
   }
 };
 
+class Linear : public Function<Linear> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+    context->save_for_backward({x, weight});
+    context->saved_data["bias"] = bias.has_value();
+    return bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &gy = gradients[0];
+    at::Tensor gx, gw, gb;
+    if (context->needs_input_grad(0)) gx = gy.mm(weight);
+    if (context->saved_data["bias"].toBool()) gb = gy.sum(0);
+    // Where gradients are asked for as values (autograd::grad), or to be differentiated, they are values.
+    const auto* asked = torch::autograd::get_current_graph_task_exec_info();
+    const bool accumulates = (!asked || asked->empty()) && !c10::GradMode::is_enabled();
+    if (accumulates && weight.is_leaf() && weight.grad().defined()) {
+      at::Tensor(weight.grad()).addmm_(gy.t(), x);
+    } else if (context->needs_input_grad(1)) {
+      gw = gy.t().mm(x);
+    }
+    return {gx, gw, gb};
+  }
+};
+
 }  // namespace
 
 bool is_fast_cpu(const at::Tensor& x) {
@@ -245,6 +275,10 @@ bool is_fast_cpu(const at::Tensor& x) {
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu) {
   if (kernel != 2 && kernel != 3) return {};
   return MaxPool::apply(x, kernel, stride, padding, relu);
+}
+
+at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return Linear::apply(x, weight, given(bias));
 }
 
 at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding) {

@@ -24,4 +24,8 @@ at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, c
 // weight: [filters, channels, k, k] in channels_last order. Undefined where there is little to gain.
 at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding);
 
+// Linear layer, [batch, features], that adds its weight's gradient into the one there is, as the product is made:
+// LibTorch makes another tensor first. Of any derivative.
+at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
 }  // namespace espalier
