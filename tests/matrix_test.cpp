@@ -20,14 +20,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const Registry& toys() {
-  static Registry* registry = [] {
-    auto* r = new Registry;
-    test::register_toys(*r);
-    return r;
-  }();
-  return *registry;
-}
+using test::toys;
 
 const std::string recipe = R"(espalier: 1
 name: small

@@ -21,14 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-const Registry& toys() {
-  static Registry* registry = [] {
-    auto* r = new Registry;
-    test::register_toys(*r);
-    return r;
-  }();
-  return *registry;
-}
+using test::toys;
 
 Recipe load(const std::string& text, const std::vector<std::string>& overrides = {}) {
   const TempFolder folder;

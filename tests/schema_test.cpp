@@ -106,14 +106,7 @@ class Validator {
   Value root_;
 };
 
-const Registry& toys() {
-  static Registry* registry = [] {
-    auto* r = new Registry;
-    test::register_toys(*r);
-    return r;
-  }();
-  return *registry;
-}
+using test::toys;
 
 bool loads(const std::string& text) {
   static const TempFolder folder;

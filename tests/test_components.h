@@ -108,4 +108,14 @@ inline void register_toys(Registry& registry) {
   register_schedules(registry);
 }
 
+// A registry of these alone.
+inline const Registry& toys() {
+  static const Registry* registry = [] {
+    auto* r = new Registry;
+    register_toys(*r);
+    return r;
+  }();
+  return *registry;
+}
+
 }  // namespace espalier::test

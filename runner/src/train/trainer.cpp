@@ -90,6 +90,10 @@ int64_t count_correct(const at::Tensor& logits, const at::Tensor& target) {
   return correct;
 }
 
+int64_t steps_per_epoch(int64_t images, const DataSection& data) {
+  return data.drop_last ? std::max<int64_t>(1, images / data.batch) : (images + data.batch - 1) / data.batch;
+}
+
 Split slice(const Split& split, const std::vector<int64_t>& samples) {
   const at::Tensor index = at::zeros({static_cast<int64_t>(samples.size())}, at::kLong);
   std::ranges::copy(samples, index.mutable_data_ptr<int64_t>());
@@ -368,7 +372,7 @@ int64_t Trainer::order_epoch() {
     std::iota(order.begin(), order.end(), 0);
   }
   train_->set_order(order);
-  return data_.drop_last ? std::max<int64_t>(1, n / data_.batch) : (n + data_.batch - 1) / data_.batch;
+  return steps_per_epoch(n, data_);
 }
 
 void Trainer::train_one_step(int64_t steps) {
@@ -506,11 +510,8 @@ void Trainer::start() {
   build_network(recipe_.network, "network");
   first_ = graph_;
   base_macs_ = base_macs(recipe_, info_, first_);
-  const auto per_epoch = [&](int64_t n, const DataSection& d) {
-    return d.drop_last ? std::max<int64_t>(1, n / d.batch) : (n + d.batch - 1) / d.batch;
-  };
   for (const StageSection& s : recipe_.stages)
-    steps_total_ += s.epochs * per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
+    steps_total_ += s.epochs * steps_per_epoch(train_->size(), s.data ? *s.data : recipe_.data);
 }
 
 Value Trainer::run() {
