@@ -12,40 +12,6 @@ namespace espalier {
 
 namespace {
 
-// Old position of each new one, by what one factor becomes; nullopt where it does not change.
-std::optional<Indices> gather_factor(const Factor& f, const std::vector<AxisChange>& changes) {
-  const auto change = std::ranges::find(changes, f.axis, &AxisChange::axis);
-  if (f.axis.id < 0 || change == changes.end()) return std::nullopt;
-  if (!f.index) return change->from;
-  // A view through an index list loses the entries whose position is gone.
-  Indices kept;
-  for (size_t i = 0; i < f.index->size(); ++i) {
-    const int64_t at = (*f.index)[i];
-    if (at < 0 || std::ranges::find(change->from, at) != change->from.end()) kept.push_back(static_cast<int64_t>(i));
-  }
-  return kept;
-}
-
-Factor follow(const Factor& f, const std::vector<AxisChange>& changes) {
-  const auto kept = gather_factor(f, changes);
-  if (!kept || !f.index) return f;
-  const Indices& from = std::ranges::find(changes, f.axis, &AxisChange::axis)->from;
-  auto index = std::make_shared<Indices>();
-  for (const int64_t i : *kept) {
-    const int64_t old = (*f.index)[static_cast<size_t>(i)];
-    index->push_back(old < 0 ? -1 : std::ranges::find(from, old) - from.begin());
-  }
-  return {f.axis, f.constant, std::move(index)};
-}
-
-void follow(Shape& shape, const std::vector<AxisChange>& changes) {
-  for (Dim& d : shape) {
-    for (Segment& s : d.segments) {
-      for (Factor& f : s.factors) f = follow(f, changes);
-    }
-  }
-}
-
 Rewrite plan_shrink(const Graph& graph, const Shrink& e) {
   const Axis axis = graph.axis(e.axis);
   const int64_t size = graph[axis].size;
@@ -58,8 +24,6 @@ Rewrite plan_shrink(const Graph& graph, const Shrink& e) {
   }
   Rewrite r{graph, {}, {{axis, e.keep}}};
   r.graph.resize(axis, static_cast<int64_t>(e.keep.size()));
-  for (EdgeInfo& edge : r.graph.mutable_edges()) follow(edge.shape, r.changes);
-  for (Parameter& p : r.graph.mutable_parameters()) follow(p.shape, r.changes);
   for (size_t i = 0; i < graph.parameters().size(); ++i) r.origin.push_back({static_cast<int32_t>(i)});
   return r;
 }
@@ -98,8 +62,9 @@ std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& dim) cons
     Indices positions{0};
     for (const Factor& f : s.factors) {
       const int64_t extent = before.size(Segment{{f}});
-      const std::optional<Indices> from = gather_factor(f, changes);
-      changed = changed || from.has_value();
+      const auto change = std::ranges::find(changes, f.axis, &AxisChange::axis);
+      const Indices* from = f.axis.id < 0 || change == changes.end() ? nullptr : &change->from;
+      changed = changed || from;
       Indices next;
       next.reserve(positions.size() * static_cast<size_t>(extent));
       for (const int64_t p : positions) {

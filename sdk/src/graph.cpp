@@ -59,7 +59,7 @@ const Port* Graph::find_output(std::string_view name) const {
 int64_t Graph::size(const Segment& segment) const {
   int64_t n = 1;
   for (const Factor& f : segment.factors) {
-    n *= f.axis.id < 0 ? f.constant : f.index ? static_cast<int64_t>(f.index->size()) : (*this)[f.axis].size;
+    n *= f.axis.id < 0 ? f.constant : (*this)[f.axis].size;
   }
   return n;
 }
@@ -199,19 +199,13 @@ Role role_of(const Value& v) {
 constexpr const char* init_names[] = {
     "constant", "uniform", "normal", "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out", "bias_by_fan_in"};
 
-// A dimension: a list of segments, each a list of factors: 4, "conv1", or {axis: "conv1", index: [..]}.
+// A dimension: a list of segments, each a list of factors: 4 or "conv1".
 Value dim_value(const Graph& g, const Dim& dim) {
   Value segments = Value::list();
   for (const Segment& s : dim.segments) {
     Value factors = Value::list();
     for (const Factor& f : s.factors) {
-      if (f.axis.id < 0) {
-        factors.push_back(f.constant);
-      } else if (f.index) {
-        factors.push_back(Value::map({{"axis", g[f.axis].name}, {"index", *f.index}}));
-      } else {
-        factors.push_back(g[f.axis].name);
-      }
+      factors.push_back(f.axis.id < 0 ? Value(f.constant) : Value(g[f.axis].name));
     }
     segments.push_back(std::move(factors));
   }
@@ -234,13 +228,8 @@ Shape shape_of(const Graph& g, const Value& v) {
         Factor f;
         if (factor.is_number()) {
           f.constant = factor.as_int();
-        } else if (factor.is_string()) {
-          f.axis = g.axis(factor.as_string());
         } else {
-          f.axis = g.axis(factor.at("axis").as_string());
-          auto index = std::make_shared<Indices>();
-          for (const Value& i : factor.at("index").as_list()) index->push_back(i.as_int());
-          f.index = std::move(index);
+          f.axis = g.axis(factor.as_string());
         }
         s.factors.push_back(std::move(f));
       }

@@ -1,6 +1,7 @@
 #include "espalier/operation.h"
 
 #include "espalier/error.h"
+#include "espalier/onnx.h"
 #include "espalier/weights.h"
 
 namespace espalier {
@@ -68,5 +69,11 @@ const at::Tensor& Forward::parameter(size_t i) const {
 PythonForm Operation::python(const Graph&, const Node& node) const {
   throw Error("node '" + node.name + "': the operation '" + type() + "' has no Python form");
 }
+
+std::vector<std::string> Operation::onnx(OnnxNodes&, const Graph&, const Node& node) const {
+  throw Error("node '" + node.name + "': the operation '" + type() + "' has no ONNX form");
+}
+
+OnnxNodes::~OnnxNodes() = default;
 
 }  // namespace espalier

@@ -211,32 +211,6 @@ TEST(Edit, IsReplayedFromItsWrittenForm) {
   EXPECT_EQ(to_json(g.to_value()), to_json(h.to_value()));
 }
 
-TEST(Edit, FollowsIndexViews) {
-  // A parameter that reads an axis through an index list (a shortcut that pads and picks): positions 0, -, 4, 5, 2.
-  Graph g = chain();
-  const Axis a = g.axis("conv1");
-  Dim view = Dim::of(a);
-  view.segments[0].factors[0].index = std::make_shared<Indices>(Indices{0, -1, 4, 5, 2});
-  const ParamId p = g.add_parameter({.name = "view",
-                                     .kind = "weight",
-                                     .role = Role::weight,
-                                     .shape = {view},
-                                     .input = {true},
-                                     .init = {},
-                                     .removed = 0,
-                                     .node = 0});
-  Weights w(g, at::kDouble, at::kCPU);
-  {
-    const c10::NoGradGuard no_grad;
-    for (int64_t i = 0; i < 5; ++i) at::Tensor(w[p]).select(0, i).fill_(static_cast<double>(10 + i));
-  }
-  apply(g, {&w}, shrink(g, a, {0, 2, 5}));
-  const Indices& index = *g[p].shape[0].segments[0].factors[0].index;
-  EXPECT_EQ(index, (Indices{0, -1, 2, 1}));
-  std::vector<double> values(w[p].const_data_ptr<double>(), w[p].const_data_ptr<double>() + 4);
-  EXPECT_EQ(values, (std::vector<double>{10, 11, 13, 14}));
-}
-
 TEST(Weights, LieInOneArenaWithFiltersContiguousAndAligned) {
   const Graph g = chain();
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {

@@ -30,12 +30,6 @@ struct Edit {
 
 ESPALIER_API Edit shrink(const Graph& graph, Axis axis, Indices keep);
 
-// For one axis: the old position of each new one.
-struct AxisChange {
-  Axis axis;
-  Indices from;
-};
-
 // What an edit does, ready to be followed by everything: the new graph, where its parameters come from, and how its
 // axes changed.
 struct Rewrite {

@@ -12,6 +12,7 @@
 
 namespace espalier {
 
+class OnnxNodes;
 class Weights;
 
 // How a forward pass is meant.
@@ -68,10 +69,12 @@ struct Forward {
   ESPALIER_API const at::Tensor& parameter(size_t i) const;
 };
 
-// The plain PyTorch form of a node. In both, {self} stands for the module's attribute, {0}, {1} for the inputs.
+// The plain PyTorch form of a node, which is its TorchScript form too: only functions of torch and of Tensor, no modules.
 struct PythonForm {
-  std::string module;      // "nn.Conv2d(1, 20, 5)", empty: none
-  std::string expression;  // "{self}({0})", "F.relu({0})"
+  // {0}, {1}: the inputs; {p0}, {p1}: the parameters and buffers in the order of their declaration; {training}:
+  // self.training. "torch.conv2d({0}, {p0}, {p1}, [1, 1], [2, 2])"
+  std::string expression;
+  std::string function{};  // source of a function that the expression calls, written once for all nodes; typed for TorchScript
 };
 
 // One operation of the field, with all that is known of it in one place. It holds its options, never values; one object
@@ -97,8 +100,20 @@ class ESPALIER_API Operation : public Object {
   // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum
   // in which zeros do not count (softmax, layer norm, mean over channels).
   virtual bool reduces_over_width() const { return false; }
-  // Throws Error where the operation has no such form.
+  // This operation after widths changed, where it holds something by position along an axis (an index list, kernel
+  // sizes); null: it stays as it is.
+  virtual std::shared_ptr<const Operation> follow(const Graph& /*before*/, const Node&,
+                                                  const std::vector<AxisChange>& /*changes*/) const {
+    return nullptr;
+  }
+  // Changes of other axes that these entail: a view loses what it reads.
+  virtual std::vector<AxisChange> entail(const Graph& /*before*/, const Node&,
+                                         const std::vector<AxisChange>& /*changes*/) const {
+    return {};
+  }
+  // Both throw Error where the operation has no such form. onnx() gives the names of the outputs' values; opset 20.
   virtual PythonForm python(const Graph& graph, const Node& node) const;
+  virtual std::vector<std::string> onnx(OnnxNodes& to, const Graph& graph, const Node& node) const;
 };
 
 // The common part of operations with a typed options struct.

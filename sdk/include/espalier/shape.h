@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 namespace espalier {
@@ -24,24 +23,32 @@ struct ParamId {
 
 using Indices = std::vector<int64_t>;
 
-// One factor of a segment: a constant (axis.id < 0), or an axis, read whole or through an index list (-1: zero).
+// How an edit changes an axis: the old position of each new one, -1: it is new.
+struct AxisChange {
+  Axis axis;
+  Indices from;
+};
+
+// One factor of a segment: a constant (axis.id < 0), or an axis.
 struct Factor {
   Axis axis;
   int64_t constant = 1;
-  std::shared_ptr<const Indices> index;
+  bool operator==(const Factor&) const = default;
 };
 
 // A product of factors, the first varying slowest: heads x head dimension, channels x pixels after a flatten.
 struct Segment {
   std::vector<Factor> factors;
+  bool operator==(const Segment&) const = default;
 };
 
 // One dimension of a tensor: segments one after the other (several follow a concat).
 struct Dim {
   std::vector<Segment> segments;
 
-  static Dim of(Axis axis) { return {{{{{axis, 1, nullptr}}}}}; }
-  static Dim of(int64_t constant) { return {{{{{Axis{}, constant, nullptr}}}}}; }
+  static Dim of(Axis axis) { return {{{{{axis, 1}}}}}; }
+  static Dim of(int64_t constant) { return {{{{{Axis{}, constant}}}}}; }
+  bool operator==(const Dim&) const = default;
   bool reads(Axis axis) const {
     for (const Segment& s : segments) {
       for (const Factor& f : s.factors) {

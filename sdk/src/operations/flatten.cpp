@@ -18,7 +18,7 @@ class Flatten final : public OperationOf<Flatten, NoOptions> {
     int64_t inner = 1;
     for (size_t d = 1; d < x.size(); ++d) inner *= n.input_sizes(0)[d];
     if (inner != 1) {
-      for (Segment& s : flat.segments) s.factors.push_back({Axis{}, inner, nullptr});
+      for (Segment& s : flat.segments) s.factors.push_back({Axis{}, inner});
     }
     n.output({std::move(flat)});
   }

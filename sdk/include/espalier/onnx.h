@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "espalier/api.h"
+
+namespace espalier {
+
+// What an operation writes its ONNX form with (opset 20): values go by name, the batch is the first dimension.
+class ESPALIER_API OnnxNodes {
+ public:
+  using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
+  using Attributes = std::vector<std::pair<std::string, Attribute>>;
+
+  virtual ~OnnxNodes();
+  virtual std::string input(size_t i) const = 0;
+  // The i-th parameter or buffer that the operation declared.
+  virtual std::string parameter(size_t i) = 0;
+  // Its values, for forms that need them cut or reordered.
+  virtual at::Tensor values(size_t i) const = 0;
+  virtual std::string constant(const at::Tensor& value) = 0;
+  // A node of ONNX; gives the name of its first output.
+  virtual std::string add(const std::string& type, const std::vector<std::string>& inputs,
+                          const Attributes& attributes = {}) = 0;
+};
+
+}  // namespace espalier
