@@ -1,6 +1,5 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/linear.h>
-#include <c10/core/GradMode.h>
 
 #include "builtin.h"
 #include "espalier/weights.h"
@@ -33,7 +32,7 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     if (f.pass.fuse && is_fast_cpu(f.inputs[0]) && f.parameter(0).scalar_type() == at::kFloat &&
-        c10::GradMode::is_enabled() && !at::autocast::is_autocast_enabled(at::kCPU)) {
+        !at::autocast::is_autocast_enabled(at::kCPU)) {
       return {fast_linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
     }
     return {at::linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
