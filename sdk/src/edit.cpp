@@ -3,57 +3,173 @@
 #include <algorithm>
 #include <map>
 
-#include <ATen/ops/tensor.h>
-#include <c10/core/GradMode.h>
-
-#include "espalier/operation.h"
+#include "edits/draft.h"
+#include "espalier/rewrite.h"
 
 namespace espalier {
 
 namespace {
 
-Rewrite plan_shrink(const Graph& graph, const Shrink& e) {
-  const Axis axis = graph.axis(e.axis);
-  const int64_t size = graph[axis].size;
-  const std::string what = "cannot shrink the axis '" + e.axis + "' (" + std::to_string(size) + " elements): ";
-  if (graph[axis].fixed) throw EditError(what + "its size is given from outside");
-  if (e.keep.empty()) throw EditError(what + "nothing would be left of it, and the network would be cut");
-  for (size_t i = 0; i < e.keep.size(); ++i) {
-    if (e.keep[i] < 0 || e.keep[i] >= size) throw EditError(what + "it has no position " + std::to_string(e.keep[i]));
-    if (i > 0 && e.keep[i] <= e.keep[i - 1]) throw EditError(what + "the positions to keep must ascend");
+// How each kind of edit is written: its name and its fields, in one place for both ways.
+template <class Visit>
+void fields(Shrink& e, Visit&& v) {
+  v("axis", e.axis), v("keep", e.keep);
+}
+template <class Visit>
+void fields(Grow& e, Visit&& v) {
+  v("axis", e.axis), v("count", e.count), v("init", e.init), v("seed", e.seed);
+}
+template <class Visit>
+void fields(Split& e, Visit&& v) {
+  v("node", e.node), v("input", e.input), v("view", e.view);
+}
+template <class Visit>
+void fields(Disconnect& e, Visit&& v) {
+  v("node", e.node), v("input", e.input);
+}
+template <class Visit>
+void fields(DropBlock& e, Visit&& v) {
+  v("block", e.block);
+}
+template <class Visit>
+void fields(InsertBlock& e, Visit&& v) {
+  v("block", e.block), v("like", e.like), v("after", e.after), v("init", e.init), v("seed", e.seed);
+}
+template <class Visit>
+void fields(Choose& e, Visit&& v) {
+  v("node", e.node), v("input", e.input);
+}
+template <class Visit>
+void fields(InsertGate& e, Visit&& v) {
+  v("gate", e.gate), v("edge", e.edge), v("axis", e.axis), v("initial", e.initial), v("role", e.role),
+      v("readers", e.readers);
+}
+template <class Visit>
+void fields(FoldGate& e, Visit&& v) {
+  v("gate", e.gate);
+}
+template <class Visit>
+void fields(RemoveGate& e, Visit&& v) {
+  v("gate", e.gate);
+}
+
+constexpr const char* kinds[] = {"shrink",       "grow",   "split",       "disconnect", "drop_block",
+                                 "insert_block", "choose", "insert_gate", "fold_gate",  "remove_gate"};
+static_assert(std::size(kinds) == std::variant_size_v<Change>);
+
+// Seeds use all 64 bits, integers of JSON are signed.
+Value written(uint64_t v) {
+  return std::to_string(v);
+}
+template <class T>
+Value written(const T& v) {
+  return v;
+}
+
+void read(const Value& v, std::string& to) {
+  to = v.as_string();
+}
+void read(const Value& v, int64_t& to) {
+  to = v.as_int();
+}
+void read(const Value& v, double& to) {
+  to = v.as_double();
+}
+void read(const Value& v, uint64_t& to) {
+  const std::string& text = v.as_string();
+  if (text.empty() || text.size() > 20 || text.find_first_not_of("0123456789") != std::string::npos)
+    throw InputError(v.location.str(), "a seed must be a whole number, got " + v.describe());
+  to = std::stoull(text);
+}
+void read(const Value& v, Indices& to) {
+  for (const Value& i : v.as_list()) to.push_back(i.as_int());
+}
+void read(const Value& v, std::vector<std::string>& to) {
+  for (const Value& s : v.as_list()) to.push_back(s.as_string());
+}
+
+template <size_t I = 0>
+Change read_change(const Value& value) {
+  if constexpr (I < std::variant_size_v<Change>) {
+    if (value.at("edit").as_string() != kinds[I]) return read_change<I + 1>(value);
+    std::variant_alternative_t<I, Change> e;
+    for (const Value::Entry& entry : value.as_map()) {
+      bool known = entry.key == "edit";
+      fields(e, [&](const char* name, auto&) { known = known || entry.key == name; });
+      if (!known)
+        throw InputError(entry.key_location.str(),
+                         "an edit '" + std::string(kinds[I]) + "' has no '" + entry.key + "'");
+    }
+    fields(e, [&](const char* name, auto& field) {
+      if (const Value* v = value.find(name)) {
+        field = {};
+        read(*v, field);
+      }
+    });
+    return e;
+  } else {
+    std::vector<std::string> names(std::begin(kinds), std::end(kinds));
+    const std::string& kind = value.at("edit").as_string();
+    throw InputError(value.location.str(), "unknown edit '" + kind + "'" + suggestion(kind, names));
   }
-  Rewrite r{graph, {}, {{axis, e.keep}}};
-  r.graph.resize(axis, static_cast<int64_t>(e.keep.size()));
-  for (size_t i = 0; i < graph.parameters().size(); ++i) r.origin.push_back({static_cast<int32_t>(i)});
-  return r;
+}
+
+std::string text(const Shrink& e) {
+  return "shrink " + e.axis + " to " + std::to_string(e.keep.size());
+}
+std::string text(const Grow& e) {
+  return "grow " + e.axis + " by " + std::to_string(e.count) + " (" + e.init + ")";
+}
+std::string text(const Split& e) {
+  return "split input " + std::to_string(e.input) + " of " + e.node + " off";
+}
+std::string text(const Disconnect& e) {
+  return "disconnect input " + std::to_string(e.input) + " of " + e.node;
+}
+std::string text(const DropBlock& e) {
+  return "drop the block " + e.block;
+}
+std::string text(const InsertBlock& e) {
+  return "insert the block " + e.block + " (like " + e.like + ") behind " + e.after + " (" + e.init + ")";
+}
+std::string text(const Choose& e) {
+  return "choose input " + std::to_string(e.input) + " of " + e.node;
+}
+std::string text(const InsertGate& e) {
+  return "insert the gate " + e.gate + " on " + e.edge;
+}
+std::string text(const FoldGate& e) {
+  return "fold " + e.gate;
+}
+std::string text(const RemoveGate& e) {
+  return "remove the gate " + e.gate;
 }
 
 }  // namespace
 
 std::string Edit::str() const {
-  const auto& e = std::get<Shrink>(what);
-  return "shrink " + e.axis + " to " + std::to_string(e.keep.size());
+  return std::visit([](const auto& e) { return text(e); }, what);
 }
 
 Value Edit::to_value() const {
-  const auto& e = std::get<Shrink>(what);
-  return Value::map({{"edit", "shrink"}, {"axis", e.axis}, {"keep", e.keep}});
+  Value v = Value::map({{"edit", kinds[what.index()]}});
+  std::visit([&](auto e) { fields(e, [&](const char* name, const auto& field) { v[name] = written(field); }); }, what);
+  return v;
 }
 
 Edit Edit::from_value(const Value& value) {
-  const std::string& kind = value.at("edit").as_string();
-  if (kind != "shrink") throw InputError(value.location.str(), "unknown edit '" + kind + "' (known: shrink)");
-  Shrink e;
-  e.axis = value.at("axis").as_string();
-  for (const Value& i : value.at("keep").as_list()) e.keep.push_back(i.as_int());
-  return {e};
+  return {read_change(value)};
 }
 
 Edit shrink(const Graph& graph, Axis axis, Indices keep) {
   return {Shrink{graph[axis].name, std::move(keep)}};
 }
 
-std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& dim) const {
+Edit grow(const Graph& graph, Axis axis, int64_t count, std::string init, RandomKey key) {
+  return {Grow{graph[axis].name, count, std::move(init), key.value()}};
+}
+
+std::optional<Indices> gather(const Graph& before, const Dim& dim, const std::vector<AxisChange>& changes) {
   Indices result;
   bool changed = false;
   int64_t start = 0;
@@ -65,63 +181,111 @@ std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& dim) cons
       const auto change = std::ranges::find(changes, f.axis, &AxisChange::axis);
       const Indices* from = f.axis.id < 0 || change == changes.end() ? nullptr : &change->from;
       changed = changed || from;
+      const size_t now = from ? from->size() : static_cast<size_t>(extent);
       Indices next;
-      next.reserve(positions.size() * static_cast<size_t>(extent));
+      next.reserve(positions.size() * now);
       for (const int64_t p : positions) {
-        if (from) {
-          for (const int64_t i : *from) next.push_back(p * extent + i);
-        } else {
-          for (int64_t i = 0; i < extent; ++i) next.push_back(p * extent + i);
+        for (size_t i = 0; i < now; ++i) {
+          const int64_t at = from ? (*from)[i] : static_cast<int64_t>(i);
+          next.push_back(p < 0 || at < 0 ? -1 : p * extent + at);
         }
       }
       positions = std::move(next);
     }
-    for (const int64_t p : positions) result.push_back(start + p);
+    for (const int64_t p : positions) result.push_back(p < 0 ? -1 : start + p);
     start += before.size(s);
   }
   if (!changed) return std::nullopt;
   return result;
 }
 
-Rewrite plan(const Graph& graph, const Edit& edit) {
-  return std::visit([&](const Shrink& e) { return plan_shrink(graph, e); }, edit.what);
+std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& old, const Dim& now) const {
+  Indices result;
+  bool same = true;
+  size_t next = 0;
+  int64_t start = 0;  // of old's segment `next`
+  for (const Segment& s : now.segments) {
+    // As it was called before.
+    Segment was = s;
+    bool is_new = false;
+    for (Factor& f : was.factors) {
+      if (f.axis.id < 0) continue;
+      f.axis = axis_origin[static_cast<size_t>(f.axis.id)];
+      is_new = is_new || f.axis.id < 0;
+    }
+    size_t at = next;
+    int64_t offset = start;
+    while (at < old.segments.size() && old.segments[at] != was) offset += before.size(old.segments[at++]);
+    if (is_new || at == old.segments.size()) {
+      same = false;
+      result.insert(result.end(), static_cast<size_t>(graph.size(s)), -1);
+      continue;
+    }
+    same = same && at == next;
+    const auto within = espalier::gather(before, Dim{{was}}, changes);
+    same = same && !within;
+    const int64_t size = before.size(was);
+    if (within) {
+      for (const int64_t i : *within) result.push_back(i < 0 ? -1 : offset + i);
+    } else {
+      for (int64_t i = 0; i < size; ++i) result.push_back(offset + i);
+    }
+    next = at + 1;
+    start = offset + size;
+  }
+  if (same && next == old.segments.size()) return std::nullopt;
+  return result;
 }
 
-void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit) {
-  Rewrite rewrite = plan(graph, edit);
+Rewrite plan(const Graph& graph, const Edits& edits, size_t& first) {
+  return std::visit(
+      [&](const auto& e) -> Rewrite {
+        using T = std::decay_t<decltype(e)>;
+        if constexpr (std::is_same_v<T, Shrink> || std::is_same_v<T, Grow>) {
+          return plan_widths(graph, edits, first);
+        } else {
+          ++first;
+          return plan_change(graph, e);
+        }
+      },
+      edits[first].what);
+}
+
+Rewrite plan(const Graph& graph, const Edit& edit) {
+  size_t first = 0;
+  return plan(graph, {edit}, first);
+}
+
+void carry_out(Graph& graph, const std::vector<Weights*>& weights, Rewrite rewrite) {
   std::map<const Bank*, std::shared_ptr<Bank>> done;
   std::vector<std::unique_ptr<Weights::Prepared>> prepared;
-  for (const Weights* w : weights) prepared.push_back(w->prepare(graph, rewrite, done));
+  for (Weights* w : weights) prepared.push_back(w->prepare(graph, rewrite, done));
   graph = std::move(rewrite.graph);
   for (size_t i = 0; i < weights.size(); ++i) weights[i]->commit(std::move(prepared[i]), graph);
 }
 
-void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions) {
-  const c10::NoGradGuard no_grad;
-  if (positions.empty()) return;
-  // What is dropped, as the change that would keep only it.
-  const Rewrite dropped{graph, {}, {{axis, positions}}};
-  for (size_t i = 0; i < graph.parameters().size(); ++i) {
-    const Parameter& p = graph.parameters()[i];
-    for (size_t d = 0; d < p.shape.size(); ++d) {
-      if (p.input[d]) continue;
-      const auto at = dropped.gather(graph, p.shape[d]);
-      if (!at) continue;
-      at::Tensor t = weights[{static_cast<int32_t>(i)}];
-      t.index_fill_(static_cast<int64_t>(d), at::tensor(*at, at::kLong).to(t.device()), p.removed);
+void apply(Graph& graph, const std::vector<Weights*>& weights, const Edits& edits) {
+  // To go back to where a later edit is impossible.
+  Graph whole = graph;
+  std::vector<std::unique_ptr<Weights::Prepared>> undo;
+  for (const Weights* w : weights) undo.push_back(w->present());
+  size_t next = 0;
+  try {
+    while (next < edits.size()) {
+      Rewrite rewrite = plan(graph, edits, next);
+      carry_out(graph, weights, std::move(rewrite));
     }
+  } catch (...) {
+    graph = std::move(whole);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (undo[i]->banks[0] != weights[i]->present()->banks[0]) weights[i]->commit(std::move(undo[i]), graph);
+    }
+    throw;
   }
 }
 
-std::string inexact_at(const Graph& graph, Axis axis) {
-  for (const Node& n : graph.nodes()) {
-    bool reads = false;
-    for (const Edge e : n.inputs) {
-      for (const Dim& d : graph[e].shape) reads = reads || d.reads(axis);
-    }
-    if (reads && (!n.op->preserves_zero() || n.op->reduces_over_width())) return n.name;
-  }
-  return {};
+void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit) {
+  apply(graph, weights, Edits{edit});
 }
 
 Indices indices_of(const std::vector<bool>& mask) {
@@ -134,7 +298,9 @@ Indices indices_of(const std::vector<bool>& mask) {
 
 Indices complement(const Indices& positions, int64_t size) {
   std::vector<bool> mask(static_cast<size_t>(size), true);
-  for (const int64_t p : positions) mask[static_cast<size_t>(p)] = false;
+  for (const int64_t p : positions) {
+    if (p >= 0) mask[static_cast<size_t>(p)] = false;
+  }
   return indices_of(mask);
 }
 

@@ -98,18 +98,22 @@ TestRun::TestRun(Graph graph, uint64_t seed)
   weights_.initialize(graph_, key_);
 }
 
-void TestRun::edit(const Edit& edit) {
+void TestRun::edit(const Edits& edits) {
   std::vector<std::shared_ptr<Weights>> alive;
   std::vector<Weights*> all{&weights_};
   for (const auto& f : followers_) {
     if (auto w = f.lock()) alive.push_back(std::move(w)), all.push_back(alive.back().get());
   }
-  apply(graph_, all, edit);
-  ++edits_;
+  apply(graph_, all, edits);
+  edits_ += static_cast<int64_t>(edits.size());
 }
 
-void TestRun::add_gradients(const Batch& batch, Weights& weights) {
-  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss"},
+Batch TestRun::draw(std::string_view, int64_t) {
+  throw Error("a test run has no data to draw from");
+}
+
+void TestRun::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
+  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss},
                 {.training = true, .key = key()})[0]
       .backward();
 }

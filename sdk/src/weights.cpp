@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
-#include "espalier/edit.h"
 #include "espalier/error.h"
+#include "espalier/parallel.h"
 #include "espalier/random_fill.h"
+#include "espalier/rewrite.h"
+#include "moves.h"
 
 namespace espalier {
 
@@ -42,12 +43,17 @@ std::vector<Slot> lay_out(const std::vector<std::vector<int64_t>>& shapes) {
   return slots;
 }
 
+std::vector<Slot> slots_of(const Graph& graph, const std::vector<ParamId>& parameters,
+                           const std::function<Shape(const Parameter&)>& shape) {
+  std::vector<std::vector<int64_t>> shapes;
+  for (const ParamId p : parameters) shapes.push_back(graph.sizes(shape ? shape(graph[p]) : graph[p].shape));
+  return lay_out(shapes);
+}
+
 Arena make_arena(const Graph& graph, const std::vector<ParamId>& parameters,
                  const std::function<Shape(const Parameter&)>& shape, double initial, at::ScalarType dtype,
                  at::Device device) {
-  std::vector<std::vector<int64_t>> shapes;
-  for (const ParamId p : parameters) shapes.push_back(graph.sizes(shape ? shape(graph[p]) : graph[p].shape));
-  Arena arena(lay_out(shapes), dtype, device);
+  Arena arena(slots_of(graph, parameters, shape), dtype, device);
   if (initial != 0) {
     for (size_t i = 0; i < parameters.size(); ++i) at::Tensor(arena.view(i)).fill_(initial);
   }
@@ -72,6 +78,8 @@ std::pair<double, double> fans(const std::vector<int64_t>& sizes) {
   const double in = sizes.size() < 2 ? out : static_cast<double>(sizes[1]);
   return {in * receptive, out * receptive};
 }
+
+}  // namespace
 
 at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key) {
   using Kind = Initializer::Kind;
@@ -102,22 +110,30 @@ at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key)
   return at::zeros(sizes, at::kDouble);
 }
 
-// dst <- src, along each dimension only the gathered positions.
-void gather_into(const at::Tensor& dst, at::Tensor src, const std::vector<std::optional<Indices>>& from) {
-  for (size_t d = 0; d < from.size(); ++d) {
-    if (from[d]) src = src.index_select(static_cast<int64_t>(d), at::tensor(*from[d], at::kLong).to(src.device()));
-  }
-  at::Tensor(dst).copy_(src);
-}
-
-}  // namespace
-
-Arena::Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device) : slots_(std::move(slots)) {
+Arena::Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device, Arena* spare)
+    : slots_(std::move(slots)) {
   const int64_t n = slots_.empty() ? 0
                                    : slots_.back().offset +
                                          (slots_.back().numel + slot_alignment - 1) / slot_alignment * slot_alignment;
-  flat_ = at::zeros({n}, at::TensorOptions().dtype(dtype).device(device));
+  if (spare && spare->is_free() && spare->flat_.scalar_type() == dtype && spare->flat_.device() == device &&
+      spare->memory_ >= n) {
+    memory_ = spare->memory_;
+    flat_ = spare->flat_.as_strided({n}, {1}, 0).detach();
+    *spare = Arena();
+    for (const Slot& s : slots_) {
+      const int64_t end = s.offset + s.numel;
+      const int64_t gap = (slot_alignment - end % slot_alignment) % slot_alignment;
+      if (gap > 0) flat_.narrow(0, end, gap).zero_();
+    }
+  } else {
+    flat_ = at::zeros({n}, at::TensorOptions().dtype(dtype).device(device));
+    memory_ = n;
+  }
   for (const Slot& s : slots_) views_.push_back(flat_.as_strided(s.sizes, s.strides, s.offset).detach());
+}
+
+bool Arena::is_free() const {
+  return flat_.defined() && flat_.storage().use_count() == 1 + views_.size();
 }
 
 void Arena::touch() {
@@ -212,38 +228,97 @@ const at::Tensor& Weights::state(const std::string& name, ParamId p) const {
 }
 
 std::unique_ptr<Weights::Prepared> Weights::prepare(const Graph& before, const Rewrite& rewrite,
-                                                    std::map<const Bank*, std::shared_ptr<Bank>>& done) const {
+                                                    std::map<const Bank*, std::shared_ptr<Bank>>& done) {
   const c10::NoGradGuard no_grad;
   auto prepared = std::make_unique<Prepared>();
+  bool made[3] = {};
   for (const Role r : roles) {
     const Bank& old = bank(r);
     std::shared_ptr<Bank>& next = done[&old];
     if (!next) {
-      next = make_bank(rewrite.graph, r, dtype_, device_);
-      const auto follow = [&](const Arena& from, const Arena& to, const std::function<Shape(const Parameter&)>& shape) {
-        for (size_t i = 0; i < next->parameters.size(); ++i) {
-          const ParamId origin = rewrite.origin[static_cast<size_t>(next->parameters[i].id)];
-          if (origin.id < 0) continue;
-          std::vector<std::optional<Indices>> gather;
-          for (const Dim& d : shape ? shape(before[origin]) : before[origin].shape)
-            gather.push_back(rewrite.gather(before, d));
-          gather_into(to.view(i), from.view(index(origin)), gather);
-        }
-      };
-      follow(old.values, next->values, nullptr);
-      if (r != Role::buffer) follow(old.gradients, next->gradients, nullptr);
-      for (const auto& [name, arena] : old.states) {
-        const auto spec = std::ranges::find(specs_, name, &StateSpec::name);
-        const auto shape = spec == specs_.end() ? std::function<Shape(const Parameter&)>() : spec->shape;
-        Arena to = make_arena(rewrite.graph, next->parameters, shape, spec == specs_.end() ? 0 : spec->initial, dtype_,
-                              device_);
-        if (spec == specs_.end() || !spec->recompute) follow(arena, to, shape);
-        next->states.emplace(name, std::move(to));
-      }
+      next = follow(before, rewrite, r);
+      made[static_cast<size_t>(r)] = true;
     }
     prepared->banks[static_cast<size_t>(r)] = next;
   }
+  if (rewrite.transform) {
+    rewrite.transform(before, *this, [&](ParamId p) -> at::Tensor {
+      const auto role = static_cast<size_t>(rewrite.graph[p].role);
+      if (!made[role]) return {};
+      const Bank& b = *prepared->banks[role];
+      return b.values.view(static_cast<size_t>(std::ranges::find(b.parameters, p) - b.parameters.begin()));
+    });
+  }
   return prepared;
+}
+
+std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrite, Role role) {
+  const Graph& after = rewrite.graph;
+  const Bank& old = bank(role);
+  auto next = std::make_shared<Bank>();
+  for (size_t i = 0; i < after.parameters().size(); ++i) {
+    if (after.parameters()[i].role == role) next->parameters.push_back({static_cast<int32_t>(i)});
+  }
+  // Which positions go where is the same for all arenas whose shapes are the parameters'.
+  std::vector<Moves> own;
+  for (const ParamId p : next->parameters) {
+    const ParamId origin = rewrite.origin[static_cast<size_t>(p.id)];
+    own.push_back(origin.id < 0 ? Moves{} : moves(before, rewrite, before[origin].shape, after[p].shape));
+    if (const auto it = rewrite.windows.find(p); it != rewrite.windows.end()) {
+      for (const auto& [d, from] : it->second) own.back().from[d] = from;
+    }
+  }
+  const std::shared_ptr<Bank>& last = spares_[static_cast<size_t>(role)];
+  Bank* spare = last.use_count() == 1 ? last.get() : nullptr;  // others may want to go back to it
+  const auto arena_of = [&](const Arena& from, Arena* reuse, const std::function<Shape(const Parameter&)>& shape,
+                            const std::function<void(size_t, at::Tensor)>& fill, bool copied = true) {
+    Arena to(slots_of(after, next->parameters, shape), dtype_, device_, reuse);
+    const auto count = static_cast<int64_t>(next->parameters.size());
+    parallel_for(count, device_.is_cpu() ? 1 : count, [&](int64_t begin, int64_t end) {
+      const c10::NoGradGuard each_thread;
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        const ParamId p = next->parameters[i];
+        const ParamId origin = rewrite.origin[static_cast<size_t>(p.id)];
+        const bool is_new = origin.id < 0 || !copied;
+        const Moves m = is_new  ? Moves{}
+                        : shape ? moves(before, rewrite, shape(before[origin]), shape(after[p]))
+                                : own[i];
+        if (is_new || m.has_new()) fill(i, to.view(i));
+        if (is_new) continue;
+        const auto mask = rewrite.masks.find(origin);
+        if (mask == rewrite.masks.end() || shape) {
+          copy_slices(to.view(i), from.view(index(origin)), m);
+        } else {
+          at::Tensor masked = at::empty_strided(from.view(index(origin)).sizes(), from.view(index(origin)).strides(),
+                                                from.view(index(origin)).options());
+          masked.copy_(from.view(index(origin))).mul_(mask->second.to(masked.options()));
+          copy_slices(to.view(i), masked, m);
+        }
+      }
+    });
+    return to;
+  };
+  const auto constant = [](double value) { return [value](size_t, at::Tensor t) { t.fill_(value); }; };
+  next->values = arena_of(old.values, spare ? &spare->values : nullptr, nullptr, [&](size_t i, at::Tensor t) {
+    const ParamId p = next->parameters[i];
+    fill_new(after, p, rewrite.fill, own[i], t);
+  });
+  if (rewrite.fill.orthogonal) {
+    for (size_t i = 0; i < next->parameters.size(); ++i) {
+      if (after[next->parameters[i]].kind == "weight")
+        orthogonalize(after[next->parameters[i]], own[i], next->values.view(i));
+    }
+  }
+  if (role != Role::buffer)
+    next->gradients = arena_of(old.gradients, spare ? &spare->gradients : nullptr, nullptr, constant(0));
+  for (const auto& [name, arena] : old.states) {
+    const auto spec = std::ranges::find(specs_, name, &StateSpec::name);
+    const bool known = spec != specs_.end();
+    Arena* reuse = spare && spare->states.contains(name) ? &spare->states.at(name) : nullptr;
+    next->states.emplace(name, arena_of(arena, reuse, known ? spec->shape : nullptr,
+                                        constant(known ? spec->initial : 0), !known || !spec->recompute));
+  }
+  return next;
 }
 
 std::unique_ptr<Weights::Prepared> Weights::present() const {
@@ -253,7 +328,12 @@ std::unique_ptr<Weights::Prepared> Weights::present() const {
 }
 
 void Weights::commit(std::unique_ptr<Prepared> prepared, const Graph& after) {
-  for (const Role r : roles) banks_[static_cast<size_t>(r)] = std::move(prepared->banks[static_cast<size_t>(r)]);
+  for (const Role r : roles) {
+    const auto i = static_cast<size_t>(r);
+    // The memory of an arena is used again at the edit after the next: fresh pages cost more than the copies.
+    if (banks_[i] != prepared->banks[i]) spares_[i] = banks_[i];
+    banks_[i] = std::move(prepared->banks[i]);
+  }
   bind(after);
   for (const StateSpec& s : specs_) {
     if (s.recompute) s.recompute(after, *this);

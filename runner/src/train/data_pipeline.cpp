@@ -34,6 +34,11 @@ Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentation& augmen
   return gather(order_.slice(0, begin, end), augmentation, key);
 }
 
+Batch DataPipeline::samples(const std::vector<int64_t>& numbers, const Augmentation& augmentation,
+                            RandomKey key) const {
+  return gather(at::tensor(numbers, at::kLong).to(inputs_.device()), augmentation, key);
+}
+
 Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const {
   return gather(all_.slice(0, begin, end), {}, RandomKey());
 }

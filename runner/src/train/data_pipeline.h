@@ -25,6 +25,8 @@ class DataPipeline {
   void set_order(const std::vector<int64_t>& order);
   // Samples [begin, end) of the order. Each image draws from key.with(its number in the split).
   Batch batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const;
+  // The samples with these numbers in the split.
+  Batch samples(const std::vector<int64_t>& numbers, const Augmentation& augmentation, RandomKey key) const;
   // Samples [begin, end) of the split as they are: for evaluation.
   Batch plain_batch(int64_t begin, int64_t end) const;
 

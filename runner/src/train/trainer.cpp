@@ -168,6 +168,7 @@ void Trainer::load_data(const DataSection& data) {
   train_ = std::make_unique<DataPipeline>(whole ? train : slice(train, samples), normalization, device_, dtype_);
   test_ = std::make_unique<DataPipeline>(test, normalization, device_, dtype_);
   augmentation_ = augmentation_of(data.augment);
+  draws_.clear();
 }
 
 void Trainer::build_network(const Value& spec, const std::string& purpose) {
@@ -186,8 +187,14 @@ Value Trainer::counts_value() const {
 void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
   optimizers_.clear();
+  optimized_.clear();
   for (const OptimizerSection& o : stage_->optimizers) {
     o.on.require_matches(graph_);
+    optimized_.emplace_back();
+    for (const ParamId p : o.on.match(graph_)) {
+      if (std::ranges::find(optimized_.back(), graph_[p].role) == optimized_.back().end())
+        optimized_.back().push_back(graph_[p].role);
+    }
     optimizers_.push_back(make<Optimizer>(o.spec));
   }
   regularizers_.clear();
@@ -242,12 +249,12 @@ void Trainer::attach() {
 
 // ---- one step ----
 
-void Trainer::add_gradients(const Batch& batch, Weights& weights) {
+void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
   const PhaseTimer timer(*this, &Phases::gradients);
   std::vector<at::Tensor> results;
   {
     const ComputeType compute(recipe_.precision, device_);
-    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"},
+    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss, "logits"},
                             {.training = true, .key = key()});
   }
   results[0].backward();
@@ -270,24 +277,56 @@ void Trainer::add_regularizers(Weights& weights) {
   }
 }
 
-void Trainer::update(Weights& weights) {
+void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
   const PhaseTimer timer(*this, &Phases::update);
   const c10::NoGradGuard no_grad;
   if (stage_->clip_norm) {
     at::Tensor squares = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
-    for (const Role role : {Role::weight, Role::architecture}) {
+    for (const Role role : roles) {
       const Arena& g = weights.bank(role).gradients;
       if (g.numel() > 0) squares.add_(g.flat().norm().to(at::kDouble).square());
     }
     const at::Tensor factor = (*stage_->clip_norm / (squares.sqrt() + 1e-6)).clamp_max(1).to(dtype_);
-    for (const Role role : {Role::weight, Role::architecture}) {
+    for (const Role role : roles) {
       const Arena& g = weights.bank(role).gradients;
       if (g.numel() > 0) at::Tensor(g.flat()).mul_(factor);
     }
   }
-  for (const auto& o : optimizers_) {
-    o.call([&](Optimizer& optimizer) { optimizer.step(weights, optimizer.learning_rate() * lr_factor_); });
+  for (size_t i = 0; i < optimizers_.size(); ++i) {
+    const auto meant =
+        std::ranges::count_if(optimized_[i], [&](Role r) { return std::ranges::find(roles, r) != roles.end(); });
+    if (meant == 0) continue;
+    if (meant != static_cast<std::ptrdiff_t>(optimized_[i].size())) {
+      throw InputError(stage_->optimizers[i].spec.location.str(),
+                       "this optimizer is for weights and architecture parameters, and the controller updates them one "
+                       "after the other: give each an optimizer of its own (`optimizers:` with `on: weights` and `on: "
+                       "architecture`)");
+    }
+    optimizers_[i].call([&](Optimizer& optimizer) { optimizer.step(weights, optimizer.learning_rate() * lr_factor_); });
   }
+}
+
+Batch Trainer::draw(std::string_view part, int64_t n) {
+  DataPipeline* pipeline = part == "train" ? train_.get() : part == "validation" ? validation_.get() : nullptr;
+  if (part != "train" && part != "validation")
+    throw Error("batches are drawn from train or validation, not '" + std::string(part) + "'");
+  if (!pipeline) {
+    throw InputError(data_.dataset.location.str(),
+                     "the controller needs a part of the data for validation: `validation: 0.5` (a share) here");
+  }
+  const int64_t size = pipeline->size();
+  const int64_t batch = std::min(data_.batch, size);
+  const int64_t per_pass = size / batch;
+  const int64_t pass = steps_done_ / per_pass;
+  const RandomKey key = seed_.with("draw").with(part).with(static_cast<uint64_t>(n));
+  auto& [at, order] = draws_[{std::string(part), n}];
+  if (order.empty() || at != pass || static_cast<int64_t>(order.size()) != size) {
+    at = pass;
+    order = permutation(size, key.with(static_cast<uint64_t>(pass)));
+  }
+  const auto first = order.begin() + steps_done_ % per_pass * batch;
+  return pipeline->samples({first, first + batch}, augmentation_,
+                           key.with("augment").with(static_cast<uint64_t>(pass)));
 }
 
 void Trainer::train_step(const Batch& batch) {

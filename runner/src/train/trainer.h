@@ -57,12 +57,17 @@ class Trainer final : public Run {
   int64_t epoch() const override { return epoch_; }
   int64_t step() const override { return step_; }
   RandomKey key() const override;
-  void edit(const Edit& edit) override;
+  using Run::edit;
+  void edit(const Edits& edits) override;
   void follow(const std::string& name, const std::shared_ptr<Weights>& weights) override;
   void train_step(const Batch& batch) override;
-  void add_gradients(const Batch& batch, Weights& weights) override;
+  using Run::add_gradients;
+  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
   void add_regularizers(Weights& weights) override;
-  void update(Weights& weights) override;
+  using Run::update;
+  void update(Weights& weights, const std::vector<Role>& roles) override;
+  using Run::draw;
+  Batch draw(std::string_view part, int64_t n) override;
   Evaluation evaluate(std::string_view part) override;
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void note(const std::string& text) override { progress_.note("  " + text); }
@@ -152,6 +157,7 @@ class Trainer final : public Run {
   DataSection data_;
   DatasetInfo info_;
   std::unique_ptr<DataPipeline> train_, test_, validation_;
+  std::map<std::pair<std::string, int64_t>, std::pair<int64_t, std::vector<int64_t>>> draws_;  // the pass and its order
   Augmentation augmentation_;
 
   Graph graph_;
@@ -171,6 +177,7 @@ class Trainer final : public Run {
   int64_t steps_done_ = 0;
   int64_t steps_total_ = 0;
   std::vector<Made<Optimizer>> optimizers_;
+  std::vector<std::vector<Role>> optimized_;  // by each of them
   std::vector<Made<Regularizer>> regularizers_;
   Made<Controller> controller_;
   std::unique_ptr<Schedule> schedule_;

@@ -1,9 +1,12 @@
 // How a run carries out an edit: measured, checked, written down.
+#include <optional>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/max.h>
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
+#include "espalier/rewrite.h"
 #include "output/text.h"
 #include "train/trainer.h"
 
@@ -37,63 +40,96 @@ void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& we
   followers_.emplace_back(name, weights);
 }
 
-void Trainer::edit(const Edit& edit) {
+void Trainer::edit(const Edits& edits) {
   const c10::NoGradGuard no_grad;
-  const Rewrite rewrite = plan(graph_, edit);  // refuses the impossible before anything is touched
-  const Batch probe = test_->plain_batch(0, std::min(test_->size(), data_.eval_batch));
-  const at::Tensor before = logits(probe);
-  const Value counts_before = counts_value();
-  Value line = Value::map({{"stage", stage_->name},
-                           {"epoch", epoch_},
-                           {"step", step_},
-                           {"edit", edit.to_value()},
-                           {"before", counts_before}});
-
-  const Snapshot snapshot(*weights_);
-  std::string inexact;
-  for (const AxisChange& change : rewrite.changes) {
-    const int64_t size = graph_[change.axis].size;
-    inexact = inexact_at(graph_, change.axis);
-    zero(graph_, *weights_, change.axis, complement(change.from, size));
-    line["axis"] = Value::map(
-        {{"name", graph_[change.axis].name}, {"before", size}, {"after", static_cast<int64_t>(change.from.size())}});
-  }
-  const at::Tensor zeroed = logits(probe);
-
+  if (edits.empty()) return;
   std::vector<Weights*> all{weights_.get()};
   std::vector<std::shared_ptr<Weights>> alive;
   for (const auto& [name, follower] : followers_) {
     if (auto w = follower.lock()) alive.push_back(std::move(w));
   }
   for (const auto& w : alive) all.push_back(w.get());
+
+  // All as it was, to go back to.
+  const Graph graph = graph_;
   std::vector<std::unique_ptr<Weights::Prepared>> undo;
   for (const Weights* w : all) undo.push_back(w->present());
-  const Graph graph = graph_;
-  apply(graph_, all, edit);
-  const at::Tensor after = logits(probe);
+  std::optional<Snapshot> snapshot;
+  std::vector<Value> lines;
+  std::vector<std::string> notes;
+  try {
+    const Batch probe = test_->plain_batch(0, std::min(test_->size(), data_.eval_batch));
+    at::Tensor before;
+    for (size_t next = 0; next < edits.size();) {
+      const size_t first = next;
+      Rewrite rewrite = plan(graph_, edits, next);
+      if (!before.defined()) before = logits(probe);
+      const Rewrite::Effect effect = rewrite.effect;
+      Value line = Value::map({{"stage", stage_->name}, {"epoch", epoch_}, {"step", step_}});
+      Value& list = line["edits"] = Value::list();
+      for (size_t i = first; i < next; ++i) list.push_back(edits[i].to_value());
+      line["before"] = counts_value();
+      std::string inexact;
+      Value& axes = line["axes"] = Value::list();
+      for (const AxisChange& change : rewrite.changes) {
+        const AxisInfo& axis = graph_[change.axis];
+        axes.push_back(Value::map(
+            {{"name", axis.name}, {"before", axis.size}, {"after", static_cast<int64_t>(change.from.size())}}));
+        if (inexact.empty()) inexact = inexact_at(graph_, change.axis);
+      }
+      at::Tensor zeroed = before;
+      if (effect == Rewrite::Effect::removes) {
+        if (!snapshot) snapshot.emplace(*weights_);
+        for (const AxisChange& change : rewrite.changes)
+          zero(graph_, *weights_, change.axis, complement(change.from, graph_[change.axis].size));
+        for (const auto& [parameter, mask] : rewrite.masks) {
+          at::Tensor values = (*weights_)[parameter];
+          values.mul_(mask.to(values.options()));
+        }
+        zeroed = logits(probe);
+      }
+      carry_out(graph_, all, std::move(rewrite));
+      const at::Tensor after = logits(probe);
+      line["after"] = counts_value();
 
-  const double zeroing = largest_difference(before, zeroed);
-  const double removal = largest_difference(zeroed, after);
-  line["after"] = counts_value();
-  line["zeroing_difference"] = zeroing;
-  line["removal_difference"] = removal;
-  if (!inexact.empty()) line["inexact_at"] = inexact;
-  // Rounding: other widths sum in another order.
-  const double tolerance = (dtype_ == at::kDouble ? 1e-10 : 1e-5) * std::max(1.0, zeroed.abs().max().item<double>());
-  line["tolerance"] = tolerance;
-  if (inexact.empty() && !(removal <= tolerance)) {
+      std::string text = edits[first].str();
+      if (next - first > 1) text += " and " + std::to_string(next - first - 1) + " more";
+      if (axes.size() > 0) text += " of " + to_json(axes.as_list().front().at("before"));
+      // Rounding: other widths sum in another order.
+      const double tolerance =
+          (dtype_ == at::kDouble ? 1e-10 : 1e-5) * std::max(1.0, zeroed.abs().max().item<double>());
+      const double difference = largest_difference(zeroed, after);
+      if (effect == Rewrite::Effect::removes) {
+        const double zeroing = largest_difference(before, zeroed);
+        line["zeroing_difference"] = zeroing;
+        line["removal_difference"] = difference;
+        notes.push_back(text + "; logits differ by " + scientific(zeroing) + " (zeroing) and " +
+                        scientific(difference) + " (removal)");
+      } else {
+        line["difference"] = difference;
+        notes.push_back(text + "; logits differ by " + scientific(difference));
+      }
+      const bool exact =
+          effect == Rewrite::Effect::preserves || (effect == Rewrite::Effect::removes && inexact.empty());
+      if (exact) line["tolerance"] = tolerance;
+      if (!inexact.empty()) line["inexact_at"] = inexact;
+      if (exact && !(difference <= tolerance)) {
+        throw EditError(edits[first].str() + ": the network's function changed by " + std::to_string(difference) +
+                        " where this edit must not change it (at most " + std::to_string(tolerance) + ")");
+      }
+      lines.push_back(std::move(line));
+      before = after;
+    }
+  } catch (...) {
     graph_ = graph;
     for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), graph_);
-    snapshot.restore(*weights_);
-    throw EditError(edit.str() + ": the network's function changed by " + std::to_string(removal) +
-                    " where removing zeros must not change it (at most " + std::to_string(tolerance) + ")");
+    if (snapshot) snapshot->restore(*weights_);
+    throw;
   }
-  folder_.add_history(line);
+  for (const Value& line : lines) folder_.add_history(line);
+  for (const std::string& text : notes) note(text);
   stale_ = true;
   attach();
-  const Value& axis = line.at("axis");
-  note(edit.str() + " of " + to_json(axis.at("before")) + "; logits differ by " + scientific(zeroing) +
-       " (zeroing) and " + scientific(removal) + " (removal)");
 }
 
 }  // namespace espalier

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <memory>
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <variant>
 #include <vector>
@@ -13,38 +12,107 @@
 
 namespace espalier {
 
+// Changes of structure, as values that can be written down and replayed. Nodes, axes and edges go by name; an edge has
+// the name of the node that makes it.
+
 // Keeps the listed positions of an axis (ascending), drops the rest.
 struct Shrink {
   std::string axis;
   Indices keep;
 };
 
-// A change of structure, as a value that can be written down and replayed.
-struct Edit {
-  std::variant<Shrink> what;
+// Adds positions at the end of an axis. Everything that makes them is filled by its initializer; what reads them
+// (the columns of the layers that follow) too, or with zeros:
+//   random      by the initializer: the network's function changes
+//   preserving  the function stays: what reads them is zero
+//   orthogonal  as preserving, and each new filter is orthogonal to the old ones and the new ones before it, as long as
+//               there are directions left
+struct Grow {
+  std::string axis;
+  int64_t count = 1;
+  std::string init = "random";
+  uint64_t seed = 0;  // of the new values
+};
 
-  ESPALIER_API std::string str() const;  // "shrink conv1 from 20 to 13" without the old size: "shrink conv1 to 13"
+// One consumer goes its own way: it reads its input through a view with an axis of its own, called VIEW, which can
+// shrink without the axis that the others share.
+struct Split {
+  std::string node;
+  int64_t input = 0;
+  std::string view;  // the new node and axis; empty: "NODE.view"
+};
+
+// A node loses one of its inputs: a concatenation its segment (the axis stays), a sum or a mixture its term. What
+// nothing reads any more goes.
+struct Disconnect {
+  std::string node;
+  int64_t input = 0;
+};
+
+// A block whose input and output have one shape goes: what read its output reads its input. A block is the nodes whose
+// names begin with its name and a dot.
+struct DropBlock {
+  std::string block;
+};
+
+// A new block, with the operations and widths of the block `like`, behind the block `after`. Axes that only `like` has
+// are copied. init: random, or preserving (its last batch norm or layer begins with zero, so that a residual block
+// gives back what it is given).
+struct InsertBlock {
+  std::string block;
+  std::string like;
+  std::string after;
+  std::string init = "random";
+  uint64_t seed = 0;
+};
+
+// A mixture (weighted_sum) becomes one of its terms, without a coefficient.
+struct Choose {
+  std::string node;
+  int64_t input = 0;
+};
+
+// Multiplies an edge by a coefficient for each position of an axis, all `initial` at first. Inserted behind the node
+// that makes the edge, before all that read it, or the `readers` alone.
+struct InsertGate {
+  std::string gate;  // the new node; its coefficients are the parameter "GATE.coefficient.value"
+  std::string edge;
+  std::string axis;  // empty: all positions of the edge's channels
+  double initial = 1;
+  std::string role = "weight";  // or architecture
+  std::vector<std::string> readers{};
+};
+
+// Multiplies a gate's coefficients into the nearest linear operation or batch norm: into the one before, where the gate
+// alone reads that, else into all behind; never across a nonlinearity. A mixture becomes a sum.
+struct FoldGate {
+  std::string gate;
+};
+
+// Takes a gate out, whatever its coefficients are.
+struct RemoveGate {
+  std::string gate;
+};
+
+using Change =
+    std::variant<Shrink, Grow, Split, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate, RemoveGate>;
+
+struct Edit {
+  Change what;
+
+  ESPALIER_API std::string str() const;  // "shrink conv1 to 13"
   ESPALIER_API Value to_value() const;
   ESPALIER_API static Edit from_value(const Value& value);
 };
+using Edits = std::vector<Edit>;
 
 ESPALIER_API Edit shrink(const Graph& graph, Axis axis, Indices keep);
+ESPALIER_API Edit grow(const Graph& graph, Axis axis, int64_t count, std::string init, RandomKey key);
 
-// What an edit does, ready to be followed by everything: the new graph, where its parameters come from, and how its
-// axes changed.
-struct Rewrite {
-  Graph graph;
-  std::vector<ParamId> origin;  // for each parameter of the new graph the one that it was (id -1: it is new)
-  std::vector<AxisChange> changes;
-
-  // For a dimension of the graph before: the old position of each new one, nullopt where it is unchanged.
-  ESPALIER_API std::optional<Indices> gather(const Graph& before, const Dim& dim) const;
-};
-
-// Throws EditError with the axis and the reason where it is impossible.
-ESPALIER_API Rewrite plan(const Graph& graph, const Edit& edit);
-
-// Carries out the edit on the graph and on every Weights with gradients and states, or on nothing: throws EditError.
+// Carries out the edits, one after the other, on the graph and on every Weights with gradients and states, or nothing
+// of them: throws EditError with the axis or node and the reason. Neighbouring changes of different widths are one
+// pass over the memory.
+ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edits& edits);
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 
 // Sets the slices of everything that the given positions of an axis are made of (filters, biases, batch norm) to what

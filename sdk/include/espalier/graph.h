@@ -134,6 +134,7 @@ class ESPALIER_API Graph {
 
  private:
   friend class NodeBuilder;
+  friend class Draft;
   std::vector<AxisInfo> axes_;
   std::vector<EdgeInfo> edges_;
   std::vector<Node> nodes_;

@@ -43,20 +43,31 @@ class ESPALIER_API Run {
   // Of the present step; derive from it with a purpose.
   virtual RandomKey key() const = 0;
 
-  // Carries the edit out on the graph, all weights and all state: what is removed is first set to zero with all that
-  // makes it a constant; both differences on a full batch are measured, checked and written to the history. Throws
-  // EditError with the axis and the reason where it is impossible; nothing has changed then.
-  virtual void edit(const Edit& edit) = 0;
+  // Carries the edits out on the graph, all weights and all state: what is removed is first set to zero with all that
+  // makes it a constant; the differences on a full batch are measured, checked and written to the history. Throws
+  // EditError with the axis or node and the reason where one is impossible; nothing has changed then. Many changes of
+  // widths in one call are one pass over the memory.
+  virtual void edit(const Edits& edits) = 0;
+  void edit(const Edit& edit) { this->edit(Edits{edit}); }
   // Another Weights of the same graph that edits must follow and checkpoints hold, under a name of its own; it lives as
   // long as the caller keeps it.
   virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights) = 0;
 
   // The ordinary training step: gradients of the loss and the regularizers, clipping, the optimizers.
   virtual void train_step(const Batch& batch) = 0;
-  // Its parts, for controllers that compose their own.
-  virtual void add_gradients(const Batch& batch, Weights& weights) = 0;
+  // Its parts, for controllers that compose their own. `loss`: the graph's output that is differentiated; of a network
+  // with several, each step names the one that it means. Gradients add to those that there are.
+  virtual void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) = 0;
+  void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, "loss"); }
   virtual void add_regularizers(Weights& weights) = 0;
-  virtual void update(Weights& weights) = 0;
+  // Clips the gradients of these roles and steps the optimizers that are for them. An optimizer that is for both roles
+  // can only step both.
+  virtual void update(Weights& weights, const std::vector<Role>& roles) = 0;
+  void update(Weights& weights) { update(weights, {Role::weight, Role::architecture}); }
+  // Another batch, of "train" or "validation", shuffled, for steps that take several: the n-th of this step. The same
+  // in a resumed run.
+  virtual Batch draw(std::string_view part, int64_t n) = 0;
+  Batch draw(std::string_view part) { return draw(part, 0); }
   // part: "test", "validation", "train"
   virtual Evaluation evaluate(std::string_view part) = 0;
 

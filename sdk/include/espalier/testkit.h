@@ -48,13 +48,18 @@ class ESPALIER_API TestRun final : public Run {
   RandomKey key() const override {
     return key_.with(static_cast<uint64_t>(at_epoch)).with(static_cast<uint64_t>(at_step));
   }
-  void edit(const Edit& edit) override;
+  using Run::edit;
+  void edit(const Edits& edits) override;
   void follow(const std::string&, const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
   void train_step(const Batch&) override {}
   // The gradients of the loss; there are no regularizers and no optimizers.
-  void add_gradients(const Batch& batch, Weights& weights) override;
+  using Run::add_gradients;
+  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
   void add_regularizers(Weights&) override {}
-  void update(Weights&) override {}
+  using Run::update;
+  void update(Weights&, const std::vector<Role>&) override {}
+  // Throws Error: there is no data.
+  Batch draw(std::string_view, int64_t) override;
   Evaluation evaluate(std::string_view) override { return {}; }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void note(const std::string&) override {}

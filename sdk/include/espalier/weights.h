@@ -30,7 +30,9 @@ struct Slot {
 class ESPALIER_API Arena {
  public:
   Arena() = default;
-  Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device);
+  // All zero; or in the memory of `spare` (which is empty then), where that is large enough and nobody else has it:
+  // then only the gaps are zero.
+  Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device, Arena* spare = nullptr);
 
   const at::Tensor& flat() const { return flat_; }
   const std::vector<Slot>& slots() const { return slots_; }
@@ -41,7 +43,10 @@ class ESPALIER_API Arena {
   void touch();
 
  private:
+  // Whether no tensor outside shares the memory.
+  bool is_free() const;
   at::Tensor flat_;
+  int64_t memory_ = 0;  // elements that there are, at least those of flat_
   std::vector<Slot> slots_;
   std::vector<at::Tensor> views_;
 };
@@ -121,7 +126,7 @@ class ESPALIER_API Weights {
     std::shared_ptr<Bank> banks[3];
   };
   std::unique_ptr<Prepared> prepare(const Graph& before, const Rewrite& rewrite,
-                                    std::map<const Bank*, std::shared_ptr<Bank>>& done) const;
+                                    std::map<const Bank*, std::shared_ptr<Bank>>& done);
   void commit(std::unique_ptr<Prepared> prepared, const Graph& after);
   // The present arenas, to go back to by commit().
   std::unique_ptr<Prepared> present() const;
@@ -132,10 +137,12 @@ class ESPALIER_API Weights {
     size_t index = 0;
   };
   void bind(const Graph& graph);
+  std::shared_ptr<Bank> follow(const Graph& before, const Rewrite& rewrite, Role role);
 
   at::ScalarType dtype_;
   at::Device device_;
   std::shared_ptr<Bank> banks_[3];
+  std::shared_ptr<Bank> spares_[3];  // of the edit before, whose memory the next one takes
   std::vector<Place> places_;
   std::vector<at::Tensor> leaves_;
   std::vector<StateSpec> specs_;

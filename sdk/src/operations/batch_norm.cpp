@@ -55,6 +55,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
                   "none. data.drop_last: true leaves it out");
   }
 
+  Scaling scaling() const override { return o_.affine ? Scaling::absorbs : Scaling::none; }
   // With a running mean of zero and no shift, as removal leaves them.
   bool preserves_zero() const override { return true; }
 

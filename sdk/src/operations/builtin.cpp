@@ -5,7 +5,7 @@ namespace espalier {
 std::vector<Component> builtin_operations() {
   std::vector<Component> all{conv2d_operation(),  linear_operation(),  batch_norm_operation(),
                              flatten_operation(), dropout_operation(), cross_entropy_operation()};
-  for (auto* family : {activation_operations, pool_operations}) {
+  for (auto* family : {activation_operations, pool_operations, coefficient_operations}) {
     for (Component& c : family()) all.push_back(std::move(c));
   }
   return all;

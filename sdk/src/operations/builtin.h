@@ -24,6 +24,7 @@ Component linear_operation();
 Component batch_norm_operation();
 std::vector<Component> activation_operations();
 std::vector<Component> pool_operations();
+std::vector<Component> coefficient_operations();
 Component flatten_operation();
 Component dropout_operation();
 Component cross_entropy_operation();

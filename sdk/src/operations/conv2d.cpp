@@ -52,6 +52,7 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     return g.numel(g[node.parameters[0]].shape) * y[1] * y[2];
   }
 
+  Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph& g, const Node& node) const override {

@@ -19,6 +19,7 @@ class Dropout final : public OperationOf<Dropout, DropoutOptions> {
     fill_dropout_mask(mask, o_.p, f.pass.key.with("dropout").with(f.node.name));
     return {f.inputs[0].mul(mask)};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     return {"", "F.dropout({0}, " + to_json(o_.p) + ", self.training)"};

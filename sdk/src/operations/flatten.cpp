@@ -23,6 +23,7 @@ class Flatten final : public OperationOf<Flatten, NoOptions> {
     n.output({std::move(flat)});
   }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].flatten(1)}; }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override { return {"", "{0}.flatten(1)"}; }
 };

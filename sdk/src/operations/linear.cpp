@@ -40,6 +40,7 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
 
   int64_t macs(const Graph& g, const Node& node) const override { return g.numel(g[node.parameters[0]].shape); }
 
+  Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph& g, const Node& node) const override {

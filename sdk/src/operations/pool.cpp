@@ -45,6 +45,8 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
     return Max && next.op->type() == "relu" ? fast(f.inputs[0], true) : at::Tensor();
   }
 
+  // A maximum passes only factors that are not negative.
+  Operation::Scaling scaling() const override { return Max ? Operation::Scaling::none : Operation::Scaling::passes; }
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph&, const Node&) const override {
@@ -75,6 +77,7 @@ class GlobalAvgPool final : public OperationOf<GlobalAvgPool, NoOptions> {
     n.output({n.input(0)[0]});
   }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].mean({2, 3})}; }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override { return {"", "{0}.mean((2, 3))"}; }
 };

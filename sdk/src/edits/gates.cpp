@@ -1,0 +1,231 @@
+// Coefficients into and out of a network.
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include <ATen/TensorOperators.h>
+#include <c10/core/GradMode.h>
+
+#include "edits/draft.h"
+#include "espalier/execute.h"
+#include "espalier/operation.h"
+#include "espalier/registry.h"
+#include "operations/coefficients.h"
+
+namespace espalier {
+
+namespace {
+
+// Parameters to be multiplied, along one dimension, by coefficients laid out as that dimension.
+struct Multiply {
+  ParamId parameter;
+  size_t dimension;
+};
+
+// Into what makes the edge: the parameters of the nearest node before that absorbs a factor on `dim` of its output.
+// nullopt: there is none, or others read it too.
+std::optional<std::vector<Multiply>> before(const Draft& draft, const Graph& g, Edge e, const Dim& coefficient) {
+  while (true) {
+    if (draft.readers(e).size() != 1 || draft.is_output(e) || g[e].producer < 0) return std::nullopt;
+    const Node& node = g.nodes()[static_cast<size_t>(g[e].producer)];
+    if (node.op->scaling() == Operation::Scaling::passes && node.inputs.size() == 1) {
+      e = node.inputs.front();
+      continue;
+    }
+    if (node.op->scaling() != Operation::Scaling::absorbs) return std::nullopt;
+    std::vector<Multiply> all;
+    for (const ParamId p : node.parameters) {
+      if (g[p].role == Role::buffer) continue;
+      bool found = coefficient.segments.empty();
+      for (size_t d = 0; d < g[p].shape.size() && !found; ++d) {
+        if (g[p].input[d] || !spreads(g, coefficient, g[p].shape[d])) continue;
+        all.push_back({p, d});
+        found = true;
+      }
+      if (!found) return std::nullopt;
+      if (coefficient.segments.empty()) all.push_back({p, 0});
+    }
+    if (all.empty()) return std::nullopt;
+    return all;
+  }
+}
+
+// Into what reads the edge: all of its readers must have columns for it.
+std::optional<std::vector<Multiply>> behind(const Draft& draft, const Graph& g, Edge e, const Dim& coefficient) {
+  const std::vector<int32_t> readers = draft.readers(e);
+  if (readers.empty() || draft.is_output(e)) return std::nullopt;
+  std::vector<Multiply> all;
+  for (const int32_t r : readers) {
+    const Node& node = g.nodes()[static_cast<size_t>(r)];
+    if (node.op->scaling() == Operation::Scaling::passes && node.inputs.size() == 1 && node.outputs.size() == 1) {
+      const auto further = behind(draft, g, node.outputs.front(), coefficient);
+      if (!further) return std::nullopt;
+      all.insert(all.end(), further->begin(), further->end());
+      continue;
+    }
+    if (node.op->scaling() != Operation::Scaling::absorbs) return std::nullopt;
+    bool found = false;
+    for (const ParamId p : node.parameters) {
+      for (size_t d = 0; d < g[p].shape.size(); ++d) {
+        if (!g[p].input[d] || !spreads(g, coefficient, g[p].shape[d])) continue;
+        all.push_back({p, d});
+        found = true;
+      }
+    }
+    if (!found) return std::nullopt;
+  }
+  return all;
+}
+
+// The value of an edge that does not depend on the network's input: [1, ...].
+at::Tensor value_of(const Graph& graph, const Weights& weights, Edge e) {
+  const c10::NoGradGuard no_grad;
+  Graph with = graph;
+  with.add_output("coefficients to fold", e);
+  return run(with, weights, {}, {"coefficients to fold"}).front();
+}
+
+ParamId in(const Graph& after, const Graph& before, ParamId p) {
+  return after.parameter(before[p].name);
+}
+
+}  // namespace
+
+Rewrite plan_change(const Graph& graph, const InsertGate& e) {
+  Draft draft(graph);
+  const std::string what = "cannot insert the gate '" + e.gate + "'";
+  if (e.gate.empty()) throw EditError("a gate needs a name");
+  for (const Node& n : graph.nodes()) {
+    if (n.name == e.gate || n.name == e.gate + ".coefficient") throw EditError(what + ": there is a node of this name");
+  }
+  if (e.role != "weight" && e.role != "architecture")
+    throw EditError(what + ": unknown role '" + e.role + "'" + suggestion(e.role, {"weight", "architecture"}));
+  const Edge edge = draft.edge(e.edge);
+  const Shape shape = graph[edge].shape;
+  // Along which dimension: the one that reads the axis, or the channels.
+  std::optional<size_t> along;
+  Dim dim;
+  if (e.axis.empty()) {
+    for (size_t d = 0; d < shape.size() && !along; ++d) {
+      for (const Segment& s : shape[d].segments) {
+        if (std::ranges::any_of(s.factors, [](const Factor& f) { return f.axis.id >= 0; })) along = d;
+      }
+    }
+    if (!along) throw EditError(what + ": '" + e.edge + "' has no width");
+    dim = shape[*along];
+  } else {
+    const Axis axis = graph.axis(e.axis);
+    for (size_t d = 0; d < shape.size() && !along; ++d) {
+      if (spreads(graph, Dim::of(axis), shape[d])) along = d;
+    }
+    if (!along) throw EditError(what + ": '" + e.edge + "' has no width '" + e.axis + "'");
+    dim = Dim::of(axis);
+  }
+  std::vector<int32_t> readers;
+  for (const std::string& name : e.readers) {
+    readers.push_back(draft.node(name));
+    const std::vector<int32_t> all = draft.readers(edge);
+    if (std::ranges::find(all, readers.back()) == all.end())
+      throw EditError(what + ": the node '" + name + "' does not read '" + e.edge + "'");
+  }
+
+  const auto coefficient = static_cast<int32_t>(draft.nodes().size());
+  const std::string name = e.gate + ".coefficient";
+  const Edge value = draft.graph().add_edge(name, {dim}, coefficient);
+  const ParamId p = draft.graph().add_parameter({.name = name + ".value",
+                                                 .kind = "gate",
+                                                 .role = e.role == "weight" ? Role::weight : Role::architecture,
+                                                 .shape = {dim},
+                                                 .input = {false},
+                                                 .init = {Initializer::Kind::constant, e.initial},
+                                                 .removed = 0,
+                                                 .node = coefficient});
+  draft.nodes().push_back({name,
+                           Registry::instance().create<Operation>(
+                               Value::map({{"use", "coefficient"}, {"initial", e.initial}, {"role", e.role}})),
+                           {},
+                           {value},
+                           {p}});
+  const auto gate = static_cast<int32_t>(draft.nodes().size());
+  const Edge out = draft.graph().add_edge(e.gate, shape, gate);
+  draft.nodes().push_back(
+      {e.gate,
+       Registry::instance().create<Operation>(Value::map({{"use", "gate"}, {"dim", static_cast<int64_t>(*along)}})),
+       {edge, value},
+       {out},
+       {}});
+  draft.redirect(edge, out, readers.empty() ? nullptr : &readers);
+  return draft.finish(e.initial == 1 ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
+}
+
+Rewrite plan_change(const Graph& graph, const RemoveGate& e) {
+  Draft draft(graph);
+  const Node& node = graph.nodes()[static_cast<size_t>(draft.node(e.gate))];
+  if (node.op->type() != "gate") throw EditError("cannot remove the gate '" + e.gate + "': it is a " + node.op->type());
+  draft.redirect(node.outputs.front(), node.inputs.front());
+  return draft.finish(Rewrite::Effect::changes);
+}
+
+Rewrite plan_change(const Graph& graph, const FoldGate& e) {
+  Draft draft(graph);
+  const int32_t id = draft.node(e.gate);
+  const Node node = graph.nodes()[static_cast<size_t>(id)];
+  const std::string what = "cannot fold '" + e.gate + "': ";
+  const std::string why =
+      "neither what makes its input, which it alone must read, nor all that reads its output is a layer or an affine "
+      "batch norm without a nonlinearity between; the gate stays";
+  // What is multiplied by which coefficients.
+  struct Fold {
+    std::vector<Multiply> into;
+    Edge coefficients;
+    Dim dim;                 // of them
+    int64_t component = -1;  // one of them, for all of the parameter
+  };
+  std::vector<Fold> folds;
+  if (node.op->type() == "gate") {
+    const Dim dim = graph[node.inputs[1]].shape.front();
+    auto into = before(draft, graph, node.inputs[0], dim);
+    if (!into) into = behind(draft, graph, node.outputs[0], dim);
+    if (!into) throw EditError(what + why);
+    folds.push_back({*into, node.inputs[1], dim});
+    draft.redirect(node.outputs[0], node.inputs[0]);
+  } else if (const auto* mixture = dynamic_cast<const Mixture*>(node.op.get())) {
+    const Indices components = mixture->components(graph, node);
+    for (size_t i = 0; i + 1 < node.inputs.size(); ++i) {
+      const auto into = before(draft, graph, node.inputs[i], Dim{});
+      if (!into) {
+        throw EditError(what + "its input '" + graph[node.inputs[i]].name +
+                        "' does not come, by itself and without a nonlinearity, from a layer or an affine batch norm; "
+                        "the mixture stays");
+      }
+      folds.push_back({*into, node.inputs.back(), {}, components[i]});
+    }
+    Node& sum = draft.nodes()[static_cast<size_t>(id)];
+    sum.op = Registry::instance().create<Operation>(Value::map({{"use", "add"}}));
+    sum.inputs.pop_back();
+    if (sum.inputs.size() == 1) draft.redirect(node.outputs[0], node.inputs[0]);
+  } else {
+    throw EditError(what + "it is a " + node.op->type());
+  }
+  Rewrite r = draft.finish(Rewrite::Effect::preserves);
+  r.transform = [folds, after = r.graph](const Graph& was, const Weights& old, const Rewrite::Now& now) {
+    const c10::NoGradGuard no_grad;
+    for (const Fold& f : folds) {
+      const at::Tensor values = value_of(was, old, f.coefficients)[0];
+      for (const Multiply& m : f.into) {
+        at::Tensor parameter = now(in(after, was, m.parameter));
+        if (!parameter.defined()) continue;
+        if (f.component >= 0) {
+          parameter.mul_(values[f.component]);
+          continue;
+        }
+        std::vector<int64_t> sizes(static_cast<size_t>(parameter.dim()), 1);
+        sizes[m.dimension] = -1;
+        parameter.mul_(spread(was, values, f.dim, was[m.parameter].shape[m.dimension]).reshape(sizes));
+      }
+    }
+  };
+  return r;
+}
+
+}  // namespace espalier

@@ -1,0 +1,224 @@
+// Changes of what is connected: views, lost inputs, blocks, choices.
+#include <algorithm>
+#include <map>
+
+#include "edits/draft.h"
+#include "espalier/operation.h"
+#include "espalier/registry.h"
+
+namespace espalier {
+
+namespace {
+
+Edge input_of(Draft& draft, int32_t node, int64_t input, const std::string& what) {
+  const Node& n = draft.nodes()[static_cast<size_t>(node)];
+  if (input < 0 || input >= static_cast<int64_t>(n.inputs.size())) {
+    throw EditError(what + ": the node '" + n.name + "' has " + std::to_string(n.inputs.size()) +
+                    " inputs, counted from 0; there is no input " + std::to_string(input));
+  }
+  return n.inputs[static_cast<size_t>(input)];
+}
+
+std::string sizes_of(const Graph& g, Edge e) {
+  return "'" + g[e].name + "' " + to_string(g.sizes(g[e].shape));
+}
+
+}  // namespace
+
+Rewrite plan_change(const Graph& graph, const Split& e) {
+  Draft draft(graph);
+  const std::string what = "cannot split the node '" + e.node + "' off";
+  const int32_t node = draft.node(e.node);
+  const Edge in = input_of(draft, node, e.input, what);
+  // The one dimension that is an axis as a whole.
+  Axis axis;
+  for (const Dim& d : graph[in].shape) {
+    if (d.segments.size() == 1 && d.segments[0].factors.size() == 1 && d.segments[0].factors[0].axis.id >= 0)
+      axis = d.segments[0].factors[0].axis;
+  }
+  if (axis.id < 0) throw EditError(what + ": its input " + sizes_of(graph, in) + " has no width that is one axis");
+  const std::string name = e.view.empty() ? e.node + ".view" : e.view;
+  for (const Node& n : graph.nodes()) {
+    if (n.name == name) throw EditError(what + ": there is a node '" + name + "' already; give its view another name");
+  }
+  Indices all(static_cast<size_t>(graph[axis].size));
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+  const Axis own = draft.graph().add_axis(name, graph[axis].size);
+  draft.comes_from(own, axis);
+  const int32_t view = draft.graph().add_node(
+      name, Registry::instance().create<Operation>(Value::map({{"use", "select"}, {"index", all}, {"drops", true}})),
+      {in}, {own});
+  const Edge out = draft.nodes()[static_cast<size_t>(view)].outputs.front();
+  draft.nodes()[static_cast<size_t>(node)].inputs[static_cast<size_t>(e.input)] = out;
+  // Its dimensions so far are the shared axis's.
+  draft.reshape(out, Dim::of(axis), Dim::of(own));
+  return draft.finish(Rewrite::Effect::preserves);
+}
+
+Rewrite plan_change(const Graph& graph, const Disconnect& e) {
+  Draft draft(graph);
+  const std::string what = "cannot disconnect an input of the node '" + e.node + "'";
+  const int32_t id = draft.node(e.node);
+  const Edge gone = input_of(draft, id, e.input, what);
+  const Node node = draft.nodes()[static_cast<size_t>(id)];
+  const auto op = node.op->without_input(node, static_cast<size_t>(e.input));
+  if (!op) throw EditError(what + ": an operation '" + node.op->type() + "' needs this input");
+  const std::vector<bool> depends = depends_on_input(graph);
+  const auto terms = std::ranges::count_if(node.inputs, [&](Edge i) { return depends[static_cast<size_t>(i.id)]; });
+  if (terms < 2) throw EditError(what + ": it is the last, and the network would be cut");
+  const Edge out = node.outputs.front();
+  size_t at = 0;
+  if (node.op->joins_inputs()) {
+    // The segments of the input that goes, in the joined dimension.
+    const Shape was = graph[gone].shape;
+    for (size_t d = 0; d < was.size(); ++d) {
+      const Dim whole = graph[out].shape[d];
+      if (whole == was[d]) continue;
+      for (int64_t i = 0; i < e.input; ++i) at += graph[node.inputs[static_cast<size_t>(i)]].shape[d].segments.size();
+      Dim rest = whole;
+      const auto from = rest.segments.begin() + static_cast<std::ptrdiff_t>(at);
+      rest.segments.erase(from, from + static_cast<std::ptrdiff_t>(was[d].segments.size()));
+      // Segments are followed by their axes: two alike could not be told apart.
+      for (const Segment& s : was[d].segments) {
+        if (std::ranges::find(rest.segments, s) != rest.segments.end())
+          throw EditError(what + ": '" + graph[gone].name + "' stands in it twice");
+      }
+      draft.reshape(out, whole, rest);
+    }
+  }
+  Node& changed = draft.nodes()[static_cast<size_t>(id)];
+  changed.op = op;
+  changed.inputs.erase(changed.inputs.begin() + static_cast<std::ptrdiff_t>(e.input));
+  return draft.finish(Rewrite::Effect::changes);
+}
+
+Rewrite plan_change(const Graph& graph, const DropBlock& e) {
+  Draft draft(graph);
+  const Block b = block(draft, graph, e.block);
+  if (graph[b.in].shape != graph[b.out].shape) {
+    throw EditError("cannot drop the block '" + e.block + "': its input " + sizes_of(graph, b.in) + " and its output " +
+                    sizes_of(graph, b.out) + " do not share their widths");
+  }
+  draft.redirect(b.out, b.in);
+  return draft.finish(Rewrite::Effect::changes);
+}
+
+Rewrite plan_change(const Graph& graph, const InsertBlock& e) {
+  Draft draft(graph);
+  const std::string what = "cannot insert the block '" + e.block + "'";
+  if (e.init != "random" && e.init != "preserving")
+    throw EditError(what + ": unknown init '" + e.init + "'" + suggestion(e.init, {"random", "preserving"}));
+  const Block like = block(draft, graph, e.like);
+  const Edge behind = block(draft, graph, e.after).out;
+  for (const Node& n : graph.nodes()) {
+    if (e.block.empty() || n.name.starts_with(e.block + "."))
+      throw EditError(what + ": there is a block of this name already");
+  }
+  if (graph[like.in].shape != graph[like.out].shape) {
+    throw EditError(what + ": the input " + sizes_of(graph, like.in) + " and the output " + sizes_of(graph, like.out) +
+                    " of the block '" + e.like + "' do not share their widths");
+  }
+  if (graph[like.in].shape != graph[behind].shape) {
+    throw EditError(what + ": the block '" + e.like + "' works on " + sizes_of(graph, like.in) + ", behind '" +
+                    e.after + "' there is " + sizes_of(graph, behind));
+  }
+  const auto within = [&](int32_t n) { return std::ranges::find(like.nodes, n) != like.nodes.end(); };
+  const auto renamed = [&](const std::string& name) {
+    return name.starts_with(e.like + ".") ? e.block + name.substr(e.like.size()) : e.block + "." + name;
+  };
+  // Axes that only this block has get doubles.
+  std::vector<bool> inside(graph.axes().size(), false), outside(graph.axes().size(), false);
+  const auto mark = [](std::vector<bool>& marks, const Shape& shape) {
+    for (const Dim& d : shape) {
+      for (const Segment& s : d.segments) {
+        for (const Factor& f : s.factors) {
+          if (f.axis.id >= 0) marks[static_cast<size_t>(f.axis.id)] = true;
+        }
+      }
+    }
+  };
+  for (const EdgeInfo& edge : graph.edges()) mark(within(edge.producer) ? inside : outside, edge.shape);
+  for (const Parameter& p : graph.parameters()) mark(within(p.node) ? inside : outside, p.shape);
+  std::map<int32_t, Axis> doubles;
+  for (size_t i = 0; i < graph.axes().size(); ++i) {
+    if (inside[i] && !outside[i])
+      doubles[static_cast<int32_t>(i)] = draft.graph().add_axis(renamed(graph.axes()[i].name), graph.axes()[i].size);
+  }
+  const auto doubled = [&](Shape shape) {
+    for (Dim& d : shape) {
+      for (Segment& s : d.segments) {
+        for (Factor& f : s.factors) {
+          if (const auto it = doubles.find(f.axis.id); it != doubles.end()) f.axis = it->second;
+        }
+      }
+    }
+    return shape;
+  };
+
+  if (draft.is_output(behind)) throw EditError(what + ": '" + graph[behind].name + "' is an output of the network");
+  const std::vector<int32_t> readers = draft.readers(behind);
+  std::map<int32_t, Edge> edges{{like.in.id, behind}};
+  std::vector<ParamId> added;
+  for (const int32_t n : like.nodes) {
+    const Node& node = graph.nodes()[static_cast<size_t>(n)];
+    Node copy{renamed(node.name), node.op, {}, {}, {}};
+    const auto id = static_cast<int32_t>(draft.nodes().size());
+    for (const Edge in : node.inputs) {
+      const auto it = edges.find(in.id);
+      copy.inputs.push_back(it == edges.end() ? in : it->second);
+    }
+    for (const Edge out : node.outputs)
+      copy.outputs.push_back(edges[out.id] =
+                                 draft.graph().add_edge(renamed(graph[out].name), doubled(graph[out].shape), id));
+    for (const ParamId p : node.parameters) {
+      Parameter parameter = graph[p];
+      parameter.name = renamed(parameter.name);
+      parameter.shape = doubled(std::move(parameter.shape));
+      parameter.node = id;
+      copy.parameters.push_back(draft.graph().add_parameter(std::move(parameter)));
+      added.push_back(copy.parameters.back());
+    }
+    draft.nodes().push_back(std::move(copy));
+  }
+  const Edge out = edges.at(like.out.id);
+  draft.redirect(behind, out, &readers);
+  Rewrite r = draft.finish(e.init == "preserving" ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
+  r.fill.key = RandomKey(e.seed);
+  if (e.init == "preserving") {
+    // The last batch norm, or the last layer, gives zero.
+    const auto last = [&](const std::string& kind) -> int32_t {
+      for (size_t i = added.size(); i-- > 0;) {
+        if (draft.graph()[added[i]].kind == kind) return draft.graph()[added[i]].node;
+      }
+      return -1;
+    };
+    const int32_t node = last("norm_weight") >= 0 ? last("norm_weight") : last("weight");
+    if (node < 0) throw EditError(what + ": nothing in it could begin with zero");
+    for (size_t i = 0; i < r.graph.parameters().size(); ++i) {
+      const Parameter& p = r.graph.parameters()[i];
+      const Parameter* made = nullptr;
+      for (const ParamId a : draft.nodes()[static_cast<size_t>(node)].parameters) {
+        if (draft.graph()[a].name == p.name) made = &draft.graph()[a];
+      }
+      if (made && p.role != Role::buffer) r.fill.zeros.push_back({static_cast<int32_t>(i)});
+    }
+  }
+  return r;
+}
+
+Rewrite plan_change(const Graph& graph, const Choose& e) {
+  Draft draft(graph);
+  const std::string what = "cannot choose a term of the node '" + e.node + "'";
+  const int32_t id = draft.node(e.node);
+  const Node node = draft.nodes()[static_cast<size_t>(id)];
+  const Edge chosen = input_of(draft, id, e.input, what);
+  if (!depends_on_input(graph)[static_cast<size_t>(chosen.id)])
+    throw EditError(what + ": its input " + std::to_string(e.input) + " is the coefficients");
+  if (graph[chosen].shape != graph[node.outputs.front()].shape ||
+      !node.op->without_input(node, static_cast<size_t>(e.input)))
+    throw EditError(what + ": an operation '" + node.op->type() + "' is no mixture");
+  draft.redirect(node.outputs.front(), chosen);
+  return draft.finish(Rewrite::Effect::changes);
+}
+
+}  // namespace espalier

@@ -1,0 +1,305 @@
+// Coefficients that multiply channels or whole components. They are small subgraphs of free parameters and have a
+// batch of one: [1, ...].
+#include "operations/coefficients.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/minimum.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tensor.h>
+
+#include "builtin.h"
+#include "espalier/onnx.h"
+#include "espalier/weights.h"
+
+namespace espalier {
+
+namespace {
+
+// For each factor of to's segment: its size where it is one of from's, in order, or 1.
+std::vector<int64_t> view_sizes(const Graph& g, const Dim& from, const Dim& to) {
+  std::vector<int64_t> sizes;
+  size_t next = 0;
+  const std::vector<Factor>& mine = from.segments[0].factors;
+  for (const Factor& f : to.segments[0].factors) {
+    const bool has = next < mine.size() && mine[next] == f;
+    next += has;
+    sizes.push_back(has ? g.size(Segment{{f}}) : 1);
+  }
+  return sizes;
+}
+
+std::string list(const std::vector<int64_t>& v) {
+  std::string s;
+  for (const int64_t i : v) s += (s.empty() ? "" : ", ") + std::to_string(i);
+  return "[" + s + "]";
+}
+
+struct CoefficientOptions {
+  double initial = 1;
+  double deviation = 0;
+  std::string role = "architecture";
+
+  static void declare(Declare<CoefficientOptions>& p) {
+    p("initial", &CoefficientOptions::initial, "initial value");
+    p("deviation", &CoefficientOptions::deviation, at_least(0), "standard deviation about 0, in place of it");
+    p("role", &CoefficientOptions::role, one_of({"weight", "architecture"}), "which optimizers it is for");
+  }
+};
+
+// Free parameters, one for each position of the axes that it is given.
+class Coefficient final : public OperationOf<Coefficient, CoefficientOptions> {
+ public:
+  static constexpr const char* name = "coefficient";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    Shape shape;
+    std::vector<NodeBuilder::Dimension> dimensions;
+    for (size_t i = 0; i < std::max<size_t>(n.axis_count(), 1); ++i) {
+      shape.push_back(Dim::of(n.axis(i)));
+      dimensions.push_back(NodeBuilder::makes(shape.back()));
+    }
+    const Initializer init = o_.deviation > 0 ? Initializer{Initializer::Kind::normal, o_.deviation}
+                                              : Initializer{Initializer::Kind::constant, o_.initial};
+    n.parameter("value", "gate", std::move(dimensions), init, 0,
+                o_.role == "weight" ? Role::weight : Role::architecture);
+    n.output(std::move(shape));
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {f.parameter(0).unsqueeze(0)}; }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override { return {"{p0}.unsqueeze(0)"}; }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    return {to.constant(to.values(0).unsqueeze(0))};
+  }
+};
+
+struct GateOptions {
+  int64_t dim = 0;
+
+  static void declare(Declare<GateOptions>& p) {
+    p("dim", &GateOptions::dim, at_least(0), "which dimension of the first input is multiplied, the batch not counted");
+  }
+};
+
+// The first input times the coefficients (second input), one for each position along a dimension, or along one of its
+// axes.
+class Gate final : public OperationOf<Gate, GateOptions> {
+ public:
+  static constexpr const char* name = "gate";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape& x = n.input(0);
+    const Shape& c = n.input(1);
+    if (dim() >= x.size() || c.size() != 1 || !spreads(n.graph(), c[0], x[dim()]))
+      n.refuse("the coefficients do not belong to dimension " + std::to_string(o_.dim) + " of the input");
+    n.output(x);
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const Shape& x = f.graph[f.node.inputs[0]].shape;
+    const at::Tensor c = spread(f.graph, f.inputs[1][0], f.graph[f.node.inputs[1]].shape[0], x[dim()]);
+    return {f.inputs[0] * c.reshape(broadcast(x.size()))};
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph& g, const Node& node) const override {
+    const Shape& x = g[node.inputs[0]].shape;
+    const Dim& from = g[node.inputs[1]].shape[0];
+    std::string c = "{1}";
+    if (!(from == x[dim()])) {
+      std::vector<int64_t> all;
+      for (const Factor& f : x[dim()].segments[0].factors) all.push_back(g.size(Segment{{f}}));
+      c += ".reshape(" + list(view_sizes(g, from, x[dim()])) + ").expand(" + list(all) + ")";
+    }
+    return {"{0} * " + c + ".reshape(" + list(broadcast(x.size())) + ")"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const Shape& x = g[node.inputs[0]].shape;
+    const Dim& from = g[node.inputs[1]].shape[0];
+    std::string c = to.input(1);
+    const auto shape = [&](const std::vector<int64_t>& v) { return to.constant(at::tensor(v, at::kLong)); };
+    if (!(from == x[dim()])) {
+      std::vector<int64_t> all;
+      for (const Factor& f : x[dim()].segments[0].factors) all.push_back(g.size(Segment{{f}}));
+      c = to.add("Expand", {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}), shape(all)});
+    }
+    return {to.add("Mul", {to.input(0), to.add("Reshape", {c, shape(broadcast(x.size()))})})};
+  }
+
+ private:
+  size_t dim() const { return static_cast<size_t>(o_.dim); }
+  std::vector<int64_t> broadcast(size_t dims) const {
+    std::vector<int64_t> sizes(dims + 1, 1);
+    sizes[dim() + 1] = -1;
+    return sizes;
+  }
+};
+
+struct WeightedSumOptions {
+  std::vector<int64_t> components;
+
+  static void declare(Declare<WeightedSumOptions>& p) {
+    p("components", &WeightedSumOptions::components,
+      "position of each input's coefficient; empty: in order, one for each");
+  }
+};
+
+// The inputs but the last, each times its coefficient (the last input), summed: a mixed operation, or components that
+// compete. A component that is dropped leaves its coefficient behind, since the others' may depend on it.
+class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, public Mixture {
+ public:
+  static constexpr const char* name = "weighted_sum";
+  explicit WeightedSum(WeightedSumOptions o = {}) : OperationOf<WeightedSum, WeightedSumOptions>(std::move(o)) {}
+
+  void build(NodeBuilder& n) const override {
+    if (n.input_count() < 2) n.refuse("a weighted sum needs its components and their coefficients");
+    const size_t terms = n.input_count() - 1;
+    const Shape& c = n.input(terms);
+    if (c.size() != 1) n.refuse("the last input must be the coefficients, one for each component");
+    const int64_t count = n.graph().size(c[0]);
+    const size_t expected = o_.components.empty() ? static_cast<size_t>(count) : o_.components.size();
+    if (expected != terms)
+      n.refuse(std::to_string(terms) + " components, but " + std::to_string(expected) + " coefficients for them");
+    for (const int64_t i : o_.components) {
+      if (i < 0 || i >= count) n.refuse("there is no coefficient " + std::to_string(i));
+    }
+    const Shape x = n.input(0);
+    for (size_t i = 1; i < terms; ++i) {
+      if (n.input(i) != x) n.refuse("the components must have one shape and share their widths");
+    }
+    n.output(x);
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const Indices at = components(f.graph, f.node);
+    const at::Tensor& c = f.inputs.back();
+    at::Tensor sum;
+    for (size_t i = 0; i < at.size(); ++i) {
+      const at::Tensor term = f.inputs[i] * c.select(1, at[i]).squeeze();
+      sum = sum.defined() ? sum + term : term;
+    }
+    return {sum};
+  }
+  Indices components(const Graph&, const Node& node) const override {
+    if (!o_.components.empty()) return o_.components;
+    Indices all(node.inputs.size() - 1);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+  std::shared_ptr<const Operation> without_input(const Node& node, size_t input) const override {
+    if (input + 1 >= node.inputs.size()) return nullptr;
+    WeightedSumOptions rest = o_;
+    if (rest.components.empty()) {
+      rest.components.resize(node.inputs.size() - 1);
+      std::iota(rest.components.begin(), rest.components.end(), 0);
+    }
+    rest.components.erase(rest.components.begin() + static_cast<std::ptrdiff_t>(input));
+    return std::make_shared<WeightedSum>(rest);
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph& g, const Node& node) const override {
+    const Indices at = components(g, node);
+    std::string sum;
+    for (size_t i = 0; i < at.size(); ++i) {
+      sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[0, " +
+             std::to_string(at[i]) + "]";
+    }
+    return {sum};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const Indices at = components(g, node);
+    std::string sum;
+    for (size_t i = 0; i < at.size(); ++i) {
+      const std::string c =
+          to.add("Gather", {to.input(at.size()), to.constant(at::tensor(at[i], at::kLong))}, {{"axis", int64_t{1}}});
+      const std::string term = to.add("Mul", {to.input(i), c});
+      sum = i ? to.add("Add", {sum, term}) : term;
+    }
+    return {sum};
+  }
+};
+
+struct CompetitionOptions {
+  std::string gamma = "sigmoid";
+  bool null = false;
+
+  static void declare(Declare<CompetitionOptions>& p) {
+    p("gamma", &CompetitionOptions::gamma, one_of({"sigmoid", "exp"}), "makes the free parameters positive");
+    p("null", &CompetitionOptions::null, "what falls below the threshold takes its share of the sum");
+  }
+};
+
+// Coefficients of components that compete (paper 004, eq. (2)-(4)): with gamma = sigmoid(alpha) and a threshold
+// t = sigmoid(beta) * sum(gamma), a_i = max(gamma_i - t, 0) / sum_j max(gamma_j - t, 0). (4)'s "softmax" is this l1
+// normalisation (facts: 004). All zero where no gamma reaches the threshold. alpha = 0 and
+// beta = -log(n^2 + n - 1) begin with a_i = 1 / n.
+class Competition final : public OperationOf<Competition, CompetitionOptions> {
+ public:
+  static constexpr const char* name = "competition";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Dim components = Dim::of(n.axis(0));
+    const auto size = static_cast<double>(n.graph().size(components));
+    n.parameter("alpha", "architecture", {NodeBuilder::makes(components)}, {Initializer::Kind::constant, 0}, 0,
+                Role::architecture);
+    n.parameter("beta", "architecture", {NodeBuilder::makes(Dim::of(1))},
+                {Initializer::Kind::constant, -std::log(size * size + size - 1)}, 0, Role::architecture);
+    n.output({components});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const at::Tensor gamma = o_.gamma == "exp" ? at::exp(f.parameter(0)) : at::sigmoid(f.parameter(0));
+    const at::Tensor threshold = at::sigmoid(f.parameter(1)) * gamma.sum();
+    const at::Tensor left = at::relu(gamma - threshold);
+    at::Tensor sum = left.sum();
+    if (o_.null) sum = sum + at::minimum(gamma, threshold).sum();
+    return {(left / sum.clamp_min(tiny)).unsqueeze(0)};
+  }
+  bool preserves_zero() const override { return false; }
+  bool reduces_over_width() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override {
+    const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "");
+    return {function + "({p0}, {p1})", "def " + function +
+                                           std::string("(alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:\n") +
+                                           "    gamma = torch." + o_.gamma + "(alpha)\n" +
+                                           "    threshold = torch.sigmoid(beta) * gamma.sum()\n"
+                                           "    left = torch.relu(gamma - threshold)\n"
+                                           "    total = left.sum()" +
+                                           (o_.null ? " + torch.minimum(gamma, threshold).sum()" : "") +
+                                           "\n    return (left / total.clamp_min(1e-30)).unsqueeze(0)\n"};
+  }
+
+ private:
+  static constexpr double tiny = 1e-30;
+};
+
+}  // namespace
+
+bool spreads(const Graph&, const Dim& from, const Dim& to) {
+  if (from == to) return true;
+  if (from.segments.size() != 1 || to.segments.size() != 1) return false;
+  size_t next = 0;
+  for (const Factor& f : to.segments[0].factors)
+    next += next < from.segments[0].factors.size() && from.segments[0].factors[next] == f;
+  return next == from.segments[0].factors.size();
+}
+
+at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim& from, const Dim& to) {
+  if (from == to) return coefficients;
+  std::vector<int64_t> all;
+  for (const Factor& f : to.segments[0].factors) all.push_back(graph.size(Segment{{f}}));
+  return coefficients.reshape(view_sizes(graph, from, to)).expand(all).reshape({-1});
+}
+
+std::vector<Component> coefficient_operations() {
+  return {component<Coefficient>(Coefficient::name, "free parameters that multiply something"),
+          component<Gate>(Gate::name, "channels times coefficients"),
+          component<WeightedSum>(WeightedSum::name, "components times coefficients, summed"),
+          component<Competition>(Competition::name, "coefficients that compete and become exactly zero")};
+}
+
+}  // namespace espalier

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "espalier/operation.h"
+
+namespace espalier {
+
+// Whether coefficients for `from` can be laid out along `to`: the same, or all of its axes are factors of to's one
+// segment, in order.
+bool spreads(const Graph& graph, const Dim& from, const Dim& to);
+
+// Coefficients [size of `from`] along `to`: repeated for the factors that `from` does not have.
+at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim& from, const Dim& to);
+
+// A sum of components, each with a coefficient.
+class Mixture {
+ public:
+  virtual ~Mixture() = default;
+  // For each input but the last (the coefficients), the position of its coefficient.
+  virtual Indices components(const Graph& graph, const Node& node) const = 0;
+};
+
+}  // namespace espalier
