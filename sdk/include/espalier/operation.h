@@ -35,6 +35,7 @@ class ESPALIER_API NodeBuilder {
   size_t input_count() const;
   // The i-th axis that the node makes.
   Axis axis(size_t i) const;
+  size_t axis_count() const { return axes_.size(); }
   // Throws Error naming the node, its operation and the shapes of its inputs.
   [[noreturn]] void refuse(const std::string& why) const;
 
@@ -69,12 +70,14 @@ struct Forward {
   ESPALIER_API const at::Tensor& parameter(size_t i) const;
 };
 
-// The plain PyTorch form of a node, which is its TorchScript form too: only functions of torch and of Tensor, no modules.
+// The plain PyTorch form of a node, which is its TorchScript form too: only functions of torch and of Tensor, no
+// modules.
 struct PythonForm {
   // {0}, {1}: the inputs; {p0}, {p1}: the parameters and buffers in the order of their declaration; {training}:
   // self.training. "torch.conv2d({0}, {p0}, {p1}, [1, 1], [2, 2])"
   std::string expression;
-  std::string function{};  // source of a function that the expression calls, written once for all nodes; typed for TorchScript
+  std::string
+      function{};  // source of a function that the expression calls, written once for all nodes; typed for TorchScript
 };
 
 // One operation of the field, with all that is known of it in one place. It holds its options, never values; one object
