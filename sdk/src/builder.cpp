@@ -1,5 +1,8 @@
 #include "espalier/builder.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "espalier/error.h"
 #include "espalier/operation.h"
 #include "espalier/registry.h"
@@ -8,44 +11,123 @@ namespace espalier {
 
 GraphBuilder::GraphBuilder(const InputSpec& input) {
   const Dim channels = Dim::of(graph_.add_axis("input", input.channels, /*fixed=*/true));
-  input_ = graph_.add_input(
-      "input", input.height > 0 ? Shape{channels, Dim::of(input.height), Dim::of(input.width)} : Shape{channels});
+  Shape shape{channels};
+  if (input.height > 0) shape = {channels, Dim::of(input.height), Dim::of(input.width)};
+  if (input.nodes > 0) shape = {Dim::of(input.nodes), channels};
+  input_ = graph_.add_input("input", std::move(shape));
+}
+
+Edge GraphBuilder::input(const std::string& name, const std::vector<int64_t>& sizes) {
+  Shape shape;
+  for (const int64_t n : sizes) shape.push_back(Dim::of(n));
+  return graph_.add_input(name, std::move(shape));
 }
 
 std::string GraphBuilder::auto_name(const std::string& type) {
-  for (auto& [name, count] : counts_) {
-    if (name == type) return type + std::to_string(++count);
-  }
-  counts_.emplace_back(type, 1);
-  return type + "1";
+  return type + std::to_string(++counts_[prefix_ + type]);
+}
+
+Edge GraphBuilder::add_node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
+                            Value options, std::vector<Axis> axes) {
+  options["use"] = operation;
+  std::shared_ptr<const Operation> op = Registry::instance().create<Operation>(options);
+  const int32_t id = graph_.add_node(prefix_ + name, std::move(op), inputs, std::move(axes));
+  return graph_.nodes()[static_cast<size_t>(id)].outputs.front();
 }
 
 Edge GraphBuilder::node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
                         Value options, const std::vector<int64_t>& widths) {
-  options["use"] = operation;
-  std::shared_ptr<const Operation> op = Registry::instance().create<Operation>(options);
   std::vector<Axis> axes;
   for (size_t i = 0; i < widths.size(); ++i)
-    axes.push_back(graph_.add_axis(i == 0 ? name : name + "." + std::to_string(i), widths[i]));
-  return graph_.nodes()[static_cast<size_t>(graph_.add_node(name, std::move(op), inputs, axes))].outputs.front();
+    axes.push_back(graph_.add_axis(prefix_ + (i == 0 ? name : name + "." + std::to_string(i)), widths[i]));
+  return add_node(operation, name, inputs, std::move(options), std::move(axes));
+}
+
+void GraphBuilder::unify(const std::vector<Edge>& xs) {
+  for (size_t i = 1; i < xs.size(); ++i) {
+    if (sizes(xs[i]) != sizes(xs[0])) return;
+    for (size_t d = 0; d < graph_[xs[0]].shape.size(); ++d) {
+      // Read again for each factor: the numbers of axes change.
+      const auto factor = [&](Edge e, size_t s, size_t f) { return graph_[e].shape[d].segments[s].factors[f]; };
+      const std::vector<Segment>& a = graph_[xs[0]].shape[d].segments;
+      const std::vector<Segment>& b = graph_[xs[i]].shape[d].segments;
+      const auto alike = [&](const Segment& p, const Segment& q) {
+        return std::ranges::equal(p.factors, q.factors, [&](const Factor& m, const Factor& n) {
+          return (m.axis.id < 0) == (n.axis.id < 0) && graph_.size(Segment{{m}}) == graph_.size(Segment{{n}});
+        });
+      };
+      if (!std::ranges::equal(a, b, alike)) return;
+      for (size_t s = 0; s < a.size(); ++s) {
+        for (size_t f = 0; f < a[s].factors.size(); ++f) {
+          const Axis one = factor(xs[0], s, f).axis;
+          if (one.id >= 0) graph_.unify(one, factor(xs[i], s, f).axis);
+        }
+      }
+    }
+  }
+}
+
+Edge GraphBuilder::elementwise(const std::string& type, const std::vector<Edge>& xs) {
+  unify(xs);
+  return node(type, auto_name(type), xs);
 }
 
 Edge GraphBuilder::conv(const std::string& name, Edge x, const Conv& o) {
-  const ConvOptions options{o.kernel, o.stride, o.padding, o.bias, o.init};
-  return node("conv2d", name, {x}, Declare<ConvOptions>().write(options), {o.filters});
+  if (o.depthwise && o.filters != 0 && o.filters != channels(x)) {
+    throw Error("the depthwise convolution '" + prefix_ + name + "' has one filter for each of " +
+                std::to_string(channels(x)) + " channels, not " + std::to_string(o.filters));
+  }
+  Value options = Declare<ConvOptions>().write({.kernel = o.kernel,
+                                                .stride = o.stride,
+                                                .padding = o.padding,
+                                                .dilation = o.dilation,
+                                                .grouped = o.groups > 1,
+                                                .depthwise = o.depthwise,
+                                                .bias = o.bias,
+                                                .init = o.init});
+  if (o.depthwise) return node("conv2d", name, {x}, std::move(options));
+  if (o.groups > 1) {
+    if (o.filters % o.groups != 0) {
+      throw Error("the " + std::to_string(o.filters) + " filters of '" + prefix_ + name + "' cannot be split into " +
+                  std::to_string(o.groups) + " groups");
+    }
+    const Axis whole = graph_[x].shape.front().whole();
+    if (whole.id >= 0) graph_.factor(whole, o.groups, prefix_ + name + ".groups");
+    // What is split already must be so into as many; the operation looks only whether it is split.
+    const Segment& s = graph_[x].shape.front().segments.front();
+    if (s.factors.size() == 2 && graph_.size(Segment{{s.factors[0]}}) != o.groups) {
+      throw Error("the channels that '" + prefix_ + name + "' reads are in " +
+                  std::to_string(graph_.size(Segment{{s.factors[0]}})) + " groups already, not in " +
+                  std::to_string(o.groups));
+    }
+  }
+  return node("conv2d", name, {x}, std::move(options), {o.filters / o.groups});
 }
 
 Edge GraphBuilder::linear(const std::string& name, Edge x, const Linear& o) {
   const LinearOptions options{o.bias, o.init, o.init_std};
-  return node("linear", name, {x}, Declare<LinearOptions>().write(options), {o.features});
+  if (o.heads == 0) return node("linear", name, {x}, Declare<LinearOptions>().write(options), {o.features});
+  if (o.features % o.heads != 0) {
+    throw Error("the " + std::to_string(o.features) + " features of '" + prefix_ + name + "' cannot be split into " +
+                std::to_string(o.heads) + " heads");
+  }
+  const Axis heads = graph_.add_axis(prefix_ + name + ".heads", o.heads);
+  const Axis dim = graph_.add_axis(prefix_ + name, o.features / o.heads);
+  return add_node("linear", name, {x}, Declare<LinearOptions>().write(options), {heads, dim});
 }
 
 Edge GraphBuilder::batch_norm(const std::string& name, Edge x, const BatchNormOptions& o) {
   return node("batch_norm", name, {x}, Declare<BatchNormOptions>().write(o));
 }
+Edge GraphBuilder::layer_norm(const std::string& name, Edge x, const LayerNormOptions& o) {
+  return node("layer_norm", name, {x}, Declare<LayerNormOptions>().write(o));
+}
 
 Edge GraphBuilder::activation(const std::string& type, Edge x) {
   return node(type, auto_name(type), {x});
+}
+Edge GraphBuilder::softmax(Edge x) {
+  return node("softmax", auto_name("softmax"), {x});
 }
 
 Edge GraphBuilder::max_pool(Edge x, int64_t kernel, int64_t stride, int64_t padding) {
@@ -59,11 +141,107 @@ Edge GraphBuilder::avg_pool(Edge x, int64_t kernel, int64_t stride, int64_t padd
 Edge GraphBuilder::global_avg_pool(Edge x) {
   return node("global_avg_pool", auto_name("global_avg_pool"), {x});
 }
+Edge GraphBuilder::mean(Edge x) {
+  return node("mean", auto_name("mean"), {x});
+}
 Edge GraphBuilder::flatten(Edge x) {
   return node("flatten", auto_name("flatten"), {x});
 }
 Edge GraphBuilder::dropout(Edge x, double p) {
   return node("dropout", auto_name("dropout"), {x}, Declare<DropoutOptions>().write({p}));
+}
+Edge GraphBuilder::drop_path(Edge x, double p) {
+  return node("drop_path", auto_name("drop_path"), {x}, Declare<DropoutOptions>().write({p}));
+}
+
+Edge GraphBuilder::concat(const std::vector<Edge>& xs) {
+  return node("concat", auto_name("concat"), xs);
+}
+
+Edge GraphBuilder::select(const std::string& name, Edge x, const Indices& index, const Select& o) {
+  return node("select", name, {x}, Declare<SelectOptions>().write({index, o.stride, o.drops}),
+              {static_cast<int64_t>(index.size())});
+}
+
+Edge GraphBuilder::pad_or_crop(Edge x, int64_t width, int64_t stride) {
+  // before < 0: so many channels are cropped at the front.
+  const int64_t have = channels(x);
+  const int64_t before = width >= have ? (width - have) / 2 : -((have - width) / 2);
+  Indices index;
+  for (int64_t i = 0; i < width; ++i) index.push_back(i >= before && i - before < have ? i - before : -1);
+  return select(auto_name("shortcut"), x, index, {.stride = stride});
+}
+
+Edge GraphBuilder::crop(Edge x, int64_t offset) {
+  return node("crop", auto_name("crop"), {x}, Value::map({{"offset", offset}}));
+}
+Edge GraphBuilder::zeros(Edge x) {
+  return node("zeros", auto_name("zeros"), {x});
+}
+
+Edge GraphBuilder::to_tokens(Edge x, bool flat) {
+  return node("to_tokens", auto_name("to_tokens"), {x}, Value::map({{"flat", flat}}));
+}
+
+Edge GraphBuilder::patch_embed(const std::string& name, Edge x, int64_t channels, int64_t patch, bool flat) {
+  return to_tokens(conv(name, x, {.filters = channels, .kernel = patch, .stride = patch}), flat);
+}
+
+Edge GraphBuilder::patch_merging(Edge x) {
+  return node("patch_merging", auto_name("patch_merging"), {x});
+}
+
+Edge GraphBuilder::pad_tokens(Edge x, int64_t window) {
+  return node("pad_tokens", auto_name("pad_tokens"), {x}, Value::map({{"window", window}}));
+}
+
+Edge GraphBuilder::position_embedding(const std::string& name, Edge x, const PositionOptions& o) {
+  return node("position_embedding", name, {x}, Declare<PositionOptions>().write(o));
+}
+
+Edge GraphBuilder::token(Edge x, int64_t index) {
+  return node("token", auto_name("token"), {x}, Value::map({{"index", index}}));
+}
+
+namespace {
+
+// 1 / sqrt of the head dimension of [..., heads x head dimension].
+double default_scale(const Graph& g, Edge q) {
+  const Segment& s = g[q].shape.back().segments.front();
+  return 1 / std::sqrt(static_cast<double>(g.size(Segment{{s.factors.back()}})));
+}
+
+}  // namespace
+
+void GraphBuilder::unify_heads(Edge q, Edge k, Edge v) {
+  unify({q, k, v});
+  // Values of another head dimension share the heads alone.
+  const auto heads = [&](Edge e) {
+    const Segment& s = graph_[e].shape.back().segments.front();
+    return s.factors.size() == 2 ? s.factors[0].axis : Axis{};
+  };
+  const Axis a = heads(q), b = heads(v);
+  if (a.id >= 0 && b.id >= 0 && graph_[a].size == graph_[b].size) graph_.unify(a, b);
+}
+
+Edge GraphBuilder::attention(const std::string& name, Edge q, Edge k, Edge v, double scale) {
+  unify_heads(q, k, v);
+  return node("attention", name, {q, k, v}, Value::map({{"scale", scale > 0 ? scale : default_scale(graph_, q)}}));
+}
+
+Edge GraphBuilder::window_attention(const std::string& name, Edge q, Edge k, Edge v, const Window& o) {
+  unify_heads(q, k, v);
+  return node("window_attention", name, {q, k, v},
+              Declare<WindowAttentionOptions>().write(
+                  {o.window, o.shift, o.scale > 0 ? o.scale : default_scale(graph_, q), o.height, o.width}));
+}
+
+Edge GraphBuilder::graph_conv(const std::string& name, Edge x, Edge adjacency, int64_t features, bool bias) {
+  return node("graph_conv", name, {x, adjacency}, Value::map({{"bias", bias}}), {features});
+}
+
+Edge GraphBuilder::grid_adjacency(Edge image) {
+  return node("grid_adjacency", auto_name("grid_adjacency"), {image});
 }
 
 Graph GraphBuilder::output(Edge logits) {
@@ -74,7 +252,9 @@ Graph GraphBuilder::output(Edge logits) {
       }
     }
   }
-  const Edge target = graph_.add_input("target", {});
+  Shape each = graph_[logits].shape;  // what has a target of its own: nodes, or (nothing) the sample
+  if (!each.empty()) each.pop_back();
+  const Edge target = graph_.add_input("target", std::move(each));
   graph_.add_output("logits", logits);
   graph_.add_output("loss", node("cross_entropy", "loss", {logits, target}));
   return graph_;

@@ -175,6 +175,63 @@ int32_t Graph::add_node(std::string name, std::shared_ptr<const Operation> op, s
   return id;
 }
 
+namespace {
+
+// Every dimension of every edge and parameter.
+template <class Body>
+void for_each_dim(std::vector<EdgeInfo>& edges, std::vector<Parameter>& parameters, const Body& body) {
+  for (EdgeInfo& e : edges) {
+    for (Dim& d : e.shape) body(d);
+  }
+  for (Parameter& p : parameters) {
+    for (Dim& d : p.shape) body(d);
+  }
+}
+
+}  // namespace
+
+Axis Graph::unify(Axis a, Axis b) {
+  if (a == b) return a;
+  const auto [keep, gone] = std::minmax({a, b});
+  AxisInfo& kept = axes_[static_cast<size_t>(keep.id)];
+  const AxisInfo& other = (*this)[gone];
+  if (kept.size != other.size) {
+    throw Error("the axes '" + kept.name + "' (" + std::to_string(kept.size) + ") and '" + other.name + "' (" +
+                std::to_string(other.size) + ") cannot be one");
+  }
+  kept.fixed = kept.fixed || other.fixed;
+  axes_.erase(axes_.begin() + gone.id);
+  for_each_dim(edges_, parameters_, [keep = keep, gone = gone](Dim& d) {
+    for (Segment& s : d.segments) {
+      for (Factor& f : s.factors) {
+        if (f.axis == gone) f.axis = keep;
+        if (f.axis > gone) --f.axis.id;
+      }
+    }
+  });
+  return keep;
+}
+
+Axis Graph::factor(Axis axis, int64_t groups, std::string name) {
+  const AxisInfo info = (*this)[axis];
+  if (groups < 1 || info.size % groups != 0) {
+    throw Error("the axis '" + info.name + "' (" + std::to_string(info.size) + " elements) cannot be split into " +
+                std::to_string(groups) + " groups");
+  }
+  const Axis outer = add_axis(std::move(name), groups, info.fixed);
+  resize(axis, info.size / groups);
+  for_each_dim(edges_, parameters_, [&](Dim& d) {
+    for (Segment& s : d.segments) {
+      for (size_t i = 0; i < s.factors.size(); ++i) {
+        if (s.factors[i].axis != axis) continue;
+        s.factors.insert(s.factors.begin() + static_cast<std::ptrdiff_t>(i), Factor{outer, 1});
+        ++i;
+      }
+    }
+  });
+  return outer;
+}
+
 void Graph::replace_operation(int32_t node, std::shared_ptr<const Operation> op) {
   nodes_[static_cast<size_t>(node)].op = std::move(op);
 }
@@ -196,8 +253,9 @@ Role role_of(const Value& v) {
   throw InputError(v.location.str(), "unknown role " + v.describe());
 }
 
-constexpr const char* init_names[] = {
-    "constant", "uniform", "normal", "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out", "bias_by_fan_in"};
+constexpr const char* init_names[] = {"constant",        "uniform",           "normal",
+                                      "kaiming_uniform", "kaiming_normal_in", "kaiming_normal_out",
+                                      "xavier_uniform",  "bias_by_fan_in"};
 
 // A dimension: a list of segments, each a list of factors: 4 or "conv1".
 Value dim_value(const Graph& g, const Dim& dim) {

@@ -101,6 +101,10 @@ at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key)
       return normal(sizes, std::sqrt(2 / fan_in), key);
     case Kind::kaiming_normal_out:
       return normal(sizes, std::sqrt(2 / fan_out), key);
+    case Kind::xavier_uniform: {
+      const double bound = std::sqrt(6 / (fan_in + fan_out));
+      return uniform(sizes, -bound, bound, key);
+    }
     case Kind::bias_by_fan_in: {
       const ParamId weight = graph.nodes()[static_cast<size_t>(p.node)].parameters.front();
       const double bound = 1 / std::sqrt(fans(graph.sizes(graph[weight].shape)).first);

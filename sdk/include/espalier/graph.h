@@ -34,6 +34,7 @@ struct Initializer {
     kaiming_uniform,  // [-b, b], b = sqrt(6 / ((1 + a^2) fan_in)); a = sqrt(5) is PyTorch's default of conv and linear
     kaiming_normal_in,   // standard deviation sqrt(2 / fan_in)
     kaiming_normal_out,  // standard deviation sqrt(2 / fan_out)
+    xavier_uniform,      // [-b, b], b = sqrt(6 / (fan_in + fan_out))
     bias_by_fan_in,      // [-b, b], b = 1 / sqrt(fan_in of the node's first parameter): PyTorch's default bias
   };
   Kind kind = Kind::constant;
@@ -128,6 +129,12 @@ class ESPALIER_API Graph {
   void add_output(std::string name, Edge edge) { outputs_.push_back({std::move(name), edge}); }
   void resize(Axis axis, int64_t size) { axes_[static_cast<size_t>(axis.id)].size = size; }
   void fix(Axis axis) { axes_[static_cast<size_t>(axis.id)].fixed = true; }
+  // Makes two axes of equal size one: the older stays, fixed where either was. Numbers of axes change, so only builders
+  // may call it, while nothing else refers to the graph.
+  Axis unify(Axis a, Axis b);
+  // Splits an axis into (a new axis of `groups`) x (the axis, of size / groups) wherever it is read; gives the new one.
+  // Only for builders. Throws Error where the groups do not divide it.
+  Axis factor(Axis axis, int64_t groups, std::string name);
   void replace_operation(int32_t node, std::shared_ptr<const Operation> op);
   std::vector<EdgeInfo>& mutable_edges() { return edges_; }
   std::vector<Parameter>& mutable_parameters() { return parameters_; }

@@ -49,6 +49,19 @@ struct Dim {
   static Dim of(Axis axis) { return {{{{{axis, 1}}}}}; }
   static Dim of(int64_t constant) { return {{{{{Axis{}, constant}}}}}; }
   bool operator==(const Dim&) const = default;
+  // The axis that it consists of, whole; id -1: it is made up otherwise.
+  Axis whole() const {
+    return segments.size() == 1 && segments[0].factors.size() == 1 ? segments[0].factors[0].axis : Axis{};
+  }
+  // Whether it is a width, rather than a number of pixels or tokens.
+  bool has_axis() const {
+    for (const Segment& s : segments) {
+      for (const Factor& f : s.factors) {
+        if (f.axis.id >= 0) return true;
+      }
+    }
+    return false;
+  }
   bool reads(Axis axis) const {
     for (const Segment& s : segments) {
       for (const Factor& f : s.factors) {
@@ -61,5 +74,11 @@ struct Dim {
 
 // The dimensions of a tensor; those of activations leave out the batch.
 using Shape = std::vector<Dim>;
+
+// Which dimension of an activation holds its channels: the first of an image [channels, height, width] or of
+// [features], the last of tokens, [tokens, channels] or [height, width, channels].
+inline size_t channel_dim(const Shape& shape) {
+  return shape.empty() || shape.front().has_axis() ? 0 : shape.size() - 1;
+}
 
 }  // namespace espalier

@@ -1,6 +1,8 @@
+#include <ATen/ops/clamp.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
 
 #include "builtin.h"
@@ -14,6 +16,10 @@ at::Tensor gelu(const at::Tensor& x) {
   return at::gelu(x);
 }
 
+at::Tensor relu6(const at::Tensor& x) {
+  return at::clamp(x, 0, 6);
+}
+
 struct Activated {
   const char* name;
   Function function;
@@ -24,7 +30,9 @@ struct Activated {
 constexpr Activated activations[] = {{"relu", at::relu, true, "F.relu({0})"},
                                      {"gelu", gelu, true, "F.gelu({0})"},
                                      {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})"},
-                                     {"tanh", at::tanh, true, "torch.tanh({0})"}};
+                                     {"tanh", at::tanh, true, "torch.tanh({0})"},
+                                     {"relu6", relu6, true, "torch.clamp({0}, 0, 6)"},
+                                     {"silu", at::silu, true, "{0} * torch.sigmoid({0})"}};
 
 // An element-wise function; the shape stays.
 template <int I>
@@ -49,7 +57,9 @@ std::vector<Component> activation_operations() {
   return {component<Activation<0>>("relu", "max(x, 0)"),
           component<Activation<1>>("gelu", "x times the normal distribution function"),
           component<Activation<2>>("sigmoid", "1 / (1 + exp(-x))"),
-          component<Activation<3>>("tanh", "hyperbolic tangent")};
+          component<Activation<3>>("tanh", "hyperbolic tangent"),
+          component<Activation<4>>("relu6", "min(max(x, 0), 6)"),
+          component<Activation<5>>("silu", "x times sigmoid")};
 }
 
 }  // namespace espalier

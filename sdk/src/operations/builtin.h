@@ -28,5 +28,16 @@ std::vector<Component> coefficient_operations();
 Component flatten_operation();
 Component dropout_operation();
 Component cross_entropy_operation();
+Component layer_norm_operation();
+Component softmax_operation();
+Component drop_path_operation();
+std::vector<Component> elementwise_operations();
+Component concat_operation();
+Component select_operation();
+std::vector<Component> image_operations();
+std::vector<Component> token_operations();
+Component attention_operation();
+Component window_attention_operation();
+std::vector<Component> graph_operations();
 
 }  // namespace espalier

@@ -8,7 +8,9 @@
 namespace espalier {
 namespace {
 
-// [C, H, W] -> [filters, H', W'], square kernels. Weight [filters, C, kernel, kernel].
+// [C, H, W] -> [filters, H', W'], square kernels. Weight [filters, C, kernel, kernel]. Grouped: C is groups x channels,
+// the filters are groups x filters (of one group), and the weight is [filters, channels, kernel, kernel]. Depthwise:
+// weight and output have the input's channels, weight [C, 1, kernel, kernel].
 class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
  public:
   static constexpr const char* name = "conv2d";
@@ -20,8 +22,16 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     const int64_t height = out(n.input_sizes(0)[1]);
     const int64_t width = out(n.input_sizes(0)[2]);
     if (height < 1 || width < 1) n.refuse("a kernel of " + std::to_string(o_.kernel) + " does not fit into the input");
-    const Dim filters = Dim::of(n.axis(0));
-    const Dim channels = x[0];
+    if (o_.grouped && o_.depthwise) n.refuse("a convolution is grouped or depthwise, not both");
+    Dim filters = o_.depthwise ? x[0] : Dim::of(n.axis(0));
+    Dim channels = o_.depthwise ? Dim::of(int64_t{1}) : x[0];
+    if (o_.grouped) {
+      if (channels.segments.size() != 1 || channels.segments[0].factors.size() < 2)
+        n.refuse("groups need channels that are groups x channels of one axis each");
+      std::vector<Factor>& factors = channels.segments[0].factors;
+      filters = {{{{factors.front(), {n.axis(0), 1}}}}};
+      factors.erase(factors.begin());
+    }
     Initializer init{Initializer::Kind::kaiming_uniform, std::sqrt(5.0)};
     if (o_.init == "kaiming_normal_in") init = {Initializer::Kind::kaiming_normal_in, 0};
     if (o_.init == "kaiming_normal_out") init = {Initializer::Kind::kaiming_normal_out, 0};
@@ -37,14 +47,14 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    if (f.pass.fuse && o_.stride == 1 && is_fast_cpu(f.inputs[0]) && f.parameter(0).scalar_type() == at::kFloat &&
-        !at::autocast::is_autocast_enabled(at::kCPU)) {
+    if (f.pass.fuse && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_fast_cpu(f.inputs[0]) &&
+        f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
       const at::Tensor y =
           fast_small_conv(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
       if (y.defined()) return {y};
     }
     return {at::conv2d(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {o_.stride, o_.stride},
-                       {o_.padding, o_.padding})};
+                       {o_.padding, o_.padding}, {o_.dilation, o_.dilation}, groups(f.graph, f.node))};
   }
 
   int64_t macs(const Graph& g, const Node& node) const override {
@@ -66,8 +76,14 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
  private:
+  int64_t groups(const Graph& g, const Node& node) const {
+    if (!o_.grouped && !o_.depthwise) return 1;
+    const Dim& filters = g[node.parameters[0]].shape[0];
+    return o_.depthwise ? g.size(filters) : g.size(Segment{{filters.segments[0].factors[0]}});
+  }
   int64_t out(int64_t in) const {
-    return (in + 2 * o_.padding - o_.kernel) < 0 ? 0 : (in + 2 * o_.padding - o_.kernel) / o_.stride + 1;
+    const int64_t room = in + 2 * o_.padding - o_.dilation * (o_.kernel - 1) - 1;
+    return room < 0 ? 0 : room / o_.stride + 1;
   }
 };
 

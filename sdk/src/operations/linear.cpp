@@ -8,37 +8,46 @@
 namespace espalier {
 namespace {
 
-// [F] -> [features]. Weight [features, F].
+// [..., F] -> [..., features]. Weight [features, F]; several axes make their product, heads x head dimension.
 class Linear final : public OperationOf<Linear, LinearOptions> {
  public:
   static constexpr const char* name = "linear";
   using OperationOf::OperationOf;
 
   void build(NodeBuilder& n) const override {
-    const Shape& x = n.input(0);
-    if (x.size() != 1) n.refuse("a linear layer needs an input of [features]; flatten it first");
-    const Dim features = Dim::of(n.axis(0));
-    const Dim in = x[0];
-    const bool normal = o_.init == "normal";
-    n.parameter("weight", "weight", {NodeBuilder::makes(features), NodeBuilder::reads(in)},
-                normal ? Initializer{Initializer::Kind::normal, o_.init_std}
-                       : Initializer{Initializer::Kind::kaiming_uniform, std::sqrt(5.0)});
+    Shape y = n.input(0);
+    if (y.empty() || !y.back().has_axis())
+      n.refuse("a linear layer needs an input of [features], or of tokens with the features last; flatten it first");
+    Dim features = Dim::of(n.axis(0));
+    for (size_t i = 1; i < n.axis_count(); ++i) features.segments[0].factors.push_back({n.axis(i), 1});
+    const Dim in = y.back();
+    Initializer init{Initializer::Kind::kaiming_uniform, std::sqrt(5.0)};
+    if (o_.init == "normal") init = {Initializer::Kind::normal, o_.init_std};
+    if (o_.init == "kaiming_normal_in") init = {Initializer::Kind::kaiming_normal_in, 0};
+    if (o_.init == "xavier_uniform") init = {Initializer::Kind::xavier_uniform, 0};
+    n.parameter("weight", "weight", {NodeBuilder::makes(features), NodeBuilder::reads(in)}, init);
     if (o_.bias) {
       n.parameter("bias", "bias", {NodeBuilder::makes(features)},
-                  {normal ? Initializer::Kind::constant : Initializer::Kind::bias_by_fan_in, 0});
+                  {o_.init == "default" ? Initializer::Kind::bias_by_fan_in : Initializer::Kind::constant, 0});
     }
-    n.output({features});
+    y.back() = features;
+    n.output(std::move(y));
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    if (f.pass.fuse && is_fast_cpu(f.inputs[0]) && f.parameter(0).scalar_type() == at::kFloat &&
+    if (f.pass.fuse && f.inputs[0].dim() == 2 && is_fast_cpu(f.inputs[0]) &&
+        f.parameter(0).scalar_type() == at::kFloat &&
         !at::autocast::is_autocast_enabled(at::kCPU)) {
       return {fast_linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
     }
     return {at::linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
   }
 
-  int64_t macs(const Graph& g, const Node& node) const override { return g.numel(g[node.parameters[0]].shape); }
+  int64_t macs(const Graph& g, const Node& node) const override {
+    Shape tokens = g[node.inputs[0]].shape;
+    tokens.pop_back();
+    return g.numel(g[node.parameters[0]].shape) * g.numel(tokens);
+  }
 
   Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }

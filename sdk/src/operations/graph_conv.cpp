@@ -1,0 +1,113 @@
+#include <cstdlib>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
+
+#include "builtin.h"
+#include "constants.h"
+#include "espalier/onnx.h"
+
+namespace espalier {
+namespace {
+
+// A X W^T + b (Kipf & Welling 2017) of features X [nodes, F] and a normalised adjacency A [nodes, nodes]; weight W
+// [features, F]. A may be one for the batch.
+class GraphConv final : public OperationOf<GraphConv, GraphConvOptions> {
+ public:
+  static constexpr const char* name = "graph_conv";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape x = n.input(0);
+    if (x.size() != 2 || channel_dim(x) != 1) n.refuse("a graph convolution needs features of [nodes, features]");
+    const int64_t nodes = n.input_sizes(0)[0];
+    if (n.input_sizes(1) != std::vector<int64_t>{nodes, nodes}) n.refuse("it needs an adjacency of [nodes, nodes]");
+    const Dim features = Dim::of(n.axis(0));
+    n.parameter("weight", "weight", {NodeBuilder::makes(features), NodeBuilder::reads(x[1])},
+                {Initializer::Kind::xavier_uniform, 0});
+    if (o_.bias) n.parameter("bias", "bias", {NodeBuilder::makes(features)}, {Initializer::Kind::constant, 0});
+    n.output({x[0], features});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const at::Tensor y = at::matmul(f.inputs[1], at::linear(f.inputs[0], f.parameter(0)));
+    return {o_.bias ? y + f.parameter(1) : y};
+  }
+  int64_t macs(const Graph& g, const Node& node) const override {
+    const std::vector<int64_t> y = g.sizes(g[node.outputs[0]].shape);
+    return y[0] * g.numel(g[node.parameters[0]].shape) + y[0] * y[0] * y[1];
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {std::string("(torch.matmul({1}, torch.matmul({0}, {p0}.t()))") + (o_.bias ? " + {p1})" : ")")};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    const std::string w = to.add("Transpose", {to.parameter(0)}, {{"perm", std::vector<int64_t>{1, 0}}});
+    const std::string y = to.add("MatMul", {to.input(1), to.add("MatMul", {to.input(0), w})});
+    return {o_.bias ? to.add("Add", {y, to.parameter(1)}) : y};
+  }
+};
+
+// [C, H, W] -> [H * W, H * W], one for the batch: each pixel with itself and its four neighbours, D^-1/2 A D^-1/2 with
+// the degrees D.
+class GridAdjacency final : public OperationOf<GridAdjacency, NoOptions> {
+ public:
+  static constexpr const char* name = "grid_adjacency";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape& x = n.input(0);
+    if (x.size() != 3 || channel_dim(x) != 0) n.refuse("a grid needs an input of [channels, height, width]");
+    const Dim nodes = Dim::of(n.input_sizes(0)[1] * n.input_sizes(0)[2]);
+    n.output({nodes, nodes});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const at::Tensor& x = f.inputs[0];
+    return {constants_.get({x.size(2), x.size(3)}, x.device(), x.scalar_type(),
+                           [&] { return values(x.size(2), x.size(3)); })};
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {"grid_adjacency({0})", R"py(def grid_adjacency(x: torch.Tensor) -> torch.Tensor:
+    at = torch.arange(x.size(2) * x.size(3), device=x.device)
+    row = at // x.size(3)
+    column = at % x.size(3)
+    distance = (row.unsqueeze(1) - row).abs() + (column.unsqueeze(1) - column).abs()
+    a = (distance <= 1).to(x.dtype)
+    d = a.sum(1).rsqrt()
+    return (d.unsqueeze(1) * a * d).unsqueeze(0)
+)py"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const std::vector<int64_t> sizes = g.sizes(g[node.inputs[0]].shape);
+    return {to.constant(values(sizes[1], sizes[2]).to(at::kFloat))};
+  }
+
+ private:
+  static at::Tensor values(int64_t height, int64_t width) {
+    const auto degree = [&](int64_t i) {
+      const int64_t y = i / width, x = i % width;
+      return 1 + (y > 0) + (y + 1 < height) + (x > 0) + (x + 1 < width);
+    };
+    const int64_t n = height * width;
+    std::vector<double> a(static_cast<size_t>(n * n), 0);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        if (std::abs(i / width - j / width) + std::abs(i % width - j % width) <= 1)
+          a[static_cast<size_t>(i * n + j)] = 1 / std::sqrt(static_cast<double>(degree(i) * degree(j)));
+      }
+    }
+    return at::tensor(a, at::kDouble).view({1, n, n});
+  }
+  DeviceConstants constants_;
+};
+
+}  // namespace
+
+std::vector<Component> graph_operations() {
+  return {component<GraphConv>(GraphConv::name, "graph convolution"),
+          component<GridAdjacency>(GridAdjacency::name, "the normalised adjacency of an image's pixels")};
+}
+
+}  // namespace espalier

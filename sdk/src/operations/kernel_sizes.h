@@ -1,0 +1,35 @@
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "espalier/shape.h"
+
+namespace espalier {
+
+// Convolutions whose filters have kernels of different sizes (paper 001). A kernel of size s in one of side K begins at
+// (K - s + 1) / 2: its outermost row and column went by turns, first on the top left (half-rings, facts: 001).
+int64_t kernel_offset(int64_t side, int64_t size);
+
+// Filters that run as one convolution.
+struct KernelClass {
+  int64_t side = 0;    // of the convolution's kernel: as odd or even as the whole's, so that it stays centred
+  int64_t offset = 0;  // in the whole
+  Indices filters;
+  bool padded = false;  // some of the kernels are smaller
+};
+
+// How they run fastest: each class pays for reading the images and for channels up to a multiple of the vector's width,
+// so small ones join the next larger. Filters of size 0 are in none.
+std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int64_t channels);
+
+// Ones where a filter of these sizes has its kernel: [filters, 1, side, side].
+at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options);
+
+// The convolution. weight: [filters, channels, side, side], of which what lies outside a filter's kernel does not
+// count.
+at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
+                          int64_t stride, int64_t padding);
+
+}  // namespace espalier

@@ -1,0 +1,56 @@
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/ones.h>
+
+#include "builtin.h"
+#include "espalier/onnx.h"
+
+namespace espalier {
+namespace {
+
+// [..., C], normalised over C (Ba et al. 2016).
+class LayerNorm final : public OperationOf<LayerNorm, LayerNormOptions> {
+ public:
+  static constexpr const char* name = "layer_norm";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape x = n.input(0);
+    if (x.empty() || !x.back().has_axis()) n.refuse("layer norm needs an input with the channels last");
+    if (o_.affine) {
+      n.parameter("weight", "norm_weight", {NodeBuilder::makes(x.back())}, {Initializer::Kind::constant, 1});
+      n.parameter("bias", "norm_bias", {NodeBuilder::makes(x.back())}, {Initializer::Kind::constant, 0});
+    }
+    n.output(x);
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    return {at::layer_norm(f.inputs[0], {f.inputs[0].size(-1)}, o_.affine ? f.parameter(0) : at::Tensor(),
+                           o_.affine ? f.parameter(1) : at::Tensor(), o_.eps)};
+  }
+  // With no scale and no shift, as removal leaves them.
+  bool preserves_zero() const override { return true; }
+  bool reduces_over_width() const override { return true; }
+  PythonForm python(const Graph& g, const Node& node) const override {
+    return {"torch.layer_norm({0}, [" + std::to_string(channels(g, node)) + "], " +
+            (o_.affine ? "{p0}, {p1}, " : "None, None, ") + to_json(o_.eps) + ")"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    std::vector<std::string> inputs{to.input(0)};
+    if (o_.affine) {
+      inputs.insert(inputs.end(), {to.parameter(0), to.parameter(1)});
+    } else {
+      inputs.push_back(to.constant(at::ones({channels(g, node)})));
+    }
+    return {to.add("LayerNormalization", inputs, {{"axis", int64_t{-1}}, {"epsilon", o_.eps}})};
+  }
+
+ private:
+  static int64_t channels(const Graph& g, const Node& node) { return g.size(g[node.inputs[0]].shape.back()); }
+};
+
+}  // namespace
+
+Component layer_norm_operation() {
+  return component<LayerNorm>(LayerNorm::name, "layer normalisation, over the last dimension");
+}
+
+}  // namespace espalier
