@@ -53,8 +53,13 @@ void fields(RemoveGate& e, Visit&& v) {
   v("gate", e.gate);
 }
 
-constexpr const char* kinds[] = {"shrink",       "grow",   "split",       "disconnect", "drop_block",
-                                 "insert_block", "choose", "insert_gate", "fold_gate",  "remove_gate"};
+template <class Visit>
+void fields(CropKernels& e, Visit&& v) {
+  v("node", e.node), v("sizes", e.sizes);
+}
+
+constexpr const char* kinds[] = {"shrink", "grow",        "split",     "disconnect",  "drop_block",  "insert_block",
+                                 "choose", "insert_gate", "fold_gate", "remove_gate", "crop_kernels"};
 static_assert(std::size(kinds) == std::variant_size_v<Change>);
 
 // Seeds use all 64 bits, integers of JSON are signed.
@@ -143,6 +148,9 @@ std::string text(const FoldGate& e) {
 }
 std::string text(const RemoveGate& e) {
   return "remove the gate " + e.gate;
+}
+std::string text(const CropKernels& e) {
+  return "crop the kernels of " + e.node;
 }
 
 }  // namespace

@@ -116,9 +116,7 @@ std::vector<ParamId> Graph::producers(Axis axis) const {
 
 int64_t Graph::parameter_count() const {
   int64_t n = 0;
-  for (const Parameter& p : parameters_) {
-    if (p.role != Role::buffer) n += numel(p.shape);
-  }
+  for (const Node& node : nodes_) n += node.op->parameter_count(*this, node);
   return n;
 }
 

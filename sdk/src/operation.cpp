@@ -66,6 +66,14 @@ const at::Tensor& Forward::parameter(size_t i) const {
   return weights[node.parameters[i]];
 }
 
+int64_t Operation::parameter_count(const Graph& graph, const Node& node) const {
+  int64_t n = 0;
+  for (const ParamId p : node.parameters) {
+    if (graph[p].role != Role::buffer) n += graph.numel(graph[p].shape);
+  }
+  return n;
+}
+
 PythonForm Operation::python(const Graph&, const Node& node) const {
   throw Error("node '" + node.name + "': the operation '" + type() + "' has no Python form");
 }

@@ -39,9 +39,7 @@ struct Case {
   uint64_t seed = 0;
   int64_t blocks = 4;
   int64_t edits = 4;
-  std::string str() const {
-    return std::to_string(seed) + ":" + std::to_string(blocks) + ":" + std::to_string(edits);
-  }
+  std::string str() const { return std::to_string(seed) + ":" + std::to_string(blocks) + ":" + std::to_string(edits); }
 };
 
 Graph random_network(const Case& c) {
@@ -64,7 +62,8 @@ Graph random_network(const Case& c) {
         x = activation(g.batch_norm("bn", conv("conv", x, 2 * e.between(1, 4))));
         break;
       case 1:  // residual
-        x = activation(g.add(conv("conv2", activation(g.batch_norm("bn", conv("conv1", x, e.between(2, 6)))), width), x));
+        x = activation(
+            g.add(conv("conv2", activation(g.batch_norm("bn", conv("conv1", x, e.between(2, 6)))), width), x));
         break;
       case 2: {  // a shortcut between unequal widths
         const Edge y = conv("conv", x, 2 * e.between(1, 5));
@@ -238,7 +237,8 @@ std::string failure(const Case& c) {
         for (const Slot& s : n.weights.bank(r).values.slots()) numbers += s.numel;
       }
       if (numbers != n.graph.parameter_count())
-        wrong << when << ": " << n.graph.parameter_count() << " parameters counted, the tensors hold " << numbers << "\n";
+        wrong << when << ": " << n.graph.parameter_count() << " parameters counted, the tensors hold " << numbers
+              << "\n";
       const int64_t macs = CountedForward::macs(n);
       if (macs != n.graph.macs())
         wrong << when << ": " << n.graph.macs() << " MACs counted, a forward pass makes " << macs << "\n";

@@ -236,11 +236,18 @@ void Trainer::smooth_labels() {
   }
 }
 
-void Trainer::attach() {
+void Trainer::attach_optimizers(Weights& weights) {
   for (size_t i = 0; i < optimizers_.size(); ++i) {
     const OptimizerSection& o = stage_->optimizers[i];
     const std::string label = name_of(o.spec, "optimizer") + (i == 0 ? "" : std::to_string(i + 1));
-    optimizers_[i].call([&](Optimizer& optimizer) { optimizer.attach(graph_, *weights_, o.on, label); });
+    optimizers_[i].call([&](Optimizer& optimizer) { optimizer.attach(graph_, weights, o.on, label); });
+  }
+}
+
+void Trainer::attach() {
+  attach_optimizers(*weights_);
+  for (const Follower& f : followers_) {
+    if (const auto w = f.weights.lock(); w && f.optimized) attach_optimizers(*w);
   }
   for (const auto& r : regularizers_) {
     r.call([&](Regularizer& regularizer) { regularizer.attach(graph_, *weights_); });

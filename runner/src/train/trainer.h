@@ -59,7 +59,8 @@ class Trainer final : public Run {
   RandomKey key() const override;
   using Run::edit;
   void edit(const Edits& edits) override;
-  void follow(const std::string& name, const std::shared_ptr<Weights>& weights) override;
+  using Run::follow;
+  void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) override;
   void train_step(const Batch& batch) override;
   using Run::add_gradients;
   void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
@@ -111,6 +112,7 @@ class Trainer final : public Run {
   void begin_stage();
   void smooth_labels();
   void attach();
+  void attach_optimizers(Weights& weights);
   void run_stage();
   void begin_epoch();
   RandomKey epoch_key() const;
@@ -163,7 +165,12 @@ class Trainer final : public Run {
   Graph graph_;
   Graph first_;  // as first built
   std::unique_ptr<Weights> weights_;
-  std::vector<std::pair<std::string, std::weak_ptr<Weights>>> followers_;
+  struct Follower {
+    std::string name;
+    std::weak_ptr<Weights> weights;
+    bool optimized = false;
+  };
+  std::vector<Follower> followers_;
 
   // Where the run stands, between two steps.
   size_t stage_index_ = 0;

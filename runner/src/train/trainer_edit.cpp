@@ -35,9 +35,10 @@ class Snapshot {
 
 }  // namespace
 
-void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& weights) {
-  std::erase_if(followers_, [&](const auto& f) { return f.second.expired() || f.first == name; });
-  followers_.emplace_back(name, weights);
+void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) {
+  std::erase_if(followers_, [&](const Follower& f) { return f.weights.expired() || f.name == name; });
+  followers_.push_back({name, weights, optimized});
+  if (optimized) attach_optimizers(*weights);
 }
 
 void Trainer::edit(const Edits& edits) {
@@ -45,8 +46,8 @@ void Trainer::edit(const Edits& edits) {
   if (edits.empty()) return;
   std::vector<Weights*> all{weights_.get()};
   std::vector<std::shared_ptr<Weights>> alive;
-  for (const auto& [name, follower] : followers_) {
-    if (auto w = follower.lock()) alive.push_back(std::move(w));
+  for (const Follower& f : followers_) {
+    if (auto w = f.weights.lock()) alive.push_back(std::move(w));
   }
   for (const auto& w : alive) all.push_back(w.get());
 

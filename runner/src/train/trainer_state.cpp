@@ -29,8 +29,8 @@ Value to_value(const Evaluation& e) {
 
 State Trainer::state() const {
   State s{graph_, {{"", weights_.get()}}, {}, {}};
-  for (const auto& [name, follower] : followers_) {
-    if (const auto w = follower.lock()) s.weights.emplace_back(name, w.get());
+  for (const Follower& f : followers_) {
+    if (const auto w = f.weights.lock()) s.weights.emplace_back(f.name, w.get());
   }
   Value& p = s.progress;
   p = Value::map({{"stage", static_cast<int64_t>(stage_index_)},
@@ -183,10 +183,10 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   }
   checkpoint.restore(*weights_, "", stage_begun_);
   size_t followed = 1;
-  for (const auto& [name, follower] : followers_) {
-    const auto w = follower.lock();
+  for (const Follower& f : followers_) {
+    const auto w = f.weights.lock();
     if (!w) continue;
-    checkpoint.restore(*w, name, true);
+    checkpoint.restore(*w, f.name, true);
     ++followed;
   }
   if (stage_begun_ && followed < checkpoint.counters.size())

@@ -103,6 +103,9 @@ class ESPALIER_API Operation : public Object {
   // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum
   // in which zeros do not count (softmax, layer norm, mean over channels).
   virtual bool reduces_over_width() const { return false; }
+  // Whether it sums products of its inputs along this axis (queries and keys): new positions count even where no
+  // layer reads them.
+  virtual bool contracts(const Graph&, const Node&, Axis) const { return false; }
   // This operation after widths changed, where it holds something by position along an axis (an index list, kernel
   // sizes); null: it stays as it is.
   virtual std::shared_ptr<const Operation> follow(const Graph& /*before*/, const Node&,
@@ -118,6 +121,12 @@ class ESPALIER_API Operation : public Object {
   virtual bool joins_inputs() const { return false; }
   // This operation without one of its inputs; null: it needs them all.
   virtual std::shared_ptr<const Operation> without_input(const Node&, size_t /*input*/) const { return nullptr; }
+  // This operation with kernels of these sizes, one for each filter; null: it has no kernels that could be cropped.
+  virtual std::shared_ptr<const Operation> with_kernel_sizes(const Indices& /*sizes*/) const { return nullptr; }
+  // Sizes of the kernels, one for each filter.
+  virtual Indices kernel_sizes(const Graph&, const Node&) const { return {}; }
+  // Trainable numbers that count: what lies outside a cropped kernel does not.
+  virtual int64_t parameter_count(const Graph& graph, const Node& node) const;
   // What becomes of a factor for each channel: `absorbs` on the output by multiplying the parameters that make it (a
   // layer's columns absorb one on its input, too); `passes`: a factor before it is the same as one behind it.
   enum class Scaling { none, absorbs, passes };

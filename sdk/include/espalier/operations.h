@@ -14,6 +14,7 @@ struct ConvOptions {
   bool depthwise = false;
   bool bias = true;
   std::string init = "default";
+  std::vector<int64_t> sizes{};
 
   static void declare(Declare<ConvOptions>& p) {
     p("kernel", &ConvOptions::kernel, at_least(1), unit("pixels"), "side of the square kernel");
@@ -26,6 +27,7 @@ struct ConvOptions {
     p("bias", &ConvOptions::bias, "adds a bias");
     p("init", &ConvOptions::init, one_of({"default", "kaiming_normal_in", "kaiming_normal_out"}),
       "initial weights; default: PyTorch's uniform in +-1/sqrt(fan_in)");
+    p("sizes", &ConvOptions::sizes, unit("pixels"), "side of each filter's kernel, up to `kernel`; empty: all whole");
   }
 };
 

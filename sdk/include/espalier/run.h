@@ -50,8 +50,9 @@ class ESPALIER_API Run {
   virtual void edit(const Edits& edits) = 0;
   void edit(const Edit& edit) { this->edit(Edits{edit}); }
   // Another Weights of the same graph that edits must follow and checkpoints hold, under a name of its own; it lives as
-  // long as the caller keeps it.
-  virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights) = 0;
+  // long as the caller keeps it. optimized: update() will be called on it, so the optimizers keep states there too.
+  virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) = 0;
+  void follow(const std::string& name, const std::shared_ptr<Weights>& weights) { follow(name, weights, false); }
 
   // The ordinary training step: gradients of the loss and the regularizers, clipping, the optimizers.
   virtual void train_step(const Batch& batch) = 0;

@@ -50,7 +50,10 @@ class ESPALIER_API TestRun final : public Run {
   }
   using Run::edit;
   void edit(const Edits& edits) override;
-  void follow(const std::string&, const std::shared_ptr<Weights>& weights) override { followers_.push_back(weights); }
+  using Run::follow;
+  void follow(const std::string&, const std::shared_ptr<Weights>& weights, bool) override {
+    followers_.push_back(weights);
+  }
   void train_step(const Batch&) override {}
   // The gradients of the loss; there are no regularizers and no optimizers.
   using Run::add_gradients;

@@ -69,5 +69,6 @@ Rewrite plan_change(const Graph& graph, const Choose& e);
 Rewrite plan_change(const Graph& graph, const InsertGate& e);
 Rewrite plan_change(const Graph& graph, const FoldGate& e);
 Rewrite plan_change(const Graph& graph, const RemoveGate& e);
+Rewrite plan_change(const Graph& graph, const CropKernels& e);
 
 }  // namespace espalier

@@ -105,7 +105,11 @@ Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
   if (init) {
     r.fill = {.key = key, .zero_columns = *init != "random", .orthogonal = *init == "orthogonal"};
     bool exact = *init != "random";
-    for (size_t i = 0; i < asked; ++i) exact = exact && inexact_at(graph, r.changes[i].axis).empty();
+    for (size_t i = 0; i < asked; ++i) {
+      const Axis axis = r.changes[i].axis;
+      exact = exact && inexact_at(graph, axis).empty();
+      for (const Node& n : graph.nodes()) exact = exact && !n.op->contracts(graph, n, axis);
+    }
     r.effect = !exact ? Rewrite::Effect::changes : shrinks ? Rewrite::Effect::removes : Rewrite::Effect::preserves;
   }
   return r;

@@ -71,6 +71,9 @@ class Attention final : public OperationOf<Attention, AttentionOptions> {
 
   // A channel of zeros adds nothing to the products, and gives zeros where it is the values'; the scale stays.
   bool preserves_zero() const override { return true; }
+  bool contracts(const Graph& graph, const Node& node, Axis axis) const override {
+    return graph[node.inputs[0]].shape.back().segments[0].factors.back().axis == axis;
+  }
 
   PythonForm python(const Graph& g, const Node& node) const override {
     return {

@@ -116,7 +116,7 @@ class Gate final : public OperationOf<Gate, GateOptions> {
       for (const Factor& f : x[dim()].segments[0].factors) all.push_back(g.size(Segment{{f}}));
       c += ".reshape(" + list(view_sizes(g, from, x[dim()])) + ").expand(" + list(all) + ")";
     }
-    return {"{0} * " + c + ".reshape(" + list(broadcast(x.size())) + ")"};
+    return {"({0} * " + c + ".reshape(" + list(broadcast(x.size())) + "))"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
     const Shape& x = g[node.inputs[0]].shape;
@@ -208,7 +208,7 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
       sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[0, " +
              std::to_string(at[i]) + "]";
     }
-    return {sum};
+    return {"(" + sum + ")"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
     const Indices at = components(g, node);

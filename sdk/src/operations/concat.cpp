@@ -25,6 +25,10 @@ class Concat final : public OperationOf<Concat, NoOptions> {
     n.output(std::move(y));
   }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {at::cat(f.inputs, dim(f.graph, f.node))}; }
+  bool joins_inputs() const override { return true; }
+  std::shared_ptr<const Operation> without_input(const Node&, size_t) const override {
+    return std::make_shared<Concat>();
+  }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph& g, const Node& node) const override {
     std::string all;

@@ -1,9 +1,13 @@
+#include <algorithm>
+
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 
 #include "builtin.h"
+#include "espalier/rewrite.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
+#include "operations/kernel_sizes.h"
 
 namespace espalier {
 namespace {
@@ -22,6 +26,8 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     const int64_t height = out(n.input_sizes(0)[1]);
     const int64_t width = out(n.input_sizes(0)[2]);
     if (height < 1 || width < 1) n.refuse("a kernel of " + std::to_string(o_.kernel) + " does not fit into the input");
+    if (!o_.sizes.empty() && (o_.grouped || o_.depthwise || o_.dilation != 1))
+      n.refuse("only convolutions without groups and dilation have kernels of several sizes");
     if (o_.grouped && o_.depthwise) n.refuse("a convolution is grouped or depthwise, not both");
     Dim filters = o_.depthwise ? x[0] : Dim::of(n.axis(0));
     Dim channels = o_.depthwise ? Dim::of(int64_t{1}) : x[0];
@@ -47,6 +53,10 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
+    if (!o_.sizes.empty()) {
+      return {convolve_sizes(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.sizes, o_.stride,
+                             o_.padding)};
+    }
     if (f.pass.fuse && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_fast_cpu(f.inputs[0]) &&
         f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
       const at::Tensor y =
@@ -59,7 +69,39 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
 
   int64_t macs(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> y = g.sizes(g[node.outputs[0]].shape);
-    return g.numel(g[node.parameters[0]].shape) * y[1] * y[2];
+    return taps(g, node) * y[1] * y[2];
+  }
+
+  int64_t parameter_count(const Graph& g, const Node& node) const override {
+    return taps(g, node) + (o_.bias ? g.numel(g[node.parameters[1]].shape) : 0);
+  }
+
+  Indices kernel_sizes(const Graph& g, const Node& node) const override {
+    if (!o_.sizes.empty()) return o_.sizes;
+    return Indices(static_cast<size_t>(g.size(g[node.parameters[0]].shape[0])), o_.kernel);
+  }
+
+  std::shared_ptr<const Operation> with_kernel_sizes(const Indices& sizes) const override {
+    if (o_.grouped || o_.depthwise || o_.dilation != 1) return nullptr;
+    ConvOptions o = o_;
+    // The whole kernel loses what no filter has any more, as long as it stays centred.
+    const int64_t spare = std::min((o.kernel - std::ranges::max(sizes)) / 2, o.padding);
+    o.kernel -= 2 * spare;
+    o.padding -= spare;
+    o.sizes = sizes;
+    if (std::ranges::all_of(sizes, [&](int64_t s) { return s == o.kernel; })) o.sizes.clear();
+    return std::make_shared<Conv2d>(std::move(o));
+  }
+
+  std::shared_ptr<const Operation> follow(const Graph& before, const Node& node,
+                                          const std::vector<AxisChange>& changes) const override {
+    const auto from = o_.sizes.empty() ? std::nullopt : gather(before, before[node.parameters[0]].shape[0], changes);
+    if (!from) return nullptr;
+    ConvOptions o = o_;
+    o.sizes.clear();
+    for (const int64_t f : *from) o.sizes.push_back(f < 0 ? o.kernel : o_.sizes[static_cast<size_t>(f)]);
+    if (std::ranges::all_of(o.sizes, [&](int64_t s) { return s == o.kernel; })) o.sizes.clear();
+    return std::make_shared<Conv2d>(std::move(o));
   }
 
   Scaling scaling() const override { return Scaling::absorbs; }
@@ -76,6 +118,14 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
  private:
+  // Of all filters.
+  int64_t taps(const Graph& g, const Node& node) const {
+    const Shape& w = g[node.parameters[0]].shape;
+    if (o_.sizes.empty()) return g.numel(w);
+    int64_t sum = 0;
+    for (const int64_t s : o_.sizes) sum += s * s;
+    return sum * g.size(w[1]);
+  }
   int64_t groups(const Graph& g, const Node& node) const {
     if (!o_.grouped && !o_.depthwise) return 1;
     const Dim& filters = g[node.parameters[0]].shape[0];

@@ -24,6 +24,7 @@ class DropPath final : public OperationOf<DropPath, DropoutOptions> {
     each[0] = -1;
     return {x.mul(mask.view(each))};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     return {"drop_path({0}, " + to_json(o_.p) + ", {training})",

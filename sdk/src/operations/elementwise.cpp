@@ -28,6 +28,9 @@ class Elementwise final : public OperationOf<Elementwise<Sum>, NoOptions> {
     for (size_t i = 1; i < f.inputs.size(); ++i) y = Sum ? at::add(y, f.inputs[i]) : at::mul(y, f.inputs[i]);
     return {y};
   }
+  std::shared_ptr<const Operation> without_input(const Node&, size_t) const override {
+    return Sum ? std::make_shared<Elementwise>() : nullptr;
+  }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node& node) const override {
     std::string text = "{0}";

@@ -38,6 +38,7 @@ class GraphConv final : public OperationOf<GraphConv, GraphConvOptions> {
     const std::vector<int64_t> y = g.sizes(g[node.outputs[0]].shape);
     return y[0] * g.numel(g[node.parameters[0]].shape) + y[0] * y[0] * y[1];
   }
+  Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     return {std::string("(torch.matmul({1}, torch.matmul({0}, {p0}.t()))") + (o_.bias ? " + {p1})" : ")")};

@@ -34,6 +34,7 @@ class Crop final : public OperationOf<Crop, CropOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override {
     return {f.inputs[0].slice(2, o_.offset).slice(3, o_.offset)};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     const std::string from = std::to_string(o_.offset) + ":";

@@ -26,6 +26,7 @@ class LayerNorm final : public OperationOf<LayerNorm, LayerNormOptions> {
     return {at::layer_norm(f.inputs[0], {f.inputs[0].size(-1)}, o_.affine ? f.parameter(0) : at::Tensor(),
                            o_.affine ? f.parameter(1) : at::Tensor(), o_.eps)};
   }
+  Scaling scaling() const override { return o_.affine ? Scaling::absorbs : Scaling::none; }
   // With no scale and no shift, as removal leaves them.
   bool preserves_zero() const override { return true; }
   bool reduces_over_width() const override { return true; }

@@ -36,8 +36,7 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     if (f.pass.fuse && f.inputs[0].dim() == 2 && is_fast_cpu(f.inputs[0]) &&
-        f.parameter(0).scalar_type() == at::kFloat &&
-        !at::autocast::is_autocast_enabled(at::kCPU)) {
+        f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
       return {fast_linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
     }
     return {at::linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};

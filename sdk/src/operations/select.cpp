@@ -5,8 +5,8 @@
 
 #include "builtin.h"
 #include "constants.h"
-#include "espalier/rewrite.h"
 #include "espalier/onnx.h"
+#include "espalier/rewrite.h"
 
 namespace espalier {
 namespace {

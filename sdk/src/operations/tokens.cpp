@@ -39,6 +39,7 @@ class ToTokens final : public OperationOf<ToTokens, ToTokensOptions> {
     const at::Tensor y = f.inputs[0].permute({0, 2, 3, 1});
     return {o_.flat ? y.flatten(1, 2) : y};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     return {std::string("{0}.permute(0, 2, 3, 1)") + (o_.flat ? ".flatten(1, 2)" : "")};
@@ -65,6 +66,7 @@ class Mean final : public OperationOf<Mean, NoOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override {
     return {f.inputs[0].mean(dims(f.inputs[0].dim()))};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph& g, const Node& node) const override {
     return {"{0}.mean(" + to_string(dims(rank(g, node))) + ")"};
@@ -109,6 +111,7 @@ class PadTokens final : public OperationOf<PadTokens, PadTokensOptions> {
     const at::Tensor& x = f.inputs[0];
     return {at::constant_pad_nd(x, {0, 0, 0, missing(x.size(2)), 0, missing(x.size(1))})};
   }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> sizes = g.sizes(g[node.inputs[0]].shape);
@@ -230,6 +233,7 @@ class Token final : public OperationOf<Token, TokenOptions> {
     n.output({x[1]});
   }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].select(1, o_.index)}; }
+  Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
     return {"{0}.select(1, " + std::to_string(o_.index) + ")"};

@@ -77,6 +77,9 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
 
   // A channel of zeros adds nothing to the products, and gives zeros where it is the values'; the scale stays.
   bool preserves_zero() const override { return true; }
+  bool contracts(const Graph& graph, const Node& node, Axis axis) const override {
+    return graph[node.inputs[0]].shape.back().segments[0].factors.back().axis == axis;
+  }
 
   PythonForm python(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
