@@ -12,7 +12,7 @@ namespace {
 // The axis that a dimension consists of, whole; anything else (heads x head dimension, several segments) has no
 // filters.
 Axis whole_axis(const Dim& dim) {
-  if (dim.segments.size() != 1 || dim.segments[0].factors.size() != 1 || dim.segments[0].factors[0].index) return {};
+  if (dim.segments.size() != 1 || dim.segments[0].factors.size() != 1) return {};
   return dim.segments[0].factors[0].axis;
 }
 

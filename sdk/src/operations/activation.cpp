@@ -4,6 +4,7 @@
 #include <ATen/ops/tanh.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 
 namespace espalier {
 namespace {
@@ -19,12 +20,13 @@ struct Activated {
   Function function;
   bool preserves_zero;
   const char* python;
+  const char* onnx;
 };
 
-constexpr Activated activations[] = {{"relu", at::relu, true, "F.relu({0})"},
-                                     {"gelu", gelu, true, "F.gelu({0})"},
-                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})"},
-                                     {"tanh", at::tanh, true, "torch.tanh({0})"}};
+constexpr Activated activations[] = {{"relu", at::relu, true, "torch.relu({0})", "Relu"},
+                                     {"gelu", gelu, true, "F.gelu({0})", "Gelu"},
+                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})", "Sigmoid"},
+                                     {"tanh", at::tanh, true, "torch.tanh({0})", "Tanh"}};
 
 // An element-wise function; the shape stays.
 template <int I>
@@ -40,7 +42,10 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
     return other ? other->forward_with_relu(f.inputs[0]) : at::Tensor();
   }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
-  PythonForm python(const Graph&, const Node&) const override { return {"", activations[I].python}; }
+  PythonForm python(const Graph&, const Node&) const override { return {activations[I].python}; }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    return {to.add(activations[I].onnx, {to.input(0)})};
+  }
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <ATen/ops/conv2d.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
 
@@ -54,14 +55,19 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
 
   bool preserves_zero() const override { return true; }
 
-  PythonForm python(const Graph& g, const Node& node) const override {
-    const std::vector<int64_t> w = g.sizes(g[node.parameters[0]].shape);
-    std::string text =
-        "nn.Conv2d(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + ", " + std::to_string(o_.kernel);
-    if (o_.stride != 1) text += ", stride=" + std::to_string(o_.stride);
-    if (o_.padding != 0) text += ", padding=" + std::to_string(o_.padding);
-    if (!o_.bias) text += ", bias=False";
-    return {text + ")", "{self}({0})"};
+  PythonForm python(const Graph&, const Node&) const override {
+    const auto pair = [](int64_t n) { return "[" + std::to_string(n) + ", " + std::to_string(n) + "]"; };
+    return {std::string("torch.conv2d({0}, {p0}, ") + (o_.bias ? "{p1}" : "None") + ", " + pair(o_.stride) + ", " +
+            pair(o_.padding) + ")"};
+  }
+
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    std::vector<std::string> inputs{to.input(0), to.parameter(0)};
+    if (o_.bias) inputs.push_back(to.parameter(1));
+    return {to.add("Conv", inputs,
+                   {{"kernel_shape", std::vector<int64_t>{o_.kernel, o_.kernel}},
+                    {"strides", std::vector<int64_t>{o_.stride, o_.stride}},
+                    {"pads", std::vector<int64_t>(4, o_.padding)}})};
   }
 
  private:
