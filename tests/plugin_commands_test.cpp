@@ -79,6 +79,7 @@ TEST(DescribeCommand, ShowsSectionsOfARecipeAndSchedules) {
   o = espalier_command("describe step");
   EXPECT_THAT(o.text, AllOf(StartsWith("schedule step"), HasSubstr("part of Espalier"), HasSubstr("factor")));
   EXPECT_THAT(espalier_command("describe data").text, AllOf(HasSubstr("eval_batch"), HasSubstr("augment")));
+  EXPECT_THAT(espalier_command("describe network").text, AllOf(HasSubstr("partial"), HasSubstr("rename")));
 }
 
 TEST(DescribeCommand, PrintsJson) {

@@ -140,6 +140,9 @@ const std::string good_recipes[] = {
         "3}], regularizers: [toy_l1], "
         "schedule: {use: step, at: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
         "{use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
+    head +
+        "data: toy_images\nnetwork: {use: toy_net, from: old.pt, rename: {'^module': net}, partial: true}\nstages:\n"
+        "  - {name: a, epochs: 0, network: {use: toy_plain, from: ../run}}\n",
 };
 
 TEST(RecipeSchema, AcceptsGoodRecipes) {
@@ -201,6 +204,10 @@ TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
                                   with_stage("controller: {needed: 1}"),
                                   with_stage("schedule: {use: cosine, final: 2}"),
                                   with_stage("network: {use: toy_net, width: 0}"),
+                                  with_stage("network: {use: toy_net, from: 3}"),
+                                  with_stage("network: {use: toy_net, from: x, rename: [a]}"),
+                                  with_stage("network: {use: toy_net, from: x, rename: {a: 3}}"),
+                                  fine + "base: {use: toy_net, from: x}\n",
                                   head + "data: toy_images\nnetwork: toy_net\nstages: []\n",
                                   fine + "expect: {accuracy: 3}\n",
                                   fine + "base: {macs: 0}\n"}) {

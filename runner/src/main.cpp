@@ -9,6 +9,7 @@
 #include "commands/bench.h"
 #include "commands/data.h"
 #include "commands/describe.h"
+#include "commands/export.h"
 #include "commands/new.h"
 #include "commands/plugins.h"
 #include "commands/recipe_commands.h"
@@ -31,6 +32,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
   espalier::add_resume_command(app);
+  espalier::add_export_command(app);
   espalier::add_bench_command(app);
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
@@ -42,6 +44,7 @@ int main(int argc, char** argv) {
       "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
       "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
       "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
+      "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier plugins                               which components there are\n"
       "  espalier describe threshold                    what one of them can be told\n"
       "  espalier COMMAND --help                        more about a command\n");

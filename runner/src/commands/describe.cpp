@@ -43,6 +43,8 @@ std::vector<Subject> all_subjects() {
   section("recipe", "the keys of a recipe", Declare<RecipeKeys>().parameters(), recipe_subsections());
   section("data", "the keys of a recipe's data, beside the data set's own parameters", Declare<DataKeys>().parameters(),
           data_subsections());
+  section("network", "the keys of a recipe's network, beside the backbone's own parameters",
+          Declare<NetworkKeys>().parameters(), network_subsections());
   section("stage", "the keys of one of a recipe's stages", Declare<StageKeys>().parameters(), stage_subsections());
   section("augment", "the augmentations, with their amounts where only a name is given",
           Declare<AugmentKeys>().parameters(), {});
@@ -155,7 +157,8 @@ void describe(const std::string& name, const std::string& kind, bool json) {
 
 void add_describe_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "describe", "Shows the parameters of a component, or the keys of a recipe: recipe, data, stage, augment");
+      "describe",
+      "Shows the parameters of a component, or the keys of a recipe: recipe, data, network, stage, augment");
   struct Flags {
     PluginOptions plugins;
     std::string name, kind;

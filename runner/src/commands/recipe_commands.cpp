@@ -12,6 +12,7 @@
 #include "commands/training_options.h"
 #include "espalier/log.h"
 #include "espalier/registry.h"
+#include "output/drawing.h"
 #include "output/run_folder.h"
 #include "recipe/recipe.h"
 #include "sweep/report.h"
@@ -93,21 +94,38 @@ void add_recipe_commands(CLI::App& app) {
   });
 
   CLI::App* plan = app.add_subcommand(
-      "plan", "Shows what a recipe would do: layers, shapes, parameters, MACs, what selectors match, memory");
+      "plan", "Shows what a recipe would do: layers, shapes, parameters, MACs, axes, what selectors match, memory");
   auto plan_options = std::make_shared<RecipeOptions>();
-  auto json = std::make_shared<bool>(false);
+  struct PlanFlags {
+    bool json = false, axes = false;
+    std::string draw;
+  };
+  auto plan_flags = std::make_shared<PlanFlags>();
   plan_options->add_to(*plan);
   plan->add_flag(
-      "--json", *json,
-      "Prints JSON: {name, network: {params, macs, layers}, selectors, stages, memory}; of a matrix {name, runs: "
+      "--json", plan_flags->json,
+      "Prints JSON: {name, network: {params, macs, layers, axes}, selectors, stages, memory}; of a matrix {name, runs: "
       "[{name, values, plan}]}");
-  plan->footer("Example:\n  espalier plan recipes/quickstart.yaml --set network.conv1=32\n");
-  plan->callback([plan_options, json] {
+  plan->add_flag("--axes", plan_flags->axes, "Shows all axes, and everything that shares them");
+  plan->add_option("--draw", plan_flags->draw,
+                   "Draws the network with its widths: .svg or .png by Graphviz, .dot for it to draw")
+      ->type_name("FILE");
+  plan->footer(
+      "Examples:\n"
+      "  espalier plan recipes/quickstart.yaml --set network.conv1=32\n"
+      "  espalier plan recipes/quickstart.yaml --draw lenet5.svg\n");
+  plan->callback([plan_options, plan_flags] {
+    if (!plan_flags->draw.empty()) {
+      const Recipe recipe = plan_options->load_one();
+      draw_network(planned_network(recipe), recipe.name, plan_flags->draw);
+      std::cout << plan_flags->draw << "\n";
+      return;
+    }
     const LoadedRecipe loaded = plan_options->load();
     const bool one = loaded.points.empty();
     const Value p =
         one ? plan_recipe(check_recipe(loaded.tree, Registry::instance())) : plan_matrix(loaded.tree, loaded.points);
-    std::cout << (*json ? to_json(p, 1) + "\n" : one ? plan_text(p) : matrix_plan_text(p));
+    std::cout << (plan_flags->json ? to_json(p, 1) + "\n" : one ? plan_text(p, plan_flags->axes) : matrix_plan_text(p));
   });
 
   CLI::App* validate = app.add_subcommand("validate", "Checks recipes without training");

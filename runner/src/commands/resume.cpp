@@ -9,10 +9,10 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
+#include "commands/recorded.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "output/files.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
 #include "sweep/sweep.h"
@@ -34,19 +34,6 @@ struct ResumeOptions {
   TrainingOptions training;
 };
 
-// What a JSON file holds; an empty map where there is none: the run may have been stopped before it had begun.
-Value recorded(const fs::path& file) {
-  return fs::exists(file) ? from_json(read_file(file), file.string()) : Value::map();
-}
-
-void add_recorded(const Value& environment, const char* key, std::vector<std::string>& folders) {
-  const Value* before = environment.find(key);
-  if (!before) return;
-  for (const Value& folder : before->as_list()) {
-    if (fs::exists(folder.as_string())) folders.push_back(folder.as_string());
-  }
-}
-
 bool is_finished(const fs::path& run) {
   const Value summary = recorded(run / "summary.json");
   const Value* status = summary.find("status");
@@ -66,9 +53,7 @@ void resume(ResumeOptions o) {
     if (status != 0) throw CLI::RuntimeError(status);
     return;
   }
-  if (!fs::exists(run / "recipe.yaml"))
-    throw InputError(
-        o.run, "this is no run folder: it has no recipe.yaml (runs are kept in runs/ unless --out says otherwise)");
+  require_run(run);
   for (const std::string& set : o.overrides) {
     if (!set.starts_with("stages."))
       throw InputError("--set " + set, "only the stages of a run that has begun can be changed (stages.NAME...)");

@@ -1,28 +1,12 @@
 #include "output/python_export.h"
 
-#include <cctype>
-#include <cstdio>
-
-#include "espalier/error.h"
-#include "espalier/operation.h"
+#include "espalier/value.h"
+#include "output/network_source.h"
 #include "output/text.h"
 
 namespace espalier {
 
 namespace {
-
-// A node's name as a Python attribute.
-std::string identifier(const std::string& name) {
-  std::string s;
-  for (const char c : name) s += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
-  return s.empty() || std::isdigit(static_cast<unsigned char>(s[0])) ? "_" + s : s;
-}
-
-std::string exact(float v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(v));
-  return text;
-}
 
 constexpr const char* tail = R"py(
 
@@ -40,15 +24,11 @@ def load_safetensors(path):
     return tensors
 
 
-def load_model(path=Path(__file__).with_name("model.safetensors")):
+def load_model(path=Path(__file__).with_suffix(".safetensors")):
     """The trained network, ready for inference."""
     tensors = load_safetensors(path)
-    model = Model()
-    state = {f"{MODULES[node]}.{rest}": t for node, rest, t in ((*k.rsplit(".", 1), t) for k, t in tensors.items())}
-    own = {k for k in model.state_dict() if not k.endswith("num_batches_tracked")}
-    if own != set(state):
-        raise ValueError(f"{path}: holds other tensors than this network: {sorted(own ^ set(state))}")
-    model.to(next(iter(state.values())).dtype).load_state_dict(state, strict=False)
+    model = Model().to(next(iter(tensors.values())).dtype)
+    model.load_state_dict(tensors)
     return model.eval().to(memory_format=torch.channels_last)
 
 
@@ -92,59 +72,72 @@ if __name__ == "__main__":
     main()
 )py";
 
+// A Python dictionary of the shapes of the parameters, or of the buffers.
+std::string shapes(const Graph& graph, bool buffers) {
+  std::string text = "{\n";
+  for (const Parameter& p : graph.parameters()) {
+    if ((p.role == Role::buffer) != buffers) continue;
+    text += "    " + to_json(p.name) + ": (";
+    for (const int64_t n : graph.sizes(p.shape)) text += std::to_string(n) + ", ";
+    text += "),\n";
+  }
+  return text + "}\n";
+}
+
+constexpr const char* model_class = R"py(
+    def __init__(self):
+        super().__init__()
+        for name, shape in PARAMETERS.items():
+            self.add(name, nn.Parameter(torch.empty(shape)))
+        for name, shape in BUFFERS.items():
+            self.add(name, torch.empty(shape))
+
+    def add(self, name, tensor):
+        """A parameter or buffer in a tree of modules, so that state_dict() has the names of the file."""
+        *path, last = name.split(".")
+        module = self
+        for part in path:
+            module = module._modules.setdefault(part, nn.Module())
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(last, tensor)
+        else:
+            module.register_buffer(last, tensor)
+
+    def __getitem__(self, name):
+        *path, last = name.split(".")
+        module = self
+        for part in path:
+            module = module._modules[part]
+        return getattr(module, last)
+
+)py";
+
 }  // namespace
 
-std::string python_model(const Graph& graph, const std::string& name, const DatasetInfo& info,
-                         const Normalization& normalization, int64_t batch) {
-  std::string modules;
-  std::string names;
-  std::string forward;
-  std::vector<std::string> values(graph.edges().size());
-  values[static_cast<size_t>(graph.inputs().front().edge.id)] = "x";
-  const Edge logits = graph.output("logits");
-  for (const Node& n : graph.nodes()) {
-    bool reachable = !n.inputs.empty();
-    for (const Edge e : n.inputs) reachable = reachable && !values[static_cast<size_t>(e.id)].empty();
-    if (!reachable) continue;  // the loss: it reads the target
-    const PythonForm form = n.op->python(graph, n);
-    const std::string attribute = "self." + identifier(n.name);
-    if (!form.module.empty()) {
-      modules += "        " + attribute + " = " + form.module + "\n";
-      names += (names.empty() ? "" : ", ") + ("\"" + n.name + "\": \"" + identifier(n.name) + "\"");
-    }
-    std::string expression = form.expression;
-    replace_all(expression, "{self}", attribute);
-    for (size_t i = 0; i < n.inputs.size(); ++i)
-      replace_all(expression, "{" + std::to_string(i) + "}", values[static_cast<size_t>(n.inputs[i].id)]);
-    const std::string value = n.outputs[0] == logits ? "logits" : "v_" + identifier(n.name);
-    values[static_cast<size_t>(n.outputs[0].id)] = value;
-    forward += "        " + value + " = " + expression + "\n";
-    if (n.outputs[0] == logits) break;
-  }
-  std::string scale;
-  std::string shift;
-  for (int64_t c = 0; c < info.input.channels; ++c) {
-    scale += (c ? ", " : "") + exact(normalization.scale[c]);
-    shift += (c ? ", " : "") + exact(normalization.shift[c]);
-  }
-  std::string text = "\"\"\"" + name +
-                     ": the trained network in plain PyTorch, generated by Espalier.\n\nfrom model import load_model\n"
-                     "logits = load_model()(normalize(images))        # images: uint8 [N, " +
-                     std::to_string(info.input.channels) + ", " + std::to_string(info.input.height) + ", " +
-                     std::to_string(info.input.width) +
-                     "]\n\"\"\"\n"
-                     "import gzip\nimport json\nimport math\nimport struct\nimport sys\nfrom pathlib import Path\n\n"
-                     "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n";
-  text += "INPUT = (" + std::to_string(info.input.channels) + ", " + std::to_string(info.input.height) + ", " +
-          std::to_string(info.input.width) + ")\n";
-  text += "CLASSES = " + std::to_string(info.target.classes) + "\nBATCH = " + std::to_string(batch) + "\n";
-  text += "# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = [" + scale + "]\nSHIFT = [" + shift + "]\n";
-  text += "# The network's layers and the attributes that hold them.\nMODULES = {" + names + "}\n\n\n";
-  text += "class Model(nn.Module):\n    \"\"\"" + std::to_string(graph.parameter_count()) + " parameters, " +
-          std::to_string(graph.macs()) + " multiply-accumulates.\"\"\"\n\n";
-  text += "    def __init__(self):\n        super().__init__()\n" + modules + "\n    def forward(self, x):\n" +
-          forward + "        return logits\n";
-  return text + tail;
+std::string python_model(const TrainedNetwork& n) {
+  const auto by_name = [](const std::string& name) { return "self[" + to_json(name) + "]"; };
+  NetworkSource source = network_source(n.graph, by_name);
+  replace_all(source.forward, "\n", "\n    ");
+  source.forward.erase(source.forward.find_last_not_of(' ') + 1);
+  const InputSpec& input = n.info.input;
+  const std::string size =
+      std::to_string(input.channels) + ", " + std::to_string(input.height) + ", " + std::to_string(input.width);
+  return "\"\"\"" + n.name +
+         ": the trained network in plain PyTorch, generated by Espalier.\n\n"
+         "logits = load_model()(normalize(images))        # images: uint8 [N, " +
+         size +
+         "]\n\"\"\"\n"
+         "import gzip\nimport json\nimport math\nimport struct\nimport sys\nfrom pathlib import Path\n\n"
+         "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n"
+         "INPUT = (" +
+         size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + "\nBATCH = " + std::to_string(n.batch) +
+         "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = " +
+         number_list(n.normalization.scale, input.channels) +
+         "\nSHIFT = " + number_list(n.normalization.shift, input.channels) +
+         "\nPARAMETERS = " + shapes(n.graph, false) + "BUFFERS = " + shapes(n.graph, true) + "\n\n" + source.functions +
+         "class Model(nn.Module):\n    \"\"\"" + std::to_string(n.graph.parameter_count()) + " parameters, " +
+         std::to_string(n.graph.macs()) + " multiply-accumulates.\"\"\"\n" + model_class + "    " + source.forward +
+         tail;
 }
 
 }  // namespace espalier

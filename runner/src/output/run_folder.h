@@ -20,6 +20,7 @@ namespace espalier {
 //   model.safetensors    the final parameters and buffers
 //   graph.json           the final structure
 //   model.py             the network in plain PyTorch
+//   model.onnx, model.pt what `espalier export` writes unless it is told where
 //   summary.json
 class RunFolder {
  public:

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "output/protobuf.h"
+
 namespace espalier {
 
 namespace {
@@ -12,23 +14,6 @@ void put(std::string& out, T value) {  // little-endian, as the machines are tha
   char bytes[sizeof(T)];
   std::memcpy(bytes, &value, sizeof(T));
   out.append(bytes, sizeof(T));
-}
-
-void put_varint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
-enum Wire : uint64_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
-
-void put_tag(std::string& out, uint64_t field, Wire wire) {
-  put_varint(out, field << 3 | wire);
-}
-
-void put_bytes(std::string& out, uint64_t field, std::string_view value) {
-  put_tag(out, field, bytes);
-  put_varint(out, value.size());
-  out += value;
 }
 
 uint32_t masked_crc(std::string_view text) {
@@ -47,11 +32,8 @@ std::string record(const std::string& event) {
 }
 
 // Event: 1 wall_time, 2 step, 3 file_version, 5 summary. Summary: 1 value. Value: 1 tag, 2 simple_value.
-std::string event_at(double wall_time) {
-  std::string event;
-  put_tag(event, 1, fixed64);
-  put(event, wall_time);
-  return event;
+Message event_at(double wall_time) {
+  return Message().number(1, wall_time);
 }
 
 }  // namespace
@@ -72,25 +54,14 @@ uint32_t crc32c(std::string_view text) {
 }
 
 std::string event_file_start(double wall_time) {
-  std::string event = event_at(wall_time);
-  put_bytes(event, 3, "brain.Event:2");
-  return record(event);
+  return record(event_at(wall_time).bytes(3, "brain.Event:2").text());
 }
 
 std::string scalar_event(double wall_time, int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
-  std::string summary;
-  for (const auto& [tag, number] : scalars) {
-    std::string value;
-    put_bytes(value, 1, tag);
-    put_tag(value, 2, fixed32);
-    put(value, static_cast<float>(number));
-    put_bytes(summary, 1, value);
-  }
-  std::string event = event_at(wall_time);
-  put_tag(event, 2, varint);
-  put_varint(event, static_cast<uint64_t>(step));
-  put_bytes(event, 5, summary);
-  return record(event);
+  Message summary;
+  for (const auto& [tag, number] : scalars)
+    summary.message(1, Message().bytes(1, tag).number(2, static_cast<float>(number)));
+  return record(event_at(wall_time).integer(2, step).message(5, summary).text());
 }
 
 }  // namespace espalier

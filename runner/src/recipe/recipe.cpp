@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <regex>
 #include <string_view>
 #include <utility>
 
@@ -109,12 +110,13 @@ class Reader {
     r.device = k.device;
     r.precision = k.precision;
     r.threads = k.threads;
-    all["network"] = r.network = registry_.check("backbone", k.network.value);
+    r.network = read_network(k.network.value, r.warm_start, all["network"]);
     // In the order in which people write them.
+    const Value network = all.at("network");
     all.erase("network");
     data_in_force_ = as_map(root.at("data"));
     r.data = read_data(data_in_force_, all["data"]);
-    all["network"] = r.network;
+    all["network"] = network;
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
     read_stages(root.at("stages"), r.stages, all["stages"]);
@@ -243,6 +245,70 @@ class Reader {
     return checked;
   }
 
+  // The backbone's spec, checked, without the keys that any network takes.
+  Value read_network(const Value& given, WarmStart& start, Value& resolved) const {
+    const std::vector<ParameterInfo> keys = Declare<NetworkKeys>().parameters();
+    Value spec = given;
+    const Value* rename = nullptr;
+    if (given.is_map()) {
+      const std::string& name = name_of(given, "backbone");
+      const Registered& backbone = registry_.at("backbone", name, given.at("use").location);
+      const auto take = [&](const std::string& key) {
+        if (std::ranges::find(backbone.component.parameters, key, &ParameterInfo::name) !=
+            backbone.component.parameters.end()) {
+          throw InputError(given.location.str(), backbone.str() + " declares the parameter '" + key +
+                                                     "', which is a key of 'network' itself");
+        }
+        spec.erase(key);
+      };
+      std::vector<ParameterInfo> own = backbone.component.parameters;
+      own.emplace_back().name = "use";
+      refuse_unknown_keys(given, "network with backbone '" + name + "'", keys, network_subsections(), own);
+      for (const ParameterInfo& p : keys) take(p.name);
+      take("rename");
+      rename = given.find("rename");
+    }
+    resolved = spec = registry_.check("backbone", spec);
+    const Value checked = read_keys(given.is_map() ? given : Value::map(), keys, "network");
+    const NetworkKeys k = Declare<NetworkKeys>().read(checked, "network");
+    const Value* from = given.is_map() ? given.find("from") : nullptr;
+    if (k.from.empty()) {
+      if (rename || k.partial)
+        throw InputError(
+            (rename ? *rename : given.at("partial")).location.str(),
+            "'rename' and 'partial' say how the values of 'from' are taken, and the network has no 'from'");
+      return spec;
+    }
+    start.location = from->location;
+    start.partial = k.partial;
+    const std::filesystem::path folder = start.location.file && !is_from_command_line(start.location)
+                                             ? std::filesystem::path(*start.location.file).parent_path()
+                                             : "";
+    // The run folder's recipe lies elsewhere.
+    start.from = std::filesystem::absolute(folder / k.from).lexically_normal();
+    resolved["from"] = start.from.string();
+    if (rename) resolved["rename"] = read_rename(*rename, start.rename);
+    resolved["partial"] = k.partial;
+    return spec;
+  }
+
+  static Value read_rename(const Value& given, std::vector<std::pair<std::string, std::string>>& rename) {
+    expect_map(given, "'rename'", network_subsections()[0].expected);
+    for (const Value::Entry& e : given.as_map()) {
+      if (!e.value.is_string())
+        throw InputError(e.value.location.str(),
+                         "what replaces '" + e.key + "' must be a text, got " + e.value.describe());
+      try {
+        static_cast<void>(std::regex(e.key));
+      } catch (const std::regex_error& error) {
+        throw InputError(e.key_location.str(),
+                         "'" + e.key + "' is no regular expression (ECMAScript): " + error.what());
+      }
+      rename.emplace_back(e.key, e.value.as_string());
+    }
+    return given;
+  }
+
   void read_stages(const Value& given, std::vector<StageSection>& stages, Value& resolved) {
     const std::string& expected = recipe_subsections()[1].expected;
     if (!given.is_list())
@@ -337,7 +403,7 @@ class Reader {
     }
     resolved.erase("network");
     if (!k.network.value.is_null()) {
-      resolved["network"] = s.network = network_in_force_ = registry_.check("backbone", k.network.value);
+      s.network = network_in_force_ = read_network(k.network.value, s.warm_start, resolved["network"]);
     }
 
     participants.push_back({"controller", s.controller});

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "espalier/registry.h"
@@ -37,6 +38,15 @@ struct DataSection {
   bool drop_last = false;
 };
 
+// The values of an earlier training that a network begins with.
+struct WarmStart {
+  std::filesystem::path from;  // a safetensors file, a PyTorch state dict or a run's folder; empty: none
+  // Regular expressions, and what replaces them in the file's names; one after the other.
+  std::vector<std::pair<std::string, std::string>> rename;
+  bool partial = false;  // what does not match is left out
+  Location location;
+};
+
 struct OptimizerSection {
   Value spec;   // checked, without `on`
   Selector on;  // empty: all parameters
@@ -56,6 +66,7 @@ struct StageSection {
   std::string start_from = "last";  // last, best: which weights of the stage before
   std::optional<DataSection> data;  // replaces the recipe's for this stage and those after
   Value network;                    // null: goes on with the stage before's
+  WarmStart warm_start;             // of `network`
   int64_t evaluate_every = 1;
 };
 
@@ -68,6 +79,7 @@ struct Recipe {
   int64_t threads = 0;                // 0: all cores
   DataSection data;
   Value network;  // spec of the backbone, checked
+  WarmStart warm_start;
   std::vector<StageSection> stages;
   Value base;      // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
   Value expect;    // metric -> {value, within}

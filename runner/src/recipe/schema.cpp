@@ -158,6 +158,14 @@ ObjectSchema data_keys() {
   return keys;
 }
 
+// A recipe's networks take more keys than backbones elsewhere.
+std::vector<ParameterInfo> with_network(std::vector<ParameterInfo> keys) {
+  for (ParameterInfo& p : keys) {
+    if (p.component_kind == "backbone") p.component_kind = "network";
+  }
+  return keys;
+}
+
 }  // namespace
 
 Value recipe_schema(const Registry& registry) {
@@ -165,6 +173,12 @@ Value recipe_schema(const Registry& registry) {
   for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
+  const Value replacements =
+      Value::map({{"type", "object"}, {"additionalProperties", Value::map({{"type", "string"}})}});
+  definitions["network"] = component_schema(registry, "backbone",
+                                            ObjectSchema()
+                                                .add(Declare<NetworkKeys>().parameters())
+                                                .add("rename", described(replacements, network_subsections()[0].doc)));
   definitions["optimizer"] =
       component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
   definitions["dataset"] = component_schema(registry, "dataset", {});
@@ -172,14 +186,14 @@ Value recipe_schema(const Registry& registry) {
   definitions["data_changes"] = component_schema(registry, "dataset", data_keys(), false);
 
   ObjectSchema stage;
-  stage.add(Declare<StageKeys>().parameters());
+  stage.add(with_network(Declare<StageKeys>().parameters()));
   stage.add("data", described(Value::map({{"allOf", list_of({ref("data_changes")})}}), stage_subsections()[0].doc));
   definitions["stage"] = stage.value();
 
   const auto& sections = recipe_subsections();
   const Value text = Value::map({{"type", "string"}});
   ObjectSchema recipe;
-  recipe.add(Declare<RecipeKeys>().parameters());
+  recipe.add(with_network(Declare<RecipeKeys>().parameters()));
   recipe.properties["espalier"] = Value::map({{"const", 1}, {"description", "version of the recipe format"}});
   recipe.add("extends", described(list_schema(text), "recipes that this one is laid over, relative to its own folder"));
   recipe.add("data", described(Value::map({{"allOf", list_of({ref("data")})}}), sections[0].doc));

@@ -38,6 +38,13 @@ void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
   p("std", &NormalizeKeys::std, above(0), required(), "standard deviation per channel");
 }
 
+void NetworkKeys::declare(Declare<NetworkKeys>& p) {
+  p("from", &NetworkKeys::from,
+    "values to begin with, relative to the recipe's folder: a safetensors file, a PyTorch state dict (.pt, .pth) or a "
+    "run's folder");
+  p("partial", &NetworkKeys::partial, "names and shapes that differ are left out and noted; false: an error");
+}
+
 void StageKeys::declare(Declare<StageKeys>& p) {
   p("name", &StageKeys::name, required(), "names the stage: letters, digits, '.', '_' and '-'");
   p("epochs", &StageKeys::epochs, at_least(0), required(), unit("epochs"), "length of the stage");
@@ -97,6 +104,14 @@ const std::vector<SubsectionInfo>& data_subsections() {
        "random changes of every training image"},
       {"normalize", "true, false, or {mean: [...], std: [...]}", false,
        "to zero mean and unit deviation; true: with the data set's own"},
+  };
+  return sections;
+}
+
+const std::vector<SubsectionInfo>& network_subsections() {
+  static const std::vector<SubsectionInfo> sections = {
+      {"rename", "a map {PATTERN: REPLACEMENT}", false,
+       "regular expressions replaced in the names of the file of `from`, in order: {'^module\\.': ''}"},
   };
   return sections;
 }

@@ -8,8 +8,8 @@
 #include "espalier/declare.h"
 
 // The keys of a recipe, declared as the parameters of components are: validation, defaults, `describe` and the JSON
-// Schema come from here. Keys that hold another section (data, stages, augment, normalize, expect, base) are read by
-// recipe.cpp.
+// Schema come from here. Keys that hold another section (data, stages, augment, normalize, rename, expect, base) are
+// read by recipe.cpp.
 namespace espalier {
 
 struct RecipeKeys {
@@ -47,6 +47,13 @@ struct NormalizeKeys {
   std::vector<double> mean;
   std::vector<double> std;
   static void declare(Declare<NormalizeKeys>& p);
+};
+
+// The extra keys of a network, beside the backbone's own.
+struct NetworkKeys {
+  std::string from;
+  bool partial = false;
+  static void declare(Declare<NetworkKeys>& p);
 };
 
 struct StageKeys {
@@ -95,6 +102,7 @@ struct SubsectionInfo {
 };
 const std::vector<SubsectionInfo>& recipe_subsections();
 const std::vector<SubsectionInfo>& data_subsections();
+const std::vector<SubsectionInfo>& network_subsections();
 const std::vector<SubsectionInfo>& stage_subsections();
 
 }  // namespace espalier

@@ -1,14 +1,36 @@
 #include "train/data_pipeline.h"
 
+#include <algorithm>
+#include <string>
+
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
 #include "espalier/error.h"
+#include "recipe/recipe.h"
 #include "train/gather_cuda.h"
 #include "train/gather_kernels.h"
 
 namespace espalier {
+
+Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info) {
+  Normalization n{};
+  const auto channels = static_cast<size_t>(std::min<int64_t>(info.input.channels, max_channels));
+  const std::vector<double>& mean = section.mean.empty() ? info.mean : section.mean;
+  const std::vector<double>& deviation = section.deviation.empty() ? info.deviation : section.deviation;
+  if (section.on && (mean.size() != channels || deviation.size() != channels)) {
+    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " +
+                std::to_string(mean.size()) + " and " + std::to_string(deviation.size()));
+  }
+  for (size_t c = 0; c < channels; ++c) {
+    const double m = section.on ? mean[c] : 0;
+    const double d = section.on ? deviation[c] : 1;
+    n.scale[c] = static_cast<float>(1 / (255 * d));
+    n.shift[c] = static_cast<float>(-m / d);
+  }
+  return n;
+}
 
 DataPipeline::DataPipeline(const Split& split, const Normalization& normalization, at::Device device,
                            at::ScalarType dtype)

@@ -11,6 +11,11 @@
 
 namespace espalier {
 
+struct NormalizeSection;
+
+// As the recipe has it, or as the data set's own means and deviations are.
+Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info);
+
 // A split kept on the device as bytes; batches are gathered, augmented and normalised there in one pass.
 class DataPipeline {
  public:

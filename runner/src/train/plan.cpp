@@ -9,6 +9,7 @@
 #include "output/text.h"
 #include "terminal.h"
 #include "train/plan_checks.h"
+#include "train/warm_start.h"
 
 namespace espalier {
 
@@ -59,6 +60,54 @@ Value layers_of(const Graph& g) {
                                  {"macs", g.macs(n)}}));
   }
   return layers;
+}
+
+// Who shares each axis: nodes with parameters that make it, and nodes whose parameters read it from their input.
+Value axes_of(const Graph& g) {
+  Value axes = Value::list();
+  for (size_t a = 0; a < g.axes().size(); ++a) {
+    const AxisInfo& axis = g.axes()[a];
+    Value makers = Value::list();
+    Value readers = Value::list();
+    for (const Node& n : g.nodes()) {
+      bool makes = false, reads = false;
+      for (const ParamId p : n.parameters) {
+        for (size_t d = 0; d < g[p].shape.size(); ++d) {
+          if (g[p].shape[d].reads({static_cast<int32_t>(a)})) (g[p].input[d] ? reads : makes) = true;
+        }
+      }
+      if (makes) makers.push_back(n.name);
+      if (reads) readers.push_back(n.name);
+    }
+    axes.push_back(Value::map(
+        {{"name", axis.name}, {"size", axis.size}, {"fixed", axis.fixed}, {"made_by", makers}, {"read_by", readers}}));
+  }
+  return axes;
+}
+
+constexpr size_t axes_shown = 40;
+
+std::string axes_text(const Value& axes, bool all) {
+  const auto names = [&](const Value& list) {
+    constexpr size_t shown = 4;
+    std::string text;
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (!all && i == shown && list.size() > shown + 1)
+        return text + ", and " + std::to_string(list.size() - i) + " more";
+      text += (i ? ", " : "") + list.as_list()[i].as_string();
+    }
+    return text;
+  };
+  std::vector<std::vector<std::string>> rows{{"axis", "size", "", "made by", "read by"}};
+  for (const Value& a : axes.as_list()) {
+    if (!all && rows.size() > axes_shown) break;
+    rows.push_back({a.at("name").as_string(), count_text(a.at("size").as_int()), a.at("fixed").as_bool() ? "fixed" : "",
+                    names(a.at("made_by")), names(a.at("read_by"))});
+  }
+  std::string text = table(rows, 0);
+  if (axes.size() + 1 > rows.size())
+    text += "and " + std::to_string(axes.size() + 1 - rows.size()) + " more axes: --axes shows all\n";
+  return text;
 }
 
 // Bytes of hopeless plans do not fit into 64 bits.
@@ -117,15 +166,22 @@ Value plan_recipe(const Recipe& recipe) {
   plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
                                 {"params", network.graph.parameter_count()},
                                 {"macs", network.graph.macs()},
-                                {"layers", layers_of(network.graph)}});
+                                {"layers", layers_of(network.graph)},
+                                {"axes", axes_of(network.graph)}});
   Value selectors = Value::list();
   Value stages = Value::list();
   Value notes = Value::list();
+  const auto check_warm_start = [&](const WarmStart& start) {
+    if (start.from.empty()) return;
+    for (const std::string& line : warm_start(start, network.graph, nullptr)) notes.push_back("network.from: " + line);
+  };
+  check_warm_start(recipe.warm_start);
   int64_t most_states = 0;
   for (const StageSection& s : recipe.stages) {
     if (s.data) data = *s.data;
     if (!s.network.is_null()) {
       network = build(data, s.network);
+      check_warm_start(s.warm_start);
     } else if (s.data) {
       const DatasetInfo now = info_of(data);
       check_data(data, now);
@@ -186,7 +242,11 @@ Value plan_recipe(const Recipe& recipe) {
   return plan;
 }
 
-std::string plan_text(const Value& plan) {
+Graph planned_network(const Recipe& recipe) {
+  return build(recipe.data, recipe.network).graph;
+}
+
+std::string plan_text(const Value& plan, bool all_axes) {
   const Value& network = plan.at("network");
   std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
                      plan.at("data").at("dataset").as_string() + ", seed " + std::to_string(plan.at("seed").as_int()) +
@@ -202,7 +262,7 @@ std::string plan_text(const Value& plan) {
   }
   rows.push_back(
       {"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
-  text += number_table(rows) + "\n";
+  text += number_table(rows) + "\n" + axes_text(network.at("axes"), all_axes) + "\n";
   for (const Value& s : plan.at("selectors").as_list()) {
     text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
     for (const Value& n : s.at("matches").as_list()) text += " " + n.as_string();

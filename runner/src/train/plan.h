@@ -2,16 +2,21 @@
 
 #include <string>
 
+#include "espalier/graph.h"
 #include "recipe/recipe.h"
 
 namespace espalier {
 
 // What a recipe would do, without data and without training: {name, network: {params, macs, layers: [{name, operation,
-// output, parameters, params, macs}]}, selectors: [{where, selector, matches}], stages: [{name, epochs, ...}], memory:
+// output, parameters, params, macs}], axes: [{name, size, fixed, made_by, read_by}]}, selectors: [{where, selector,
+// matches}], stages: [{name, epochs, ...}], memory:
 // {...}}. Throws InputError for a selector that matches nothing.
 Value plan_recipe(const Recipe& recipe);
 
-// The same as tables.
-std::string plan_text(const Value& plan);
+// The same as tables; of many axes only the first, unless `all_axes`.
+std::string plan_text(const Value& plan, bool all_axes = false);
+
+// The network that the first stage begins with.
+Graph planned_network(const Recipe& recipe);
 
 }  // namespace espalier

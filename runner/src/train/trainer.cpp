@@ -27,6 +27,7 @@
 #include "train/phase_timer.h"
 #include "train/report.h"
 #include "train/threads.h"
+#include "train/warm_start.h"
 
 namespace espalier {
 
@@ -49,24 +50,6 @@ class ComputeType {
   at::DeviceType type_;
   bool was_;
 };
-
-Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info) {
-  Normalization n{};
-  const auto channels = static_cast<size_t>(std::min<int64_t>(info.input.channels, max_channels));
-  const std::vector<double>& mean = section.mean.empty() ? info.mean : section.mean;
-  const std::vector<double>& deviation = section.deviation.empty() ? info.deviation : section.deviation;
-  if (section.on && (mean.size() != channels || deviation.size() != channels)) {
-    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " +
-                std::to_string(mean.size()) + " and " + std::to_string(deviation.size()));
-  }
-  for (size_t c = 0; c < channels; ++c) {
-    const double m = section.on ? mean[c] : 0;
-    const double d = section.on ? deviation[c] : 1;
-    n.scale[c] = static_cast<float>(1 / (255 * d));
-    n.shift[c] = static_cast<float>(-m / d);
-  }
-  return n;
-}
 
 Augmentation augmentation_of(const std::vector<AugmentStep>& steps) {
   Augmentation a;
@@ -171,11 +154,16 @@ void Trainer::load_data(const DataSection& data) {
   draws_.clear();
 }
 
-void Trainer::build_network(const Value& spec, const std::string& purpose) {
+void Trainer::build_network(const Value& spec, const WarmStart& warm, const std::string& purpose) {
   const Made<Backbone> backbone = make<Backbone>(spec);
   backbone.call([&](Backbone& b) { graph_ = b.build(info_.input, info_.target); });
   weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
   weights_->initialize(graph_, seed_.with(purpose));
+  if (!warm.from.empty()) {
+    const size_t left_out = warm_start(warm, graph_, weights_.get()).size();
+    progress_.note("The network begins with the values of " + warm.from.string() +
+                   (left_out > 0 ? " (" + std::to_string(left_out) + " names do not match)" : ""));
+  }
   stale_ = true;
 }
 
@@ -210,7 +198,7 @@ void Trainer::begin_stage() {
   stage_watch_ = {};
   if (stage_->start_from == "best" && stage_index_ > 0) restore_best();
   if (stage_->data) load_data(*stage_->data);
-  if (!stage_->network.is_null()) build_network(stage_->network, "network " + stage_->name);
+  if (!stage_->network.is_null()) build_network(stage_->network, stage_->warm_start, "network " + stage_->name);
   weights_->clear_states();
   make_parts(stage_index_);
   best_selection_ = -1;
@@ -553,7 +541,7 @@ void Trainer::start() {
   write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
   write_environment({});
   load_data(recipe_.data);
-  build_network(recipe_.network, "network");
+  build_network(recipe_.network, recipe_.warm_start, "network");
   first_ = graph_;
   base_macs_ = base_macs(recipe_, info_, first_);
   for (const StageSection& s : recipe_.stages)
@@ -594,8 +582,9 @@ Value Trainer::carry_out() {
 
 void Trainer::export_model(const std::filesystem::path& folder) const {
   save_safetensors(folder / "model.safetensors", {model_tensors(graph_, *weights_), {}});
+  const Normalization normalization = normalization_of(data_.normalize, info_);
   write_file(folder / "model.py",
-             python_model(graph_, recipe_.name, info_, normalization_of(data_.normalize, info_), data_.eval_batch));
+             python_model({recipe_.name, graph_, *weights_, info_, normalization, data_.eval_batch}));
 }
 
 void Trainer::finish() {

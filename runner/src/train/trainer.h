@@ -106,7 +106,7 @@ class Trainer final : public Run {
   void start();
   void finish();
   void load_data(const DataSection& data);
-  void build_network(const Value& spec, const std::string& purpose);
+  void build_network(const Value& spec, const WarmStart& warm, const std::string& purpose);
   // The stage's optimizers, regularizers, controller and schedule, not yet attached.
   void make_parts(size_t index);
   void begin_stage();

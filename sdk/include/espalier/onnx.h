@@ -18,6 +18,8 @@ class ESPALIER_API OnnxNodes {
   using Attributes = std::vector<std::pair<std::string, Attribute>>;
 
   virtual ~OnnxNodes();
+  // Of the network's values.
+  virtual at::ScalarType dtype() const = 0;
   virtual std::string input(size_t i) const = 0;
   // The i-th parameter or buffer that the operation declared.
   virtual std::string parameter(size_t i) = 0;

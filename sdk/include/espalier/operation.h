@@ -70,8 +70,8 @@ struct Forward {
   ESPALIER_API const at::Tensor& parameter(size_t i) const;
 };
 
-// The plain PyTorch form of a node, which is its TorchScript form too: only functions of torch and of Tensor, no
-// modules.
+// The plain PyTorch form of a node, which is its TorchScript form too: functions of torch and of Tensor, those of
+// torch.nn.functional (F) that are ATen's by name and arguments (linear, gelu, avg_pool2d), and no modules.
 struct PythonForm {
   // {0}, {1}: the inputs; {p0}, {p1}: the parameters and buffers in the order of their declaration; {training}:
   // self.training. "torch.conv2d({0}, {p0}, {p1}, [1, 1], [2, 2])"

@@ -4,8 +4,10 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/tensor.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 
 namespace espalier {
 namespace {
@@ -25,14 +27,19 @@ struct Activated {
   Function function;
   bool preserves_zero;
   const char* python;
+  const char* onnx;
 };
 
-constexpr Activated activations[] = {{"relu", at::relu, true, "F.relu({0})"},
-                                     {"gelu", gelu, true, "F.gelu({0})"},
-                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})"},
-                                     {"tanh", at::tanh, true, "torch.tanh({0})"},
-                                     {"relu6", relu6, true, "torch.clamp({0}, 0, 6)"},
-                                     {"silu", at::silu, true, "{0} * torch.sigmoid({0})"}};
+constexpr Activated activations[] = {{"relu", at::relu, true, "torch.relu({0})", "Relu"},
+                                     {"gelu", gelu, true, "F.gelu({0})", "Gelu"},
+                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})", "Sigmoid"},
+                                     {"tanh", at::tanh, true, "torch.tanh({0})", "Tanh"},
+                                     {"relu6", relu6, true, "torch.clamp({0}, 0, 6)", "Clip"},
+                                     {"silu", at::silu, true, "({0} * torch.sigmoid({0}))", "Swish"}};
+
+std::string constant(OnnxNodes& to, double value) {
+  return to.constant(at::tensor(value, to.dtype()));
+}
 
 // An element-wise function; the shape stays.
 template <int I>
@@ -48,7 +55,14 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
     return other ? other->forward_with_relu(f.inputs[0]) : at::Tensor();
   }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
-  PythonForm python(const Graph&, const Node&) const override { return {"", activations[I].python}; }
+  PythonForm python(const Graph&, const Node&) const override { return {activations[I].python}; }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    const std::string x = to.input(0);
+    const std::string type = activations[I].onnx;
+    if (type == "Clip") return {to.add(type, {x, constant(to, 0), constant(to, 6)})};
+    if (type == "Swish") return {to.add("Mul", {x, to.add("Sigmoid", {x})})};  // only in a later opset
+    return {to.add(type, {x})};
+  }
 };
 
 }  // namespace

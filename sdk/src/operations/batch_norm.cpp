@@ -1,9 +1,10 @@
-#include <cstdio>
-
 #include <ATen/ops/batch_norm.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "builtin.h"
 #include "espalier/error.h"
+#include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
 
@@ -59,12 +60,17 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   // With a running mean of zero and no shift, as removal leaves them.
   bool preserves_zero() const override { return true; }
 
-  PythonForm python(const Graph& g, const Node& node) const override {
-    const Shape& x = g[node.inputs[0]].shape;
-    char text[128];
-    std::snprintf(text, sizeof text, "nn.BatchNorm%dd(%lld, eps=%.17g, momentum=%.17g%s)", x.size() == 3 ? 2 : 1,
-                  static_cast<long long>(g.size(x[0])), o_.eps, o_.momentum, o_.affine ? "" : ", affine=False");
-    return {text, "{self}({0})"};
+  PythonForm python(const Graph&, const Node&) const override {
+    return {std::string("torch.batch_norm({0}, ") + (o_.affine ? "{p0}, {p1}, {p2}, {p3}" : "None, None, {p0}, {p1}") +
+            ", {training}, " + to_json(o_.momentum) + ", " + to_json(o_.eps) + ", True)"};
+  }
+
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    const size_t stats = o_.affine ? 2 : 0;
+    const std::string mean = to.parameter(stats), variance = to.parameter(stats + 1);
+    const std::string scale = o_.affine ? to.parameter(0) : to.constant(at::ones_like(to.values(stats)));
+    const std::string shift = o_.affine ? to.parameter(1) : to.constant(at::zeros_like(to.values(stats)));
+    return {to.add("BatchNormalization", {to.input(0), scale, shift, mean, variance}, {{"epsilon", o_.eps}})};
   }
 };
 

@@ -1,9 +1,12 @@
 #include <algorithm>
 
 #include <ATen/autocast_mode.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/tensor.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 #include "espalier/rewrite.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
@@ -108,16 +111,91 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph& g, const Node& node) const override {
-    const std::vector<int64_t> w = g.sizes(g[node.parameters[0]].shape);
-    std::string text =
-        "nn.Conv2d(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + ", " + std::to_string(o_.kernel);
-    if (o_.stride != 1) text += ", stride=" + std::to_string(o_.stride);
-    if (o_.padding != 0) text += ", padding=" + std::to_string(o_.padding);
-    if (!o_.bias) text += ", bias=False";
-    return {text + ")", "{self}({0})"};
+    const auto pair = [](int64_t n) { return to_string({n, n}); };
+    const std::string parameters = std::string("{p0}, ") + (o_.bias ? "{p1}" : "None");
+    if (o_.sizes.empty()) {
+      return {"torch.conv2d({0}, " + parameters + ", " + pair(o_.stride) + ", " + pair(o_.padding) + ", " +
+              pair(o_.dilation) + ", " + std::to_string(groups(g, node)) + ")"};
+    }
+    std::string filters, sides;
+    for (const KernelClass& c : exported_classes(g, node)) {
+      filters += (filters.empty() ? "" : ", ") + to_string(c.filters);
+      sides += (sides.empty() ? "" : ", ") + std::to_string(c.side);
+    }
+    return {"convolve_sizes({0}, " + parameters + ", [" + filters + "], [" + sides + "], " + std::to_string(o_.stride) +
+                ", " + std::to_string(o_.padding) + ")",
+            R"py(def convolve_sizes(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor],
+                   filters: List[List[int]], sides: List[int], stride: int, padding: int) -> torch.Tensor:
+    """One convolution for each size of kernel, the filters in their order again; side 0: only the bias."""
+    parts: List[torch.Tensor] = []
+    order: List[int] = []
+    for i in range(len(sides)):
+        at = torch.tensor(filters[i], device=x.device)
+        side = sides[i] if sides[i] > 0 else weight.size(2)
+        offset = (weight.size(2) - side) // 2
+        w = weight.index_select(0, at).narrow(2, offset, side).narrow(3, offset, side)
+        border = padding - offset
+        image = x
+        if border < 0:
+            image = x.narrow(2, -border, x.size(2) + 2 * border).narrow(3, -border, x.size(3) + 2 * border)
+            border = 0
+        b = bias.index_select(0, at) if bias is not None else None
+        parts.append(torch.conv2d(image, w if sides[i] > 0 else w * 0, b, [stride, stride], [border, border]))
+        order += filters[i]
+    return torch.cat(parts, 1).index_select(1, torch.argsort(torch.tensor(order, device=x.device)))
+)py"};
+  }
+
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const auto conv = [&](const std::string& x, const std::string& weight, const std::string& bias, int64_t side,
+                          int64_t padding) {
+      std::vector<std::string> inputs{x, weight};
+      if (o_.bias) inputs.push_back(bias);
+      return to.add("Conv", inputs,
+                    {{"kernel_shape", std::vector<int64_t>{side, side}},
+                     {"strides", std::vector<int64_t>{o_.stride, o_.stride}},
+                     {"pads", std::vector<int64_t>(4, padding)},
+                     {"dilations", std::vector<int64_t>{o_.dilation, o_.dilation}},
+                     {"group", groups(g, node)}});
+    };
+    if (o_.sizes.empty())
+      return {conv(to.input(0), to.parameter(0), o_.bias ? to.parameter(1) : "", o_.kernel, o_.padding)};
+    std::vector<std::string> parts;
+    std::vector<int64_t> order(o_.sizes.size());
+    int64_t next = 0;
+    for (const KernelClass& c : exported_classes(g, node)) {
+      const at::Tensor at = at::tensor(c.filters, at::kLong);
+      const int64_t side = c.side > 0 ? c.side : 1, offset = (o_.kernel - side) / 2;
+      at::Tensor w = to.values(0).index_select(0, at).narrow(2, offset, side).narrow(3, offset, side);
+      if (c.side == 0) w = w * 0;
+      std::string x = to.input(0);
+      int64_t border = o_.padding - offset;
+      if (border < 0) {
+        // ONNX's convolution cannot crop by negative padding.
+        const auto list = [&](int64_t a, int64_t b) { return to.constant(at::tensor({a, b}, at::kLong)); };
+        x = to.add("Slice", {x, list(-border, -border), list(border, border), list(2, 3)});
+        border = 0;
+      }
+      parts.push_back(conv(x, to.constant(w.contiguous()),
+                           o_.bias ? to.constant(to.values(1).index_select(0, at).contiguous()) : "", side, border));
+      for (const int64_t f : c.filters) order[static_cast<size_t>(f)] = next++;
+    }
+    return {to.add("Gather",
+                   {to.add("Concat", parts, {{"axis", int64_t{1}}}), to.constant(at::tensor(order, at::kLong))},
+                   {{"axis", int64_t{1}}})};
   }
 
  private:
+  // With the filters that have no kernel, if any, as side 0.
+  std::vector<KernelClass> exported_classes(const Graph& g, const Node& node) const {
+    std::vector<KernelClass> classes = kernel_classes(o_.sizes, o_.kernel, g.size(g[node.parameters[0]].shape[1]));
+    KernelClass none;
+    for (size_t f = 0; f < o_.sizes.size(); ++f) {
+      if (o_.sizes[f] == 0) none.filters.push_back(static_cast<int64_t>(f));
+    }
+    if (!none.filters.empty()) classes.push_back(std::move(none));
+    return classes;
+  }
   // Of all filters.
   int64_t taps(const Graph& g, const Node& node) const {
     const Shape& w = g[node.parameters[0]].shape;

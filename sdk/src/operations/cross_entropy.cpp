@@ -28,7 +28,7 @@ class CrossEntropy final : public OperationOf<CrossEntropy, CrossEntropyOptions>
   }
   bool preserves_zero() const override { return false; }
   bool reduces_over_width() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override { return {"", "F.cross_entropy({0}, {1})"}; }
+  PythonForm python(const Graph&, const Node&) const override { return {"F.cross_entropy({0}, {1})"}; }
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 #include "espalier/random_fill.h"
 
 namespace espalier {
@@ -22,8 +23,9 @@ class Dropout final : public OperationOf<Dropout, DropoutOptions> {
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
-    return {"", "F.dropout({0}, " + to_json(o_.p) + ", self.training)"};
+    return {"torch.dropout({0}, " + to_json(o_.p) + ", {training})"};
   }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override { return {to.input(0)}; }
 };
 
 }  // namespace

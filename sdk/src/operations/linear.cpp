@@ -2,6 +2,7 @@
 #include <ATen/ops/linear.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
 
@@ -51,10 +52,18 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
   Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
 
-  PythonForm python(const Graph& g, const Node& node) const override {
-    const std::vector<int64_t> w = g.sizes(g[node.parameters[0]].shape);
-    return {"nn.Linear(" + std::to_string(w[1]) + ", " + std::to_string(w[0]) + (o_.bias ? ")" : ", bias=False)"),
-            "{self}({0})"};
+  PythonForm python(const Graph&, const Node&) const override {
+    return {o_.bias ? "F.linear({0}, {p0}, {p1})" : "F.linear({0}, {p0})"};
+  }
+
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    if (g[node.inputs[0]].shape.size() == 1) {
+      std::vector<std::string> inputs{to.input(0), to.parameter(0)};
+      if (o_.bias) inputs.push_back(to.parameter(1));
+      return {to.add("Gemm", inputs, {{"transB", int64_t{1}}})};
+    }
+    const std::string product = to.add("MatMul", {to.input(0), to.constant(to.values(0).t())});
+    return {o_.bias ? to.add("Add", {product, to.parameter(1)}) : product};
   }
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/mean.h>
 
 #include "builtin.h"
+#include "espalier/onnx.h"
 #include "fast_cpu.h"
 
 namespace espalier {
@@ -50,9 +51,17 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph&, const Node&) const override {
-    const std::string arguments = "({0}, " + std::to_string(this->o_.kernel) + ", " + std::to_string(stride()) + ", " +
-                                  std::to_string(this->o_.padding);
-    return {"", Max ? "F.max_pool2d" + arguments + ")" : "F.avg_pool2d" + arguments + ", count_include_pad=False)"};
+    const auto pair = [](int64_t n) { return ", [" + std::to_string(n) + ", " + std::to_string(n) + "]"; };
+    const std::string window = "({0}" + pair(this->o_.kernel) + pair(stride()) + pair(this->o_.padding);
+    return {Max ? "torch.max_pool2d" + window + ")" : "F.avg_pool2d" + window + ", False, False)"};
+  }
+
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    OnnxNodes::Attributes window{{"kernel_shape", std::vector<int64_t>(2, this->o_.kernel)},
+                                 {"strides", std::vector<int64_t>(2, stride())},
+                                 {"pads", std::vector<int64_t>(4, this->o_.padding)}};
+    if (!Max) window.emplace_back("count_include_pad", int64_t{0});
+    return {to.add(Max ? "MaxPool" : "AveragePool", {to.input(0)}, window)};
   }
 
  private:
@@ -79,7 +88,10 @@ class GlobalAvgPool final : public OperationOf<GlobalAvgPool, NoOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].mean({2, 3})}; }
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override { return {"", "{0}.mean((2, 3))"}; }
+  PythonForm python(const Graph&, const Node&) const override { return {"{0}.mean([2, 3])"}; }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    return {to.add("Flatten", {to.add("GlobalAveragePool", {to.input(0)})})};
+  }
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/sigmoid.h>
 #include <espalier/backbone.h>
+#include <espalier/onnx.h>
 #include <espalier/operation.h>
 #include <espalier/plugin.h>
 
@@ -27,7 +29,11 @@ class @CLASS@ final : public OperationOf<@CLASS@, @CLASS@Options> {
   // So that removing a channel that is zero stays exact.
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
-    return {"", "{0} * torch.sigmoid(" + to_json(o_.beta) + " * {0})"};
+    return {"{0} * torch.sigmoid(" + to_json(o_.beta) + " * {0})"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    const std::string beta = to.constant(at::scalar_tensor(o_.beta));
+    return {to.add("Mul", {to.input(0), to.add("Sigmoid", {to.add("Mul", {to.input(0), beta})})})};
   }
 };
 

@@ -1,0 +1,149 @@
+#include "commands/export.h"
+
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "commands/plugin_options.h"
+#include "commands/recorded.h"
+#include "espalier/error.h"
+#include "espalier/log.h"
+#include "espalier/registry.h"
+#include "output/files.h"
+#include "output/onnx_export.h"
+#include "output/python_export.h"
+#include "output/safetensors.h"
+#include "output/text.h"
+#include "output/torchscript_export.h"
+#include "recipe/recipe.h"
+#include "schedule.h"
+#include "sweep/sweep.h"
+#include "train/checkpoint.h"
+#include "train/data_pipeline.h"
+#include "train/warm_start.h"
+
+namespace espalier {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct ExportOptions {
+  std::string run, format, out;
+  PluginOptions plugins;
+};
+
+// A run's network: the final one, or that of its last good checkpoint.
+struct RunNetwork {
+  Graph graph;
+  NamedTensors tensors;
+  size_t stages = SIZE_MAX;  // of the recipe, begun
+  fs::path from;
+};
+
+RunNetwork network_of(const fs::path& run) {
+  RunNetwork n;
+  n.from = run / "model.safetensors";
+  if (fs::exists(run / "graph.json") && fs::exists(n.from)) {
+    n.graph = Graph::from_value(from_json(read_file(run / "graph.json"), (run / "graph.json").string()));
+    n.tensors = load_safetensors(n.from).tensors;
+    return n;
+  }
+  for (const char* name : {"last", "previous"}) {
+    n.from = run / "checkpoints" / (std::string(name) + ".safetensors");
+    if (!fs::exists(n.from)) continue;
+    try {
+      const Checkpoint checkpoint = load_checkpoint(n.from);
+      n.graph = checkpoint.graph;
+      for (const Parameter& p : n.graph.parameters())
+        n.tensors.emplace_back(p.name, checkpoint.tensors.at("parameter:" + p.name));
+      const Value& p = checkpoint.progress;
+      n.stages = static_cast<size_t>(p.at("stage").as_int()) + (p.at("stage_begun").as_bool() ? 1 : 0);
+      return n;
+    } catch (const InputError& e) {
+      log::warning(e.what());
+    }
+  }
+  throw InputError(run.string(),
+                   "it holds no network yet, neither model.safetensors nor a good checkpoint; "
+                   "`espalier resume` goes on with the run");
+}
+
+// The data in force after so many stages.
+const DataSection& data_of(const Recipe& recipe, size_t stages) {
+  const DataSection* data = &recipe.data;
+  for (size_t i = 0; i < recipe.stages.size() && i < stages; ++i) {
+    if (recipe.stages[i].data) data = &*recipe.stages[i].data;
+  }
+  return *data;
+}
+
+void write_export(ExportOptions o) {
+  const fs::path run = o.run;
+  if (is_sweep(run)) throw InputError(o.run, "this is a sweep: export one of its runs, a folder in it");
+  require_run(run);
+  add_recorded(recorded(run / "environment.json"), "plugins", o.plugins.folders);
+  register_schedules(Registry::instance());
+  o.plugins.load();
+  const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
+  const RunNetwork n = network_of(run);
+  const bool is_double = !n.tensors.empty() && n.tensors.front().second.scalar_type() == at::kDouble;
+  Weights weights(n.graph, is_double ? at::kDouble : at::kFloat, at::kCPU);
+  set_values(n.graph, weights, n.tensors, n.from);
+
+  const DataSection& data = data_of(recipe, n.stages);
+  const DatasetInfo info = Registry::instance().create<Dataset>(data.dataset)->info();
+  const Normalization normalization = normalization_of(data.normalize, info);
+  const TrainedNetwork network{recipe.name, n.graph, weights, info, normalization, data.eval_batch};
+  const auto target = [&](const char* name) { return o.out.empty() ? run / name : fs::path(o.out); };
+  fs::path file;
+  std::string also;
+  if (o.format == "onnx") {
+    write_file(file = target("model.onnx"), onnx_model(network));
+  } else if (o.format == "torchscript") {
+    write_file(file = target("model.pt"), torchscript_model(network));
+  } else if (o.format == "python") {
+    file = target("model.py");
+    const std::string text = python_model(network);
+    const fs::path values = fs::path(file).replace_extension(".safetensors");
+    if (values == file) throw InputError(o.out, "the values are written to this name; let the program end in .py");
+    save_safetensors(values, {n.tensors, {}});
+    write_file(file, text);
+    also = " and " + values.string();
+  } else {
+    save_safetensors(file = target("model.safetensors"), {n.tensors, {}});
+  }
+  const InputSpec& in = info.input;
+  std::cout << file.string() << also << ": " << count_text(n.graph.parameter_count()) << " parameters, input [batch, "
+            << in.channels << ", " << in.height << ", " << in.width << "]"
+            << (n.stages == SIZE_MAX ? "" : "; of " + n.from.string() + ", as the run has not finished") << "\n";
+}
+
+}  // namespace
+
+void add_export_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("export", "Writes a run's network for programs that know nothing of Espalier");
+  auto o = std::make_shared<ExportOptions>();
+  command->add_option("run", o->run, "The folder of a run, finished or not (then its last checkpoint counts)")
+      ->required()
+      ->type_name("RUN");
+  command->add_option("--to", o->format, "safetensors, python, onnx or torchscript")
+      ->required()
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"safetensors", "python", "onnx", "torchscript"}));
+  command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")
+      ->type_name("FILE");
+  o->plugins.add_to(*command);
+  command->footer(
+      "The input is normalised outside of the network: a pixel's byte * scale + shift, per channel, which the files "
+      "say.\npython writes the values beside the program, as FILE with the ending .safetensors.\n\nExamples:\n"
+      "  espalier export runs/quickstart-seed0 --to onnx\n"
+      "  espalier export runs/quickstart-seed0 --to torchscript --out network.pt\n");
+  command->callback([o] { write_export(*o); });
+}
+
+}  // namespace espalier

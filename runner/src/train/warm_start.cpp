@@ -1,0 +1,132 @@
+#include "train/warm_start.h"
+
+#include <algorithm>
+#include <map>
+#include <regex>
+
+#include <c10/core/GradMode.h>
+
+#include "espalier/error.h"
+#include "output/state_dict.h"
+
+namespace espalier {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What matches, and what is to be said of the rest.
+struct Matched {
+  std::vector<std::pair<ParamId, at::Tensor>> tensors;
+  std::vector<std::string> rest;
+};
+
+Matched match(const Graph& graph, const std::map<std::string, at::Tensor>& tensors) {
+  Matched m;
+  std::map<std::string, ParamId> own;
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    const std::string& name = graph[id].name;
+    const std::vector<int64_t> sizes = graph.sizes(graph[id].shape);
+    own.emplace(name, id);
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
+      m.rest.push_back("not in the file: " + name + " " + to_string(sizes));
+    } else if (found->second.sizes().vec() != sizes) {
+      m.rest.push_back("another shape: " + name + " is " + to_string(found->second.sizes().vec()) + " in the file, " +
+                       to_string(sizes) + " in the network");
+    } else if (!found->second.is_floating_point()) {
+      m.rest.push_back("no floating-point numbers: " + name);
+    } else {
+      m.tensors.emplace_back(id, found->second);
+    }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!own.contains(name)) m.rest.push_back("not in the network: " + name + " " + to_string(tensor.sizes().vec()));
+  }
+  return m;
+}
+
+std::string lines(const std::vector<std::string>& all) {
+  std::string text;
+  for (const std::string& line : all) text += "\n  " + line;
+  return text;
+}
+
+void fill(Weights& weights, const Matched& matched) {
+  const c10::NoGradGuard no_grad;
+  for (const auto& [id, tensor] : matched.tensors) weights[id].detach().copy_(tensor);
+}
+
+// " (did you mean 'vgg16.pt'?)", of the files beside it.
+std::string nearest_file(const fs::path& file) {
+  constexpr int most = 10'000;
+  std::vector<std::string> names;
+  std::error_code error;
+  int listed = 0;
+  for (fs::directory_iterator i(file.parent_path(), error), end; !error && i != end && ++listed < most;
+       i.increment(error))
+    names.push_back(i->path().filename().string());
+  return suggestion(file.filename().string(), names);
+}
+
+NamedTensors read_tensors(const fs::path& path) {
+  const fs::path file = fs::is_directory(path) ? path / "model.safetensors" : path;
+  if (!fs::exists(file)) {
+    throw InputError(path.string(), fs::is_directory(path)
+                                        ? "a folder without a model.safetensors: not of a finished run"
+                                        : "there is no such file" + nearest_file(file));
+  }
+  return is_state_dict(file) ? load_state_dict(file) : load_safetensors(file).tensors;
+}
+
+std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors) {
+  // std::regex descends once for every character.
+  constexpr size_t longest = 1000;
+  std::map<std::string, at::Tensor> result;
+  std::map<std::string, std::string> before;
+  for (const auto& [name, tensor] : tensors) {
+    // A counter that PyTorch keeps beside the running statistics.
+    if (name.ends_with("num_batches_tracked")) continue;
+    if (name.size() > longest) throw Error("a name of " + std::to_string(name.size()) + " characters");
+    std::string now = name;
+    for (const auto& [pattern, replacement] : start.rename)
+      now = std::regex_replace(now, std::regex(pattern), replacement);
+    if (!result.emplace(now, tensor).second)
+      throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
+    before[now] = name;
+  }
+  return result;
+}
+
+}  // namespace
+
+void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensors, const fs::path& file) {
+  const Matched matched = match(graph, {tensors.begin(), tensors.end()});
+  if (!matched.rest.empty())
+    throw InputError(file.string(), "these are not the values of this network:" + lines(matched.rest));
+  fill(weights, matched);
+}
+
+std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
+  Matched matched;
+  try {
+    matched = match(graph, renamed(start, read_tensors(start.from)));
+  } catch (const InputError& e) {
+    throw InputError(start.location.str(), e.what());
+  } catch (const std::exception& e) {
+    throw InputError(start.location.str(), start.from.string() + ": " + e.what());
+  }
+  if (!matched.rest.empty() && (!start.partial || matched.tensors.empty())) {
+    throw InputError(
+        start.location.str(),
+        start.from.string() +
+            (matched.tensors.empty() ? ": nothing in it is of this network" : ": not all of it is of this network") +
+            "; `rename` maps names" + (start.partial ? "" : ", `partial: true` leaves out what does not match") + ":" +
+            lines(matched.rest));
+  }
+  if (weights) fill(*weights, matched);
+  return matched.rest;
+}
+
+}  // namespace espalier

@@ -1,0 +1,309 @@
+// Exported networks, by the programs that they are for, against the network itself.
+#include <filesystem>
+#include <map>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/error.h"
+#include "espalier/execute.h"
+#include "espalier/onnx.h"
+#include "espalier/registry.h"
+#include "espalier/testkit.h"
+#include "output/files.h"
+#include "output/onnx_export.h"
+#include "output/python_export.h"
+#include "output/torchscript_export.h"
+#include "plugins/loader.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+#include "train/checkpoint.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+// Brings a function along, and has two outputs.
+class Halves final : public OperationOf<Halves, NoOptions> {
+ public:
+  static constexpr const char* name = "test_halves";
+  using OperationOf::OperationOf;
+  void build(NodeBuilder& n) const override {
+    for (const char* suffix : {"first", "second"}) n.output({Dim::of(n.input_sizes(0)[0] / 2)}, suffix);
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const int64_t half = f.inputs[0].size(1) / 2;
+    return {f.inputs[0].slice(1, 0, half), f.inputs[0].slice(1, half)};
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph& g, const Node& node) const override {
+    const int64_t half = g.sizes(g[node.inputs[0]].shape)[0] / 2;
+    return {"part({0}, 0, " + std::to_string(half) + "), part({0}, " + std::to_string(half) + ", " +
+                std::to_string(2 * half) + ")",
+            "def part(x: torch.Tensor, begin: int, end: int) -> torch.Tensor:\n    return x[:, begin:end]\n"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const int64_t half = g.sizes(g[node.inputs[0]].shape)[0] / 2;
+    const auto number = [&](int64_t n) { return to.constant(at::full({1}, n, at::kLong)); };
+    return {to.add("Slice", {to.input(0), number(0), number(half), number(1)}),
+            to.add("Slice", {to.input(0), number(half), number(2 * half), number(1)})};
+  }
+};
+
+class Added final : public OperationOf<Added, NoOptions> {
+ public:
+  static constexpr const char* name = "test_added";
+  using OperationOf::OperationOf;
+  void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0] + f.inputs[1]}; }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override { return {"{0} + {1}"}; }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    return {to.add("Add", {to.input(0), to.input(1)})};
+  }
+};
+
+class Nothing final : public OperationOf<Nothing, NoOptions> {
+ public:
+  static constexpr const char* name = "test_nothing";
+  using OperationOf::OperationOf;
+  void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0]}; }
+  bool preserves_zero() const override { return true; }
+};
+
+// Every operation of the SDK, and names that are hard on every format.
+Graph all_operations() {
+  GraphBuilder g({3, 32, 32});
+  Edge x = g.conv("layer1.0.conv", g.input(), {.filters = 8, .kernel = 3, .stride = 2, .padding = 1, .bias = false});
+  x = g.activation("gelu", g.batch_norm("layer1.0.in", x, {.eps = 1e-3, .affine = false}));
+  x = g.avg_pool(x, 3, 2, 1);
+  x = g.activation("tanh", g.conv("layer1_0.conv", x, {.filters = 6, .kernel = 2}));
+  x = g.dropout(g.relu(g.batch_norm("type", g.max_pool(x, 3, 1, 1))), 0.3);
+  const Edge pooled = g.global_avg_pool(x);
+  const Edge flat = g.activation("sigmoid", g.linear("forward", g.flatten(x), {.features = 6, .bias = false}));
+  const Edge sum = g.node("test_added", "layer1.0", {g.batch_norm("1d", flat), pooled});
+  const Edge first = g.node("test_halves", "layer1_0", {sum});
+  const Edge second{first.id + 1};
+  return g.output(g.node("test_added", "logits", {g.relu(second), first}));
+}
+
+// As after training: nothing is 0 or 1 that would hide a mistake.
+void fill(const Graph& graph, Weights& weights) {
+  const c10::NoGradGuard no_grad;
+  weights.initialize(graph, RandomKey(1));
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    const at::Tensor value = weights[id].detach();
+    if (graph[id].kind == "weight") continue;
+    const bool positive = graph[id].kind == "running_var" || graph[id].kind == "norm_weight";
+    value.copy_(positive ? at::rand(value.sizes()) + 0.5 : at::randn(value.sizes()) * 0.2);
+  }
+}
+
+// Backbones that take other images than three channels of 32 x 32.
+const std::map<std::string, InputSpec> inputs = {{"lenet5", {1, 28, 28}}};
+
+constexpr const char* compare = R"py(
+import importlib.util, json, sys
+from pathlib import Path
+import torch
+try:
+    import onnxruntime
+except ImportError:
+    sys.exit(print(json.dumps({"skip": "no onnxruntime"})))
+
+def difference(a, b):
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+result = {}
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    data = module.load_safetensors(folder / "data.safetensors")
+    x, logits = data["input"], data["logits"]
+    tensors = module.load_safetensors(folder / "model.safetensors")
+    model = module.load_model()
+    script = torch.jit.load(folder / "model.pt")
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    run = lambda x: torch.from_numpy(session.run(["logits"], {session.get_inputs()[0].name: x.numpy()})[0])
+    with torch.no_grad():
+        r = {"python": difference(model(x), logits), "torchscript": difference(script(x), logits),
+             "onnx": difference(run(x), logits), "onnx, one image": difference(run(x[:1]), logits[:1])}
+    r["spread"] = ((logits[0] - logits[1]).abs().max() / logits.abs().max()).item()
+    names = [list(m.state_dict()) for m in (model, script)]
+    r["names"] = all(sorted(n) == sorted(tensors) for n in names)
+    r["parameters"] = sum(p.numel() for p in model.parameters())
+    r["script_parameters"] = sum(p.numel() for p in script.parameters() if p.requires_grad)
+    meta = session.get_modelmeta().custom_metadata_map
+    r["metadata"] = [json.loads(meta[k]) for k in ("scale", "shift", "classes")]
+    # Training: statistics of the batch, which the running ones follow, and gradients everywhere.
+    for kind, m in (("python", model), ("script", script)):
+        before = {k: v.clone() for k, v in m.named_buffers()}
+        m.train()
+        m(x).sum().backward()
+        r[kind + "_follows"] = all(not torch.equal(before[k], v) for k, v in m.named_buffers())
+        r[kind + "_gradients"] = all(p.grad is not None for p in m.parameters())
+    result[folder.name] = r
+print(json.dumps(result))
+)py";
+
+class Exports : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+    static const bool loaded = [] {
+      load_plugins({ESPALIER_PLUGIN_DIR}, Registry::instance());
+      Registry::instance().add(component<Halves>(Halves::name, "two halves"), {});
+      Registry::instance().add(component<Added>(Added::name, "a sum"), {});
+      return true;
+    }();
+    static_cast<void>(loaded);
+  }
+
+  // Leaves a network in all its forms in a folder.
+  static void leave(const Graph& graph, const InputSpec& input, const fs::path& folder) {
+    fs::create_directories(folder);
+    Weights weights(graph, at::kFloat, at::kCPU);
+    fill(graph, weights);
+    const at::Tensor x = testkit::input_of(graph, 4, 7, at::kFloat);
+    const at::Tensor logits = [&] {
+      const c10::NoGradGuard no_grad;
+      return run(graph, weights, {{"input", x}}, {"logits"})[0];
+    }();
+    DatasetInfo info;
+    info.input = input;
+    info.target = {graph.sizes(graph[graph.output("logits")].shape)[0]};
+    Normalization normalization{};
+    for (int64_t c = 0; c < input.channels; ++c)
+      normalization.scale[c] = 1 / 51.F, normalization.shift[c] = -0.1F * static_cast<float>(c);
+    const std::string name = folder.filename().string();
+    const TrainedNetwork network{name, graph, weights, info, normalization, 100};
+    write_file(folder / "model.py", python_model(network));
+    write_file(folder / "model.onnx", onnx_model(network));
+    write_file(folder / "model.pt", torchscript_model(network));
+    save_safetensors(folder / "model.safetensors", {model_tensors(graph, weights), {}});
+    save_safetensors(folder / "data.safetensors", {{{"input", x}, {"logits", logits}}, {}});
+  }
+};
+
+TEST_F(Exports, OfEveryBackboneGiveItsLogits) {
+  const TempFolder folder;
+  std::map<std::string, Graph> graphs;
+  for (const std::string& name : Registry::instance().names("backbone")) {
+    const auto other = inputs.find(name);
+    const InputSpec input = other == inputs.end() ? InputSpec{3, 32, 32} : other->second;
+    graphs.emplace(name, testkit::build(R"({"use": ")" + name + "\"}", input, {10}));
+    leave(graphs.at(name), input, folder / name);
+  }
+  ASSERT_FALSE(graphs.empty());
+  graphs.emplace("all_operations", all_operations());
+  leave(graphs.at("all_operations"), {3, 32, 32}, folder / "all_operations");
+
+  const Value result = from_json(testkit::run_python(ESPALIER_PYTHON, compare, {folder.path().string()}));
+  if (const Value* why = result.find("skip")) GTEST_SKIP() << why->as_string();
+  for (const auto& [name, graph] : graphs) {
+    const Value& r = result.at(name);
+    for (const char* form : {"python", "torchscript", "onnx", "onnx, one image"})
+      EXPECT_LE(r.at(form).as_double(), 1e-4) << name << " " << form;
+    EXPECT_GE(r.at("spread").as_double(), 1e-3) << name << ": the logits must depend on the image";
+    EXPECT_TRUE(r.at("names").as_bool()) << name;
+    for (const char* count : {"parameters", "script_parameters"})
+      EXPECT_EQ(r.at(count).as_int(), graph.parameter_count()) << name << " " << count;
+    EXPECT_NEAR(r.at("metadata").as_list()[0].as_list()[0].as_double(), 1 / 51., 1e-8);
+    EXPECT_EQ(r.at("metadata").as_list()[2].as_int(), graph.sizes(graph[graph.output("logits")].shape)[0]);
+    for (const char* trains : {"python_follows", "python_gradients", "script_follows", "script_gradients"})
+      EXPECT_TRUE(r.at(trains).as_bool()) << name << " " << trains;
+  }
+}
+
+TEST_F(Exports, SayWhichOperationHasNoForm) {
+  Registry::instance().add(component<Nothing>(Nothing::name, "nothing"), {});
+  GraphBuilder g({1, 8, 8});
+  const Graph graph = g.output(g.node("test_nothing", "strange", {g.flatten(g.input())}));
+  const Weights weights(graph, at::kFloat, at::kCPU);
+  const std::string name = "x";
+  const Normalization none{};
+  const DatasetInfo info;
+  const TrainedNetwork network{name, graph, weights, info, none};
+  using Write = std::string (*)(const TrainedNetwork&);
+  for (const auto& [form, write] : {std::pair<const char*, Write>{"ONNX", onnx_model}, {"Python", torchscript_model}}) {
+    try {
+      write(network);
+      ADD_FAILURE() << form;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("node 'strange'"));
+      EXPECT_THAT(e.what(), HasSubstr(std::string("no ") + form + " form"));
+    }
+  }
+}
+
+constexpr const char* recipe = R"(
+espalier: 1
+name: small
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - {name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}, controller: {use: threshold, tau: 1000, least: 3}}
+)";
+
+TEST(Export, WritesARunBesideItAndElsewhere) {
+  const TempFolder folder;
+  const std::string run = (folder / "run").string();
+  ASSERT_EQ(espalier_command("run -q " + folder.write("r.yaml", recipe).string() + " --out " + run).status, 0);
+  const std::string program = read_file(folder / "run" / "model.py");
+  const std::string values = read_file(folder / "run" / "model.safetensors");
+  for (const auto& [format, file] : {std::pair{"onnx", "model.onnx"}, {"torchscript", "model.pt"}}) {
+    const Output o = espalier_command("export " + run + " --to " + format);
+    EXPECT_EQ(o.status, 0) << o.text;
+    EXPECT_THAT(o.text, HasSubstr(run + "/" + file + ": "));
+    EXPECT_THAT(o.text, HasSubstr("input [batch, 1, 16, 16]"));
+    EXPECT_TRUE(fs::exists(folder / "run" / file));
+  }
+  ASSERT_EQ(espalier_command("export " + run + " --to python --out " + (folder / "net.py").string()).status, 0);
+  EXPECT_EQ(read_file(folder / "net.py"), program);
+  EXPECT_EQ(read_file(folder / "net.safetensors"), values);
+
+  // A run that was stopped: what its last checkpoint holds.
+  for (const char* f : {"model.safetensors", "graph.json", "summary.json"}) fs::remove(folder / "run" / f);
+  const Output o = espalier_command("export " + run + " --to safetensors --out " + (folder / "other").string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("has not finished"));
+  EXPECT_EQ(read_file(folder / "other"), values);
+}
+
+TEST(Export, SaysWhatIsWrong) {
+  const TempFolder folder;
+  const std::string run = (folder / "run").string();
+  const auto expect = [&](const std::string& arguments, int status, const std::string& said) {
+    const Output o = espalier_command("export " + arguments);
+    EXPECT_EQ(o.status, status) << o.text;
+    EXPECT_THAT(o.text, HasSubstr(said));
+  };
+  expect(run + " --to onnx", 1, "there is no such run folder");
+  expect(run + " --to tflite", 2, "tflite not in {safetensors,python,onnx,torchscript}");
+  expect(run, 2, "--to is required");
+  fs::create_directory(folder / "run");
+  expect(run + " --to onnx", 1, "it has no recipe.yaml");
+  folder.write("run/recipe.yaml", recipe);
+  expect(run + " --to onnx", 1, "it holds no network yet");
+  fs::remove_all(folder / "run");
+  ASSERT_EQ(espalier_command("run -q " + folder.write("r.yaml", recipe).string() + " --out " + run).status, 0);
+  expect(run + " --to onnx --out " + (folder / "no/where.onnx").string(), 1, "cannot write");
+  std::string values = read_file(folder / "run" / "model.safetensors");
+  values[values.size() - 3] ^= 1;
+  folder.write("run/model.safetensors", values);
+  expect(run + " --to onnx", 1, "its checksum is");
+  EXPECT_FALSE(fs::exists(folder / "run" / "model.onnx"));
+}
+
+}  // namespace
+}  // namespace espalier

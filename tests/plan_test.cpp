@@ -1,0 +1,94 @@
+// What `plan` says of axes, and its drawing.
+#include <filesystem>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/builder.h"
+#include "espalier/value.h"
+#include "output/drawing.h"
+#include "output/files.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* recipe = R"(
+espalier: 1
+name: small
+data: {use: synthetic, count: 100}
+network: {use: lenet5}
+stages: [{name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}}]
+)";
+
+TEST(Plan, ShowsAxesAndWhatSharesThem) {
+  const TempFolder folder;
+  const std::string file = folder.write("r.yaml", recipe).string();
+  const std::string text = espalier_command("plan " + file).text;
+  EXPECT_THAT(text, AllOf(ContainsRegex("axis +size +made by +read by"), ContainsRegex("conv1 +20 +conv1 +conv2"),
+                          ContainsRegex("fixed +fc2")));
+  const Value axes = from_json(espalier_command("plan --json " + file).text).at("network").at("axes");
+  size_t conv1 = 0;
+  for (const Value& a : axes.as_list()) {
+    if (a.at("name").as_string() != "conv1") continue;
+    ++conv1;
+    EXPECT_EQ(to_json(a), R"({"name":"conv1","size":20,"fixed":false,"made_by":["conv1"],"read_by":["conv2"]})");
+  }
+  EXPECT_EQ(conv1, 1U);
+}
+
+TEST(Plan, ShowsTheFirstOfManyAxesUnlessToldOtherwise) {
+  const TempFolder folder;
+  std::string hidden;
+  for (int i = 0; i < 60; ++i) hidden += (i ? ", " : "") + std::to_string(3 + i);
+  const std::string file =
+      folder
+          .write("r.yaml",
+                 "espalier: 1\nname: deep\ndata: {use: synthetic, count: 100}\nnetwork: {use: mlp, hidden: [" + hidden +
+                     "]}\nstages: [{name: a, epochs: 0}]\n")
+          .string();
+  EXPECT_THAT(espalier_command("plan " + file).text,
+              AllOf(HasSubstr("more axes: --axes shows all"), Not(ContainsRegex("fc50 +52 "))));
+  EXPECT_THAT(espalier_command("plan --axes " + file).text,
+              AllOf(Not(HasSubstr("more axes")), ContainsRegex("fc50 +52 ")));
+}
+
+TEST(Plan, DrawsTheNetworkWithItsWidthsAndBlocks) {
+  GraphBuilder g({3, 8, 8});
+  const Edge x = g.relu(g.conv("layer1.0.conv\"1\"", g.input(), {.filters = 5, .kernel = 3}));
+  const std::string dot = network_dot(g.output(g.linear("fc", g.flatten(x), {.features = 7})), "two");
+  EXPECT_THAT(dot, AllOf(HasSubstr("subgraph \"cluster_layer1.0\" {"), HasSubstr("label = \"5 × 6 × 6\""),
+                         HasSubstr("label = \"conv\\\"1\\\"\\nconv2d\\n140 params\""), HasSubstr("label = \"7\"")));
+
+  const TempFolder folder;
+  const std::string file = folder.write("r.yaml", recipe).string();
+  const Output written = espalier_command("plan " + file + " --draw " + (folder / "net.dot").string());
+  EXPECT_EQ(written.status, 0) << written.text;
+  EXPECT_THAT(read_file(folder / "net.dot"), HasSubstr("digraph \"small\" {"));
+  const Output ending = espalier_command("plan " + file + " --draw " + (folder / "net.pdf").string());
+  EXPECT_EQ(ending.status, 1);
+  EXPECT_THAT(ending.text, HasSubstr("must end in .svg, .png or .dot"));
+  const Output missing =
+      shell("PATH=/nowhere '" ESPALIER_PROGRAM "' plan " + file + " --draw " + (folder / "net.svg").string());
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_THAT(missing.text, AllOf(HasSubstr("apt-get install graphviz"), HasSubstr(".dot file needs nothing")));
+  EXPECT_FALSE(std::filesystem::exists(folder / "net.svg"));
+}
+
+TEST(Plan, DrawsByGraphviz) {
+  if (shell("command -v dot").status != 0) GTEST_SKIP() << "Graphviz is not installed (Debian package graphviz)";
+  const TempFolder folder;
+  const std::string file = folder.write("r.yaml", recipe).string();
+  const Output o = espalier_command("plan " + file + " --draw " + (folder / "net.svg").string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(read_file(folder / "net.svg"), AllOf(HasSubstr("<svg"), HasSubstr("conv1"), HasSubstr("20 × 12 × 12")));
+}
+
+}  // namespace
+}  // namespace espalier

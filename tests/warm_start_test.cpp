@@ -1,0 +1,222 @@
+// Networks that begin with the values of an earlier training.
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <ATen/ops/full.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/testkit.h"
+#include "output/files.h"
+#include "output/safetensors.h"
+#include "output/state_dict.h"
+#include "run_files.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+namespace fs = std::filesystem;
+
+// An MLP 64-4-3 that takes its values from somewhere and trains for `epochs`.
+std::string recipe(const std::string& from, int epochs = 0) {
+  return R"(espalier: 1
+name: warm
+data: {use: synthetic, size: 8, classes: 3, count: 60, batch: 20}
+network: {use: mlp, hidden: [4], )" +
+         from + R"(}
+stages: [{name: train, epochs: )" +
+         std::to_string(epochs) + R"(, optimizer: {use: sgd, lr: 0.01}}]
+)";
+}
+
+TensorFile values(double fc1 = 0.5) {
+  return {{{"fc1.weight", at::full({4, 64}, fc1)},
+           {"fc1.bias", at::full({4}, 1.5)},
+           {"fc2.weight", at::full({3, 4}, 2.5)},
+           {"fc2.bias", at::full({3}, 3.5)}},
+          {}};
+}
+
+std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors) {
+  return {tensors.begin(), tensors.end()};
+}
+
+std::map<std::string, at::Tensor> final_values(const fs::path& run) {
+  return by_name(load_safetensors(run / "model.safetensors").tensors);
+}
+
+Output run(const fs::path& file, const fs::path& out) {
+  return espalier_command("run -q " + file.string() + " --out " + out.string());
+}
+
+TEST(WarmStart, TakesAFileBesideTheRecipeARunAndRenamedNames) {
+  const TempFolder folder;
+  save_safetensors(folder / "old.safetensors", values());
+  const Output first = run(folder.write("a.yaml", recipe("from: old.safetensors")), folder / "a");
+  ASSERT_EQ(first.status, 0) << first.text;
+  EXPECT_TRUE(final_values(folder / "a").at("fc2.weight").equal(at::full({3, 4}, 2.5)));
+  // A run's own recipe says where the file lies.
+  EXPECT_THAT(read_file(folder / "a" / "recipe.yaml"), HasSubstr((folder / "old.safetensors").string()));
+
+  ASSERT_EQ(run(folder.write("in/b.yaml", recipe("from: ../a")), folder / "b").status, 0);
+  EXPECT_TRUE(final_values(folder / "b").at("fc1.bias").equal(at::full({4}, 1.5)));
+
+  TensorFile other;
+  for (const auto& [name, tensor] : values().tensors) other.tensors.emplace_back("module.l" + name.substr(2), tensor);
+  save_safetensors(folder / "other.safetensors", other);
+  const Output renamed =
+      run(folder.write("c.yaml", recipe(R"x(from: other.safetensors, rename: {"^module\\.": "", "^l(\\d)": "fc$1"})x")),
+          folder / "c");
+  ASSERT_EQ(renamed.status, 0) << renamed.text;
+  EXPECT_TRUE(final_values(folder / "c").at("fc1.weight").equal(at::full({4, 64}, 0.5)));
+}
+
+TEST(WarmStart, ListsEverythingThatDoesNotMatch) {
+  const TempFolder folder;
+  TensorFile file = values();
+  file.tensors[0].first = "conv.weight";
+  file.tensors[2].second = at::full({3, 5}, 2.5);
+  save_safetensors(folder / "old.safetensors", file);
+  const auto strict = folder.write("r.yaml", recipe("from: old.safetensors"));
+  const Output o = run(strict, folder / "a");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("r.yaml:4:"), HasSubstr("not in the file: fc1.weight [4, 64]"),
+                            HasSubstr("not in the network: conv.weight [4, 64]"),
+                            HasSubstr("fc2.weight is [3, 5] in the file, [3, 4] in the network"),
+                            HasSubstr("partial: true"), Not(HasSubstr("fc1.bias"))));
+  EXPECT_FALSE(fs::exists(folder / "a")) << "before anything is written";
+
+  const auto partial = folder.write("p.yaml", recipe("from: old.safetensors, partial: true"));
+  const Output noted = run(partial, folder / "b");
+  EXPECT_EQ(noted.status, 0) << noted.text;
+  EXPECT_THAT(noted.text, HasSubstr("not in the file: fc1.weight"));
+  EXPECT_TRUE(final_values(folder / "b").at("fc2.bias").equal(at::full({3}, 3.5)));
+
+  const auto nothing = folder.write("n.yaml", recipe("from: old.safetensors, partial: true, rename: {'^': x}"));
+  EXPECT_THAT(run(nothing, folder / "c").text, HasSubstr("nothing in it is of this network"));
+}
+
+TEST(WarmStart, RefusesWhatIsNoSourceOfValues) {
+  const TempFolder folder;
+  const auto said = [&](const std::string& from) {
+    const Output o = espalier_command("validate " + folder.write("r.yaml", recipe(from)).string());
+    EXPECT_EQ(o.status, 1) << from;
+    EXPECT_THAT(o.text, HasSubstr("r.yaml:4:"));
+    return o.text;
+  };
+  save_safetensors(folder / "good.safetensors", values());
+  EXPECT_THAT(said("from: goood.safetensors"),
+              AllOf(HasSubstr("there is no such file"), HasSubstr("good.safetensors")));
+  EXPECT_THAT(said("from: ."), HasSubstr("a folder without a model.safetensors"));
+  std::string bytes = read_file(folder / "good.safetensors");
+  folder.write("cut.safetensors", bytes.substr(0, bytes.size() - 7));
+  EXPECT_THAT(said("from: cut.safetensors"), HasSubstr("not a valid safetensors file"));
+  folder.write("text.safetensors", "values, honestly");
+  EXPECT_THAT(said("from: text.safetensors"), HasSubstr("not a valid safetensors file"));
+  folder.write("cut.pt", "PK\x03\x04 and no more");
+  EXPECT_THAT(said("from: cut.pt"), HasSubstr("cannot be read as a PyTorch state dict"));
+  EXPECT_THAT(said("from: good.safetensors, rename: {'(': x}"), HasSubstr("'(' is no regular expression"));
+  EXPECT_THAT(said("from: good.safetensors, rename: [x]"), HasSubstr("'rename' must be a map"));
+  EXPECT_THAT(said("from: good.safetensors, rename: {'fc.': x}"), HasSubstr("'rename' makes 'x.weight' of both"));
+  EXPECT_THAT(said("partial: true"), HasSubstr("has no 'from'"));
+  EXPECT_THAT(said("form: good.safetensors"), HasSubstr("did you mean"));
+}
+
+TEST(WarmStart, IsNotRepeatedByAResumedRun) {
+  const TempFolder folder;
+  save_safetensors(folder / "old.safetensors", values());
+  const auto file = folder.write("r.yaml", recipe("from: old.safetensors", 2));
+  ASSERT_EQ(run(file, folder / "whole").status, 0);
+  ASSERT_EQ(run(file, folder / "run").status, 0);
+  // As if it had been stopped before its end, and the values are gone since.
+  for (const char* f : {"model.safetensors", "graph.json", "summary.json"}) fs::remove(folder / "run" / f);
+  fs::remove(folder / "old.safetensors");
+  const Output o = espalier_command("resume -q " + (folder / "run").string() + " --from best");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_EQ(read_file(folder / "run" / "model.safetensors"), read_file(folder / "whole" / "model.safetensors"));
+}
+
+TEST(WarmStart, ReadsPyTorchsStateDictsAsData) {
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+  const TempFolder folder;
+  testkit::run_python(ESPALIER_PYTHON, R"py(
+import os, sys, torch, argparse
+from torch import nn
+out = sys.argv[1] + "/"
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.bn, self.fc2 = nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+net = Net()
+for i, t in enumerate([*net.parameters(), *net.buffers()]):
+    t.data.fill_(i + 0.5) if t.is_floating_point() else None
+state = net.state_dict()
+torch.save(state, out + "state.pt")
+torch.save({k: v.bfloat16() for k, v in state.items()}, out + "bf16.pt")
+torch.save({"epoch": 3, "args": argparse.Namespace(lr=0.1), "state_dict": state,
+            "optimizer": torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9).state_dict()}, out + "checkpoint.pt")
+# Views: transposed, and with an offset into a common storage.
+flat = torch.arange(100.)
+torch.save({"a": flat[10:30].reshape(4, 5).t(), "b": flat[3], "c": nn.Parameter(flat[:0])}, out + "views.pt")
+torch.save([1, 2], out + "list.pt")
+torch.save({"epoch": 1}, out + "empty.pt")
+torch.save(state, out + "old.pt", _use_new_zipfile_serialization=False)
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {out}evil",)
+torch.save({"fc1.weight": Evil(), "x": torch.ones(2)}, out + "evil.pt")
+whole = open(out + "state.pt", "rb").read()
+open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
+)py",
+                      {folder.path().string()});
+  for (const char* file : {"state.pt", "checkpoint.pt", "bf16.pt"}) {
+    const auto tensors = by_name(load_state_dict(folder / file));
+    EXPECT_EQ(tensors.size(), 9U) << file;
+    EXPECT_TRUE(tensors.at("fc1.weight").to(at::kFloat).equal(at::full({4, 64}, 0.5))) << file;
+    EXPECT_TRUE(tensors.at("bn.running_var").to(at::kFloat).equal(at::full({4}, 7.5))) << file;
+  }
+  const auto views = by_name(load_state_dict(folder / "views.pt"));
+  EXPECT_EQ(views.at("a").sizes().vec(), (std::vector<int64_t>{5, 4}));
+  EXPECT_EQ(views.at("a")[2][1].item<float>(), 17);
+  EXPECT_EQ(views.at("b").item<float>(), 3);
+  EXPECT_EQ(views.at("c").numel(), 0);
+  EXPECT_EQ(load_state_dict(folder / "evil.pt").size(), 1U);
+  EXPECT_FALSE(fs::exists(folder / "evil")) << "nothing in a pickle is called";
+
+  const auto said = [&](const char* file) -> std::string {
+    try {
+      load_state_dict(folder / file);
+      return "no error";
+    } catch (const InputError& e) {
+      return e.what();
+    }
+  };
+  EXPECT_THAT(said("list.pt"), HasSubstr("it holds no dictionary; save model.state_dict()"));
+  EXPECT_THAT(said("empty.pt"), HasSubstr("its dictionary holds no tensors"));
+  EXPECT_THAT(said("old.pt"), HasSubstr("before 1.6"));
+  EXPECT_THAT(said("cut.pt"), HasSubstr("cannot be read as a PyTorch state dict"));
+  // Any byte may be damaged: an error or other numbers, and nothing worse.
+  const std::string whole = read_file(folder / "state.pt");
+  for (size_t i = 0; i < whole.size(); i += 7) {
+    std::string damaged = whole;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x55);
+    folder.write("damaged.pt", damaged);
+    said("damaged.pt");
+  }
+
+  // A network of PyTorch's with batch norm, whose counter this one has no use for.
+  const std::string text = recipe("from: checkpoint.pt, partial: true");
+  const Output o = run(folder.write("r.yaml", text), folder / "run");
+  ASSERT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, AllOf(HasSubstr("not in the network: bn.running_mean [4]"), Not(HasSubstr("num_batches"))));
+  EXPECT_TRUE(final_values(folder / "run").at("fc2.bias").equal(at::full({3}, 5.5)));
+}
+
+}  // namespace
+}  // namespace espalier
