@@ -1,0 +1,102 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct ResnetCifarOptions {
+  double width = 1;
+  std::vector<int64_t> widths = {16, 32, 64};
+  std::vector<int64_t> inner;
+  int64_t stem = 0;
+  std::vector<int64_t> blocks;
+  std::string shortcut = "A";
+  bool own_widths = false;
+
+  static void declare(Declare<ResnetCifarOptions>& p) {
+    p("width", &ResnetCifarOptions::width, above(0), "factor on all widths");
+    p("widths", &ResnetCifarOptions::widths, at_least(1), "filters of each stage, or of each block");
+    p("inner", &ResnetCifarOptions::inner, at_least(1),
+      "filters of the first convolution of each stage's blocks, or of each block; empty: as `widths`");
+    p("stem", &ResnetCifarOptions::stem, at_least(0), "filters of the first convolution; 0: as the first stage");
+    p("blocks", &ResnetCifarOptions::blocks, at_least(1), "blocks of each stage; empty: those of the name");
+    p("shortcut", &ResnetCifarOptions::shortcut, one_of({"A", "B", "none"}),
+      "between unequal widths; A: channels padded with zeros or cropped, B: 1x1 convolution with batch norm; none: a "
+      "plain network");
+    p("own_widths", &ResnetCifarOptions::own_widths,
+      "each block has a width of its own, which can shrink and grow alone: all its shortcuts are of option A");
+  }
+};
+
+namespace {
+
+Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int64_t stride = 1) {
+  x = g.conv("conv" + n, x,
+             {.filters = filters, .stride = stride, .padding = 1, .bias = false, .init = "kaiming_normal_in"});
+  return g.batch_norm("bn" + n, x);
+}
+
+Edge basic_block(GraphBuilder& g, Edge x, int64_t inner, int64_t width, int64_t stride, const ResnetCifarOptions& o) {
+  const Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
+  if (o.shortcut == "none") return g.relu(y);
+  const bool unequal = stride != 1 || g.channels(x) != width;
+  if (unequal && o.shortcut == "B") {
+    x = g.conv("downsample.0", x,
+               {.filters = width, .kernel = 1, .stride = stride, .bias = false, .init = "kaiming_normal_in"});
+    x = g.batch_norm("downsample.1", x);
+  } else if (unequal || o.own_widths) {
+    x = g.pad_or_crop(x, width, stride);
+  }
+  return g.relu(g.add(y, x));
+}
+
+// A value for each block, from one for each stage or each block.
+std::vector<int64_t> for_each_block(const std::vector<int64_t>& given, const std::vector<int64_t>& blocks,
+                                    double factor, const char* what) {
+  std::vector<int64_t> all = given;
+  if (given.size() == blocks.size()) {
+    all.clear();
+    for (size_t s = 0; s < blocks.size(); ++s) all.insert(all.end(), static_cast<size_t>(blocks[s]), given[s]);
+  }
+  const auto count = static_cast<size_t>(std::accumulate(blocks.begin(), blocks.end(), int64_t{0}));
+  if (all.size() != count) {
+    throw Error(std::string("'") + what + "' has " + std::to_string(given.size()) + " entries; " +
+                std::to_string(blocks.size()) + " (one for each stage) or " + std::to_string(count) +
+                " (one for each block) are needed");
+  }
+  for (int64_t& w : all) w = std::max<int64_t>(1, std::llround(static_cast<double>(w) * factor));
+  return all;
+}
+
+// He et al. 2016 for 32 x 32 images: 6 n + 2 layers in three stages of n basic blocks.
+template <int n>
+Graph resnet(const ResnetCifarOptions& o, const InputSpec& input, const TargetSpec& target) {
+  const std::vector<int64_t> blocks = o.blocks.empty() ? std::vector<int64_t>{n, n, n} : o.blocks;
+  const std::vector<int64_t> widths = for_each_block(o.widths, blocks, o.width, "widths");
+  const std::vector<int64_t> inner = for_each_block(o.inner.empty() ? o.widths : o.inner, blocks, o.width, "inner");
+  const auto stem = static_cast<double>(o.stem) * o.width;
+  GraphBuilder g(input);
+  Edge x = g.relu(conv_bn(g, "1", g.input(), o.stem ? std::max<int64_t>(1, std::llround(stem)) : widths[0]));
+  size_t i = 0;
+  for (size_t stage = 0; stage < blocks.size(); ++stage) {
+    for (int64_t b = 0; b < blocks[stage]; ++b, ++i) {
+      const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
+      x = basic_block(g, x, inner[i], widths[i], stage > 0 && b == 0 ? 2 : 1, o);
+    }
+  }
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("resnet_cifar", "1.0.0",
+                backbone<ResnetCifarOptions>("resnet20", "ResNet-20 in its CIFAR form", resnet<3>),
+                backbone<ResnetCifarOptions>("resnet32", "ResNet-32 in its CIFAR form", resnet<5>),
+                backbone<ResnetCifarOptions>("resnet44", "ResNet-44 in its CIFAR form", resnet<7>),
+                backbone<ResnetCifarOptions>("resnet56", "ResNet-56 in its CIFAR form", resnet<9>),
+                backbone<ResnetCifarOptions>("resnet110", "ResNet-110 in its CIFAR form", resnet<18>));
+
+}  // namespace espalier
