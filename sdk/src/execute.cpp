@@ -41,6 +41,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
   }
 
   std::vector<at::Tensor> arguments;
+  std::vector<Operation::Link> chain;
   for (size_t n = 0; n < graph.nodes().size(); ++n) {
     if (!needed[n]) continue;
     const Node& node = graph.nodes()[n];
@@ -49,17 +50,35 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
       at::Tensor& x = values[static_cast<size_t>(e.id)];
       arguments.push_back(--readers[static_cast<size_t>(e.id)] == 0 ? std::move(x) : x);
     }
-    // Together with the next node, where that reads nothing else and alone.
-    const size_t out = node.outputs.size() == 1 ? static_cast<size_t>(node.outputs[0].id) : 0;
-    if (pass.fuse && node.outputs.size() == 1 && readers[out] == 1 && reader[out] >= 0) {
+    // Together with what follows, where nothing else reads what is between and all else is there already.
+    chain.clear();
+    for (const Node* last = &node; pass.fuse && chain.size() < 2;) {
+      const size_t out = static_cast<size_t>(last->outputs[0].id);
+      if (last->outputs.size() != 1 || readers[out] != 1 || reader[out] < 0) break;
       const Node& next = graph.nodes()[static_cast<size_t>(reader[out])];
-      if (next.inputs.size() == 1 && next.outputs.size() == 1) {
-        at::Tensor both = node.op->forward_with({graph, node, weights, pass, arguments}, next);
-        if (both.defined()) {
-          values[static_cast<size_t>(next.outputs[0].id)] = std::move(both);
-          needed[static_cast<size_t>(reader[out])] = false;
-          continue;
+      Operation::Link link{next, {}};
+      bool ready = next.outputs.size() == 1;
+      for (const Edge e : next.inputs) {
+        link.inputs.push_back(e == last->outputs[0] ? at::Tensor() : values[static_cast<size_t>(e.id)]);
+        ready = ready && (e == last->outputs[0] || link.inputs.back().defined());
+      }
+      if (!ready) break;
+      chain.push_back(std::move(link));
+      last = &next;
+    }
+    if (!chain.empty()) {
+      Operation::Fused fused = node.op->forward_chain({graph, node, weights, pass, arguments}, chain);
+      if (fused.value.defined()) {
+        for (size_t i = 0; i < fused.links; ++i) {
+          const Node& next = chain[i].node;
+          needed[static_cast<size_t>(&next - graph.nodes().data())] = false;
+          for (size_t k = 0; k < next.inputs.size(); ++k) {
+            const auto e = static_cast<size_t>(next.inputs[k].id);
+            if (chain[i].inputs[k].defined() && --readers[e] == 0) values[e] = {};
+          }
         }
+        values[static_cast<size_t>(chain[fused.links - 1].node.outputs[0].id)] = std::move(fused.value);
+        continue;
       }
     }
     std::vector<at::Tensor> results = node.op->forward({graph, node, weights, pass, arguments});

@@ -40,17 +40,18 @@ Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int
 }
 
 Edge basic_block(GraphBuilder& g, Edge x, int64_t inner, int64_t width, int64_t stride, const ResnetCifarOptions& o) {
-  const Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
-  if (o.shortcut == "none") return g.relu(y);
+  // The shortcut comes first, so that batch norm, sum and ReLU at the end can be one pass.
+  Edge shortcut = x;
   const bool unequal = stride != 1 || g.channels(x) != width;
   if (unequal && o.shortcut == "B") {
-    x = g.conv("downsample.0", x,
-               {.filters = width, .kernel = 1, .stride = stride, .bias = false, .init = "kaiming_normal_in"});
-    x = g.batch_norm("downsample.1", x);
-  } else if (unequal || o.own_widths) {
-    x = g.pad_or_crop(x, width, stride);
+    shortcut = g.conv("downsample.0", x,
+                      {.filters = width, .kernel = 1, .stride = stride, .bias = false, .init = "kaiming_normal_in"});
+    shortcut = g.batch_norm("downsample.1", shortcut);
+  } else if (o.shortcut != "none" && (unequal || o.own_widths)) {
+    shortcut = g.pad_or_crop(x, width, stride);
   }
-  return g.relu(g.add(y, x));
+  const Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
+  return g.relu(o.shortcut == "none" ? y : g.add(y, shortcut));
 }
 
 // A value for each block, from one for each stage or each block.

@@ -127,7 +127,9 @@ std::string python_model(const TrainedNetwork& n) {
          "logits = load_model()(normalize(images))        # images: uint8 [N, " +
          size +
          "]\n\"\"\"\n"
-         "import gzip\nimport json\nimport math\nimport struct\nimport sys\nfrom pathlib import Path\n\n"
+         "import gzip\nimport json\nimport math\nimport struct\nimport sys\nfrom pathlib import Path\n" +
+         std::string(source.functions.find("List[") == std::string::npos ? "" : "from typing import List, Optional\n") +
+         "\n"
          "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n"
          "INPUT = (" +
          size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + "\nBATCH = " + std::to_string(n.batch) +

@@ -94,8 +94,15 @@ struct RemoveGate {
   std::string gate;
 };
 
-using Change =
-    std::variant<Shrink, Grow, Split, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate, RemoveGate>;
+// Filters of a convolution get smaller kernels, of these sizes (0 to what they have), each from the middle of the whole
+// (paper 001: half-rings go by turns, first on the top left).
+struct CropKernels {
+  std::string node;
+  Indices sizes;
+};
+
+using Change = std::variant<Shrink, Grow, Split, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate,
+                            RemoveGate, CropKernels>;
 
 struct Edit {
   Change what;

@@ -93,8 +93,17 @@ class ESPALIER_API Operation : public Object {
   // Infers the outputs and declares the parameters.
   virtual void build(NodeBuilder& node) const = 0;
   virtual std::vector<at::Tensor> forward(const Forward& f) const = 0;
-  // This node and the next, its only reader, in one go. Undefined where that is not possible or would not be faster.
-  virtual at::Tensor forward_with(const Forward& /*f*/, const Node& /*next*/) const { return {}; }
+  // This node and some that follow, each the only reader of the one before, in one go: as many of the chain as can be
+  // computed together faster. Nothing where there is no such gain.
+  struct Link {
+    const Node& node;
+    std::vector<at::Tensor> inputs;  // undefined: what the chain hands on
+  };
+  struct Fused {
+    at::Tensor value;  // the last one's output
+    size_t links = 0;  // how many nodes of the chain it holds
+  };
+  virtual Fused forward_chain(const Forward& /*f*/, const std::vector<Link>& /*chain*/) const { return {}; }
   // Multiply-accumulates for one sample.
   virtual int64_t macs(const Graph&, const Node&) const { return 0; }
   // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold

@@ -10,8 +10,9 @@ namespace espalier {
 // Mean and sum of squared deviations of each channel.
 void channel_moments(int64_t rows, int64_t channels, const float* x, double* mean, double* squares);
 
-// y = max(0, x * scale + shift), NaN stays NaN.
-void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift, float* y);
+// y = max(0, x * scale + shift + added), NaN stays NaN; added: null or like x.
+void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift,
+                      const float* added, float* y);
 
 // With g = gy where x * scale + shift > 0, else 0: sum = sum of g, product = sum of g * (x - mean).
 void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
@@ -20,5 +21,12 @@ void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const f
 // gx = g * scale + (x - mean) * a + b, with g as above.
 void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
                                const float* shift, const float* mean, const float* a, const float* b, float* gx);
+
+// The same two where something was added before ReLU: g = gy where y > 0, else 0, is written too.
+void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* y, const float* x,
+                              const float* mean, float* g, double* sum, double* product);
+// gx = g * scale + (x - mean) * a + b
+void scale_shift_gradient(int64_t rows, int64_t channels, const float* g, const float* x, const float* scale,
+                          const float* mean, const float* a, const float* b, float* gx);
 
 }  // namespace espalier

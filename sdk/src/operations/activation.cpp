@@ -50,9 +50,9 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
 
   void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {activations[I].function(f.inputs[0])}; }
-  at::Tensor forward_with(const Forward& f, const Node& next) const override {
-    const auto* other = I == 0 ? dynamic_cast<const WithRelu*>(next.op.get()) : nullptr;
-    return other ? other->forward_with_relu(f.inputs[0]) : at::Tensor();
+  Operation::Fused forward_chain(const Forward& f, const std::vector<Operation::Link>& chain) const override {
+    const auto* other = I == 0 ? dynamic_cast<const WithRelu*>(chain[0].node.op.get()) : nullptr;
+    return {other ? other->forward_with_relu(f.inputs[0]) : at::Tensor(), 1};
   }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
   PythonForm python(const Graph&, const Node&) const override { return {activations[I].python}; }

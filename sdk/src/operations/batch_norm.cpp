@@ -38,13 +38,26 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
                            f.pass.training, o_.momentum, o_.eps, /*cudnn_enabled=*/true)};
   }
 
-  at::Tensor forward_with(const Forward& f, const Node& next) const override {
-    if (next.op->type() != "relu" || !is_fast_cpu(f.inputs[0])) return {};
+  // With a ReLU behind it, and a sum between them: the end of a residual block.
+  Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
+    const at::Tensor& x = f.inputs[0];
+    if (!is_fast_cpu(x)) return {};
+    const auto is = [&](size_t i, const char* type) { return i < chain.size() && chain[i].node.op->type() == type; };
+    at::Tensor added;
+    size_t links = 1;
+    if (is(0, "add") && is(1, "relu") && chain[0].inputs.size() == 2) {
+      added = chain[0].inputs[chain[0].inputs[0].defined() ? 0 : 1];
+      if (!added.defined() || !is_fast_cpu(added) || added.sizes() != x.sizes()) return {};
+      links = 2;
+    } else if (!is(0, "relu")) {
+      return {};
+    }
     require_several(f);
     const size_t stats = o_.affine ? 2 : 0;
-    return fast_batch_norm_relu(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
-                                o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
-                                f.pass.training, o_.momentum, o_.eps);
+    return {
+        fast_batch_norm_relu(x, o_.affine ? f.parameter(0) : at::Tensor(), o_.affine ? f.parameter(1) : at::Tensor(),
+                             f.parameter(stats), f.parameter(stats + 1), added, f.pass.training, o_.momentum, o_.eps),
+        links};
   }
 
   // One value has no variance.

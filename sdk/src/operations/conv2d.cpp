@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include <ATen/autocast_mode.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/tensor.h>
 

@@ -100,7 +100,8 @@ class BatchNormRelu : public Function<BatchNormRelu> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& bias, const at::Tensor& running_mean,
-                            const at::Tensor& running_var, double momentum, double eps) {
+                            const at::Tensor& running_var, const std::optional<at::Tensor>& added, double momentum,
+                            double eps) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
     std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
     channel_moments(rows, channels, x.const_data_ptr<float>(), mean.data(), variance.data());
@@ -120,9 +121,11 @@ class BatchNormRelu : public Function<BatchNormRelu> {
         affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()), bias.value_or(at::Tensor()), eps);
     at::Tensor y = at::empty_like(x);
     scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-                     a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
+                     a.shift.const_data_ptr<float>(), added ? added->const_data_ptr<float>() : nullptr,
+                     y.mutable_data_ptr<float>());
     for (double& v : variance) v = 1 / std::sqrt(v + eps);
-    context->save_for_backward({x, a.scale, a.shift, a.mean});
+    // Where something was added, only the output tells what ReLU cut off.
+    context->save_for_backward({x, a.scale, a.shift, a.mean, added ? y : at::Tensor()});
     context->saved_data["affine"] = weight.has_value();
     context->saved_data["deviation"] = variance;  // 1 / sqrt(variance + eps)
     return y;
@@ -140,8 +143,17 @@ class BatchNormRelu : public Function<BatchNormRelu> {
     const auto* shift = saved[2].const_data_ptr<float>();
     const auto* mean = saved[3].const_data_ptr<float>();
     std::vector<double> sum(static_cast<size_t>(channels)), product(static_cast<size_t>(channels));
-    relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean,
-                       sum.data(), product.data());
+    const at::Tensor& y = saved[4];
+    at::Tensor passed;  // ReLU
+    if (y.defined()) {
+      passed = at::empty_like(x);
+      added_relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), y.const_data_ptr<float>(),
+                               x.const_data_ptr<float>(), mean, passed.mutable_data_ptr<float>(), sum.data(),
+                               product.data());
+    } else {
+      relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean,
+                         sum.data(), product.data());
+    }
     const std::vector<double> deviation = context->saved_data["deviation"].toDoubleVector();
     const auto n = static_cast<double>(rows);
     at::Tensor gx, gw, gb;
@@ -153,8 +165,13 @@ class BatchNormRelu : public Function<BatchNormRelu> {
         b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sum[c] / n);
       }
       gx = at::empty_like(x);
-      scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
-                                mean, a.data(), b.data(), gx.mutable_data_ptr<float>());
+      if (passed.defined()) {
+        scale_shift_gradient(rows, channels, passed.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, mean,
+                             a.data(), b.data(), gx.mutable_data_ptr<float>());
+      } else {
+        scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
+                                  mean, a.data(), b.data(), gx.mutable_data_ptr<float>());
+      }
     }
     if (context->saved_data["affine"].toBool()) {
       gw = at::empty({channels}, at::kFloat);
@@ -163,7 +180,7 @@ class BatchNormRelu : public Function<BatchNormRelu> {
         gw.mutable_data_ptr<float>()[c] = static_cast<float>(product[c] * deviation[c]);
       for (size_t c = 0; c < sum.size(); ++c) gb.mutable_data_ptr<float>()[c] = static_cast<float>(sum[c]);
     }
-    return {gx, gw, gb, {}, {}, {}, {}};
+    return {gx, gw, gb, {}, {}, passed, {}, {}};
   }
 };
 
@@ -336,10 +353,10 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
 }
 
 at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
-                                double momentum, double eps) {
+                                const at::Tensor& running_mean, const at::Tensor& running_var, const at::Tensor& added,
+                                bool training, double momentum, double eps) {
   if (training) {
-    return BatchNormRelu::apply(x, given(weight), given(bias), running_mean, running_var, momentum, eps);
+    return BatchNormRelu::apply(x, given(weight), given(bias), running_mean, running_var, given(added), momentum, eps);
   }
   if (c10::GradMode::is_enabled()) return {};
   const int64_t channels = x.size(1), rows = x.numel() / channels;
@@ -351,7 +368,8 @@ at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, c
   const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, eps);
   at::Tensor y = at::empty_like(x);
   scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-                   a.shift.const_data_ptr<float>(), y.mutable_data_ptr<float>());
+                   a.shift.const_data_ptr<float>(), added.defined() ? added.const_data_ptr<float>() : nullptr,
+                   y.mutable_data_ptr<float>());
   return y;
 }
 

@@ -14,10 +14,11 @@ bool is_fast_cpu(const at::Tensor& x);
 // Max pooling, after or before ReLU where `relu` (the same). Undefined where the window is neither 2 nor 3 wide.
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu);
 
-// ReLU after batch normalisation. weight, bias: may be undefined. In training the running statistics follow.
+// ReLU after batch normalisation, and after the sum with `added` where that is defined. weight, bias: may be undefined.
+// In training the running statistics follow.
 at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& running_mean, const at::Tensor& running_var, bool training,
-                                double momentum, double eps);
+                                const at::Tensor& running_mean, const at::Tensor& running_var, const at::Tensor& added,
+                                bool training, double momentum, double eps);
 
 // Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
 // taps are zeros): products of matrices, one for each pair of an input and an output pixel, and none with zeros.

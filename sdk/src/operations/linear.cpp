@@ -36,9 +36,17 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    if (f.pass.fuse && f.inputs[0].dim() == 2 && is_fast_cpu(f.inputs[0]) &&
-        f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
-      return {fast_linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
+    if (f.pass.fuse && f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
+      // Tokens are so many rows.
+      const at::Tensor& x = f.inputs[0];
+      const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+      if (is_fast_cpu(rows)) {
+        const at::Tensor y = fast_linear(rows, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor());
+        if (x.dim() == 2) return {y};
+        std::vector<int64_t> sizes = x.sizes().vec();
+        sizes.back() = y.size(1);
+        return {y.view(sizes)};
+      }
     }
     return {at::linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
   }

@@ -42,8 +42,8 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
 
   // Max pooling and ReLU commute.
   at::Tensor forward_with_relu(const at::Tensor& x) const override { return Max ? fast(x, true) : at::Tensor(); }
-  at::Tensor forward_with(const Forward& f, const Node& next) const override {
-    return Max && next.op->type() == "relu" ? fast(f.inputs[0], true) : at::Tensor();
+  Operation::Fused forward_chain(const Forward& f, const std::vector<Operation::Link>& chain) const override {
+    return {Max && chain[0].node.op->type() == "relu" ? fast(f.inputs[0], true) : at::Tensor(), 1};
   }
 
   // A maximum passes only factors that are not negative.
