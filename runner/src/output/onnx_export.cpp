@@ -94,9 +94,11 @@ class Writer final : public OnnxNodes {
   }
 
   std::string store(const std::string& name, const at::Tensor& value) {
-    const bool whole = value.scalar_type() == at::kLong || value.scalar_type() == at::kBool;
+    const at::ScalarType type = value.scalar_type() == at::kBool                  ? at::kBool
+                                : c10::isIntegralType(value.scalar_type(), false) ? at::kLong
+                                                                                  : at::kFloat;
     // The weights lie in channels_last.
-    const at::Tensor t = value.to(at::kCPU, whole ? value.scalar_type() : at::kFloat).contiguous();
+    const at::Tensor t = value.to(at::kCPU, type).contiguous();
     bytes_ += static_cast<int64_t>(t.nbytes());
     if (bytes_ > most_bytes)
       throw Error("the network is too large for ONNX, whose files end at 2 GB; take safetensors or torchscript");

@@ -77,9 +77,7 @@ std::string shapes(const Graph& graph, bool buffers) {
   std::string text = "{\n";
   for (const Parameter& p : graph.parameters()) {
     if ((p.role == Role::buffer) != buffers) continue;
-    text += "    " + to_json(p.name) + ": (";
-    for (const int64_t n : graph.sizes(p.shape)) text += std::to_string(n) + ", ";
-    text += "),\n";
+    text += "    " + to_json(p.name) + ": " + to_string(graph.sizes(p.shape)) + ",\n";
   }
   return text + "}\n";
 }

@@ -538,8 +538,9 @@ void Trainer::restore_best() {
 
 void Trainer::start() {
   folder_.cut_to({});
-  write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
+  // The recipe last: what has one can be resumed, with the plugins that the environment names.
   write_environment({});
+  write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));
   load_data(recipe_.data);
   build_network(recipe_.network, recipe_.warm_start, "network");
   first_ = graph_;
