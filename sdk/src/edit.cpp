@@ -20,7 +20,7 @@ void fields(Grow& e, Visit&& v) {
   v("axis", e.axis), v("count", e.count), v("init", e.init), v("seed", e.seed);
 }
 template <class Visit>
-void fields(Split& e, Visit&& v) {
+void fields(SplitOff& e, Visit&& v) {
   v("node", e.node), v("input", e.input), v("view", e.view);
 }
 template <class Visit>
@@ -58,7 +58,7 @@ void fields(CropKernels& e, Visit&& v) {
   v("node", e.node), v("sizes", e.sizes);
 }
 
-constexpr const char* kinds[] = {"shrink", "grow",        "split",     "disconnect",  "drop_block",  "insert_block",
+constexpr const char* kinds[] = {"shrink", "grow",        "split_off", "disconnect",  "drop_block",  "insert_block",
                                  "choose", "insert_gate", "fold_gate", "remove_gate", "crop_kernels"};
 static_assert(std::size(kinds) == std::variant_size_v<Change>);
 
@@ -125,7 +125,7 @@ std::string text(const Shrink& e) {
 std::string text(const Grow& e) {
   return "grow " + e.axis + " by " + std::to_string(e.count) + " (" + e.init + ")";
 }
-std::string text(const Split& e) {
+std::string text(const SplitOff& e) {
   return "split input " + std::to_string(e.input) + " of " + e.node + " off";
 }
 std::string text(const Disconnect& e) {

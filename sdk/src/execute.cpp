@@ -74,7 +74,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
           needed[static_cast<size_t>(&next - graph.nodes().data())] = false;
           for (size_t k = 0; k < next.inputs.size(); ++k) {
             const auto e = static_cast<size_t>(next.inputs[k].id);
-            if (chain[i].inputs[k].defined() && --readers[e] == 0) values[e] = {};
+            if (chain[i].inputs[k].defined() && --readers[e] == 0) values[e] = at::Tensor();
           }
         }
         values[static_cast<size_t>(chain[fused.links - 1].node.outputs[0].id)] = std::move(fused.value);

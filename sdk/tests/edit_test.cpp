@@ -282,11 +282,11 @@ TEST(Gate, StaysWhereFoldingWouldCrossANonlinearity) {
 }
 
 TEST(Edit, OfEveryKindIsReadAsItWasWritten) {
-  for (const Change& c :
-       std::vector<Change>{Shrink{"a", {0, 2}}, Grow{"a", 3, "orthogonal", 0xffffffffffffffffULL}, Split{"n", 1, "v"},
-                           Disconnect{"n", 2}, DropBlock{"layer1.0"}, InsertBlock{"b", "l", "a", "preserving", 5},
-                           Choose{"mixed", 1}, InsertGate{"g", "e", "a", 0.25, "architecture", {"x", "y"}},
-                           FoldGate{"g"}, RemoveGate{"g"}, CropKernels{"conv", {0, 3, 5}}}) {
+  for (const Change& c : std::vector<Change>{Shrink{"a", {0, 2}}, Grow{"a", 3, "orthogonal", 0xffffffffffffffffULL},
+                                             SplitOff{"n", 1, "v"}, Disconnect{"n", 2}, DropBlock{"layer1.0"},
+                                             InsertBlock{"b", "l", "a", "preserving", 5}, Choose{"mixed", 1},
+                                             InsertGate{"g", "e", "a", 0.25, "architecture", {"x", "y"}}, FoldGate{"g"},
+                                             RemoveGate{"g"}, CropKernels{"conv", {0, 3, 5}}}) {
     const Value written = from_json(to_json(Edit{c}.to_value()));
     const Edit back = Edit::from_value(written);
     EXPECT_EQ(back.what.index(), c.index());

@@ -663,6 +663,7 @@ class OnnxEvaluation final : public OnnxNodes {
   }
   std::string input(size_t i) const override { return "x" + std::to_string(i); }
   std::string parameter(size_t i) override { return "p" + std::to_string(i); }
+  at::ScalarType dtype() const override { return at::kDouble; }
   at::Tensor values(size_t i) const override { return c_.parameters[i]; }
   std::string constant(const at::Tensor& value) override {
     return put(value.is_floating_point() ? value.to(at::kDouble) : value);

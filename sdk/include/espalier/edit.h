@@ -36,7 +36,7 @@ struct Grow {
 
 // One consumer goes its own way: it reads its input through a view with an axis of its own, called VIEW, which can
 // shrink without the axis that the others share.
-struct Split {
+struct SplitOff {
   std::string node;
   int64_t input = 0;
   std::string view;  // the new node and axis; empty: "NODE.view"
@@ -101,7 +101,7 @@ struct CropKernels {
   Indices sizes;
 };
 
-using Change = std::variant<Shrink, Grow, Split, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate,
+using Change = std::variant<Shrink, Grow, SplitOff, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate,
                             RemoveGate, CropKernels>;
 
 struct Edit {
@@ -123,7 +123,7 @@ ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, cons
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 
 // Sets the slices of everything that the given positions of an axis are made of (filters, biases, batch norm) to what
-// gives zero.
+// gives zero. Where a view brings values of another axis there, the columns that read them become zero too.
 ESPALIER_API void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions);
 
 // Whether removing zeroed structure of this axis is exact: the name of the first node where it is not, or "".

@@ -61,7 +61,7 @@ std::vector<bool> depends_on_input(const Graph& graph);
 
 // ---- the plans, by kind ----
 Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first);
-Rewrite plan_change(const Graph& graph, const Split& e);
+Rewrite plan_change(const Graph& graph, const SplitOff& e);
 Rewrite plan_change(const Graph& graph, const Disconnect& e);
 Rewrite plan_change(const Graph& graph, const DropBlock& e);
 Rewrite plan_change(const Graph& graph, const InsertBlock& e);

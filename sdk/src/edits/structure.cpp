@@ -25,7 +25,7 @@ std::string sizes_of(const Graph& g, Edge e) {
 
 }  // namespace
 
-Rewrite plan_change(const Graph& graph, const Split& e) {
+Rewrite plan_change(const Graph& graph, const SplitOff& e) {
   Draft draft(graph);
   const std::string what = "cannot split the node '" + e.node + "' off";
   const int32_t node = draft.node(e.node);

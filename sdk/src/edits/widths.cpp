@@ -115,28 +115,48 @@ Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
   return r;
 }
 
+namespace {
+
+bool reads(const Graph& graph, const std::vector<Edge>& edges, Axis axis) {
+  return std::ranges::any_of(
+      edges, [&](Edge e) { return std::ranges::any_of(graph[e].shape, [&](const Dim& d) { return d.reads(axis); }); });
+}
+
+// Whether a node fills the axis from another one without parameters of its own (a shortcut between unequal widths, a
+// view): nothing of the axis's own could be set to zero.
+bool is_view(const Graph& graph, const Node& n, Axis axis) {
+  return reads(graph, n.outputs, axis) && !reads(graph, n.inputs, axis) && n.parameters.empty() && !n.inputs.empty();
+}
+
+bool has_view(const Graph& graph, Axis axis) {
+  return std::ranges::any_of(graph.nodes(), [&](const Node& n) { return is_view(graph, n, axis); });
+}
+
+}  // namespace
+
 void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions) {
   const c10::NoGradGuard no_grad;
   if (positions.empty()) return;
+  const bool view = has_view(graph, axis);  // then what reads the positions becomes zero
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
     const Parameter& p = graph.parameters()[i];
     for (size_t d = 0; d < p.shape.size(); ++d) {
-      if (p.input[d]) continue;
+      if (p.input[d] && !view) continue;
       const auto at = gather(graph, p.shape[d], {{axis, positions}});
       if (!at) continue;
       at::Tensor t = weights[{static_cast<int32_t>(i)}];
-      t.index_fill_(static_cast<int64_t>(d), at::tensor(*at, at::kLong).to(t.device()), p.removed);
+      t.index_fill_(static_cast<int64_t>(d), at::tensor(*at, at::kLong).to(t.device()), p.input[d] ? 0 : p.removed);
     }
   }
 }
 
 std::string inexact_at(const Graph& graph, Axis axis) {
+  const bool view = has_view(graph, axis);
   for (const Node& n : graph.nodes()) {
-    bool reads = false;
-    for (const Edge e : n.inputs) {
-      for (const Dim& d : graph[e].shape) reads = reads || d.reads(axis);
-    }
-    if (reads && (!n.op->preserves_zero() || n.op->reduces_over_width())) return n.name;
+    if (!reads(graph, n.inputs, axis)) continue;
+    if (!n.op->preserves_zero() || n.op->reduces_over_width()) return n.name;
+    // What a view brought here goes on into another width.
+    if (view && n.parameters.empty() && !reads(graph, n.outputs, axis)) return n.name;
   }
   return {};
 }
