@@ -89,7 +89,7 @@ void Trainer::edit(const Edits& edits) {
         }
         zeroed = logits(probe);
       }
-      carry_out(graph_, all, std::move(rewrite));
+      espalier::carry_out(graph_, all, std::move(rewrite));
       const at::Tensor after = logits(probe);
       line["after"] = counts_value();
 
