@@ -27,9 +27,15 @@ TEST(ResnetCifar, HasThePublishedCounts) {
   EXPECT_EQ(cifar(R"({"use": "resnet20"})").parameter_count(), 269'722);
   EXPECT_EQ(cifar(R"({"use": "resnet20"})").macs(), 40'551'040);
   // Paper 000, table 1: ResNet-32 with 3, 4 and 5 times the width, and BASE networks of n-n-n blocks (table 3).
-  for (const auto& [width, count] :
-       std::vector<std::pair<std::string, int64_t>>{{"3", 4'157'242}, {"4", 7'386'186}, {"5", 11'536'730}}) {
-    EXPECT_EQ(cifar(R"({"use": "resnet32", "width": )" + width + "}").parameter_count(), count);
+  struct Wide {
+    int width;
+    int64_t parameters;
+    double macs;
+  };
+  for (const Wide& w : {Wide{3, 4'157'242, 0.617e9}, Wide{4, 7'386'186, 1.0965e9}, Wide{5, 11'536'730, 1.7127e9}}) {
+    const Graph wide = cifar(R"({"use": "resnet32", "width": )" + std::to_string(w.width) + "}");
+    EXPECT_EQ(wide.parameter_count(), w.parameters);
+    EXPECT_NEAR(static_cast<double>(wide.macs()), w.macs, 0.0005e9);
   }
   const Graph g = cifar(R"({"use": "resnet20", "blocks": [42, 42, 42]})");
   EXPECT_EQ(g.parameter_count(), 4'061'146);

@@ -120,6 +120,9 @@ class ESPALIER_API GraphBuilder {
   Edge add(Edge x, Edge y) { return add({x, y}); }
   Edge multiply(const std::vector<Edge>& xs) { return elementwise("multiply", xs); }
   Edge multiply(Edge x, Edge y) { return multiply({x, y}); }
+  // Makes the axes of all one, pair by pair, as add() does; shapes of other sizes or made up otherwise stay as they
+  // are, for the operation to refuse.
+  void unify(const std::vector<Edge>& xs);
   // Along the channels; each input keeps its axes.
   Edge concat(const std::vector<Edge>& xs);
   // An index view between two axes: the channels of x at the given positions (-1: zero), with an axis of their own.
@@ -169,8 +172,6 @@ class ESPALIER_API GraphBuilder {
   Edge add_node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs, Value options,
                 std::vector<Axis> axes);
   Edge elementwise(const std::string& type, const std::vector<Edge>& xs);
-  // Makes the axes of all one, where the shapes have the same sizes and are made up alike.
-  void unify(const std::vector<Edge>& xs);
   void unify_heads(Edge q, Edge k, Edge v);
 
   Graph graph_;

@@ -1,0 +1,171 @@
+#include <numeric>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct DartsOptions {
+  std::vector<std::string> normal;
+  std::vector<std::string> reduce;
+  int64_t layers = 20;
+  int64_t channels = 36;
+  std::string stem = "cifar";
+  double drop_path = 0;
+
+  static void declare(Declare<DartsOptions>& p) {
+    p("normal", &DartsOptions::normal,
+      "the normal cell: two of OPERATION<-INPUT for each of the nodes 2 to 5, sep_conv_3x3<-0; empty: that of the "
+      "name");
+    p("reduce", &DartsOptions::reduce, "the reduction cell, likewise");
+    p("layers", &DartsOptions::layers, at_least(3), "cells; those at one and two thirds halve the image");
+    p("channels", &DartsOptions::channels, at_least(1), "filters of each node of the first cells");
+    p("stem", &DartsOptions::stem, one_of({"cifar", "imagenet"}), "imagenet: three convolutions of stride 2");
+    p("drop_path", &DartsOptions::drop_path, at_least(0), below(1),
+      "probability of leaving out an operation other than the identity for a sample");
+  }
+};
+
+namespace {
+
+struct Genotype {
+  std::vector<std::string> normal, reduce;
+};
+
+// Liu et al. 2019: first and second order, as released.
+const Genotype v1{{"sep_conv_3x3<-1", "sep_conv_3x3<-0", "skip_connect<-0", "sep_conv_3x3<-1", "skip_connect<-0",
+                   "sep_conv_3x3<-1", "sep_conv_3x3<-0", "skip_connect<-2"},
+                  {"max_pool_3x3<-0", "max_pool_3x3<-1", "skip_connect<-2", "max_pool_3x3<-0", "max_pool_3x3<-0",
+                   "skip_connect<-2", "skip_connect<-2", "avg_pool_3x3<-0"}};
+const Genotype v2{{"sep_conv_3x3<-0", "sep_conv_3x3<-1", "sep_conv_3x3<-0", "sep_conv_3x3<-1", "sep_conv_3x3<-1",
+                   "skip_connect<-0", "skip_connect<-0", "dil_conv_3x3<-2"},
+                  {"max_pool_3x3<-0", "max_pool_3x3<-1", "skip_connect<-2", "max_pool_3x3<-1", "max_pool_3x3<-0",
+                   "skip_connect<-2", "skip_connect<-2", "max_pool_3x3<-1"}};
+
+struct Layers {
+  GraphBuilder& g;
+  const DartsOptions& o;
+
+  Edge conv(const std::string& n, Edge x, int64_t filters, int64_t kernel = 1, int64_t stride = 1) const {
+    return g.conv("conv" + n, x,
+                  {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
+  }
+  Edge relu_conv_bn(Edge x, int64_t filters) const { return g.batch_norm("bn", conv("", g.relu(x), filters)); }
+  // Half of the channels from the even pixels, half from the odd ones. A view gives them one axis, which others are
+  // added to.
+  Edge factorized_reduce(Edge x, int64_t filters) const {
+    x = g.relu(x);
+    const Edge even = conv("1", x, filters / 2, 1, 2);
+    const Edge odd = conv("2", g.crop(x, 1), filters - filters / 2, 1, 2);
+    Indices all(static_cast<size_t>(filters));
+    std::iota(all.begin(), all.end(), 0);
+    return g.batch_norm("bn", g.select("halves", g.concat({even, odd}), all, {}));
+  }
+  // ReLU, depthwise, 1x1, batch norm.
+  Edge separable(const std::string& n, Edge x, int64_t kernel, int64_t stride, int64_t dilation = 1) const {
+    const Edge y = g.conv("depthwise" + n, g.relu(x),
+                          {.kernel = kernel,
+                           .stride = stride,
+                           .padding = dilation * (kernel - 1) / 2,
+                           .dilation = dilation,
+                           .depthwise = true,
+                           .bias = false});
+    return g.batch_norm("bn" + n, conv("" + n, y, g.channels(x)));
+  }
+
+  Edge operation(const std::string& op, Edge x, int64_t stride) const {
+    if (op == "none") return stride == 1 ? g.zeros(x) : g.zeros(g.max_pool(x, 1, stride));
+    if (op == "skip_connect" && stride == 1) return x;
+    Edge y = x;
+    if (op == "skip_connect") y = factorized_reduce(x, g.channels(x));
+    if (op == "max_pool_3x3") y = g.max_pool(x, 3, stride, 1);
+    if (op == "avg_pool_3x3") y = g.avg_pool(x, 3, stride, 1);
+    for (const int64_t kernel : {3, 5}) {
+      const std::string size = std::to_string(kernel) + "x" + std::to_string(kernel);
+      if (op == "sep_conv_" + size) y = separable("2", separable("1", x, kernel, stride), kernel, 1);
+      if (op == "dil_conv_" + size) y = separable("", x, kernel, stride, 2);
+    }
+    if (y == x) throw Error("there is no operation '" + op + "' in the cells of DARTS");
+    return o.drop_path > 0 ? g.drop_path(y, o.drop_path) : y;
+  }
+
+  // Two inputs, the outputs of the cells before, and four nodes that are concatenated.
+  Edge cell(const std::vector<std::string>& ops, Edge before, Edge last, int64_t filters, bool reduction,
+            bool after_reduction) const {
+    std::vector<Edge> nodes;
+    {
+      const auto s = g.scope("preprocess0");
+      nodes.push_back(after_reduction ? factorized_reduce(before, filters) : relu_conv_bn(before, filters));
+    }
+    {
+      const auto s = g.scope("preprocess1");
+      nodes.push_back(relu_conv_bn(last, filters));
+    }
+    if (ops.size() != 8)
+      throw Error("a cell of DARTS has 8 operations, two for each node, not " + std::to_string(ops.size()));
+    for (size_t i = 0; i < ops.size(); i += 2) {
+      std::vector<Edge> terms;
+      for (size_t k = i; k < i + 2; ++k) {
+        const size_t arrow = ops[k].find("<-");
+        const std::string from = arrow == std::string::npos ? "" : ops[k].substr(arrow + 2);
+        if (from.size() != 1 || from[0] < '0' || from[0] >= static_cast<char>('0' + nodes.size()))
+          throw Error("'" + ops[k] + "' is no OPERATION<-INPUT with an input before the node " +
+                      std::to_string(nodes.size()));
+        const auto input = static_cast<size_t>(from[0] - '0');
+        const auto s = g.scope("ops." + std::to_string(k));
+        terms.push_back(operation(ops[k].substr(0, arrow), nodes[input], reduction && input < 2 ? 2 : 1));
+      }
+      nodes.push_back(g.add(terms));
+    }
+    return g.concat({nodes.begin() + 2, nodes.end()});
+  }
+};
+
+// The network that DARTS trains from a genotype, without the auxiliary classifier.
+Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input, const TargetSpec& target) {
+  const std::vector<std::string>& normal = o.normal.empty() ? named.normal : o.normal;
+  const std::vector<std::string>& reduce = o.reduce.empty() ? named.reduce : o.reduce;
+  GraphBuilder g(input);
+  const Layers layers{g, o};
+  Edge before = g.input(), last = before;
+  bool after_reduction = false;
+  if (o.stem == "cifar") {
+    before = last =
+        g.batch_norm("stem.bn", g.conv("stem.conv", before, {.filters = 3 * o.channels, .padding = 1, .bias = false}));
+  } else {
+    const auto s = g.scope("stem");
+    before = g.relu(g.batch_norm("bn1", layers.conv("1", before, o.channels / 2, 3, 2)));
+    before = g.batch_norm("bn2", layers.conv("2", before, o.channels, 3, 2));
+    last = g.batch_norm("bn3", layers.conv("3", g.relu(before), o.channels, 3, 2));
+    after_reduction = true;
+  }
+  int64_t filters = o.channels;
+  for (int64_t i = 0; i < o.layers; ++i) {
+    const auto s = g.scope("cells." + std::to_string(i));
+    const bool reduction = i == o.layers / 3 || i == 2 * o.layers / 3;
+    if (reduction) filters *= 2;
+    const Edge x = layers.cell(reduction ? reduce : normal, before, last, filters, reduction, after_reduction);
+    before = last;
+    last = x;
+    after_reduction = reduction;
+  }
+  return g.output(g.linear("fc", g.global_avg_pool(last), {.features = target.classes}));
+}
+
+Graph darts_v1(const DartsOptions& o, const InputSpec& input, const TargetSpec& target) {
+  return darts(o, v1, input, target);
+}
+Graph darts_v2(const DartsOptions& o, const InputSpec& input, const TargetSpec& target) {
+  return darts(o, v2, input, target);
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("darts", "1.0.0",
+                backbone<DartsOptions>("darts", "DARTS' evaluation network from a genotype (its second-order one)",
+                                       darts_v2),
+                backbone<DartsOptions>("darts_v1", "DARTS' evaluation network, genotype of the first order", darts_v1),
+                backbone<DartsOptions>("darts_v2", "DARTS' evaluation network, genotype of the second order",
+                                       darts_v2));
+
+}  // namespace espalier

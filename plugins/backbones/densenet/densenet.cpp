@@ -1,0 +1,60 @@
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct DensenetOptions {
+  int64_t growth = 12;
+  double dropout = 0;
+
+  static void declare(Declare<DensenetOptions>& p) {
+    p("growth", &DensenetOptions::growth, at_least(1), "channels that each layer adds");
+    p("dropout", &DensenetOptions::dropout, at_least(0), below(1), "probability of a zero after each convolution");
+  }
+};
+
+namespace {
+
+struct Layers {
+  GraphBuilder& g;
+  const DensenetOptions& o;
+
+  // Batch norm, ReLU, convolution.
+  Edge conv(const std::string& n, Edge x, int64_t filters, int64_t kernel) const {
+    x = g.conv(
+        "conv" + n, g.relu(g.batch_norm("norm" + n, x)),
+        {.filters = filters, .kernel = kernel, .padding = kernel / 2, .bias = false, .init = "kaiming_normal_in"});
+    return o.dropout > 0 ? g.dropout(x, o.dropout) : x;
+  }
+};
+
+// Huang et al. 2017 for 32 x 32 images: three dense blocks; in the BC form with bottlenecks of 4 k and transitions that
+// halve the channels.
+template <int depth, bool bc>
+Graph densenet(const DensenetOptions& o, const InputSpec& input, const TargetSpec& target) {
+  GraphBuilder g(input);
+  const Layers layers{g, o};
+  Edge x = g.conv("conv0", g.input(),
+                  {.filters = bc ? 2 * o.growth : 16, .padding = 1, .bias = false, .init = "kaiming_normal_in"});
+  for (int block = 0; block < 3; ++block) {
+    if (block > 0) {
+      const auto s = g.scope("transition" + std::to_string(block));
+      x = g.avg_pool(layers.conv("", x, bc ? g.channels(x) / 2 : g.channels(x), 1), 2);
+    }
+    for (int layer = 0; layer < (depth - 4) / (bc ? 6 : 3); ++layer) {
+      const auto s = g.scope("dense" + std::to_string(block + 1) + "." + std::to_string(layer));
+      const Edge y = bc ? layers.conv("1", x, 4 * o.growth, 1) : x;
+      x = g.concat({x, layers.conv(bc ? "2" : "1", y, o.growth, 3)});
+    }
+  }
+  x = g.global_avg_pool(g.relu(g.batch_norm("norm", x)));
+  return g.output(g.linear("fc", x, {.features = target.classes}));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("densenet", "1.0.0",
+                backbone<DensenetOptions>("densenet40", "DenseNet-40 without bottlenecks", densenet<40, false>),
+                backbone<DensenetOptions>("densenet_bc100", "DenseNet-BC-100", densenet<100, true>));
+
+}  // namespace espalier

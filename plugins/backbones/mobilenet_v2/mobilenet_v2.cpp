@@ -1,0 +1,76 @@
+#include <algorithm>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct MobilenetV2Options {
+  double width = 1;
+  std::string stem = "imagenet";
+  double dropout = 0.2;
+
+  static void declare(Declare<MobilenetV2Options>& p) {
+    p("width", &MobilenetV2Options::width, above(0), "factor on all widths, rounded to multiples of 8");
+    p("stem", &MobilenetV2Options::stem, one_of({"imagenet", "cifar"}),
+      "cifar: the first two strides are 1, for small images");
+    p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "before the linear layer");
+  }
+};
+
+namespace {
+
+// The nearest multiple of 8, no more than a tenth below.
+int64_t rounded(double width) {
+  const int64_t n = std::max<int64_t>(8, static_cast<int64_t>(width + 4) / 8 * 8);
+  return static_cast<double>(n) < 0.9 * width ? n + 8 : n;
+}
+
+Edge conv_bn(GraphBuilder& g, const std::string& name, Edge x, const GraphBuilder::Conv& c) {
+  GraphBuilder::Conv o = c;
+  o.padding = o.kernel / 2;
+  o.bias = false;
+  o.init = "kaiming_normal_out";
+  return g.batch_norm(name + "_bn", g.conv(name, x, o));
+}
+
+// Expands the channels, filters each by itself, projects without an activation.
+Edge inverted_residual(GraphBuilder& g, Edge x, int64_t expansion, int64_t filters, int64_t stride) {
+  Edge y = x;
+  if (expansion != 1)
+    y = g.activation("relu6", conv_bn(g, "expand", y, {.filters = expansion * g.channels(x), .kernel = 1}));
+  y = g.activation("relu6", conv_bn(g, "depthwise", y, {.stride = stride, .depthwise = true}));
+  y = conv_bn(g, "project", y, {.filters = filters, .kernel = 1});
+  return stride == 1 && g.channels(x) == filters ? g.add(y, x) : y;
+}
+
+// Sandler et al. 2018.
+Graph mobilenet_v2(const MobilenetV2Options& o, const InputSpec& input, const TargetSpec& target) {
+  struct Stage {
+    int64_t expansion, filters, blocks, stride;
+  };
+  const int64_t early = o.stem == "cifar" ? 1 : 2;
+  const Stage stages[] = {{1, 16, 1, 1}, {6, 24, 2, early}, {6, 32, 3, 2}, {6, 64, 4, 2},
+                          {6, 96, 3, 1}, {6, 160, 3, 2},    {6, 320, 1, 1}};
+  GraphBuilder g(input);
+  Edge x = g.activation("relu6", conv_bn(g, "stem", g.input(), {.filters = rounded(32 * o.width), .stride = early}));
+  int block = 0;
+  for (const Stage& stage : stages) {
+    for (int64_t b = 0; b < stage.blocks; ++b) {
+      const auto s = g.scope("blocks." + std::to_string(block++));
+      x = inverted_residual(g, x, stage.expansion, rounded(static_cast<double>(stage.filters) * o.width),
+                            b == 0 ? stage.stride : 1);
+    }
+  }
+  x = g.activation("relu6", conv_bn(g, "head", x, {.filters = rounded(1280 * std::max(1.0, o.width)), .kernel = 1}));
+  x = g.global_avg_pool(x);
+  if (o.dropout > 0) x = g.dropout(x, o.dropout);
+  return g.output(g.linear("fc", x, {.features = target.classes, .init = "normal"}));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("mobilenet_v2", "1.0.0",
+                backbone<MobilenetV2Options>("mobilenet_v2", "MobileNetV2, inverted residuals", mobilenet_v2));
+
+}  // namespace espalier

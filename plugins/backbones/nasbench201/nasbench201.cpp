@@ -1,0 +1,117 @@
+#include <array>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct NasBench201Options {
+  std::string cell;
+  int64_t channels = 16;
+  int64_t cells = 5;
+
+  static void declare(Declare<NasBench201Options>& p) {
+    p("cell", &NasBench201Options::cell, required(),
+      "operations of the edges: |nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|");
+    p("channels", &NasBench201Options::channels, at_least(1),
+      "filters of the first stage; each further one has twice as many");
+    p("cells", &NasBench201Options::cells, at_least(1), "cells of each of the three stages");
+  }
+};
+
+namespace {
+
+constexpr int edges = 6;  // 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2
+
+std::array<std::string, edges> parse(const std::string& cell) {
+  const auto fail = [&](const std::string& why) {
+    throw Error("the cell '" + cell + "' is no cell of NAS-Bench-201, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: " + why);
+  };
+  std::array<std::string, edges> ops;
+  std::string form;  // what is left without the names
+  size_t edge = 0;
+  for (size_t i = 0; i < cell.size();) {
+    const size_t end = std::min(cell.find_first_of("|~+", i), cell.size());
+    if (end > i) {
+      const std::string name = cell.substr(i, end - i);
+      const bool number = form.ends_with('~');
+      if (number) {
+        form += name;
+      } else if (edge < edges) {
+        for (const char* known : {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"}) {
+          if (name == known) ops[edge] = name;
+        }
+        if (ops[edge++].empty()) fail("there is no operation '" + name + "'");
+      }
+    }
+    if (end < cell.size()) form += cell[end];
+    i = end + 1;
+  }
+  if (form != "|~0|+|~0|~1|+|~0|~1|~2|") fail("it has another form");
+  return ops;
+}
+
+struct Layers {
+  GraphBuilder& g;
+
+  // ReLU, convolution, batch norm.
+  Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1) const {
+    const auto s = g.scope(name);
+    x = g.conv("conv", g.relu(x),
+               {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
+    return g.batch_norm("bn", x);
+  }
+
+  Edge operation(const std::string& op, const std::string& name, Edge x) const {
+    if (op == "nor_conv_1x1" || op == "nor_conv_3x3") return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3);
+    if (op == "avg_pool_3x3") return g.avg_pool(x, 3, 1, 1);
+    return op == "none" ? g.zeros(x) : x;
+  }
+
+  // Each of the three nodes is the sum over those before it.
+  Edge cell(const std::array<std::string, edges>& ops, Edge x) const {
+    std::vector<Edge> nodes{x};
+    size_t edge = 0;
+    while (nodes.size() < 4) {
+      std::vector<Edge> terms;
+      for (size_t from = 0; from < nodes.size(); ++from, ++edge)
+        terms.push_back(
+            operation(ops[edge], "edges." + std::to_string(nodes.size()) + "." + std::to_string(from), nodes[from]));
+      nodes.push_back(terms.size() > 1 ? g.add(terms) : terms[0]);
+    }
+    return nodes.back();
+  }
+
+  Edge reduction(Edge x, int64_t filters) const {
+    const Edge y = conv("conv_b", conv("conv_a", x, filters, 3, 2), filters, 3);
+    return g.add(y, g.conv("downsample", g.avg_pool(x, 2), {.filters = filters, .kernel = 1, .bias = false}));
+  }
+};
+
+// Dong & Yang 2020: three stages of equal cells with residual blocks of stride 2 between.
+Graph nasbench201(const NasBench201Options& o, const InputSpec& input, const TargetSpec& target) {
+  const std::array<std::string, edges> ops = parse(o.cell);
+  GraphBuilder g(input);
+  const Layers layers{g};
+  Edge x =
+      g.batch_norm("stem.bn", g.conv("stem.conv", g.input(), {.filters = o.channels, .padding = 1, .bias = false}));
+  for (int stage = 0; stage < 3; ++stage) {
+    if (stage > 0) {
+      const auto s = g.scope("reductions." + std::to_string(stage - 1));
+      x = layers.reduction(x, o.channels << stage);
+    }
+    for (int64_t c = 0; c < o.cells; ++c) {
+      const auto s = g.scope("cells." + std::to_string(stage * o.cells + c));
+      x = layers.cell(ops, x);
+    }
+  }
+  x = g.global_avg_pool(g.relu(g.batch_norm("bn", x)));
+  return g.output(g.linear("fc", x, {.features = target.classes}));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("nasbench201", "1.0.0",
+                backbone<NasBench201Options>("nasbench201", "a network of NAS-Bench-201 from its cell", nasbench201));
+
+}  // namespace espalier

@@ -1,0 +1,45 @@
+#include <gtest/gtest.h>
+
+#include <espalier/error.h>
+#include <espalier/testkit.h>
+
+namespace espalier {
+namespace {
+
+Graph of_cell(const std::string& cell) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
+  return testkit::build(R"({"use": "nasbench201", "cell": ")" + cell + R"("})", {3, 32, 32}, {10});
+}
+
+std::string cell(const std::vector<std::string>& ops) {
+  return "|" + ops[0] + "~0|+|" + ops[1] + "~0|" + ops[2] + "~1|+|" + ops[3] + "~0|" + ops[4] + "~1|" + ops[5] + "~2|";
+}
+
+TEST(NasBench201, HasThePublishedCounts) {
+  struct Known {
+    std::vector<std::string> ops;
+    int64_t parameters, macs;
+  };
+  const std::string c3 = "nor_conv_3x3", c1 = "nor_conv_1x1", skip = "skip_connect", none = "none";
+  for (const Known& k : {Known{std::vector<std::string>(6, skip), 73'306, 7'783'040},
+                         Known{std::vector<std::string>(6, none), 73'306, 7'783'040},
+                         Known{std::vector<std::string>(6, "avg_pool_3x3"), 73'306, 7'783'040},
+                         Known{std::vector<std::string>(6, c3), 1'531'546, 220'119'680},
+                         Known{std::vector<std::string>(6, c1), 241'306, 31'376'000},
+                         Known{{c3, c3, c1, skip, c3, c3}, 1'073'466, 153'272'960},
+                         Known{{c3, none, c3, skip, none, none}, 559'386, 78'561'920}}) {
+    const Graph g = of_cell(cell(k.ops));
+    EXPECT_EQ(g.parameter_count(), k.parameters) << cell(k.ops);
+    EXPECT_EQ(g.macs(), k.macs) << cell(k.ops);
+  }
+}
+
+TEST(NasBench201, RefusesWhatIsNoCell) {
+  for (const char* wrong :
+       {"", "|none~0|", "|none~0|+|none~0|none~1|+|none~0|none~1|conv~2|",
+        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|+|none~0|"})
+    EXPECT_THROW(of_cell(wrong), Error) << wrong;
+}
+
+}  // namespace
+}  // namespace espalier

@@ -1,0 +1,67 @@
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct ResnextOptions {
+  int64_t cardinality = 0;
+  int64_t base_width = 0;
+
+  static void declare(Declare<ResnextOptions>& p) {
+    p("cardinality", &ResnextOptions::cardinality, at_least(0),
+      "branches (groups) of each block; 0: those of the name");
+    p("base_width", &ResnextOptions::base_width, at_least(0),
+      "filters of each branch in the first stage; 0: those of the name");
+  }
+};
+
+namespace {
+
+Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int64_t kernel = 1, int64_t stride = 1,
+             int64_t groups = 1) {
+  x = g.conv("conv" + n, x,
+             {.filters = filters,
+              .kernel = kernel,
+              .stride = stride,
+              .padding = kernel / 2,
+              .groups = groups,
+              .bias = false,
+              .init = "kaiming_normal_out"});
+  return g.batch_norm("bn" + n, x);
+}
+
+// Xie et al. 2017 for 32 x 32 images: 29 layers in three stages of three blocks.
+template <int cardinality, int base_width>
+Graph resnext29(const ResnextOptions& o, const InputSpec& input, const TargetSpec& target) {
+  const int64_t branches = o.cardinality ? o.cardinality : cardinality;
+  const int64_t width = o.base_width ? o.base_width : base_width;
+  GraphBuilder g(input);
+  Edge x = g.relu(conv_bn(g, "1", g.input(), 64, 3));
+  for (int stage = 0; stage < 3; ++stage) {
+    for (int b = 0; b < 3; ++b) {
+      const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
+      const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
+      const int64_t inner = branches * width << stage;
+      Edge y = g.relu(conv_bn(g, "1", x, inner));
+      y = g.relu(conv_bn(g, "2", y, inner, 3, stride, branches));
+      y = conv_bn(g, "3", y, int64_t{256} << stage);
+      if (b == 0) {
+        const auto d = g.scope("downsample");
+        x = conv_bn(g, "", x, int64_t{256} << stage, 1, stride);
+      }
+      x = g.relu(g.add(y, x));
+    }
+  }
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("resnext", "1.0.0",
+                backbone<ResnextOptions>("resnext29_2x64d", "ResNeXt-29, 2 branches of 64", resnext29<2, 64>),
+                backbone<ResnextOptions>("resnext29_4x64d", "ResNeXt-29, 4 branches of 64", resnext29<4, 64>),
+                backbone<ResnextOptions>("resnext29_8x64d", "ResNeXt-29, 8 branches of 64", resnext29<8, 64>),
+                backbone<ResnextOptions>("resnext29_16x64d", "ResNeXt-29, 16 branches of 64", resnext29<16, 64>),
+                backbone<ResnextOptions>("resnext29_32x4d", "ResNeXt-29, 32 branches of 4", resnext29<32, 4>));
+
+}  // namespace espalier

@@ -1,0 +1,89 @@
+#include <algorithm>
+
+#include <espalier/backbone.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+struct SwinOptions {
+  int64_t patch = 4;
+  int64_t dim = 96;
+  std::vector<int64_t> depths = {2, 2, 6, 2};
+  std::vector<int64_t> heads = {3, 6, 12, 24};
+  int64_t window = 7;
+  int64_t mlp_ratio = 4;
+  double drop_path = 0.2;
+
+  static void declare(Declare<SwinOptions>& p) {
+    p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
+    p("dim", &SwinOptions::dim, at_least(1), "channels of the first stage; each further one has twice as many");
+    p("depths", &SwinOptions::depths, at_least(1), "blocks of each stage");
+    p("heads", &SwinOptions::heads, at_least(1), "heads of each stage");
+    p("window", &SwinOptions::window, at_least(1), unit("tokens"), "side of the windows; smaller maps are one window");
+    p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");
+    p("drop_path", &SwinOptions::drop_path, at_least(0), below(1),
+      "probability of leaving out the last branch; it rises linearly from 0 at the first one");
+  }
+};
+
+namespace {
+
+struct Block {
+  GraphBuilder& g;
+  const SwinOptions& o;
+
+  // The reference cuts its normal draws off at 100 standard deviations.
+  Edge linear(const std::string& name, Edge x, int64_t features, int64_t heads = 0) const {
+    return g.linear(name, x, {.features = features, .heads = heads, .init = "normal", .init_std = 0.02});
+  }
+  Edge attention(Edge x, int64_t heads, bool shifted) const {
+    const auto s = g.scope("attn");
+    const std::vector<int64_t> size = g.sizes(x);
+    const int64_t window = std::min({o.window, size[0], size[1]});
+    // Filled up after the norm, as the reference does: the zeros get the biases of q, k and v.
+    if (size[0] % window || size[1] % window) x = g.pad_tokens(x, window);
+    const Edge q = linear("q", x, size[2], heads), k = linear("k", x, size[2], heads),
+               v = linear("v", x, size[2], heads);
+    const int64_t shift = shifted && std::min(size[0], size[1]) > window ? window / 2 : 0;
+    x = g.window_attention("windows", q, k, v, {.window = window, .shift = shift, .height = size[0], .width = size[1]});
+    return linear("proj", x, size[2]);
+  }
+  Edge mlp(Edge x) const {
+    const auto s = g.scope("mlp");
+    const int64_t channels = g.channels(x);
+    return linear("fc2", g.activation("gelu", linear("fc1", x, o.mlp_ratio * channels)), channels);
+  }
+  Edge residual(Edge x, Edge branch, double p) const { return g.add(x, p > 0 ? g.drop_path(branch, p) : branch); }
+};
+
+// Liu et al. 2021.
+Graph swin(const SwinOptions& o, const InputSpec& input, const TargetSpec& target) {
+  if (o.heads.size() != o.depths.size()) throw Error("'heads' and 'depths' need one entry for each stage");
+  GraphBuilder g(input);
+  const Block block{g, o};
+  int64_t total = 0, i = 0;
+  for (const int64_t d : o.depths) total += d;
+  Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch));
+  for (size_t stage = 0; stage < o.depths.size(); ++stage) {
+    const auto s = g.scope("layers." + std::to_string(stage));
+    for (int64_t b = 0; b < o.depths[stage]; ++b, ++i) {
+      const auto t = g.scope("blocks." + std::to_string(b));
+      const double p = total > 1 ? o.drop_path * static_cast<double>(i) / static_cast<double>(total - 1) : 0;
+      x = block.residual(x, block.attention(g.layer_norm("norm1", x), o.heads[stage], b % 2 == 1), p);
+      x = block.residual(x, block.mlp(g.layer_norm("norm2", x)), p);
+    }
+    if (stage + 1 < o.depths.size()) {
+      const auto t = g.scope("downsample");
+      const int64_t channels = g.channels(x);
+      x = g.linear("reduction", g.layer_norm("norm", g.patch_merging(x)),
+                   {.features = 2 * channels, .bias = false, .init = "normal", .init_std = 0.02});
+    }
+  }
+  return g.output(block.linear("head", g.mean(g.layer_norm("norm", x)), target.classes));
+}
+
+}  // namespace
+
+ESPALIER_PLUGIN("swin", "1.0.0", backbone<SwinOptions>("swin_t", "Swin-T, attention in shifted windows", swin));
+
+}  // namespace espalier
