@@ -65,10 +65,13 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
     for (int b = 0; b < count; ++b) {
       const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
       const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
+      // The shortcut comes first, so that batch norm, sum and ReLU at the end can be one pass.
+      const int64_t out = deep ? 4 * width : width;
+      const Edge shortcut = stride != 1 || g.channels(x) != out
+                                ? block.conv_bn("downsample.0", "downsample.1", x, Block::same(out, 1, stride))
+                                : x;
       const Edge y = deep ? block.bottleneck(x, width, stride) : block.basic(x, width, stride);
-      if (b == 0 && (stride != 1 || g.channels(x) != g.channels(y)))
-        x = block.conv_bn("downsample.0", "downsample.1", x, Block::same(g.channels(y), 1, stride));
-      x = g.relu(g.add(y, x));
+      x = g.relu(g.add(y, shortcut));
     }
     ++stage;
   }
