@@ -31,8 +31,9 @@ using torch::autograd::variable_list;
 // index_select would give up the order of the memory.
 class PutChannels : public torch::autograd::Function<PutChannels> {
  public:
-  // parts: [n, its channels, h, w] each; places: the output's channel of each of theirs.
-  static at::Tensor forward(AutogradContext* context, const std::vector<at::Tensor>& parts,
+  // parts: [n, its channels, h, w] each (autograd sees them in a TensorList, not in a vector); places: the output's
+  // channel of each of theirs.
+  static at::Tensor forward(AutogradContext* context, at::TensorList parts,
                             const std::vector<std::vector<int64_t>>& places, int64_t channels) {
     const at::Tensor& first = parts.front();
     at::Tensor y = at::empty({first.size(0), channels, first.size(2), first.size(3)},
@@ -145,7 +146,7 @@ at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptio
 }
 
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
-                          int64_t stride, int64_t padding) {
+                          int64_t stride, int64_t padding, bool fuse) {
   const int64_t side = weight.size(2), filters = weight.size(0);
   std::vector<at::Tensor> parts;
   std::vector<std::vector<int64_t>> places;
@@ -185,9 +186,9 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
     parts.push_back(constant.expand({x.size(0), count, out(x.size(2)), out(x.size(3))}));
     places.push_back(none);
   }
-  bool fast = true;
+  bool fast = fuse;
   for (const at::Tensor& p : parts) fast = fast && p.is_cpu() && p.scalar_type() == at::kFloat;
-  if (fast) return PutChannels::apply(parts, places, filters);
+  if (fast) return PutChannels::apply(at::TensorList(parts), places, filters);
   std::vector<int64_t> order(static_cast<size_t>(filters));
   int64_t next = 0;
   for (const std::vector<int64_t>& place : places) {
