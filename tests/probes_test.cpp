@@ -6,8 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include "espalier/edit.h"
 #include "espalier/graph.h"
 #include "espalier/operation.h"
+#include "espalier/testkit.h"
 #include "espalier/value.h"
 #include "output/files.h"
 #include "run_files.h"
@@ -35,6 +37,19 @@ int run_recipe(const TempFolder& folder, const std::string& text, std::string* o
   if (output) *output = o.text;
   EXPECT_EQ(o.status, 0) << o.text;
   return o.status;
+}
+
+// The edits that a run wrote down, carried out again on the network that it began with.
+void expect_replays(const TempFolder& folder, const char* library, const char* backbone) {
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
+  Graph g = testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.classes = 10});
+  for (const Value& line : lines_of(folder / "run" / "history.jsonl")) {
+    Edits edits;
+    for (const Value& e : line.at("edits").as_list()) edits.push_back(Edit::from_value(e));
+    apply(g, {}, edits);
+  }
+  const Graph end = Graph::from_value(from_json(read_file(folder / "run" / "graph.json")));
+  EXPECT_EQ(to_json(g.to_value()), to_json(end.to_value()));
 }
 
 TEST(Probe, GrowsResNet20OnceABlockAndAlongTheResiduals) {
@@ -72,6 +87,7 @@ stages:
     std::ranges::sort(names);
     EXPECT_EQ(std::ranges::adjacent_find(names), names.end());
     for (const Value& m : lines_of(folder / "run" / "metrics.jsonl")) EXPECT_LT(m.at("loss").as_double(), 5);
+    expect_replays(folder, "resnet_cifar", R"({"use": "resnet20", "widths": [4, 8, 16]})");
   }
 }
 
@@ -108,6 +124,7 @@ stages:
   EXPECT_LT(summary.at("final").at("macs").as_int(), history.front().at("before").at("macs").as_int() * 3 / 4);
   const Graph g = Graph::from_value(from_json(read_file(folder / "run" / "graph.json")));
   for (const Node& n : g.nodes()) EXPECT_NE(n.op->type(), "gate");
+  expect_replays(folder, "vgg16", R"({"use": "vgg16", "width": 0.125, "hidden": 32, "dropout": 0})");
 }
 
 TEST(Probe, RartsReachesTheEquilibriumOfTheSolvableModel) {
