@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -11,8 +12,10 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "espalier/error.h"
 #include "espalier/parallel.h"
 #include "fast_cpu.h"
 
@@ -31,10 +34,18 @@ using torch::autograd::variable_list;
 // index_select would give up the order of the memory.
 class PutChannels : public torch::autograd::Function<PutChannels> {
  public:
-  // parts: [n, its channels, h, w] each; places: the output's channel of each of theirs.
-  static at::Tensor forward(AutogradContext* context, const std::vector<at::Tensor>& parts,
-                            const std::vector<std::vector<int64_t>>& places, int64_t channels) {
-    const at::Tensor& first = parts.front();
+  // As many as kernels of sides 0, 1, 3, 5, 7 make; autograd sees no tensors in a list.
+  static constexpr size_t most = 5;
+  using Part = std::optional<at::Tensor>;
+
+  // Parts: [n, its channels, h, w] each; places: the output's channel of each of theirs.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& first, const Part& second, const Part& third,
+                            const Part& fourth, const Part& fifth, const std::vector<std::vector<int64_t>>& places,
+                            int64_t channels) {
+    std::vector<at::Tensor> parts{first};
+    for (const Part* p : {&second, &third, &fourth, &fifth}) {
+      if (*p) parts.push_back(**p);
+    }
     at::Tensor y = at::empty({first.size(0), channels, first.size(2), first.size(3)},
                              first.options().memory_format(at::MemoryFormat::ChannelsLast));
     const int64_t rows = y.numel() / channels;
@@ -62,6 +73,8 @@ class PutChannels : public torch::autograd::Function<PutChannels> {
     const auto places = context->saved_data["places"].to<std::vector<std::vector<int64_t>>>();
     const int64_t channels = g.size(1), rows = g.numel() / channels;
     const auto* from = g.const_data_ptr<float>();
+    if (c10::GradMode::is_enabled())
+      throw Error("the CPU's fused operations have no second derivative; take Pass{.fuse = false} for this pass");
     variable_list result;
     for (const std::vector<int64_t>& place : places) {
       const auto count = static_cast<int64_t>(place.size());
@@ -75,8 +88,7 @@ class PutChannels : public torch::autograd::Function<PutChannels> {
       });
       result.push_back(std::move(part));
     }
-    result.emplace_back();
-    result.emplace_back();
+    result.resize(most + 2);
     return result;
   }
 };
@@ -187,7 +199,10 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
   }
   bool fast = true;
   for (const at::Tensor& p : parts) fast = fast && p.is_cpu() && p.scalar_type() == at::kFloat;
-  if (fast) return PutChannels::apply(parts, places, filters);
+  if (fast && parts.size() <= PutChannels::most) {
+    const auto part = [&](size_t i) { return i < parts.size() ? PutChannels::Part(parts[i]) : std::nullopt; };
+    return PutChannels::apply(parts[0], part(1), part(2), part(3), part(4), places, filters);
+  }
   std::vector<int64_t> order(static_cast<size_t>(filters));
   int64_t next = 0;
   for (const std::vector<int64_t>& place : places) {
