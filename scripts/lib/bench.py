@@ -20,8 +20,9 @@ ROOT = HERE.parent if (HERE.parent / "share" / "espalier").exists() else None  #
 # What the program asks of glibc's allocator at its start.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
              "MALLOC_TOP_PAD_": str(64 << 20)}
-STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8}
-SIZES = {"vgg16": (32, 3)}  # of the images; others 28 x 28 of one channel
+STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8, "resnet20": 30, "preresnet164": 6,
+         "swin-t": 6}
+SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3)}  # of the images; others 28 x 28 of one channel
 # Rounding grows from step to step, in deep networks a thousandfold within fifty. So the losses may differ as PyTorch's own do
 # between two numbers of threads, times a factor, and by this much in any case (relative).
 ROUNDING, FACTOR = 1e-3, 4
@@ -118,7 +119,8 @@ def main():
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  scripts/bench\n  scripts/bench lenet5 --pairs 9 --out bench.json\n"
-               "  scripts/bench vgg16 --precision bf16\n")
+               "  scripts/bench vgg16 --precision bf16\n"
+               "  scripts/bench structure             edits of large networks, and kernels of different sizes\n")
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes/bench/NAME.yaml (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each (default 5)")
     parser.add_argument("--steps", type=int, help="steps timed in each run (default: by recipe)")

@@ -198,6 +198,7 @@ Axis Graph::unify(Axis a, Axis b) {
                 std::to_string(other.size) + ") cannot be one");
   }
   kept.fixed = kept.fixed || other.fixed;
+  if (producers(keep).empty() && !producers(gone).empty()) kept.name = other.name;
   axes_.erase(axes_.begin() + gone.id);
   for_each_dim(edges_, parameters_, [keep = keep, gone = gone](Dim& d) {
     for (Segment& s : d.segments) {

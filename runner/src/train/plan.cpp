@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "espalier/backbone.h"
+#include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/error.h"
 #include "espalier/operation.h"
@@ -187,6 +188,11 @@ Value plan_recipe(const Recipe& recipe) {
       check_data(data, now);
       check_same_data(s, network.info, now);
     }
+    at_recipe(s.controller, "controller", [&] {
+      const auto controller = Registry::instance().create<Controller>(s.controller);
+      apply(network.graph, {}, controller->begin(network.graph));
+      return 0;
+    });
     Value optimizers = Value::list();
     int64_t states = 0;
     for (size_t i = 0; i < s.optimizers.size(); ++i) {

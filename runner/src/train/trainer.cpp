@@ -175,16 +175,7 @@ Value Trainer::counts_value() const {
 void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
   optimizers_.clear();
-  optimized_.clear();
-  for (const OptimizerSection& o : stage_->optimizers) {
-    o.on.require_matches(graph_);
-    optimized_.emplace_back();
-    for (const ParamId p : o.on.match(graph_)) {
-      if (std::ranges::find(optimized_.back(), graph_[p].role) == optimized_.back().end())
-        optimized_.back().push_back(graph_[p].role);
-    }
-    optimizers_.push_back(make<Optimizer>(o.spec));
-  }
+  for (const OptimizerSection& o : stage_->optimizers) optimizers_.push_back(make<Optimizer>(o.spec));
   regularizers_.clear();
   for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(r));
   controller_ = make<Controller>(stage_->controller);
@@ -203,6 +194,10 @@ void Trainer::begin_stage() {
   make_parts(stage_index_);
   best_selection_ = -1;
   smooth_labels();
+  Edits edits;
+  controller_.call([&](Controller& c) { edits = c.begin(graph_); });
+  edit(edits);
+  for (const OptimizerSection& o : stage_->optimizers) o.on.require_matches(graph_);
   attach();
   stage_before_ = counts_value();
   controller_.call([&](Controller& c) { c.stage_begin(*this); });
@@ -233,6 +228,13 @@ void Trainer::attach_optimizers(Weights& weights) {
 }
 
 void Trainer::attach() {
+  optimized_.clear();
+  for (const OptimizerSection& o : stage_->optimizers) {
+    std::vector<Role>& roles = optimized_.emplace_back();
+    for (const ParamId p : o.on.match(graph_)) {
+      if (std::ranges::find(roles, graph_[p].role) == roles.end()) roles.push_back(graph_[p].role);
+    }
+  }
   attach_optimizers(*weights_);
   for (const Follower& f : followers_) {
     if (const auto w = f.weights.lock(); w && f.optimized) attach_optimizers(*w);

@@ -9,6 +9,9 @@ namespace espalier {
 class ESPALIER_API Controller : public Object {
  public:
   static constexpr const char* kind = "controller";
+  // What it changes at once, before anything else of a stage: gates that it needs, say. Known without training, so that
+  // recipes are checked against the network as it will be.
+  virtual Edits begin(const Graph&) const { return {}; }
   virtual void stage_begin(Run&) {}
   virtual void epoch_begin(Run&) {}
   // One training step; override it to compose another from the parts that Run offers.

@@ -129,8 +129,8 @@ class ESPALIER_API Graph {
   void add_output(std::string name, Edge edge) { outputs_.push_back({std::move(name), edge}); }
   void resize(Axis axis, int64_t size) { axes_[static_cast<size_t>(axis.id)].size = size; }
   void fix(Axis axis) { axes_[static_cast<size_t>(axis.id)].fixed = true; }
-  // Makes two axes of equal size one: the older stays, fixed where either was. Numbers of axes change, so only builders
-  // may call it, while nothing else refers to the graph.
+  // Makes two axes of equal size one: the older stays (named after one that a layer makes), fixed where either was.
+  // Numbers of axes change, so only builders may call it, while nothing else refers to the graph.
   Axis unify(Axis a, Axis b);
   // Splits an axis into (a new axis of `groups`) x (the axis, of size / groups) wherever it is read; gives the new one.
   // Only for builders. Throws Error where the groups do not divide it.

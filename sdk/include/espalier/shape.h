@@ -5,7 +5,7 @@
 
 namespace espalier {
 
-// Handles into a Graph; they stay valid through edits.
+// Handles into a Graph; they hold until its next edit, names for good.
 struct Axis {
   int32_t id = -1;
   bool operator==(const Axis&) const = default;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/index_select.h>
@@ -40,18 +41,12 @@ class Select final : public OperationOf<Select, SelectOptions> {
     const int64_t d = dim(f.graph, f.node);
     at::Tensor x = f.inputs[0];
     if (o_.stride > 1) x = x.slice(2, 0, x.size(2), o_.stride).slice(3, 0, x.size(3), o_.stride);
-    // Neighbours with zeros around them, as shortcuts begin: no index is needed.
-    const auto first = std::ranges::find_if(o_.index, [](int64_t i) { return i >= 0; });
-    const auto last = std::find_if(first, o_.index.end(), [](int64_t i) { return i < 0; });
-    const auto count = static_cast<int64_t>(last - first);
-    const bool run = std::ranges::adjacent_find(first, last, [](int64_t a, int64_t b) { return b != a + 1; }) == last &&
-                     std::all_of(last, o_.index.end(), [](int64_t i) { return i < 0; });
-    if (run && count > 0) {
+    if (const auto run = neighbours()) {
       std::vector<int64_t> zeros(static_cast<size_t>(2 * (x.dim() - d)), 0);
-      zeros[zeros.size() - 2] = first - o_.index.begin();
-      zeros[zeros.size() - 1] = o_.index.end() - last;
-      x = count == x.size(d) ? x : x.narrow(d, *first, count);
-      return {static_cast<size_t>(count) == o_.index.size() ? x : at::constant_pad_nd(x, zeros)};
+      zeros[zeros.size() - 2] = run->before;
+      zeros[zeros.size() - 1] = run->behind;
+      x = run->count == x.size(d) ? x : x.narrow(d, run->first, run->count);
+      return {run->before + run->behind == 0 ? x : at::constant_pad_nd(x, zeros)};
     }
     const at::Tensor index = constants_.get({0}, x.device(), at::kLong, [&] { return integers(filled()); });
     x = x.index_select(d, index);
@@ -111,6 +106,21 @@ class Select final : public OperationOf<Select, SelectOptions> {
   }
 
   PythonForm python(const Graph& g, const Node& node) const override {
+    const Shape& from = g[node.inputs[0]].shape;
+    if (const auto run = neighbours()) {
+      const int64_t d = dim(g, node);
+      std::string x = "{0}";
+      if (o_.stride > 1) x += "[:, :, ::" + std::to_string(o_.stride) + ", ::" + std::to_string(o_.stride) + "]";
+      if (run->count != g.size(from[channel_dim(from)])) {
+        x += ".narrow(" + std::to_string(d) + ", " + std::to_string(run->first) + ", " + std::to_string(run->count) +
+             ")";
+      }
+      if (run->before + run->behind == 0) return {x};
+      std::vector<int64_t> zeros(2 * (from.size() + 1 - static_cast<size_t>(d)), 0);
+      zeros[zeros.size() - 2] = run->before;
+      zeros[zeros.size() - 1] = run->behind;
+      return {"torch.constant_pad_nd(" + x + ", " + to_string(zeros) + ")"};
+    }
     return {"select_channels({0}, " + to_string(o_.index) + ", " + std::to_string(dim(g, node)) + ", " +
                 std::to_string(o_.stride) + ")",
             R"py(def select_channels(x: torch.Tensor, index: list[int], dim: int, stride: int) -> torch.Tensor:
@@ -138,6 +148,19 @@ class Select final : public OperationOf<Select, SelectOptions> {
   }
 
  private:
+  // Neighbours with zeros around them, as shortcuts begin: no index is needed.
+  struct Neighbours {
+    int64_t before, first, count, behind;
+  };
+  std::optional<Neighbours> neighbours() const {
+    const auto first = std::ranges::find_if(o_.index, [](int64_t i) { return i >= 0; });
+    const auto last = std::find_if(first, o_.index.end(), [](int64_t i) { return i < 0; });
+    const bool run = first != last &&
+                     std::ranges::adjacent_find(first, last, [](int64_t a, int64_t b) { return b != a + 1; }) == last &&
+                     std::all_of(last, o_.index.end(), [](int64_t i) { return i < 0; });
+    if (!run) return std::nullopt;
+    return Neighbours{first - o_.index.begin(), *first, last - first, o_.index.end() - last};
+  }
   static int64_t dim(const Graph& g, const Node& node) {
     return static_cast<int64_t>(channel_dim(g[node.inputs[0]].shape)) + 1;
   }

@@ -1,0 +1,133 @@
+// How long changes of structure take, and what they gain: edits of large networks, and convolutions whose filters have
+// kernels of different sizes. Run by `scripts/bench structure`.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <c10/core/GradMode.h>
+
+#include "espalier/builder.h"
+#include "espalier/edit.h"
+#include "espalier/execute.h"
+#include "espalier/operation.h"
+#include "espalier/testkit.h"
+
+namespace espalier {
+namespace {
+
+double milliseconds(const std::function<void()>& body) {
+  const auto began = std::chrono::steady_clock::now();
+  body();
+  return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+double median(std::vector<double> v) {
+  std::ranges::sort(v);
+  return v[v.size() / 2];
+}
+
+// The third edit of a run, with the moments of Adam: before it, two small ones. Of every width that edits may change
+// and that `on` accepts, the last `share` goes.
+void edits(const char* title, const char* backbone, const InputSpec& input, double share,
+           const std::function<bool(const AxisInfo&)>& on) {
+  std::vector<double> first, second, third;
+  int64_t parameters = 0, left = 0;
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    Graph graph = testkit::build(backbone, input, {.classes = 100});
+    Weights weights(graph, at::kFloat, at::kCPU);
+    weights.initialize(graph, RandomKey(1));
+    weights.add_state(graph, {.name = "adam.m"});
+    weights.add_state(graph, {.name = "adam.v"});
+    parameters = graph.parameter_count();
+    const auto shorter = [&](double by) {
+      Edits all;
+      for (size_t i = 0; i < graph.axes().size(); ++i) {
+        const AxisInfo& axis = graph.axes()[i];
+        if (axis.fixed || !on(axis)) continue;
+        const auto gone = std::max<int64_t>(1, std::llround(by * static_cast<double>(axis.size)));
+        if (axis.size - gone < 1) continue;
+        // Spread over the width, as pruning is.
+        Indices keep;
+        for (int64_t k = 0; k < axis.size; ++k) {
+          if ((k + 1) * gone / axis.size == k * gone / axis.size) keep.push_back(k);
+        }
+        all.push_back(shrink(graph, {static_cast<int32_t>(i)}, keep));
+      }
+      return all;
+    };
+    first.push_back(milliseconds([&] { apply(graph, {&weights}, shorter(0)); }));
+    second.push_back(milliseconds([&] { apply(graph, {&weights}, shorter(0)); }));
+    third.push_back(milliseconds([&] { apply(graph, {&weights}, shorter(share)); }));
+    left = graph.parameter_count();
+  }
+  std::printf("%-28s %11lld -> %11lld parameters   first %6.1f ms, second %6.1f ms, third %6.1f ms\n", title,
+              static_cast<long long>(parameters), static_cast<long long>(left), median(first), median(second),
+              median(third));
+}
+
+// A layer of 64 filters of 5x5, all whole and with sizes spread evenly over 0 to 5, alternating.
+void kernel_sizes(int64_t channels, int64_t side, int64_t batch) {
+  GraphBuilder b({.channels = channels, .height = side, .width = side});
+  const Edge x = b.conv("conv", b.input(), {.filters = 64, .kernel = 5, .padding = 2, .bias = false});
+  Graph whole = b.output(b.linear("fc", b.global_avg_pool(x), {.features = 2}));
+  whole.add_output("x", x);
+  Graph cropped = whole;
+  Indices sizes;
+  for (int64_t f = 0; f < 64; ++f) sizes.push_back(f % 6);
+  Weights w(whole, at::kFloat, at::kCPU), v(whole, at::kFloat, at::kCPU);
+  w.initialize(whole, RandomKey(1));
+  v.initialize(whole, RandomKey(1));
+  apply(cropped, {&v}, Edit{CropKernels{"conv", sizes}});
+  const at::Tensor images = testkit::input_of(whole, batch, 1, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor input = images.detach().set_requires_grad(true);
+  const auto pass = [&](const Graph& g, const Weights& weights) {
+    return milliseconds([&] {
+      run(g, weights, {{"input", input}}, {"x"}, {.training = true, .key = RandomKey(1)})[0].sum().backward();
+    });
+  };
+  std::vector<double> full, less, ratio;
+  for (int i = 0; i < 23; ++i) {
+    const double a = pass(whole, w), c = pass(cropped, v);
+    if (i < 3) continue;
+    full.push_back(a), less.push_back(c), ratio.push_back(c / a);
+  }
+  std::ranges::sort(ratio);
+  std::printf(
+      "5x5, 64 filters of %3lld channels, %lldx%lld, batch %lld: whole %7.2f ms, sizes 0-5 %7.2f ms, ratio %.2f (%.2f "
+      "to "
+      "%.2f), MACs %.2f\n",
+      static_cast<long long>(channels), static_cast<long long>(side), static_cast<long long>(side),
+      static_cast<long long>(batch), median(full), median(less), ratio[ratio.size() / 2], ratio.front(), ratio.back(),
+      static_cast<double>(cropped.macs(cropped.node("conv"))) / static_cast<double>(whole.macs(whole.node("conv"))));
+}
+
+int all(const std::string& plugins) {
+  std::printf("%d threads, float32\n\nEdits under Adam (values, gradients, two moments):\n", at::get_num_threads());
+  testkit::load_plugin(plugins + "/libpreresnet.so");
+  testkit::load_plugin(plugins + "/libswin.so");
+  edits("PreResNet-164, 40 % of all", R"({"use": "preresnet164"})", {3, 32, 32}, 0.4,
+        [](const AxisInfo&) { return true; });
+  edits("Swin-T, 20 % of all", R"({"use": "swin_t"})", {3, 224, 224}, 0.2,
+        [](const AxisInfo& a) { return a.name.find("head") == std::string::npos || a.size > 24; });
+  std::printf("\nKernels of different sizes, forward and backward:\n");
+  kernel_sizes(64, 16, 64);
+  kernel_sizes(64, 32, 64);
+  kernel_sizes(16, 32, 64);
+  return 0;
+}
+
+}  // namespace
+}  // namespace espalier
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: %s FOLDER_OF_THE_PLUGINS\n", argv[0]);
+    return 2;
+  }
+  return espalier::all(argv[1]);
+}
