@@ -99,8 +99,12 @@ stages:
     const std::string kind = line.at("edits").as_list().front().at("edit").as_string();
     within += kind == "shrink" && line.at("step").as_int() > 0 && line.at("step").as_int() < 20;
     folded += kind == "fold_gate";
-    if (kind == "shrink") EXPECT_LE(line.at("removal_difference").as_double(), line.at("tolerance").as_double());
-    if (kind == "fold_gate") EXPECT_LE(line.at("difference").as_double(), line.at("tolerance").as_double());
+    if (kind == "shrink") {
+      EXPECT_LE(line.at("removal_difference").as_double(), line.at("tolerance").as_double());
+    }
+    if (kind == "fold_gate") {
+      EXPECT_LE(line.at("difference").as_double(), line.at("tolerance").as_double());
+    }
   }
   EXPECT_GT(within, 0) << "channels go in the middle of epochs";
   EXPECT_EQ(folded, 14) << "13 convolutions and the hidden layer";

@@ -1,4 +1,6 @@
 // What holds for every controller, in short runs on small networks.
+#include "espalier/controller.h"
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -10,7 +12,6 @@
 #include "check/check.h"
 #include "check/expect.h"
 #include "check/samples.h"
-#include "espalier/controller.h"
 #include "espalier/execute.h"
 #include "espalier/optimizer.h"
 #include "espalier/testkit.h"
@@ -97,9 +98,9 @@ class CheckRun final : public Run {
     const c10::NoGradGuard no_grad;
     const uint64_t seed = RandomKey(4).with(part).value();
     const at::Tensor target = testkit::target_of(classes, batch_size, seed);
-    const auto y = espalier::run(graph_, weights_,
-                                 {{"input", testkit::input_of(graph_, batch_size, seed)}, {"target", target}},
-                                 {"loss", "logits"});
+    const auto y =
+        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, batch_size, seed)}, {"target", target}},
+                      {"loss", "logits"});
     const at::Tensor right = y[1].argmax(-1).eq(target).to(at::kDouble);
     return {.loss = y[0].item<double>(), .accuracy = 100 * right.mean().item<double>()};
   }
@@ -263,10 +264,10 @@ std::string check_resume(const Registered& r) {
 
 std::vector<Check> controller_checks() {
   const std::string kind = Controller::kind;
-  return {{kind, "run", "two epochs of three steps; what it leaves is consistent and finite", check_run},
-          {kind, "deterministic", "a second run gives the same bytes", check_deterministic},
-          {kind, "resume", "a new object goes on after resume() with what save() gave, to the same bytes",
-           check_resume}};
+  return {
+      {kind, "run", "two epochs of three steps; what it leaves is consistent and finite", check_run},
+      {kind, "deterministic", "a second run gives the same bytes", check_deterministic},
+      {kind, "resume", "a new object goes on after resume() with what save() gave, to the same bytes", check_resume}};
 }
 
 }  // namespace espalier

@@ -1,10 +1,11 @@
 // What holds for every data set. Where its files are missing, only what it says without them.
+#include "espalier/dataset.h"
+
 #include <ATen/TensorOperators.h>
 
 #include "check/check.h"
 #include "check/expect.h"
 #include "check/samples.h"
-#include "espalier/dataset.h"
 #include "espalier/datasets/find.h"
 
 namespace espalier {
@@ -46,18 +47,18 @@ std::string check_load(const Registered& r) {
     const std::string of = " of '" + part + "'";
     expect(s.inputs.defined() && s.inputs.dim() == 4 && s.inputs.scalar_type() == at::kByte && s.inputs.is_cpu(),
            "inputs" + of + " that are uint8 [N, channels, height, width] on the CPU",
-           s.inputs.defined() ? std::string(c10::toString(s.inputs.scalar_type())) + " " +
-                                    to_string(s.inputs.sizes().vec())
-                              : "none");
+           s.inputs.defined()
+               ? std::string(c10::toString(s.inputs.scalar_type())) + " " + to_string(s.inputs.sizes().vec())
+               : "none");
     const int64_t n = s.inputs.size(0);
     const std::vector<int64_t> announced{n, info.input.channels, info.input.height, info.input.width};
     expect(n > 0 && s.inputs.sizes().vec() == announced, "inputs" + of + " as info() says, " + to_string(announced),
            to_string(s.inputs.sizes().vec()));
     expect(s.targets.defined() && s.targets.scalar_type() == at::kLong && s.targets.sizes().vec() == Indices{n},
            "targets" + of + " that are int64 [" + std::to_string(n) + "]",
-           s.targets.defined() ? std::string(c10::toString(s.targets.scalar_type())) + " " +
-                                     to_string(s.targets.sizes().vec())
-                               : "none");
+           s.targets.defined()
+               ? std::string(c10::toString(s.targets.scalar_type())) + " " + to_string(s.targets.sizes().vec())
+               : "none");
     const int64_t least = s.targets.min().item<int64_t>(), most = s.targets.max().item<int64_t>();
     expect(least >= 0 && most < info.target.classes,
            "targets" + of + " from 0 to " + std::to_string(info.target.classes - 1),

@@ -42,12 +42,11 @@ void expect_close(const std::string& what, const at::Tensor& expected, const at:
   for (int64_t k = expected.dim(), rest = worst; k-- > 0; rest /= expected.size(k))
     at.insert(at.begin(), rest % expected.size(k));
   const int64_t wrong = (difference > tolerance * a.abs().max()).sum().item<int64_t>();
-  throw CheckFailure(
-      what + ": " + number(a[worst].item<double>()) + (expected.dim() > 0 ? " at " + to_string(at) : ""),
-      number(b[worst].item<double>()) + (expected.numel() > 1 ? " (" + std::to_string(wrong) + " of " +
-                                                                    std::to_string(expected.numel()) +
-                                                                    " elements differ, this one most)"
-                                                              : ""));
+  throw CheckFailure(what + ": " + number(a[worst].item<double>()) + (expected.dim() > 0 ? " at " + to_string(at) : ""),
+                     number(b[worst].item<double>()) + (expected.numel() > 1 ? " (" + std::to_string(wrong) + " of " +
+                                                                                   std::to_string(expected.numel()) +
+                                                                                   " elements differ, this one most)"
+                                                                             : ""));
 }
 
 }  // namespace

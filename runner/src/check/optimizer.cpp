@@ -1,4 +1,6 @@
 // What holds for every optimizer, on a small network with weights and architecture parameters.
+#include "espalier/optimizer.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/sign.h>
 #include <ATen/ops/zeros_like.h>
@@ -8,7 +10,6 @@
 #include "check/expect.h"
 #include "check/samples.h"
 #include "espalier/edit.h"
-#include "espalier/optimizer.h"
 #include "espalier/random_fill.h"
 
 namespace espalier {
@@ -232,17 +233,17 @@ std::string check_speed(const Registered& r) {
 
 std::vector<Check> optimizer_checks() {
   const std::string kind = Optimizer::kind;
-  return {{kind, "deterministic", "the same bytes each time, in two objects", check_deterministic},
-          {kind, "decreases", "comes nearer to the minimum of a convex quadratic", check_decreases},
-          {kind, "selection", "moves the selected parameters and no others", check_selection},
-          {kind, "edits", "an edit between two steps changes nothing for what is kept: all state is registered",
-           check_edits},
-          {kind, "checkpoint", "a new object goes on from values, states and counters to the same bytes",
-           check_checkpoint},
-          {kind, "gaps", "what lies between the parameters stays zero", check_gaps},
-          {kind, "types", "float32 agrees with float64", check_types},
-          {kind, "learning_rate", "a learning rate of 0 changes no value", check_learning_rate},
-          {kind, "speed", "one step beside a copy of the weights", check_speed}};
+  return {
+      {kind, "deterministic", "the same bytes each time, in two objects", check_deterministic},
+      {kind, "decreases", "comes nearer to the minimum of a convex quadratic", check_decreases},
+      {kind, "selection", "moves the selected parameters and no others", check_selection},
+      {kind, "edits", "an edit between two steps changes nothing for what is kept: all state is registered",
+       check_edits},
+      {kind, "checkpoint", "a new object goes on from values, states and counters to the same bytes", check_checkpoint},
+      {kind, "gaps", "what lies between the parameters stays zero", check_gaps},
+      {kind, "types", "float32 agrees with float64", check_types},
+      {kind, "learning_rate", "a learning rate of 0 changes no value", check_learning_rate},
+      {kind, "speed", "one step beside a copy of the weights", check_speed}};
 }
 
 }  // namespace espalier

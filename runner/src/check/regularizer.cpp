@@ -1,4 +1,6 @@
 // What holds for every regularizer, on small networks.
+#include "espalier/regularizer.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -8,7 +10,6 @@
 #include "check/expect.h"
 #include "check/samples.h"
 #include "espalier/edit.h"
-#include "espalier/regularizer.h"
 #include "espalier/testkit.h"
 
 namespace espalier {
@@ -71,8 +72,7 @@ constexpr Role trained[] = {Role::weight, Role::architecture};
 std::string check_gradients(const Registered& r) {
   Trial t(r, graph_for(r));
   const double error = testkit::gradient_error(*t.regularizer, t.graph, t.weights, 1e-6);
-  expect(error <= 1e-5,
-         "the gradient of its value: finite differences agree to 1e-5 of the largest element",
+  expect(error <= 1e-5, "the gradient of its value: finite differences agree to 1e-5 of the largest element",
          "a difference of " + std::to_string(error) + " of it");
   return {};
 }
@@ -91,10 +91,12 @@ std::string check_deterministic(const Registered& r) {
   Trial a(r, g, at::kFloat), b(r, g, at::kFloat);
   const at::Tensor value = a.add();
   expect_equal("the same value from a second object", value, b.add());
-  for (const Role role : trained) expect_equal("the same gradient from a second object", a.gradient(role), b.gradient(role));
+  for (const Role role : trained)
+    expect_equal("the same gradient from a second object", a.gradient(role), b.gradient(role));
   a.weights.zero_gradients();
   expect_equal("the same value when called again", value, a.add());
-  for (const Role role : trained) expect_equal("the same gradient when called again", b.gradient(role), a.gradient(role));
+  for (const Role role : trained)
+    expect_equal("the same gradient when called again", b.gradient(role), a.gradient(role));
   return {};
 }
 
@@ -182,15 +184,15 @@ std::string check_speed(const Registered& r) {
 
 std::vector<Check> regularizer_checks() {
   const std::string kind = Regularizer::kind;
-  return {{kind, "gradients", "the gradient is that of the value, against finite differences in float64",
-           check_gradients},
-          {kind, "value", "value and gradient are finite, the value is not negative", check_value},
-          {kind, "deterministic", "the same bytes each time, in two objects", check_deterministic},
-          {kind, "adds", "adds to value and gradients, and leaves the weights alone", check_adds},
-          {kind, "edits", "attached again after an edit, it works like a new one", check_edits},
-          {kind, "zero", "no NaN where all weights are zero", check_zero},
-          {kind, "types", "float32 agrees with float64", check_types},
-          {kind, "speed", "one call beside a copy of the weights", check_speed}};
+  return {
+      {kind, "gradients", "the gradient is that of the value, against finite differences in float64", check_gradients},
+      {kind, "value", "value and gradient are finite, the value is not negative", check_value},
+      {kind, "deterministic", "the same bytes each time, in two objects", check_deterministic},
+      {kind, "adds", "adds to value and gradients, and leaves the weights alone", check_adds},
+      {kind, "edits", "attached again after an edit, it works like a new one", check_edits},
+      {kind, "zero", "no NaN where all weights are zero", check_zero},
+      {kind, "types", "float32 agrees with float64", check_types},
+      {kind, "speed", "one call beside a copy of the weights", check_speed}};
 }
 
 }  // namespace espalier

@@ -30,7 +30,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t threads = 2;  // of a child: enough for parts of a tensor to go different ways
+constexpr int64_t threads = 2;           // of a child: enough for parts of a tensor to go different ways
 constexpr const char* loading = "load";  // what stands for a check where a plugin cannot be loaded
 
 double seconds_since(Clock::time_point t) {
@@ -70,14 +70,14 @@ Value list_components(const SuiteOptions& o) {
     const bool wanted = o.plugins.empty() ? r->origin.path.empty() && r->component.kind == Operation::kind
                                           : !r->origin.path.empty() && is_given(o, r->origin.path);
     if (wanted)
-      result["components"].push_back(Value::map(
-          {{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));
+      result["components"].push_back(
+          Value::map({{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));
   }
   for (const auto* list : {&report.problems, &report.notes}) {
     for (const PluginProblem& p : *list) {
       if (is_given(o, p.path))
-        result["problems"].push_back(Value::map(
-            {{"plugin", p.path.string()}, {"kind", p.kind}, {"name", p.name}, {"reason", p.reason}}));
+        result["problems"].push_back(
+            Value::map({{"plugin", p.path.string()}, {"kind", p.kind}, {"name", p.name}, {"reason", p.reason}}));
     }
   }
   return result;
@@ -235,23 +235,26 @@ class Suite {
     const auto file = [&](size_t index, const char* suffix) {
       return scratch_.path() / (std::to_string(index) + suffix);
     };
-    const int signal = run_processes(
-        {.count = pending.size(),
-         .at_a_time = static_cast<size_t>(o_.jobs),
-         .start =
-             [&](size_t index) {
-               const Job& j = jobs_[pending[index]];
-               begun[index] = Clock::now();
-               const bool all = j.result.check == loading;
-               std::vector<std::string> words = arguments(
-                   j.result, all ? o_.plugins : j.plugin.empty() ? std::vector<std::string>{} : std::vector{j.plugin});
-               words.insert(words.end(), {"--report", file(index, ".json").string()});
-               return ProcessCommand{program_, words, file(index, ".txt")};
-             },
-         .ended = [&](size_t index,
-                      int status) { ended(jobs_[pending[index]].result, status, seconds_since(begun[index]),
-                                          file(index, ".json"), file(index, ".txt")); },
-         .tick = [](size_t) {}});
+    const int signal = run_processes({.count = pending.size(),
+                                      .at_a_time = static_cast<size_t>(o_.jobs),
+                                      .start =
+                                          [&](size_t index) {
+                                            const Job& j = jobs_[pending[index]];
+                                            begun[index] = Clock::now();
+                                            const bool all = j.result.check == loading;
+                                            std::vector<std::string> words =
+                                                arguments(j.result, all                ? o_.plugins
+                                                                    : j.plugin.empty() ? std::vector<std::string>{}
+                                                                                       : std::vector{j.plugin});
+                                            words.insert(words.end(), {"--report", file(index, ".json").string()});
+                                            return ProcessCommand{program_, words, file(index, ".txt")};
+                                          },
+                                      .ended =
+                                          [&](size_t index, int status) {
+                                            ended(jobs_[pending[index]].result, status, seconds_since(begun[index]),
+                                                  file(index, ".json"), file(index, ".txt"));
+                                          },
+                                      .tick = [](size_t) {}});
     if (signal != 0) throw Interrupted(signal);
     for (size_t i = 0; i < pending.size(); ++i) {
       std::error_code ignored;
