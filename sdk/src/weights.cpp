@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
+#include "espalier/operation.h"
 #include "espalier/parallel.h"
 #include "espalier/random_fill.h"
 #include "espalier/rewrite.h"
 #include "moves.h"
+#include "operations/kernel_sizes.h"
 
 namespace espalier {
 
@@ -81,7 +84,9 @@ std::pair<double, double> fans(const std::vector<int64_t>& sizes) {
 
 }  // namespace
 
-at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key) {
+namespace {
+
+at::Tensor drawn_values(const Graph& graph, const Parameter& p, RandomKey key) {
   using Kind = Initializer::Kind;
   const std::vector<int64_t> sizes = graph.sizes(p.shape);
   const auto [fan_in, fan_out] = fans(sizes);
@@ -112,6 +117,34 @@ at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key)
     }
   }
   return at::zeros(sizes, at::kDouble);
+}
+
+// How a state's dimensions follow; those which are the parameter's, as these do.
+Moves state_moves(const Graph& before, const Rewrite& rewrite, const Parameter& old, const Moves& own, const Shape& was,
+                  const Shape& now) {
+  Moves m = moves(before, rewrite, was, now);
+  size_t d = 0;
+  for (size_t i = 0; i < was.size(); ++i) {
+    const auto same = std::find(old.shape.begin() + static_cast<std::ptrdiff_t>(d), old.shape.end(), was[i]);
+    if (same == old.shape.end()) continue;
+    d = static_cast<size_t>(same - old.shape.begin());
+    m.from[i] = own.from[d++];
+  }
+  return m;
+}
+
+}  // namespace
+
+at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key) {
+  const at::Tensor values = drawn_values(graph, p, key);
+  // What lies outside of a cropped kernel is zero, and stays so.
+  const Node& node = graph.nodes()[static_cast<size_t>(p.node)];
+  if (values.dim() == 4 && graph[node.parameters.front()].name == p.name) {
+    const Indices kernels = node.op->kernel_sizes(graph, node);
+    if (!kernels.empty() && std::ranges::min(kernels) < values.size(2))
+      values.mul_(kernel_mask(kernels, values.size(2), values.options()));
+  }
+  return values;
 }
 
 Arena::Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device, Arena* spare)
@@ -284,13 +317,15 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
         const ParamId p = next->parameters[i];
         const ParamId origin = rewrite.origin[static_cast<size_t>(p.id)];
         const bool is_new = origin.id < 0 || !copied;
-        const Moves m = is_new  ? Moves{}
-                        : shape ? moves(before, rewrite, shape(before[origin]), shape(after[p]))
-                                : own[i];
+        const bool whole = is_new || !shape || shape(before[origin]) == before[origin].shape;
+        const Moves m =
+            is_new  ? Moves{}
+            : whole ? own[i]
+                    : state_moves(before, rewrite, before[origin], own[i], shape(before[origin]), shape(after[p]));
         if (is_new || m.has_new()) fill(i, to.view(i));
         if (is_new) continue;
         const auto mask = rewrite.masks.find(origin);
-        if (mask == rewrite.masks.end() || shape) {
+        if (mask == rewrite.masks.end() || !whole) {
           copy_slices(to.view(i), from.view(index(origin)), m);
         } else {
           at::Tensor masked = at::empty_strided(from.view(index(origin)).sizes(), from.view(index(origin)).strides(),

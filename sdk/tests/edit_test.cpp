@@ -1,6 +1,4 @@
 // Edits beyond shrinking: growth, gates, and what they leave as it was.
-#include "espalier/edit.h"
-
 #include <cmath>
 
 #include <ATen/TensorOperators.h>
@@ -12,12 +10,11 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include "edited_network.h"
 #include "espalier/builder.h"
 #include "espalier/error.h"
-#include "espalier/execute.h"
 #include "espalier/registry.h"
 #include "espalier/rewrite.h"
-#include "espalier/testkit.h"
 
 namespace espalier {
 namespace {
@@ -29,61 +26,6 @@ Graph chain() {
   x = g.relu(g.conv("conv2", x, {.filters = 5, .kernel = 3}));
   x = g.relu(g.linear("fc1", g.flatten(x), {.features = 7}));
   return g.output(g.linear("fc2", x, {.features = 3}));
-}
-
-// A network with values that are not those it began with, and states of an optimizer.
-struct Network {
-  explicit Network(Graph g, uint64_t seed = 7) : graph(std::move(g)), weights(graph, at::kDouble, at::kCPU) {
-    const c10::NoGradGuard no_grad;
-    weights.initialize(graph, RandomKey(seed));
-    weights.add_state(graph, {.name = "momentum"});
-    weights.add_state(
-        graph, {.name = "per filter", .shape = [](const Parameter& p) { return Shape{p.shape[0]}; }, .initial = 0.5});
-    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
-      Bank& b = weights.bank(r);
-      if (r != Role::buffer) stir(b.gradients, 3);
-      for (auto& [name, state] : b.states) stir(state, 5);
-    }
-    x = testkit::input_of(graph, 16, 2);
-    run(graph, weights, {{"input", x}}, {"logits"}, {.training = true, .key = RandomKey(1)});  // running statistics
-  }
-  static void stir(Arena& arena, double factor) {
-    for (size_t i = 0; i < arena.slots().size(); ++i) {
-      const Slot& slot = arena.slots()[i];
-      auto* v = arena.flat().data_ptr<double>() + slot.offset;
-      for (int64_t j = 0; j < slot.numel; ++j)
-        v[j] = std::sin(factor * static_cast<double>(j + 1) + static_cast<double>(i));
-    }
-  }
-  at::Tensor logits() const {
-    const c10::NoGradGuard no_grad;
-    return run(graph, weights, {{"input", x}}, {"logits"}).front();
-  }
-  void edit(const Edits& edits) { apply(graph, {&weights}, edits); }
-  at::Tensor operator[](const std::string& name) const { return weights[graph.parameter(name)].detach(); }
-  // All there is: structure, values, gradients, states.
-  std::string bytes() const {
-    std::string all = to_json(graph.to_value());
-    const auto add = [&](const Arena& a) {
-      const at::Tensor flat = a.flat().contiguous();
-      all.append(static_cast<const char*>(flat.const_data_ptr()), static_cast<size_t>(flat.nbytes()));
-    };
-    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
-      const Bank& b = weights.bank(r);
-      add(b.values);
-      if (r != Role::buffer) add(b.gradients);
-      for (const auto& [name, state] : b.states) add(state);
-    }
-    return all;
-  }
-
-  Graph graph;
-  Weights weights;
-  at::Tensor x;
-};
-
-double largest(const at::Tensor& t) {
-  return t.abs().max().item<double>();
 }
 
 TEST(Grow, PreservesTheFunctionWhereAskedTo) {

@@ -12,6 +12,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/matmul.h>
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #include "espalier/builder.h"
+#include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/onnx.h"
@@ -42,10 +44,13 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 // Weights without zeros.
 Weights& fill(const Graph& g, Weights& w) {
   const c10::NoGradGuard no_grad;
+  w.initialize(g, RandomKey(4));
   for (size_t i = 0; i < g.parameters().size(); ++i) {
     at::Tensor t = w[{static_cast<int32_t>(i)}];
+    const at::Tensor cropped = t.eq(0);
     t.copy_(uniform(t.sizes().vec(), 0.2, 1.2, RandomKey(5).with(g.parameters()[i].name)));
     if (g.parameters()[i].kind == "weight") t.sub_(0.7);
+    if (t.dim() == 4) t.masked_fill_(cropped, 0);
   }
   return w;
 }
@@ -492,6 +497,26 @@ std::vector<Graph> networks() {
     x = b.graph_conv("conv2", b.activation("tanh", x), b.grid_adjacency(b.input()), 3, /*bias=*/false);
     all.push_back(b.output(x));
   }
+  for (const bool bias : {true, false}) {  // kernels of several sizes; coefficients
+    GraphBuilder b({2, 7, 7});
+    const auto cropped = [&](const char* name, Edge x, int64_t kernel, int64_t stride, int64_t padding,
+                             const Indices& sizes) {
+      return b.node(
+          "conv2d", name, {x},
+          Value::map(
+              {{"kernel", kernel}, {"stride", stride}, {"padding", padding}, {"bias", bias}, {"sizes", Value(sizes)}}),
+          {static_cast<int64_t>(sizes.size())});
+    };
+    Edge x = cropped("crop1", b.input(), 5, 1, 2, {5, 0, 3, 2, 1, 4});
+    x = cropped("crop2", x, 3, 2, 0, {1, 2, 0});
+    const Edge alpha = b.node("coefficient", "alpha", {}, Value::map({{"deviation", 1.0}}), {2, 3});
+    const Edge other = b.softmax(b.node("coefficient", "beta", {}, Value::map({{"deviation", 1.0}}), {2}));
+    x = b.node("weighted_sum", "mixed", {x, b.relu(x), b.zeros(x), b.softmax(alpha)}, Value::map({{"row", 1}}));
+    x = b.node("weighted_sum", "other", {x, b.activation("tanh", x), other},
+               Value::map({{"components", Indices{1, 0}}}));
+    all.push_back(b.output(b.linear("fc", b.flatten(x), {.features = 3})));
+    apply(all.back(), {}, {InsertGate{"gate", "crop2", ""}});
+  }
   return all;
 }
 
@@ -550,7 +575,7 @@ TEST(Operations, HaveASecondDerivativeWhereNothingIsFused) {
 bool has_forms(const Node& n) {
   static const std::set<std::string> others{"conv2d", "linear",  "batch_norm", "flatten",       "dropout", "relu",
                                             "gelu",   "sigmoid", "tanh",       "cross_entropy", "relu6",   "silu"};
-  return !others.contains(n.op->type());
+  return !others.contains(n.op->type()) || n.op->options().find("sizes");
 }
 
 struct NodeCase {
@@ -560,6 +585,13 @@ struct NodeCase {
   std::vector<at::Tensor> parameters;
   at::Tensor output;
 };
+
+// Made of free parameters alone: it has a batch of one.
+bool is_coefficient(const Graph& g, Edge e) {
+  if (g[e].producer < 0) return false;
+  const Node& n = g.nodes()[static_cast<size_t>(g[e].producer)];
+  return std::ranges::all_of(n.inputs, [&](Edge i) { return is_coefficient(g, i); });
+}
 
 // Every node with forms, on random inputs.
 std::vector<NodeCase> node_cases(const std::vector<Graph>& graphs) {
@@ -573,7 +605,7 @@ std::vector<NodeCase> node_cases(const std::vector<Graph>& graphs) {
       NodeCase c{&g, &n, {}, {}, {}};
       for (const Edge e : n.inputs) {
         std::vector<int64_t> sizes = g.sizes(g[e].shape);
-        sizes.insert(sizes.begin(), 2);
+        sizes.insert(sizes.begin(), is_coefficient(g, e) ? 1 : 2);
         c.inputs.push_back(normal(sizes, 1, RandomKey(11).with(g[e].name)));
       }
       for (const ParamId p : n.parameters) c.parameters.push_back(w[p].detach().clone());
@@ -628,7 +660,7 @@ TEST(Operations, EqualTheirPythonForms) {
 import importlib.util, json, os, sys, torch
 cases = json.load(open(sys.argv[1]))
 # TorchScript wants the source in a file.
-source = "import torch\n" + "\n".join(dict.fromkeys(c["function"] for c in cases))
+source = "from typing import List, Optional\nimport torch\n" + "\n".join(dict.fromkeys(c["function"] for c in cases))
 source += "".join(f"\ndef case{i}" + c["text"] for i, c in enumerate(cases))
 path = sys.argv[1] + "_forms.py"
 open(path, "w").write(source)
@@ -711,9 +743,9 @@ class OnnxEvaluation final : public OnnxNodes {
     if (type == "Gather") {
       // Negative positions count from the end; one index makes one dimension of it.
       at::Tensor index = in(1);
-      EXPECT_EQ(index.dim(), 1);
       index = index + index.lt(0).to(at::kLong) * in(0).size(axis());
-      return put(in(0).index_select(axis(), index));
+      const at::Tensor all = in(0).index_select(axis(), index.reshape({-1}));
+      return put(index.dim() == 0 ? all.squeeze(axis()) : all);
     }
     if (type == "Slice") {
       at::Tensor x = in(0);
@@ -722,6 +754,14 @@ class OnnxEvaluation final : public OnnxNodes {
         x = x.slice(inputs.size() > 3 ? list(3)[i] : static_cast<int64_t>(i), begin[i], end[i],
                     inputs.size() > 4 ? list(4)[i] : 1);
       return put(x);
+    }
+    if (type == "Conv") {
+      const auto pair = [&](const char* name) {
+        const std::vector<int64_t> v = attribute(name, std::vector<int64_t>{});
+        return std::vector<int64_t>{v[0], v[1]};
+      };
+      return put(at::conv2d(in(0), in(1), inputs.size() > 2 ? in(2) : at::Tensor(), pair("strides"), pair("pads"),
+                            pair("dilations"), attribute("group", int64_t{})));
     }
     if (type == "Pad") {
       const std::vector<int64_t> pads = list(1);
@@ -764,7 +804,7 @@ TEST(Operations, EqualTheirOnnxForms) {
     EXPECT_LE(largest_difference(to.at(names[0]), n.output), 1e-6);
     seen.insert(n.node->op->type());
   }
-  EXPECT_EQ(seen.size(), 19U) << "an operation is in no network";
+  EXPECT_EQ(seen.size(), 23U) << "an operation is in no network";
 }
 
 }  // namespace

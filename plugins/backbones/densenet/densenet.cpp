@@ -29,25 +29,28 @@ struct Layers {
 };
 
 // Huang et al. 2017 for 32 x 32 images: three dense blocks; in the BC form with bottlenecks of 4 k and transitions that
-// halve the channels.
+// halve the channels. Each layer has a concatenation of its own, so that it can lose a connection for it alone.
 template <int depth, bool bc>
 Graph densenet(const DensenetOptions& o, const InputSpec& input, const TargetSpec& target) {
   GraphBuilder g(input);
   const Layers layers{g, o};
-  Edge x = g.conv("conv0", g.input(),
-                  {.filters = bc ? 2 * o.growth : 16, .padding = 1, .bias = false, .init = "kaiming_normal_in"});
+  std::vector<Edge> features{
+      g.conv("conv0", g.input(),
+             {.filters = bc ? 2 * o.growth : 16, .padding = 1, .bias = false, .init = "kaiming_normal_in"})};
+  const auto all = [&] { return features.size() > 1 ? g.concat(features) : features[0]; };
   for (int block = 0; block < 3; ++block) {
     if (block > 0) {
       const auto s = g.scope("transition" + std::to_string(block));
-      x = g.avg_pool(layers.conv("", x, bc ? g.channels(x) / 2 : g.channels(x), 1), 2);
+      const Edge x = all();
+      features = {g.avg_pool(layers.conv("", x, bc ? g.channels(x) / 2 : g.channels(x), 1), 2)};
     }
     for (int layer = 0; layer < (depth - 4) / (bc ? 6 : 3); ++layer) {
       const auto s = g.scope("dense" + std::to_string(block + 1) + "." + std::to_string(layer));
-      const Edge y = bc ? layers.conv("1", x, 4 * o.growth, 1) : x;
-      x = g.concat({x, layers.conv(bc ? "2" : "1", y, o.growth, 3)});
+      const Edge x = all();
+      features.push_back(layers.conv(bc ? "2" : "1", bc ? layers.conv("1", x, 4 * o.growth, 1) : x, o.growth, 3));
     }
   }
-  x = g.global_avg_pool(g.relu(g.batch_norm("norm", x)));
+  const Edge x = g.global_avg_pool(g.relu(g.batch_norm("norm", all())));
   return g.output(g.linear("fc", x, {.features = target.classes}));
 }
 

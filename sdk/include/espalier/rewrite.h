@@ -28,7 +28,7 @@ struct Rewrite {
 
   // What of a parameter (of the graph before) and of all that lies beside it becomes zero: products of its shape.
   std::map<ParamId, at::Tensor> masks{};
-  // Old positions of a parameter's (of the graph after) dimensions that consist of constants, where they change.
+  // Old positions of a parameter's (of the graph after) dimensions, where axes cannot tell: constants, equal segments.
   std::map<ParamId, std::map<size_t, Indices>> windows{};
 
   // How new slices are filled.

@@ -1,6 +1,7 @@
 #include "edits/draft.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "espalier/operation.h"
 #include "espalier/value.h"
@@ -16,9 +17,11 @@ template <class Items>
   throw EditError("the network has no " + std::string(what) + " '" + name + "'" + suggestion(name, names));
 }
 
-// `dim` with each of its segments that is one of `old`, times constants behind it (a flatten), replaced likewise;
-// false where it is not made of all of old's segments in order, beginning at segment `at`.
-bool substitute(Dim& dim, const Dim& old, const Dim& now, size_t at) {
+// `dim` with each of its segments that is one of `old`, times constants behind it (a flatten), replaced likewise,
+// beginning at segment `at`; nothing where it is not made of all of old's segments in order. positions: the old
+// position of each new one, from those of `now` in `old`.
+bool substitute(const Graph& g, Dim& dim, const Dim& old, const Dim& now, size_t at, const Indices* from,
+                Indices& positions) {
   if (dim.segments.size() < at + old.segments.size()) return false;
   std::vector<Factor> behind;
   for (size_t i = 0; i < old.segments.size(); ++i) {
@@ -29,21 +32,25 @@ bool substitute(Dim& dim, const Dim& old, const Dim& now, size_t at) {
     if (i > 0 && rest != behind) return false;
     behind = std::move(rest);
   }
-  std::vector<Segment> made(dim.segments.begin(), dim.segments.begin() + static_cast<std::ptrdiff_t>(at));
+  const auto first = dim.segments.begin() + static_cast<std::ptrdiff_t>(at);
+  const auto last = first + static_cast<std::ptrdiff_t>(old.segments.size());
+  std::vector<Segment> made(dim.segments.begin(), first);
+  if (from) {
+    const int64_t start = g.size(Dim{made}), inner = g.size(Segment{behind}), all = g.size(dim);
+    positions.resize(static_cast<size_t>(start));
+    std::iota(positions.begin(), positions.end(), 0);
+    for (const int64_t f : *from) {
+      for (int64_t i = 0; i < inner; ++i) positions.push_back(start + f * inner + i);
+    }
+    for (int64_t i = start + g.size(old) * inner; i < all; ++i) positions.push_back(i);
+  }
   for (Segment s : now.segments) {
     s.factors.insert(s.factors.end(), behind.begin(), behind.end());
     made.push_back(std::move(s));
   }
-  made.insert(made.end(), dim.segments.begin() + static_cast<std::ptrdiff_t>(at + old.segments.size()),
-              dim.segments.end());
+  made.insert(made.end(), last, dim.segments.end());
   dim.segments = std::move(made);
   return true;
-}
-
-bool has_axis(const Dim& dim) {
-  return std::ranges::any_of(dim.segments, [](const Segment& s) {
-    return std::ranges::any_of(s.factors, [](const Factor& f) { return f.axis.id >= 0; });
-  });
 }
 
 }  // namespace
@@ -87,53 +94,82 @@ void Draft::redirect(Edge old, Edge now, const std::vector<int32_t>* only) {
   }
 }
 
-void Draft::reshape(Edge e, const Dim& old, const Dim& now) {
-  for (Dim& d : edge(e).shape) {
-    if (d == old) d = now;
-  }
-  for (const int32_t reader : readers(e)) reshape_reader(reader, e, old, now);
+void Draft::reshape(Edge e, const Dim& old, const Dim& now, const Indices* from) {
+  if (from && is_output(e)) throw EditError("'" + edge(e).name + "' is an output of the network");
+  std::ranges::replace(edge(e).shape, old, now);
+  for (const int32_t reader : readers(e)) reshape_reader(reader, e, old, now, from);
 }
 
-void Draft::reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& now) {
-  const Node node = nodes()[static_cast<size_t>(reader)];
-  // Where several inputs stand side by side in one dimension, this one's segments begin at an offset.
-  const bool joins = node.op->joins_inputs();
-  size_t at = 0;
-  for (const Edge input : node.inputs) {
-    if (input == e) break;
-    if (!joins) continue;
-    for (const Dim& d : edge(input).shape) {
-      if (has_axis(d)) at += d.segments.size();
-    }
+bool Draft::reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, size_t at, const Indices* from) {
+  Indices positions;
+  if (!substitute(graph_, parameters()[static_cast<size_t>(p.id)].shape[d], old, now, at, from, positions))
+    return false;
+  if (!from) return true;
+  Indices& window = windows_[p][d];
+  if (!window.empty()) {
+    for (int64_t& i : positions) i = window[static_cast<size_t>(i)];
   }
+  window = std::move(positions);
+  return true;
+}
+
+void Draft::reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& now, const Indices* from) {
+  const Node node = nodes()[static_cast<size_t>(reader)];
+  const bool joins = node.op->joins_inputs();
   for (const Edge input : node.inputs) {
-    if (joins || input == e) continue;
-    for (const Dim& d : edge(input).shape) {
-      if (d == old) {
-        throw EditError("the node '" + node.name + "' needs inputs of one width, and only '" + edge(e).name +
-                        "' would change, not '" + edge(input).name + "'");
+    if (joins || input == e || std::ranges::find(edge(input).shape, old) == edge(input).shape.end()) continue;
+    // Free coefficients for it follow.
+    const int32_t maker = edge(input).producer;
+    if (maker >= 0 && nodes()[static_cast<size_t>(maker)].inputs.empty() && readers(input).size() == 1) {
+      for (const ParamId p : nodes()[static_cast<size_t>(maker)].parameters) {
+        for (size_t d = 0; d < graph_[p].shape.size(); ++d) reshape_parameter(p, d, old, now, 0, from);
+      }
+      std::ranges::replace(edge(input).shape, old, now);
+      continue;
+    }
+    throw EditError("the node '" + node.name + "' needs inputs of one width, and only '" + edge(e).name +
+                    "' would change, not '" + edge(input).name + "'");
+  }
+  // What the operation holds by position along its input: as if that were one axis.
+  if (from) {
+    Graph one = graph_;
+    const Axis axis = one.add_axis("\n", graph_.size(old));
+    std::ranges::replace(one.mutable_edges()[static_cast<size_t>(e.id)].shape, now, Dim::of(axis));
+    if (auto op = node.op->follow(one, node, {{axis, *from}})) nodes()[static_cast<size_t>(reader)].op = std::move(op);
+  }
+  // A layer with columns for its input makes its output anew; others (a depthwise convolution, too) pass the width on.
+  const auto reads_width = [&](const Parameter& p) {
+    for (size_t d = 0; d < p.shape.size(); ++d) {
+      if (p.input[d] && p.shape[d].has_axis()) return true;
+    }
+    return false;
+  };
+  const bool columns = std::ranges::any_of(node.parameters, [&](ParamId p) { return reads_width(graph_[p]); });
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.inputs[i] != e) continue;
+    // Where several inputs stand side by side in one dimension, this one's segments begin at an offset.
+    size_t at = 0;
+    for (size_t j = 0; joins && j < i; ++j) {
+      for (const Dim& d : edge(node.inputs[j]).shape) at += d.has_axis() ? d.segments.size() : 0;
+    }
+    bool found = false;
+    for (const ParamId p : node.parameters) {
+      for (size_t d = 0; d < graph_[p].shape.size(); ++d) {
+        if (!columns || graph_[p].input[d]) found = reshape_parameter(p, d, old, now, at, from) || found;
       }
     }
-  }
-  // A layer with columns (its parameters read the input) makes its output anew; others pass the width on.
-  bool columns = false;
-  for (const ParamId p : node.parameters) {
-    const std::vector<bool>& input = parameters()[static_cast<size_t>(p.id)].input;
-    columns = columns || std::ranges::find(input, true) != input.end();
-  }
-  for (const ParamId p : node.parameters) {
-    Parameter& parameter = parameters()[static_cast<size_t>(p.id)];
-    for (size_t d = 0; d < parameter.shape.size(); ++d) {
-      if (!columns || parameter.input[d]) substitute(parameter.shape[d], old, now, at);
+    if (columns && !found)
+      throw EditError("the node '" + node.name + "' (" + node.op->type() + ") cannot read '" + edge(e).name +
+                      "' in another form");
+    for (const Edge out : node.outputs) {
+      for (const Dim& d : columns ? Shape() : Shape(edge(out).shape)) {
+        Dim changed = d;
+        Indices positions;
+        if (substitute(graph_, changed, old, now, at, from, positions))
+          reshape(out, d, changed, from ? &positions : nullptr);
+      }
     }
-  }
-  if (columns) return;
-  for (const Edge out : node.outputs) {
-    const Shape before = edge(out).shape;
-    for (const Dim& d : before) {
-      Dim changed = d;
-      if (substitute(changed, old, now, at)) reshape(out, d, changed);
-    }
+    if (!joins) break;
   }
 }
 
@@ -225,6 +261,8 @@ Rewrite Draft::finish(Rewrite::Effect effect) {
     parameter_now[i] = static_cast<int32_t>(r.graph.parameters_.size());
     r.graph.parameters_.push_back(std::move(p));
     r.origin.push_back({i < before_.parameters().size() ? static_cast<int32_t>(i) : -1});
+    if (const auto it = windows_.find({static_cast<int32_t>(i)}); it != windows_.end())
+      r.windows[{parameter_now[i]}] = it->second;
   }
   for (const int32_t n : order) {
     Node node = nodes()[static_cast<size_t>(n)];

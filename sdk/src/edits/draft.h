@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,8 +32,9 @@ class Draft {
   void redirect(Edge old, Edge now, const std::vector<int32_t>* only = nullptr);
 
   // A dimension of the edge becomes another, and with it all that follows from it: parameters of the nodes that read
-  // the edge, their outputs, and so on. Throws EditError where another input would no longer fit.
-  void reshape(Edge e, const Dim& old, const Dim& now);
+  // the edge, their outputs, and so on. `from`: the old position of each new one; null: all, in order. Throws EditError
+  // where another input would no longer fit.
+  void reshape(Edge e, const Dim& old, const Dim& now, const Indices* from = nullptr);
 
   // An axis's origin, where it is not itself (a view's axis comes from the one it reads).
   void comes_from(Axis made, Axis origin) { origins_.emplace_back(made, origin); }
@@ -41,11 +43,14 @@ class Draft {
   Rewrite finish(Rewrite::Effect effect);
 
  private:
-  void reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& now);
+  void reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& now, const Indices* from);
+  // A dimension of a parameter, where it has old's segments; whether it has.
+  bool reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, size_t at, const Indices* from);
 
   const Graph& before_;
   Graph graph_;
   std::vector<std::pair<Axis, Axis>> origins_;
+  std::map<ParamId, std::map<size_t, Indices>> windows_;
 };
 
 // What a block consists of: the nodes whose names begin with NAME and a dot.

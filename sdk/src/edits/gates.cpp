@@ -22,11 +22,18 @@ struct Multiply {
   size_t dimension;
 };
 
+// How many inputs of nodes read it.
+int64_t uses(const Graph& g, Edge e) {
+  int64_t n = 0;
+  for (const Node& node : g.nodes()) n += std::ranges::count(node.inputs, e);
+  return n;
+}
+
 // Into what makes the edge: the parameters of the nearest node before that absorbs a factor on `dim` of its output.
 // nullopt: there is none, or others read it too.
 std::optional<std::vector<Multiply>> before(const Draft& draft, const Graph& g, Edge e, const Dim& coefficient) {
   while (true) {
-    if (draft.readers(e).size() != 1 || draft.is_output(e) || g[e].producer < 0) return std::nullopt;
+    if (uses(g, e) != 1 || draft.is_output(e) || g[e].producer < 0) return std::nullopt;
     const Node& node = g.nodes()[static_cast<size_t>(g[e].producer)];
     if (node.op->scaling() == Operation::Scaling::passes && node.inputs.size() == 1) {
       e = node.inputs.front();
@@ -66,8 +73,13 @@ std::optional<std::vector<Multiply>> behind(const Draft& draft, const Graph& g, 
     if (node.op->scaling() != Operation::Scaling::absorbs) return std::nullopt;
     bool found = false;
     for (const ParamId p : node.parameters) {
-      for (size_t d = 0; d < g[p].shape.size(); ++d) {
-        if (!g[p].input[d] || !spreads(g, coefficient, g[p].shape[d])) continue;
+      // Filters that read a channel of their own each (depthwise), or columns.
+      const std::vector<bool>& input = g[p].input;
+      bool width = false;
+      for (size_t d = 0; d < input.size(); ++d) width = width || (input[d] && g[p].shape[d].has_axis());
+      const bool own = !width && std::ranges::find(input, true) != input.end();
+      for (size_t d = 0; d < input.size(); ++d) {
+        if (input[d] == own || !spreads(g, coefficient, g[p].shape[d])) continue;
         all.push_back({p, d});
         found = true;
       }
@@ -211,7 +223,7 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
   r.transform = [folds, after = r.graph](const Graph& was, const Weights& old, const Rewrite::Now& now) {
     const c10::NoGradGuard no_grad;
     for (const Fold& f : folds) {
-      const at::Tensor values = value_of(was, old, f.coefficients)[0];
+      const at::Tensor values = value_of(was, old, f.coefficients).flatten();
       for (const Multiply& m : f.into) {
         at::Tensor parameter = now(in(after, was, m.parameter));
         if (!parameter.defined()) continue;

@@ -1,5 +1,6 @@
 // Changes of what is connected: views, lost inputs, blocks, choices.
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "edits/draft.h"
@@ -23,6 +24,60 @@ std::string sizes_of(const Graph& g, Edge e) {
   return "'" + g[e].name + "' " + to_string(g.sizes(g[e].shape));
 }
 
+// Whether a ReLU would leave it as it is.
+bool never_negative(const Graph& g, Edge e) {
+  if (g[e].producer < 0) return false;
+  const Node& n = g.nodes()[static_cast<size_t>(g[e].producer)];
+  const std::string type = n.op->type();
+  if (type == "relu" || type == "relu6" || type == "sigmoid") return true;
+  for (const char* keeps : {"max_pool", "avg_pool", "add", "concat", "dropout"}) {
+    if (type == keeps) return std::ranges::all_of(n.inputs, [&](Edge i) { return never_negative(g, i); });
+  }
+  return false;
+}
+
+// A block as a sum of its input and of branches that can be made zero.
+struct Residual {
+  const Graph& g;
+  const Block& block;
+  Edge given;  // what the block is to read
+  std::vector<bool> depends;
+  std::vector<ParamId> zeros;  // which make the branches zero
+
+  const Node* maker(Edge e) const {
+    const bool within = std::ranges::find(block.nodes, g[e].producer) != block.nodes.end();
+    return within ? &g.nodes()[static_cast<size_t>(g[e].producer)] : nullptr;
+  }
+  // Whether the edge is then what the block is given.
+  bool gives_back(Edge e) {
+    if (e == block.in) return true;
+    const Node* n = maker(e);
+    if (!n) return false;
+    if (n->op->type() == "relu") return never_negative(g, given) && gives_back(n->inputs[0]);
+    if (n->op->type() != "add") return false;
+    for (size_t i = 0; i < n->inputs.size(); ++i) {
+      const size_t before = zeros.size();
+      bool back = gives_back(n->inputs[i]);
+      for (size_t j = 0; j < n->inputs.size() && back; ++j) back = j == i || vanishes(n->inputs[j]);
+      if (back) return true;
+      zeros.resize(before);
+    }
+    return false;
+  }
+  // Whether the edge is then zero: what makes it ends in parameters that multiply all of it.
+  bool vanishes(Edge e) {
+    const Node* n = maker(e);
+    if (!n) return false;
+    const auto trainable = [&](ParamId p) { return g[p].role != Role::buffer; };
+    if (n->op->scaling() == Operation::Scaling::absorbs) {
+      std::ranges::copy_if(n->parameters, std::back_inserter(zeros), trainable);
+      return true;
+    }
+    if (!n->op->preserves_zero() || std::ranges::any_of(n->parameters, trainable)) return false;
+    return std::ranges::all_of(n->inputs, [&](Edge i) { return !depends[static_cast<size_t>(i.id)] || vanishes(i); });
+  }
+};
+
 }  // namespace
 
 Rewrite plan_change(const Graph& graph, const SplitOff& e) {
@@ -37,6 +92,7 @@ Rewrite plan_change(const Graph& graph, const SplitOff& e) {
       axis = d.segments[0].factors[0].axis;
   }
   if (axis.id < 0) throw EditError(what + ": its input " + sizes_of(graph, in) + " has no width that is one axis");
+  if (draft.is_output(in)) throw EditError(what + ": its input '" + graph[in].name + "' is an output of the network");
   const std::string name = e.view.empty() ? e.node + ".view" : e.view;
   for (const Node& n : graph.nodes()) {
     if (n.name == name) throw EditError(what + ": there is a node '" + name + "' already; give its view another name");
@@ -66,25 +122,27 @@ Rewrite plan_change(const Graph& graph, const Disconnect& e) {
   const std::vector<bool> depends = depends_on_input(graph);
   const auto terms = std::ranges::count_if(node.inputs, [&](Edge i) { return depends[static_cast<size_t>(i.id)]; });
   if (terms < 2) throw EditError(what + ": it is the last, and the network would be cut");
-  const Edge out = node.outputs.front();
-  size_t at = 0;
   if (node.op->joins_inputs()) {
     // The segments of the input that goes, in the joined dimension.
-    const Shape was = graph[gone].shape;
-    for (size_t d = 0; d < was.size(); ++d) {
-      const Dim whole = graph[out].shape[d];
-      if (whole == was[d]) continue;
-      for (int64_t i = 0; i < e.input; ++i) at += graph[node.inputs[static_cast<size_t>(i)]].shape[d].segments.size();
-      Dim rest = whole;
-      const auto from = rest.segments.begin() + static_cast<std::ptrdiff_t>(at);
-      rest.segments.erase(from, from + static_cast<std::ptrdiff_t>(was[d].segments.size()));
-      // Segments are followed by their axes: two alike could not be told apart.
-      for (const Segment& s : was[d].segments) {
-        if (std::ranges::find(rest.segments, s) != rest.segments.end())
-          throw EditError(what + ": '" + graph[gone].name + "' stands in it twice");
-      }
-      draft.reshape(out, whole, rest);
+    const Edge out = node.outputs.front();
+    const size_t d = channel_dim(graph[out].shape);
+    const Dim whole = graph[out].shape[d];
+    size_t at = 0;
+    int64_t start = 0;
+    for (int64_t i = 0; i < e.input; ++i) {
+      const Dim& before = graph[node.inputs[static_cast<size_t>(i)]].shape[d];
+      at += before.segments.size();
+      start += graph.size(before);
     }
+    const Dim& its = graph[gone].shape[d];
+    Dim rest = whole;
+    const auto first = rest.segments.begin() + static_cast<std::ptrdiff_t>(at);
+    rest.segments.erase(first, first + static_cast<std::ptrdiff_t>(its.segments.size()));
+    Indices from;
+    for (int64_t i = 0; i < graph.size(whole); ++i) {
+      if (i < start || i >= start + graph.size(its)) from.push_back(i);
+    }
+    draft.reshape(out, whole, rest, &from);
   }
   Node& changed = draft.nodes()[static_cast<size_t>(id)];
   changed.op = op;
@@ -109,7 +167,8 @@ Rewrite plan_change(const Graph& graph, const InsertBlock& e) {
   if (e.init != "random" && e.init != "preserving")
     throw EditError(what + ": unknown init '" + e.init + "'" + suggestion(e.init, {"random", "preserving"}));
   const Block like = block(draft, graph, e.like);
-  const Edge behind = block(draft, graph, e.after).out;
+  const bool is_node = std::ranges::find(graph.nodes(), e.after, &Node::name) != graph.nodes().end();
+  const Edge behind = is_node ? draft.edge(e.after) : block(draft, graph, e.after).out;
   for (const Node& n : graph.nodes()) {
     if (e.block.empty() || n.name.starts_with(e.block + "."))
       throw EditError(what + ": there is a block of this name already");
@@ -157,8 +216,14 @@ Rewrite plan_change(const Graph& graph, const InsertBlock& e) {
 
   if (draft.is_output(behind)) throw EditError(what + ": '" + graph[behind].name + "' is an output of the network");
   const std::vector<int32_t> readers = draft.readers(behind);
+  Residual residual{graph, like, behind, depends_on_input(graph), {}};
+  if (e.init == "preserving" && !residual.gives_back(like.out)) {
+    throw EditError(what + ": the block '" + e.like +
+                    "' cannot give back what it is given: it is no sum of its input and branches that a layer or an "
+                    "affine batch norm ends");
+  }
   std::map<int32_t, Edge> edges{{like.in.id, behind}};
-  std::vector<ParamId> added;
+  std::vector<std::string> zeros;
   for (const int32_t n : like.nodes) {
     const Node& node = graph.nodes()[static_cast<size_t>(n)];
     Node copy{renamed(node.name), node.op, {}, {}, {}};
@@ -173,10 +238,10 @@ Rewrite plan_change(const Graph& graph, const InsertBlock& e) {
     for (const ParamId p : node.parameters) {
       Parameter parameter = graph[p];
       parameter.name = renamed(parameter.name);
+      if (std::ranges::find(residual.zeros, p) != residual.zeros.end()) zeros.push_back(parameter.name);
       parameter.shape = doubled(std::move(parameter.shape));
       parameter.node = id;
       copy.parameters.push_back(draft.graph().add_parameter(std::move(parameter)));
-      added.push_back(copy.parameters.back());
     }
     draft.nodes().push_back(std::move(copy));
   }
@@ -184,25 +249,7 @@ Rewrite plan_change(const Graph& graph, const InsertBlock& e) {
   draft.redirect(behind, out, &readers);
   Rewrite r = draft.finish(e.init == "preserving" ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
   r.fill.key = RandomKey(e.seed);
-  if (e.init == "preserving") {
-    // The last batch norm, or the last layer, gives zero.
-    const auto last = [&](const std::string& kind) -> int32_t {
-      for (size_t i = added.size(); i-- > 0;) {
-        if (draft.graph()[added[i]].kind == kind) return draft.graph()[added[i]].node;
-      }
-      return -1;
-    };
-    const int32_t node = last("norm_weight") >= 0 ? last("norm_weight") : last("weight");
-    if (node < 0) throw EditError(what + ": nothing in it could begin with zero");
-    for (size_t i = 0; i < r.graph.parameters().size(); ++i) {
-      const Parameter& p = r.graph.parameters()[i];
-      const Parameter* made = nullptr;
-      for (const ParamId a : draft.nodes()[static_cast<size_t>(node)].parameters) {
-        if (draft.graph()[a].name == p.name) made = &draft.graph()[a];
-      }
-      if (made && p.role != Role::buffer) r.fill.zeros.push_back({static_cast<int32_t>(i)});
-    }
-  }
+  for (const std::string& name : zeros) r.fill.zeros.push_back(r.graph.parameter(name));
   return r;
 }
 

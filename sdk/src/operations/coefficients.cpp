@@ -14,7 +14,9 @@
 #include <ATen/ops/tensor.h>
 
 #include "builtin.h"
+#include "espalier/error.h"
 #include "espalier/onnx.h"
+#include "espalier/rewrite.h"
 #include "espalier/weights.h"
 
 namespace espalier {
@@ -142,15 +144,18 @@ class Gate final : public OperationOf<Gate, GateOptions> {
 
 struct WeightedSumOptions {
   std::vector<int64_t> components;
+  int64_t row = -1;
 
   static void declare(Declare<WeightedSumOptions>& p) {
     p("components", &WeightedSumOptions::components,
       "position of each input's coefficient; empty: in order, one for each");
+    p("row", &WeightedSumOptions::row, at_least(-1), "which row of the coefficients is its; -1: they are but one");
   }
 };
 
 // The inputs but the last, each times its coefficient (the last input), summed: a mixed operation, or components that
-// compete. A component that is dropped leaves its coefficient behind, since the others' may depend on it.
+// compete. Several may share a matrix of coefficients, with a row each. A component that is dropped leaves its
+// coefficient behind, since the others' may depend on it.
 class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, public Mixture {
  public:
   static constexpr const char* name = "weighted_sum";
@@ -159,14 +164,15 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
   void build(NodeBuilder& n) const override {
     if (n.input_count() < 2) n.refuse("a weighted sum needs its components and their coefficients");
     const size_t terms = n.input_count() - 1;
-    const Shape& c = n.input(terms);
-    if (c.size() != 1) n.refuse("the last input must be the coefficients, one for each component");
-    const int64_t count = n.graph().size(c[0]);
-    const size_t expected = o_.components.empty() ? static_cast<size_t>(count) : o_.components.size();
+    const std::vector<int64_t> c = n.input_sizes(terms);
+    if (c.size() != (o_.row < 0 ? 1 : 2))
+      n.refuse("the last input must be the coefficients, one for each component, or (with `row`) rows of them");
+    if (o_.row >= 0 && o_.row >= c[0]) n.refuse("there is no row " + std::to_string(o_.row) + " of coefficients");
+    const size_t expected = o_.components.empty() ? static_cast<size_t>(c.back()) : o_.components.size();
     if (expected != terms)
       n.refuse(std::to_string(terms) + " components, but " + std::to_string(expected) + " coefficients for them");
     for (const int64_t i : o_.components) {
-      if (i < 0 || i >= count) n.refuse("there is no coefficient " + std::to_string(i));
+      if (i < 0 || i >= c.back()) n.refuse("there is no coefficient " + std::to_string(i));
     }
     const Shape x = n.input(0);
     for (size_t i = 1; i < terms; ++i) {
@@ -175,51 +181,78 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
     n.output(x);
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    const Indices at = components(f.graph, f.node);
-    const at::Tensor& c = f.inputs.back();
+    const Indices at = positions(f.node);
+    const at::Tensor c = o_.row < 0 ? f.inputs.back()[0] : f.inputs.back()[0][o_.row];
     at::Tensor sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      const at::Tensor term = f.inputs[i] * c.select(1, at[i]).squeeze();
+      const at::Tensor term = f.inputs[i] * c[at[i]];
       sum = sum.defined() ? sum + term : term;
     }
     return {sum};
   }
-  Indices components(const Graph&, const Node& node) const override {
-    if (!o_.components.empty()) return o_.components;
-    Indices all(node.inputs.size() - 1);
-    std::iota(all.begin(), all.end(), 0);
-    return all;
+  Indices components(const Graph& g, const Node& node) const override {
+    Indices at = positions(node);
+    if (o_.row >= 0) {
+      for (int64_t& i : at) i += o_.row * g.size(g[node.inputs.back()].shape.back());
+    }
+    return at;
   }
   std::shared_ptr<const Operation> without_input(const Node& node, size_t input) const override {
     if (input + 1 >= node.inputs.size()) return nullptr;
     WeightedSumOptions rest = o_;
-    if (rest.components.empty()) {
-      rest.components.resize(node.inputs.size() - 1);
-      std::iota(rest.components.begin(), rest.components.end(), 0);
-    }
+    rest.components = positions(node);
     rest.components.erase(rest.components.begin() + static_cast<std::ptrdiff_t>(input));
     return std::make_shared<WeightedSum>(rest);
   }
+  std::shared_ptr<const Operation> follow(const Graph& before, const Node& node,
+                                          const std::vector<AxisChange>& changes) const override {
+    const Shape& c = before[node.inputs.back()].shape;
+    WeightedSumOptions o = o_;
+    o.components = positions(node);
+    const auto move = [&](const Dim& dim, int64_t& i) {
+      const auto from = gather(before, dim, changes);
+      if (!from) return false;
+      const auto at = std::ranges::find(*from, i);
+      if (at == from->end()) throw EditError("the mixture '" + node.name + "' needs the coefficient that would go");
+      i = at - from->begin();
+      return true;
+    };
+    bool changed = o_.row >= 0 && move(c.front(), o.row);
+    for (int64_t& i : o.components) changed = move(c.back(), i) || changed;
+    return changed ? std::make_shared<WeightedSum>(o) : nullptr;
+  }
   bool preserves_zero() const override { return true; }
-  PythonForm python(const Graph& g, const Node& node) const override {
-    const Indices at = components(g, node);
+  PythonForm python(const Graph&, const Node& node) const override {
+    const Indices at = positions(node);
+    const std::string row = o_.row < 0 ? "" : std::to_string(o_.row) + ", ";
     std::string sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[0, " +
+      sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[0, " + row +
              std::to_string(at[i]) + "]";
     }
     return {"(" + sum + ")"};
   }
-  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
-    const Indices at = components(g, node);
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node& node) const override {
+    const Indices at = positions(node);
+    const auto gather = [&](const std::string& c, int64_t i) {
+      return to.add("Gather", {c, to.constant(at::tensor(i, at::kLong))}, {{"axis", int64_t{1}}});
+    };
+    const std::string row = o_.row < 0 ? to.input(at.size()) : gather(to.input(at.size()), o_.row);
     std::string sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      const std::string c =
-          to.add("Gather", {to.input(at.size()), to.constant(at::tensor(at[i], at::kLong))}, {{"axis", int64_t{1}}});
-      const std::string term = to.add("Mul", {to.input(i), c});
+      const std::string term = to.add("Mul", {to.input(i), gather(row, at[i])});
       sum = i ? to.add("Add", {sum, term}) : term;
     }
     return {sum};
+  }
+
+ private:
+  // Of each component's coefficient in its row.
+  Indices positions(const Node& node) const {
+    if (!o_.components.empty()) return o_.components;
+    Indices all(node.inputs.size() - 1);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
   }
 };
 

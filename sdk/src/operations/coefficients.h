@@ -17,7 +17,7 @@ at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim&
 class Mixture {
  public:
   virtual ~Mixture() = default;
-  // For each input but the last (the coefficients), the position of its coefficient.
+  // For each input but the last (the coefficients), the position of its coefficient, counted row by row.
   virtual Indices components(const Graph& graph, const Node& node) const = 0;
 };
 

@@ -58,7 +58,7 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override {
     if (!o_.sizes.empty()) {
       return {convolve_sizes(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.sizes, o_.stride,
-                             o_.padding)};
+                             o_.padding, f.pass.fuse)};
     }
     if (f.pass.fuse && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_fast_cpu(f.inputs[0]) &&
         f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {

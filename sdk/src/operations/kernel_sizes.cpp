@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <optional>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -12,10 +11,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "espalier/error.h"
 #include "espalier/parallel.h"
 #include "fast_cpu.h"
 
@@ -34,18 +31,11 @@ using torch::autograd::variable_list;
 // index_select would give up the order of the memory.
 class PutChannels : public torch::autograd::Function<PutChannels> {
  public:
-  // As many as kernels of sides 0, 1, 3, 5, 7 make; autograd sees no tensors in a list.
-  static constexpr size_t most = 5;
-  using Part = std::optional<at::Tensor>;
-
-  // Parts: [n, its channels, h, w] each; places: the output's channel of each of theirs.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& first, const Part& second, const Part& third,
-                            const Part& fourth, const Part& fifth, const std::vector<std::vector<int64_t>>& places,
-                            int64_t channels) {
-    std::vector<at::Tensor> parts{first};
-    for (const Part* p : {&second, &third, &fourth, &fifth}) {
-      if (*p) parts.push_back(**p);
-    }
+  // parts: [n, its channels, h, w] each (autograd sees them in a TensorList, not in a vector); places: the output's
+  // channel of each of theirs.
+  static at::Tensor forward(AutogradContext* context, at::TensorList parts,
+                            const std::vector<std::vector<int64_t>>& places, int64_t channels) {
+    const at::Tensor& first = parts.front();
     at::Tensor y = at::empty({first.size(0), channels, first.size(2), first.size(3)},
                              first.options().memory_format(at::MemoryFormat::ChannelsLast));
     const int64_t rows = y.numel() / channels;
@@ -73,8 +63,6 @@ class PutChannels : public torch::autograd::Function<PutChannels> {
     const auto places = context->saved_data["places"].to<std::vector<std::vector<int64_t>>>();
     const int64_t channels = g.size(1), rows = g.numel() / channels;
     const auto* from = g.const_data_ptr<float>();
-    if (c10::GradMode::is_enabled())
-      throw Error("the CPU's fused operations have no second derivative; take Pass{.fuse = false} for this pass");
     variable_list result;
     for (const std::vector<int64_t>& place : places) {
       const auto count = static_cast<int64_t>(place.size());
@@ -88,7 +76,8 @@ class PutChannels : public torch::autograd::Function<PutChannels> {
       });
       result.push_back(std::move(part));
     }
-    result.resize(most + 2);
+    result.emplace_back();
+    result.emplace_back();
     return result;
   }
 };
@@ -157,7 +146,7 @@ at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptio
 }
 
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
-                          int64_t stride, int64_t padding) {
+                          int64_t stride, int64_t padding, bool fuse) {
   const int64_t side = weight.size(2), filters = weight.size(0);
   std::vector<at::Tensor> parts;
   std::vector<std::vector<int64_t>> places;
@@ -197,12 +186,9 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
     parts.push_back(constant.expand({x.size(0), count, out(x.size(2)), out(x.size(3))}));
     places.push_back(none);
   }
-  bool fast = true;
+  bool fast = fuse;
   for (const at::Tensor& p : parts) fast = fast && p.is_cpu() && p.scalar_type() == at::kFloat;
-  if (fast && parts.size() <= PutChannels::most) {
-    const auto part = [&](size_t i) { return i < parts.size() ? PutChannels::Part(parts[i]) : std::nullopt; };
-    return PutChannels::apply(parts[0], part(1), part(2), part(3), part(4), places, filters);
-  }
+  if (fast) return PutChannels::apply(at::TensorList(parts), places, filters);
   std::vector<int64_t> order(static_cast<size_t>(filters));
   int64_t next = 0;
   for (const std::vector<int64_t>& place : places) {

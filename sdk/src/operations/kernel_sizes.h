@@ -28,8 +28,8 @@ std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int6
 at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options);
 
 // The convolution. weight: [filters, channels, side, side], of which what lies outside a filter's kernel does not
-// count.
+// count. fuse: by what has no second derivative, where that is faster.
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
-                          int64_t stride, int64_t padding);
+                          int64_t stride, int64_t padding, bool fuse);
 
 }  // namespace espalier

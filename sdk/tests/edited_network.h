@@ -1,0 +1,135 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+
+#include "espalier/edit.h"
+#include "espalier/execute.h"
+#include "espalier/random_fill.h"
+#include "espalier/testkit.h"
+
+namespace espalier {
+
+// A network with values that are not those it began with, running statistics, gradients and states of an optimizer, for
+// tests of edits. Images are its input.
+struct Network {
+  explicit Network(Graph g, uint64_t seed = 7, int64_t batch = 16)
+      : graph(std::move(g)), weights(graph, at::kDouble, at::kCPU) {
+    const c10::NoGradGuard no_grad;
+    weights.initialize(graph, RandomKey(seed));
+    weights.add_state(graph, {.name = "momentum"});
+    weights.add_state(
+        graph, {.name = "per filter", .shape = [](const Parameter& p) { return Shape{p.shape[0]}; }, .initial = 0.5});
+    // Of layers' inputs, or kernels: whatever dimensions there are beside the first.
+    weights.add_state(graph, {.name = "per input",
+                              .shape = [](const Parameter& p) { return Shape(p.shape.begin() + 1, p.shape.end()); }});
+    for (size_t i = 0; i < graph.parameters().size(); ++i) {
+      const Parameter& p = graph.parameters()[i];
+      at::Tensor t = weights[{static_cast<int32_t>(i)}];
+      if (p.kind == "norm_weight" || p.kind == "norm_bias")
+        t.copy_(uniform(t.sizes().vec(), 0.5, 1.5, RandomKey(seed).with(p.name)));
+    }
+    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
+      Bank& b = weights.bank(r);
+      if (r != Role::buffer) stir(b.gradients, 3);
+      for (auto& [name, state] : b.states) stir(state, 5);
+    }
+    x = testkit::input_of(graph, batch, 2);
+    run(graph, weights, {{"input", x}}, {"logits"}, {.training = true, .key = RandomKey(1)});  // running statistics
+  }
+  static void stir(Arena& arena, double factor) {
+    for (size_t i = 0; i < arena.slots().size(); ++i) {
+      const Slot& slot = arena.slots()[i];
+      auto* v = arena.flat().data_ptr<double>() + slot.offset;
+      for (int64_t j = 0; j < slot.numel; ++j)
+        v[j] = std::sin(factor * static_cast<double>(j + 1) + static_cast<double>(i));
+    }
+  }
+  at::Tensor logits() const {
+    const c10::NoGradGuard no_grad;
+    return run(graph, weights, {{"input", x}}, {"logits"}).front();
+  }
+  // The output of a node.
+  at::Tensor at_node(const std::string& name) const {
+    const c10::NoGradGuard no_grad;
+    Graph with = graph;
+    with.add_output("probe", graph.node(name).outputs[0]);
+    return run(with, weights, {{"input", x}}, {"probe"}).front();
+  }
+  void edit(const Edits& edits) { apply(graph, {&weights}, edits); }
+  at::Tensor operator[](const std::string& name) const { return weights[graph.parameter(name)].detach(); }
+  at::Tensor state(const std::string& state, const std::string& name) const {
+    return weights.state(state, graph.parameter(name));
+  }
+  bool has(const std::string& node) const {
+    return std::ranges::find(graph.nodes(), node, &Node::name) != graph.nodes().end();
+  }
+  bool has_parameter(const std::string& name) const {
+    return std::ranges::find(graph.parameters(), name, &Parameter::name) != graph.parameters().end();
+  }
+  int64_t size(const std::string& axis) const { return graph[graph.axis(axis)].size; }
+  // Numbers that the trainable tensors hold.
+  int64_t numbers() const {
+    int64_t n = 0;
+    for (const Role r : {Role::weight, Role::architecture}) {
+      for (const Slot& s : weights.bank(r).values.slots()) n += s.numel;
+    }
+    return n;
+  }
+  // All there is: structure, values, gradients, states.
+  std::string bytes() const {
+    std::string all = to_json(graph.to_value());
+    const auto add = [&](const Arena& a) {
+      const at::Tensor flat = a.flat().contiguous();
+      all.append(static_cast<const char*>(flat.const_data_ptr()), static_cast<size_t>(flat.nbytes()));
+    };
+    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
+      const Bank& b = weights.bank(r);
+      add(b.values);
+      if (r != Role::buffer) add(b.gradients);
+      for (const auto& [name, state] : b.states) add(state);
+    }
+    return all;
+  }
+
+  Graph graph;
+  Weights weights;
+  at::Tensor x;
+};
+
+inline double largest(const at::Tensor& t) {
+  return t.numel() == 0 ? 0 : t.abs().max().item<double>();
+}
+
+// Whether the edits are refused for a reason that holds `why`, and nothing changes.
+inline std::string refusal(Network& n, const Edits& edits) {
+  const std::string before = n.bytes();
+  std::string why = "(carried out)";
+  try {
+    n.edit(edits);
+  } catch (const Error& e) {
+    why = e.what();
+  }
+  return n.bytes() == before ? why : "(changed) " + why;
+}
+
+// Sets the coefficients of a gate, or of what else is called so.
+inline void set(Network& n, const std::string& parameter, const at::Tensor& values) {
+  const c10::NoGradGuard no_grad;
+  at::Tensor(n.weights[n.graph.parameter(parameter)]).copy_(values);
+}
+
+// Different ones, of both signs and one zero.
+inline at::Tensor some_values(int64_t size) {
+  std::vector<double> v;
+  for (int64_t i = 0; i < size; ++i) v.push_back(i == 2 ? 0 : std::cos(static_cast<double>(i)) * (i % 3 == 1 ? -2 : 1));
+  return at::tensor(v, at::kDouble);
+}
+
+}  // namespace espalier
