@@ -97,9 +97,9 @@ INSTANTIATE_TEST_SUITE_P(Check, Faults,
                                                  "'rate' must be a number > 0 and < 1, got 2.0"},
                                            Fault{"controller/undocumented", "parameters", "''"},
                                            Fault{"controller/unchecked", "parameters", "no error"}),
-                         [](const auto& info) {
-                           const std::string name = info.param.component;
-                           return name.substr(name.find('/') + 1) + "_" + info.param.check;
+                         [](const auto& fault) {
+                           const std::string name = fault.param.component;
+                           return name.substr(name.find('/') + 1) + "_" + fault.param.check;
                          });
 
 TEST(Check, ACrashKeepsNoOtherCheckFromBeingDone) {

@@ -197,8 +197,8 @@ Axis Graph::unify(Axis a, Axis b) {
     throw Error("the axes '" + kept.name + "' (" + std::to_string(kept.size) + ") and '" + other.name + "' (" +
                 std::to_string(other.size) + ") cannot be one");
   }
+  if (!kept.fixed && producers(keep).empty() && !producers(gone).empty()) kept.name = other.name;
   kept.fixed = kept.fixed || other.fixed;
-  if (producers(keep).empty() && !producers(gone).empty()) kept.name = other.name;
   axes_.erase(axes_.begin() + gone.id);
   for_each_dim(edges_, parameters_, [keep = keep, gone = gone](Dim& d) {
     for (Segment& s : d.segments) {
