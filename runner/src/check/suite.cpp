@@ -30,7 +30,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t threads = 2;           // of a child: enough for parts of a tensor to go different ways
+constexpr int64_t threads = 1;           // of a child: several run at a time, on small tensors
 constexpr const char* loading = "load";  // what stands for a check where a plugin cannot be loaded
 
 double seconds_since(Clock::time_point t) {
