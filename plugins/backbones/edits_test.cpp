@@ -1,10 +1,13 @@
 // Edits of the published networks: their output, their counts, and what may go alone.
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -240,7 +243,7 @@ TEST(Edits, GrowEveryNetworkAndKeepItsFunctionWhereTheySay) {
         Case{"mobilenet_v2",
              R"({"use": "mobilenet_v2", "width": 0.25, "stem": "cifar"})",
              16,
-             {"blocks.2.expand", "blocks.1.project", "stem"}},
+             {"blocks.2.expand", "blocks.3.project", "stem"}},
         Case{"densenet",
              R"({"use": "densenet_bc100", "growth": 2})",
              8,
@@ -269,7 +272,7 @@ TEST(Edits, GrowEveryNetworkAndKeepItsFunctionWhereTheySay) {
         EXPECT_LE(largest(n.logits() - was), 1e-12);
       }
       EXPECT_EQ(n.numbers(), n.graph.parameter_count());
-      n.edit({{Grow{axis, 1, "random", 3}}});
+      n.edit({{Grow{axis, 3, "random", 4}}});
       EXPECT_GT(largest(n.logits() - was), 1e-9);
       Indices keep(static_cast<size_t>(graph[graph.axis(axis)].size));
       std::iota(keep.begin(), keep.end(), 0);
@@ -350,6 +353,111 @@ TEST(Edits, OfAllKindsAtOnceAreCarriedOutOrNoneIs) {
   for (const Edit& e : edits) one_by_one.edit({Edit::from_value(from_json(to_json(e.to_value())))});
   EXPECT_EQ(at_once.bytes(), one_by_one.bytes());
   at_once.logits();
+}
+
+// ---- search networks ----
+
+int64_t architecture(const Graph& g) {
+  int64_t n = 0;
+  for (const Parameter& p : g.parameters()) n += p.role == Role::architecture ? g.numel(p.shape) : 0;
+  return n;
+}
+
+TEST(Search, NetworksHaveThePublishedCounts) {
+  // parameter_count() counts what is trained: weights and architecture parameters.
+  const Graph darts = backbone("darts", R"({"use": "darts_search"})", 32, 10);
+  EXPECT_EQ(architecture(darts), 2 * 14 * 8);
+  EXPECT_EQ(darts.parameter_count(), 1'930'618 + 2 * 14 * 8);
+  // All cells' convolutions of both sizes beside what the network of skip connections has (published counts of the
+  // networks that have one kind each), without the batch norms' scales and shifts.
+  const Graph nats = backbone("nasbench201", R"({"use": "nasbench201_search"})", 32, 10);
+  const int64_t skip = 73'306, norms = 5 * 6 * 2 * (16 + 32 + 64);
+  EXPECT_EQ(architecture(nats), 6 * 5);
+  EXPECT_EQ(nats.parameter_count(), skip + (1'531'546 - skip - norms) + (241'306 - skip - norms) + 6 * 5);
+}
+
+struct Searched {
+  const char *plugin, *spec;
+  std::vector<std::string> alphas;
+};
+const std::vector<Searched>& searched() {
+  static const std::vector<Searched> all{
+      {"darts", R"({"use": "darts_search", "layers": 3, "channels": 2})", {"alpha_normal", "alpha_reduce"}},
+      {"nasbench201", R"({"use": "nasbench201_search", "cells": 2, "channels": 2})", {"alpha"}}};
+  return all;
+}
+
+TEST(Search, GradientsOfSharedCoefficientsAreThoseOfFiniteDifferences) {
+  for (const Searched& s : searched()) {
+    Network n(backbone(s.plugin, s.spec), 7, 4);
+    const at::Tensor target = testkit::target_of(5, 4, 1);
+    const auto loss = [&] {
+      return run(n.graph, n.weights, {{"input", n.x}, {"target", target}}, {"loss"}, {.key = RandomKey(1)})[0];
+    };
+    for (const std::string& alpha : s.alphas) set(n, alpha + ".value", n[alpha + ".value"] * 1e3);
+    n.weights.zero_gradients();
+    loss().backward();
+    for (const std::string& alpha : s.alphas) {
+      const ParamId p = n.graph.parameter(alpha + ".value");
+      const at::Tensor g = n.weights.gradient(p).reshape({-1});
+      EXPECT_GT(largest(g), 1e-4) << alpha;
+      const c10::NoGradGuard no_grad;
+      at::Tensor a = n.weights[p].detach().view({-1});
+      for (int64_t i = 0; i < a.numel(); i += 3) {
+        const double was = a[i].item<double>(), step = 1e-5;
+        a[i].fill_(was + step);
+        const double high = loss().item<double>();
+        a[i].fill_(was - step);
+        const double low = loss().item<double>();
+        a[i].fill_(was);
+        EXPECT_NEAR(g[i].item<double>(), (high - low) / (2 * step), 1e-8) << alpha << " " << i;
+      }
+    }
+  }
+}
+
+TEST(Search, ChosenOperationsComputeWhatTheMixtureOfThemAloneDoes) {
+  for (const Searched& s : searched()) {
+    Network n(backbone(s.plugin, s.spec, 16), 7, 4);
+    Network one_hot(n.graph, 7, 4);
+    // A genotype: each node keeps its last two inputs, each with another operation. With one coefficient of 1 (and
+    // `none`, the first, where the edge is to go) the mixtures are these operations.
+    Edits edits;
+    for (const Node& node : n.graph.nodes()) {
+      if (node.op->type() != "weighted_sum") continue;
+      const int64_t row = node.op->options().at("row").as_int(), ops = std::ssize(node.inputs) - 1;
+      edits.push_back({Choose{node.name, 1 + (3 * row + 2) % (ops - 1)}});
+    }
+    std::map<std::string, at::Tensor> values;
+    for (const std::string& alpha : s.alphas) values[alpha] = at::full_like(n[alpha + ".value"], -1e4);
+    for (const Node& node : n.graph.nodes()) {
+      // Sums of mixtures; the rows of their coefficients.
+      if (node.op->type() != "add") continue;
+      std::vector<const Node*> terms;
+      for (const Edge e : node.inputs) {
+        const int32_t maker = n.graph[e].producer;
+        if (maker >= 0 && n.graph.nodes()[static_cast<size_t>(maker)].op->type() == "weighted_sum")
+          terms.push_back(&n.graph.nodes()[static_cast<size_t>(maker)]);
+      }
+      if (terms.size() != node.inputs.size()) continue;
+      for (size_t i = 0; i < terms.size(); ++i) {
+        const int64_t row = terms[i]->op->options().at("row").as_int(), ops = std::ssize(terms[i]->inputs) - 1;
+        const bool kept = i + 2 >= terms.size();
+        const Node& soft = n.graph.nodes()[static_cast<size_t>(n.graph[terms[i]->inputs.back()].producer)];
+        const std::string alpha = n.graph[soft.inputs[0]].name;
+        values.at(alpha)[row][kept ? 1 + (3 * row + 2) % (ops - 1) : 0].fill_(0);
+        if (!kept) edits.push_back({Disconnect{node.name, 0}});
+      }
+    }
+    if (std::string(s.plugin) == "nasbench201") values.at("alpha")[0][1 + 2 % 4].fill_(0);  // a single edge, no sum
+    for (const auto& [alpha, value] : values) set(one_hot, alpha + ".value", value);
+    n.edit(edits);
+    EXPECT_LE(largest(n.logits() - one_hot.logits()), 1e-12) << s.plugin;
+    EXPECT_GT(largest(n.logits()), 1e-3);
+    EXPECT_EQ(architecture(n.graph), 0) << "nothing reads the coefficients any more";
+    EXPECT_LT(n.graph.nodes().size(), one_hot.graph.nodes().size() / 2);
+    EXPECT_EQ(n.numbers(), n.graph.parameter_count());
+  }
 }
 
 }  // namespace

@@ -330,7 +330,7 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
         } else {
           at::Tensor masked = at::empty_strided(from.view(index(origin)).sizes(), from.view(index(origin)).strides(),
                                                 from.view(index(origin)).options());
-          masked.copy_(from.view(index(origin))).mul_(mask->second.to(masked.options()));
+          masked.copy_(from.view(index(origin))).masked_fill_(mask->second.to(masked.device()).eq(0), 0);
           copy_slices(to.view(i), masked, m);
         }
       }

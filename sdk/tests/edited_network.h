@@ -20,28 +20,35 @@ namespace espalier {
 // tests of edits. Images are its input.
 struct Network {
   explicit Network(Graph g, uint64_t seed = 7, int64_t batch = 16)
-      : graph(std::move(g)), weights(graph, at::kDouble, at::kCPU) {
+      : graph(std::move(g)), weights(graph, at::kDouble, at::kCPU), x(testkit::input_of(graph, batch, 2)) {
     const c10::NoGradGuard no_grad;
     weights.initialize(graph, RandomKey(seed));
-    weights.add_state(graph, {.name = "momentum"});
-    weights.add_state(
-        graph, {.name = "per filter", .shape = [](const Parameter& p) { return Shape{p.shape[0]}; }, .initial = 0.5});
-    // Of layers' inputs, or kernels: whatever dimensions there are beside the first.
-    weights.add_state(graph, {.name = "per input",
-                              .shape = [](const Parameter& p) { return Shape(p.shape.begin() + 1, p.shape.end()); }});
     for (size_t i = 0; i < graph.parameters().size(); ++i) {
       const Parameter& p = graph.parameters()[i];
       at::Tensor t = weights[{static_cast<int32_t>(i)}];
       if (p.kind == "norm_weight" || p.kind == "norm_bias")
         t.copy_(uniform(t.sizes().vec(), 0.5, 1.5, RandomKey(seed).with(p.name)));
     }
-    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
+    run(graph, weights, {{"input", x}}, {"logits"}, {.training = true, .key = RandomKey(1)});  // running statistics
+    add_states();
+  }
+  // The same graph and values, gradients and states as those of a new one.
+  Network(const Network& other) : graph(other.graph), weights(graph, at::kDouble, at::kCPU), x(other.x) {
+    weights.copy_from(other.weights);
+    add_states();
+  }
+  void add_states() {
+    weights.add_state(graph, {.name = "momentum"});
+    weights.add_state(
+        graph, {.name = "per filter", .shape = [](const Parameter& p) { return Shape{p.shape[0]}; }, .initial = 0.5});
+    // Of layers' inputs, or kernels: whatever dimensions there are beside the first.
+    weights.add_state(graph, {.name = "per input",
+                              .shape = [](const Parameter& p) { return Shape(p.shape.begin() + 1, p.shape.end()); }});
+    for (const Role r : {Role::weight, Role::architecture}) {
       Bank& b = weights.bank(r);
-      if (r != Role::buffer) stir(b.gradients, 3);
+      stir(b.gradients, 3);
       for (auto& [name, state] : b.states) stir(state, 5);
     }
-    x = testkit::input_of(graph, batch, 2);
-    run(graph, weights, {{"input", x}}, {"logits"}, {.training = true, .key = RandomKey(1)});  // running statistics
   }
   static void stir(Arena& arena, double factor) {
     for (size_t i = 0; i < arena.slots().size(); ++i) {

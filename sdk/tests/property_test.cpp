@@ -1,14 +1,19 @@
 // Random networks under random edits: what must hold whatever the structure is.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <sstream>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include "edited_network.h"
 #include "espalier/builder.h"
 #include "espalier/edit.h"
 #include "espalier/error.h"
@@ -113,46 +118,8 @@ Graph random_network(const Case& c) {
   return g.output(g.linear("logits", y, {.features = 3}));
 }
 
-struct Network {
-  explicit Network(Graph g) : graph(std::move(g)), weights(graph, at::kDouble, at::kCPU) {
-    const c10::NoGradGuard no_grad;
-    weights.initialize(graph, RandomKey(11));
-    weights.add_state(graph, {.name = "momentum"});
-    x = testkit::input_of(graph, 5, 2);
-    run(graph, weights, {{"input", x}}, {"logits"}, {.training = true, .key = RandomKey(1)});  // running statistics
-    for (size_t i = 0; i < graph.parameters().size(); ++i) {
-      at::Tensor v = weights[{static_cast<int32_t>(i)}];
-      if (graph.parameters()[i].kind == "norm_bias") v.add_(0.2);
-    }
-    for (const Role r : {Role::weight, Role::architecture}) {
-      Bank& b = weights.bank(r);
-      fill(b.gradients, 1.3);
-      for (auto& [name, state] : b.states) fill(state, 0.7);
-    }
-  }
-  static void fill(const Arena& a, double factor) {
-    for (const Slot& s : a.slots()) {
-      auto* v = a.flat().data_ptr<double>() + s.offset;
-      for (int64_t i = 0; i < s.numel; ++i) v[i] = std::sin(factor * static_cast<double>(i + s.offset));
-    }
-  }
-  at::Tensor logits() const {
-    const c10::NoGradGuard no_grad;
-    return run(graph, weights, {{"input", x}}, {"logits"}).front();
-  }
-  void edit(const Edits& edits) { apply(graph, {&weights}, edits); }
-  std::string bytes() const {
-    std::string all = to_json(graph.to_value());
-    for (const Role r : {Role::weight, Role::architecture, Role::buffer}) {
-      const Bank& b = weights.bank(r);
-      for (const Arena* a : {&b.values, &b.gradients}) {
-        if (a->flat().defined()) all.append(static_cast<const char*>(a->flat().const_data_ptr()), a->flat().nbytes());
-      }
-      for (const auto& [name, a] : b.states)
-        all.append(static_cast<const char*>(a.flat().const_data_ptr()), a.flat().nbytes());
-    }
-    return all;
-  }
+struct RandomNetwork : Network {
+  explicit RandomNetwork(const Graph& g) : Network(g, 11, 5) {}
   // Momentum, element by element.
   void step() {
     for (const Role r : {Role::weight, Role::architecture}) {
@@ -163,9 +130,48 @@ struct Network {
       at::Tensor(b.values.flat()).sub_(v, 0.05);
     }
   }
-  Graph graph;
-  Weights weights;
-  at::Tensor x;
+  // One that acts on filters: each has a step of its own by its gradient so far, and loses length.
+  void group_step() {
+    const c10::NoGradGuard no_grad;
+    for (size_t i = 0; i < graph.parameters().size(); ++i) {
+      const ParamId p{static_cast<int32_t>(i)};
+      if (graph[p].role == Role::buffer) continue;
+      const at::Tensor rows = weights[p].detach(), g = weights.gradient(p), s = weights.state("per filter", p);
+      const auto norm = [](const at::Tensor& t) { return t.square().reshape({t.size(0), -1}).sum(1); };
+      std::vector<int64_t> each(static_cast<size_t>(rows.dim()), 1);
+      each[0] = -1;
+      at::Tensor(s).mul_(0.9).add_(norm(g), 0.1);
+      at::Tensor(rows).sub_(g * (0.05 / (s.sqrt() + 1)).reshape(each));
+      at::Tensor(rows).mul_((1 - 0.01 / norm(rows).sqrt().clamp_min(1e-8)).clamp_min(0).reshape(each));
+    }
+  }
+  // Zero in everything where these positions are: values, gradients, states.
+  void clear(const std::vector<AxisChange>& changes) {
+    const c10::NoGradGuard no_grad;
+    for (size_t i = 0; i < graph.parameters().size(); ++i) {
+      const ParamId p{static_cast<int32_t>(i)};
+      if (graph[p].role == Role::buffer) continue;
+      for (size_t d = 0; d < graph[p].shape.size(); ++d) {
+        const auto kept = gather(graph, graph[p].shape[d], changes);
+        if (!kept) continue;
+        const at::Tensor gone = at::tensor(complement(*kept, graph.size(graph[p].shape[d])), at::kLong);
+        const auto dim = static_cast<int64_t>(d);
+        for (const at::Tensor& t : {weights[p].detach(), weights.gradient(p), weights.state("momentum", p)})
+          at::Tensor(t).index_fill_(dim, gone, 0);
+        if (d == 0) at::Tensor(weights.state("per filter", p)).index_fill_(0, gone, 0);
+      }
+    }
+  }
+  double difference(const RandomNetwork& other) const {
+    double d = 0;
+    for (const Role r : {Role::weight, Role::architecture}) {
+      const Bank &a = weights.bank(r), &b = other.weights.bank(r);
+      if (a.values.numel() != b.values.numel()) return 1;
+      d = std::max({d, largest(a.values.flat() - b.values.flat()),
+                    largest(a.states.at("per filter").flat() - b.states.at("per filter").flat())});
+    }
+    return d;
+  }
 };
 
 Indices random_positions(Dice& d, int64_t size) {
@@ -228,90 +234,268 @@ class CountedForward {
   static inline int64_t counted = 0, depth = 0, convolution = 0;
 };
 
+// Of the kernel's side, where a kernel of this size lies: rows and columns are gone by turns, first on the top left.
+std::pair<int64_t, int64_t> support(int64_t size, int64_t side) {
+  const int64_t gone = side - size;
+  return {(gone + 1) / 2, side - gone / 2};
+}
+
+// A case as it is carried out.
+class Trial {
+ public:
+  explicit Trial(const Case& c)
+      : c_(c), n_(random_network(c)), replayed_(n_.graph), d_(RandomKey(c.seed).with("edits").value()) {}
+
+  std::string run() {
+    check_counts("as built");
+    if (to_json(Graph::from_value(from_json(to_json(n_.graph.to_value()))).to_value()) != to_json(n_.graph.to_value()))
+      wrong_ << "the graph is another after being written and read\n";
+    edits_that_are_none();
+    for (int64_t i = 0; i < c_.edits; ++i) {
+      // Each edit draws from a stream of its own, so that fewer edits are the same ones.
+      d_ = Dice(RandomKey(c_.seed).with("edit").with(static_cast<uint64_t>(i)).value());
+      const std::string name = std::to_string(i);
+      const int64_t kind = d_.below(100);
+      if (kind < 20) {
+        grows();
+      } else if (kind < 45) {
+        shrinks();
+      } else if (kind < 60) {
+        gate("gate" + name);
+      } else if (kind < 72) {
+        disconnects("probe" + name);
+      } else if (kind < 80) {
+        splits_off("view" + name);
+      } else if (kind < 92) {
+        blocks("extra" + name);
+      } else {
+        crops();
+      }
+      check_counts(("edit " + name).c_str());
+    }
+    if (to_json(replayed_.graph.to_value()) != to_json(n_.graph.to_value()))
+      wrong_ << "the history replayed gives another structure\n";
+    return wrong_.str();
+  }
+
+ private:
+  void check_counts(const char* when) {
+    int64_t numbers = n_.numbers();
+    bool cropped = false;
+    for (const Node& node : n_.graph.nodes()) {
+      const Value options = node.op->options();
+      const Value* sizes = options.find("sizes");
+      if (!sizes || sizes->size() == 0) continue;
+      cropped = true;
+      const std::vector<int64_t> w = n_.graph.sizes(n_.graph[node.parameters[0]].shape);
+      for (const Value& s : sizes->as_list()) numbers -= w[1] * (w[2] * w[3] - s.as_int() * s.as_int());
+    }
+    if (numbers != n_.graph.parameter_count())
+      wrong_ << when << ": " << n_.graph.parameter_count() << " parameters counted, the tensors hold " << numbers
+             << "\n";
+    // Kernels of several sizes run as some of the larger ones.
+    const int64_t macs = cropped ? n_.graph.macs() : CountedForward::macs(n_);
+    if (macs != n_.graph.macs())
+      wrong_ << when << ": " << n_.graph.macs() << " MACs counted, a forward pass makes " << macs << "\n";
+  }
+
+  // Carries it out, unless it is refused, which must leave all as it was. It commutes with a step.
+  bool carried_out(const Edit& e) {
+    std::unique_ptr<RandomNetwork> other, first;
+    if (d_.chance(40)) {
+      other = copy();
+      first = copy();
+      other->step();
+    }
+    const std::string before = n_.bytes();
+    try {
+      n_.edit({e});
+    } catch (const EditError& refused) {
+      if (n_.bytes() != before) wrong_ << e.str() << ": refused (" << refused.what() << "), and changed something\n";
+      return false;
+    }
+    replayed_.edit({Edit::from_value(from_json(to_json(e.to_value())))});
+    // Orthogonal filters and folded coefficients depend on the weights that there are.
+    const auto* grown = std::get_if<Grow>(&e.what);
+    if (other && !std::holds_alternative<FoldGate>(e.what) && !(grown && grown->init == "orthogonal")) {
+      other->edit({e});
+      first->edit({e});
+      first->step();
+      if (other->bytes() != first->bytes()) wrong_ << e.str() << ": step and edit do not commute\n";
+    }
+    return true;
+  }
+  std::unique_ptr<RandomNetwork> copy() const { return std::make_unique<RandomNetwork>(n_); }
+  void expect_same(const std::string& what, const at::Tensor& now, const at::Tensor& was) {
+    const double difference = largest(now - was);
+    if (!(difference <= 1e-10 * std::max(1., largest(was))))
+      wrong_ << what << ": the function was to stay and changed by " << difference << "\n";
+  }
+  const Node& random_node() {
+    const auto& all = n_.graph.nodes();
+    return all[static_cast<size_t>(d_.below(static_cast<int64_t>(all.size())))];
+  }
+  Axis random_axis() {
+    const std::vector<Axis> axes = free_axes(n_.graph);
+    return axes[static_cast<size_t>(d_.below(static_cast<int64_t>(axes.size())))];
+  }
+
+  void edits_that_are_none() {
+    const std::string before = n_.bytes();
+    for (const Axis a : free_axes(n_.graph)) {
+      Indices all;
+      for (int64_t i = 0; i < n_.graph[a].size; ++i) all.push_back(i);
+      if (d_.chance(30)) n_.edit({shrink(n_.graph, a, all)});
+      if (!d_.chance(30)) continue;
+      n_.edit({grow(n_.graph, a, d_.between(1, 3), "random", RandomKey(c_.seed))});
+      n_.edit({shrink(n_.graph, a, all)});
+    }
+    if (n_.bytes() != before) wrong_ << "growing and shrinking back, or keeping all, changed something\n";
+  }
+
+  void grows() {
+    const char* inits[] = {"random", "preserving", "orthogonal"};
+    const Edit e = grow(n_.graph, random_axis(), d_.between(1, 2), inits[d_.below(3)], RandomKey(c_.seed + 1));
+    const at::Tensor was = n_.logits();
+    const auto effect = plan(n_.graph, e).effect;
+    if (carried_out(e) && effect == Rewrite::Effect::preserves) expect_same(e.str(), n_.logits(), was);
+  }
+
+  void shrinks() {
+    const Axis axis = random_axis();
+    const Indices keep = random_positions(d_, n_.graph[axis].size);
+    const Edit e = shrink(n_.graph, axis, keep);
+    std::vector<AxisChange> changes;
+    try {
+      changes = plan(n_.graph, e).changes;
+    } catch (const EditError&) {
+      carried_out(e);  // a view would lose all
+      return;
+    }
+    std::string inexact;
+    for (const AxisChange& change : changes) {
+      if (inexact.empty()) inexact = inexact_at(n_.graph, change.axis);
+      zero(n_.graph, n_.weights, change.axis, complement(change.from, n_.graph[change.axis].size));
+    }
+    const at::Tensor zeroed = n_.logits();
+    // Steps of groups commute with it where nothing that goes counts.
+    if (d_.chance(50)) {
+      const auto other = copy(), first = copy();
+      other->clear(changes);
+      first->clear(changes);
+      other->group_step();
+      other->edit({e});
+      first->edit({e});
+      first->group_step();
+      if (const double difference = other->difference(*first); !(difference <= 1e-12))
+        wrong_ << e.str() << ": steps of groups do not commute with it: " << difference << "\n";
+    }
+    carried_out(e);
+    if (inexact.empty()) expect_same(e.str() + " (keep " + to_json(Value(keep)) + ")", n_.logits(), zeroed);
+  }
+
+  void gate(const std::string& name) {
+    const InsertGate insert{name, n_.graph[random_node().outputs[0]].name, ""};
+    const at::Tensor was = n_.logits();
+    if (!carried_out({insert})) return;
+    if (!at::equal(n_.logits(), was)) wrong_ << "a gate of ones changed the function\n";
+    const std::string value = name + ".coefficient.value";
+    set(n_, value, some_values(n_[value].numel()));
+    const at::Tensor gated = n_.logits();
+    if (carried_out({FoldGate{name}})) return expect_same("fold " + name + " on " + insert.edge, n_.logits(), gated);
+    carried_out({RemoveGate{name}});
+    if (!at::equal(n_.logits(), was)) wrong_ << "a gate on " << insert.edge << " left something behind\n";
+  }
+
+  void disconnects(const std::string& name) {
+    std::vector<std::pair<std::string, int64_t>> inputs;
+    for (const Node& node : n_.graph.nodes()) {
+      const std::string type = node.op->type();
+      if (type != "concat" && type != "add" && type != "weighted_sum") continue;
+      for (int64_t i = 0; i < std::ssize(node.inputs); ++i) inputs.emplace_back(node.name, i);
+    }
+    if (inputs.empty()) return;
+    const auto [node, input] = inputs[static_cast<size_t>(d_.below(std::ssize(inputs)))];
+    // A term that is zero is none.
+    const Node& reader = n_.graph.node(node);
+    const Edge gone = reader.inputs[static_cast<size_t>(input)];
+    at::Tensor expected;
+    if (reader.op->type() != "concat" && std::ranges::count(reader.inputs, gone) == 1) {
+      const auto zeroed = copy();
+      try {
+        zeroed->edit({{InsertGate{name, n_.graph[gone].name, "", 0, "weight", {node}}}});
+        expected = zeroed->logits();
+      } catch (const EditError&) {
+      }
+    }
+    const Edit e{Disconnect{node, input}};
+    if (!carried_out(e)) return;
+    if (expected.defined()) expect_same(e.str(), n_.logits(), expected);
+  }
+
+  void splits_off(const std::string& name) {
+    const Node& node = random_node();
+    if (node.inputs.empty()) return;
+    const Edit e{SplitOff{node.name, d_.below(std::ssize(node.inputs)), name}};
+    const at::Tensor was = n_.logits();
+    if (carried_out(e) && !at::equal(n_.logits(), was)) wrong_ << e.str() << " changed the function\n";
+  }
+
+  void blocks(const std::string& name) {
+    const auto any = [&] { return "block" + std::to_string(d_.below(std::max<int64_t>(c_.blocks, 1))); };
+    if (d_.chance(30)) {
+      carried_out({DropBlock{any()}});
+      return;
+    }
+    const std::string like = any();
+    const Edit e{
+        InsertBlock{name, like, d_.chance(70) ? like : any(), d_.chance(50) ? "preserving" : "random", c_.seed}};
+    const std::string before = n_.bytes();
+    const at::Tensor was = n_.logits();
+    if (!carried_out(e)) return;
+    if (std::get<InsertBlock>(e.what).init == "preserving") expect_same(e.str(), n_.logits(), was);
+    if (d_.chance(50)) return;
+    carried_out({DropBlock{name}});
+    if (n_.bytes() != before) wrong_ << e.str() << " and dropping it changed something\n";
+  }
+
+  void crops() {
+    std::vector<const Node*> all;
+    for (const Node& node : n_.graph.nodes()) {
+      if (node.op->type() == "conv2d") all.push_back(&node);
+    }
+    const Node& node = *all[static_cast<size_t>(d_.below(std::ssize(all)))];
+    Indices sizes = node.op->kernel_sizes(n_.graph, node);
+    for (int64_t& s : sizes) s = d_.between(0, s);
+    if (d_.chance(30)) sizes.assign(sizes.size(), std::ranges::min(sizes));
+    const Edit e{CropKernels{node.name, sizes}};
+    // The same with zeros outside.
+    const auto zeroed = copy();
+    const at::Tensor weight = (*zeroed)[n_.graph[node.parameters[0]].name];
+    const int64_t side = weight.size(2);
+    for (size_t f = 0; f < sizes.size(); ++f) {
+      const auto [low, high] = support(sizes[f], side);
+      const at::Tensor filter = weight[static_cast<int64_t>(f)], inside = at::zeros_like(filter);
+      inside.slice(1, low, high).slice(2, low, high).fill_(1);
+      at::Tensor(filter).mul_(inside);
+    }
+    const at::Tensor expected = zeroed->logits();
+    if (carried_out(e)) expect_same(e.str() + " to " + to_json(Value(sizes)), n_.logits(), expected);
+  }
+
+  const Case& c_;
+  RandomNetwork n_, replayed_;
+  Dice d_;
+  std::ostringstream wrong_;
+};
+
 // What is wrong with a case; empty where nothing is.
 std::string failure(const Case& c) {
-  std::ostringstream wrong;
   try {
-    Network n(random_network(c));
-    Network replayed(n.graph);
-    Dice d(RandomKey(c.seed).with("edits").value());
-    const auto check_counts = [&](const char* when) {
-      int64_t numbers = 0;
-      for (const Role r : {Role::weight, Role::architecture}) {
-        for (const Slot& s : n.weights.bank(r).values.slots()) numbers += s.numel;
-      }
-      if (numbers != n.graph.parameter_count())
-        wrong << when << ": " << n.graph.parameter_count() << " parameters counted, the tensors hold " << numbers
-              << "\n";
-      const int64_t macs = CountedForward::macs(n);
-      if (macs != n.graph.macs())
-        wrong << when << ": " << n.graph.macs() << " MACs counted, a forward pass makes " << macs << "\n";
-    };
-    check_counts("as built");
-    if (to_json(Graph::from_value(from_json(to_json(n.graph.to_value()))).to_value()) != to_json(n.graph.to_value()))
-      wrong << "the graph is another after being written and read\n";
-
-    // Edits that are none.
-    const std::string before = n.bytes();
-    for (const Axis a : free_axes(n.graph)) {
-      Indices all;
-      for (int64_t i = 0; i < n.graph[a].size; ++i) all.push_back(i);
-      if (d.chance(30)) n.edit({shrink(n.graph, a, all)});
-      if (!d.chance(30)) continue;
-      n.edit({grow(n.graph, a, d.between(1, 3), "random", RandomKey(c.seed))});
-      n.edit({shrink(n.graph, a, all)});
-    }
-    if (n.bytes() != before) wrong << "growing and shrinking back, or keeping all, changed something\n";
-
-    for (int64_t i = 0; i < c.edits; ++i) {
-      const std::vector<Axis> axes = free_axes(n.graph);
-      const Axis axis = axes[static_cast<size_t>(d.below(static_cast<int64_t>(axes.size())))];
-      const std::string name = n.graph[axis].name;
-      if (d.chance(30)) {
-        const char* inits[] = {"random", "preserving"};
-        const Edit e = grow(n.graph, axis, d.between(1, 2), inits[d.below(2)], RandomKey(c.seed + 1));
-        const at::Tensor was = n.logits();
-        const auto effect = plan(n.graph, e).effect;
-        n.edit({e});
-        replayed.edit({Edit::from_value(e.to_value())});
-        const double difference = (n.logits() - was).abs().max().item<double>();
-        if (effect == Rewrite::Effect::preserves && difference > 1e-10 * std::max(1., was.abs().max().item<double>()))
-          wrong << e.str() << ": the function was to stay and changed by " << difference << "\n";
-        continue;
-      }
-      const Indices keep = random_positions(d, n.graph[axis].size);
-      const Edit e = shrink(n.graph, axis, keep);
-      const Rewrite r = plan(n.graph, e);
-      std::string inexact;
-      for (const AxisChange& change : r.changes) {
-        if (inexact.empty()) inexact = inexact_at(n.graph, change.axis);
-        zero(n.graph, n.weights, change.axis, complement(change.from, n.graph[change.axis].size));
-      }
-      const at::Tensor zeroed = n.logits();
-      // Step and edit commute, element by element.
-      Network other(n.graph);
-      other.weights.copy_from(n.weights);
-      Network first(n.graph);
-      first.weights.copy_from(n.weights);
-      other.step();
-      other.edit({e});
-      first.edit({e});
-      first.step();
-      if (other.bytes() != first.bytes()) wrong << e.str() << ": step and edit do not commute\n";
-
-      n.edit({e});
-      replayed.edit({Edit::from_value(from_json(to_json(e.to_value())))});
-      const double difference = (n.logits() - zeroed).abs().max().item<double>();
-      if (inexact.empty() && !(difference <= 1e-10 * std::max(1., zeroed.abs().max().item<double>())))
-        wrong << e.str() << " (keep " << to_json(Value(keep)) << "): the function changed by " << difference << "\n";
-      check_counts(e.str().c_str());
-    }
-    if (to_json(replayed.graph.to_value()) != to_json(n.graph.to_value()))
-      wrong << "the history replayed gives another structure\n";
+    return Trial(c).run();
   } catch (const std::exception& e) {
-    wrong << "threw: " << std::string(e.what()).substr(0, 400) << "\n";
+    return "threw: " + std::string(e.what()).substr(0, 400) + "\n";
   }
-  return wrong.str();
 }
 
 // The smallest case with fewer blocks and edits that still fails.

@@ -1,3 +1,4 @@
+#include <iterator>
 #include <numeric>
 
 #include <espalier/backbone.h>
@@ -42,15 +43,32 @@ const Genotype v2{{"sep_conv_3x3<-0", "sep_conv_3x3<-1", "sep_conv_3x3<-0", "sep
                   {"max_pool_3x3<-0", "max_pool_3x3<-1", "skip_connect<-2", "max_pool_3x3<-1", "max_pool_3x3<-0",
                    "skip_connect<-2", "skip_connect<-2", "max_pool_3x3<-1"}};
 
+struct DartsSearchOptions {
+  int64_t layers = 8;
+  int64_t channels = 16;
+
+  static void declare(Declare<DartsSearchOptions>& p) {
+    p("layers", &DartsSearchOptions::layers, at_least(3), "cells; those at one and two thirds halve the image");
+    p("channels", &DartsSearchOptions::channels, at_least(1), "filters of each node of the first cells");
+  }
+};
+
+// As the rows of alpha count them.
+constexpr const char* operations[] = {"none",         "max_pool_3x3", "avg_pool_3x3", "skip_connect",
+                                      "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"};
+
 struct Layers {
   GraphBuilder& g;
-  const DartsOptions& o;
+  double drop_path = 0;
+  bool affine = true;  // of the cells' batch norms
+
+  Edge batch_norm(const std::string& name, Edge x) const { return g.batch_norm(name, x, {.affine = affine}); }
 
   Edge conv(const std::string& n, Edge x, int64_t filters, int64_t kernel = 1, int64_t stride = 1) const {
     return g.conv("conv" + n, x,
                   {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
   }
-  Edge relu_conv_bn(Edge x, int64_t filters) const { return g.batch_norm("bn", conv("", g.relu(x), filters)); }
+  Edge relu_conv_bn(Edge x, int64_t filters) const { return batch_norm("bn", conv("", g.relu(x), filters)); }
   // Half of the channels from the even pixels, half from the odd ones. A view gives them one axis, which others are
   // added to.
   Edge factorized_reduce(Edge x, int64_t filters) const {
@@ -59,7 +77,7 @@ struct Layers {
     const Edge odd = conv("2", g.crop(x, 1), filters - filters / 2, 1, 2);
     Indices all(static_cast<size_t>(filters));
     std::iota(all.begin(), all.end(), 0);
-    return g.batch_norm("bn", g.select("halves", g.concat({even, odd}), all, {}));
+    return batch_norm("bn", g.select("halves", g.concat({even, odd}), all, {}));
   }
   // ReLU, depthwise, 1x1, batch norm.
   Edge separable(const std::string& n, Edge x, int64_t kernel, int64_t stride, int64_t dilation = 1) const {
@@ -70,7 +88,7 @@ struct Layers {
                            .dilation = dilation,
                            .depthwise = true,
                            .bias = false});
-    return g.batch_norm("bn" + n, conv("" + n, y, g.channels(x)));
+    return batch_norm("bn" + n, conv("" + n, y, g.channels(x)));
   }
 
   Edge operation(const std::string& op, Edge x, int64_t stride) const {
@@ -86,21 +104,52 @@ struct Layers {
       if (op == "dil_conv_" + size) y = separable("", x, kernel, stride, 2);
     }
     if (y == x) throw Error("there is no operation '" + op + "' in the cells of DARTS");
-    return o.drop_path > 0 ? g.drop_path(y, o.drop_path) : y;
+    return drop_path > 0 ? g.drop_path(y, drop_path) : y;
   }
 
-  // Two inputs, the outputs of the cells before, and four nodes that are concatenated.
-  Edge cell(const std::vector<std::string>& ops, Edge before, Edge last, int64_t filters, bool reduction,
-            bool after_reduction) const {
+  // All operations, each times its coefficient.
+  Edge mixed(Edge x, int64_t stride, Edge coefficients, int64_t row) const {
+    const auto s = g.scope("edges." + std::to_string(row));
+    std::vector<Edge> terms;
+    for (const std::string op : operations) {
+      const auto t = g.scope(op);
+      const Edge y = operation(op, x, stride);
+      terms.push_back(op.find("_pool_") == std::string::npos ? y : batch_norm("bn", y));
+    }
+    g.unify(terms);
+    terms.push_back(coefficients);
+    return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));
+  }
+
+  // The outputs of the two cells before, with the cell's width.
+  std::vector<Edge> inputs(Edge before, Edge last, int64_t filters, bool after_reduction) const {
     std::vector<Edge> nodes;
     {
       const auto s = g.scope("preprocess0");
       nodes.push_back(after_reduction ? factorized_reduce(before, filters) : relu_conv_bn(before, filters));
     }
-    {
-      const auto s = g.scope("preprocess1");
-      nodes.push_back(relu_conv_bn(last, filters));
+    const auto s = g.scope("preprocess1");
+    nodes.push_back(relu_conv_bn(last, filters));
+    return nodes;
+  }
+
+  // Two inputs and four nodes, each a sum over all before, that are concatenated.
+  Edge search_cell(Edge coefficients, Edge before, Edge last, int64_t filters, bool reduction,
+                   bool after_reduction) const {
+    std::vector<Edge> nodes = inputs(before, last, filters, after_reduction);
+    for (int64_t row = 0; nodes.size() < 6;) {
+      std::vector<Edge> terms;
+      for (size_t from = 0; from < nodes.size(); ++from, ++row)
+        terms.push_back(mixed(nodes[from], reduction && from < 2 ? 2 : 1, coefficients, row));
+      nodes.push_back(g.add(terms));
     }
+    return g.concat({nodes.begin() + 2, nodes.end()});
+  }
+
+  // Two inputs, the outputs of the cells before, and four nodes that are concatenated.
+  Edge cell(const std::vector<std::string>& ops, Edge before, Edge last, int64_t filters, bool reduction,
+            bool after_reduction) const {
+    std::vector<Edge> nodes = inputs(before, last, filters, after_reduction);
     if (ops.size() != 8)
       throw Error("a cell of DARTS has 8 operations, two for each node, not " + std::to_string(ops.size()));
     for (size_t i = 0; i < ops.size(); i += 2) {
@@ -121,12 +170,28 @@ struct Layers {
   }
 };
 
+// Cells one after the other, each behind the two before; reductions at one and two thirds have twice as many filters.
+template <class Cell>
+Edge chain(GraphBuilder& g, int64_t cells, int64_t filters, Edge before, Edge last, bool after_reduction,
+           const Cell& cell) {
+  for (int64_t i = 0; i < cells; ++i) {
+    const auto s = g.scope("cells." + std::to_string(i));
+    const bool reduction = i == cells / 3 || i == 2 * cells / 3;
+    if (reduction) filters *= 2;
+    const Edge x = cell(before, last, filters, reduction, after_reduction);
+    before = last;
+    last = x;
+    after_reduction = reduction;
+  }
+  return last;
+}
+
 // The network that DARTS trains from a genotype, without the auxiliary classifier.
 Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input, const TargetSpec& target) {
   const std::vector<std::string>& normal = o.normal.empty() ? named.normal : o.normal;
   const std::vector<std::string>& reduce = o.reduce.empty() ? named.reduce : o.reduce;
   GraphBuilder g(input);
-  const Layers layers{g, o};
+  const Layers layers{g, o.drop_path};
   Edge before = g.input(), last = before;
   bool after_reduction = false;
   if (o.stem == "cifar") {
@@ -139,17 +204,30 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
     last = g.batch_norm("bn3", layers.conv("3", g.relu(before), o.channels, 3, 2));
     after_reduction = true;
   }
-  int64_t filters = o.channels;
-  for (int64_t i = 0; i < o.layers; ++i) {
-    const auto s = g.scope("cells." + std::to_string(i));
-    const bool reduction = i == o.layers / 3 || i == 2 * o.layers / 3;
-    if (reduction) filters *= 2;
-    const Edge x = layers.cell(reduction ? reduce : normal, before, last, filters, reduction, after_reduction);
-    before = last;
-    last = x;
-    after_reduction = reduction;
-  }
+  last = chain(g, o.layers, o.channels, before, last, after_reduction,
+               [&](Edge first, Edge second, int64_t filters, bool reduction, bool after) {
+                 return layers.cell(reduction ? reduce : normal, first, second, filters, reduction, after);
+               });
   return g.output(g.linear("fc", g.global_avg_pool(last), {.features = target.classes}));
+}
+
+// The network in which DARTS searches: each edge has all operations, and all cells of a kind share their coefficients,
+// the softmax of the rows of alpha_normal and alpha_reduce.
+Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const TargetSpec& target) {
+  GraphBuilder g(input);
+  const Layers layers{.g = g, .affine = false};
+  const auto coefficients = [&](const std::string& name) {
+    return g.softmax(g.node("coefficient", name, {}, Value::map({{"deviation", 1e-3}}), {14, std::ssize(operations)}));
+  };
+  const Edge normal = coefficients("alpha_normal"), reduce = coefficients("alpha_reduce");
+  const Edge stem =
+      g.batch_norm("stem.bn", g.conv("stem.conv", g.input(), {.filters = 3 * o.channels, .padding = 1, .bias = false}));
+  const Edge x =
+      chain(g, o.layers, o.channels, stem, stem, /*after_reduction=*/false,
+            [&](Edge before, Edge last, int64_t filters, bool reduction, bool after) {
+              return layers.search_cell(reduction ? reduce : normal, before, last, filters, reduction, after);
+            });
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
 }
 
 Graph darts_v1(const DartsOptions& o, const InputSpec& input, const TargetSpec& target) {
@@ -165,7 +243,8 @@ ESPALIER_PLUGIN("darts", "1.0.0",
                 backbone<DartsOptions>("darts", "DARTS' evaluation network from a genotype (its second-order one)",
                                        darts_v2),
                 backbone<DartsOptions>("darts_v1", "DARTS' evaluation network, genotype of the first order", darts_v1),
-                backbone<DartsOptions>("darts_v2", "DARTS' evaluation network, genotype of the second order",
-                                       darts_v2));
+                backbone<DartsOptions>("darts_v2", "DARTS' evaluation network, genotype of the second order", darts_v2),
+                backbone<DartsSearchOptions>("darts_search", "DARTS' search network, all operations on each edge",
+                                             darts_search));
 
 }  // namespace espalier

@@ -1,4 +1,5 @@
 #include <array>
+#include <iterator>
 
 #include <espalier/backbone.h>
 #include <espalier/plugin.h>
@@ -19,7 +20,21 @@ struct NasBench201Options {
   }
 };
 
+struct NasBench201SearchOptions {
+  int64_t channels = 16;
+  int64_t cells = 5;
+
+  static void declare(Declare<NasBench201SearchOptions>& p) {
+    p("channels", &NasBench201SearchOptions::channels, at_least(1),
+      "filters of the first stage; each further one has twice as many");
+    p("cells", &NasBench201SearchOptions::cells, at_least(1), "cells of each of the three stages");
+  }
+};
+
 namespace {
+
+// As the rows of alpha count them.
+constexpr const char* operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
 
 constexpr int edges = 6;  // 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2
 
@@ -38,7 +53,7 @@ std::array<std::string, edges> parse(const std::string& cell) {
       if (number) {
         form += name;
       } else if (edge < edges) {
-        for (const char* known : {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"}) {
+        for (const char* known : operations) {
           if (name == known) ops[edge] = name;
         }
         if (ops[edge++].empty()) fail("there is no operation '" + name + "'");
@@ -55,28 +70,40 @@ struct Layers {
   GraphBuilder& g;
 
   // ReLU, convolution, batch norm.
-  Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1) const {
+  Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1,
+            bool affine = true) const {
     const auto s = g.scope(name);
     x = g.conv("conv", g.relu(x),
                {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
-    return g.batch_norm("bn", x);
+    return g.batch_norm("bn", x, {.affine = affine});
   }
 
-  Edge operation(const std::string& op, const std::string& name, Edge x) const {
-    if (op == "nor_conv_1x1" || op == "nor_conv_3x3") return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3);
+  Edge operation(const std::string& op, const std::string& name, Edge x, bool affine = true) const {
+    if (op == "nor_conv_1x1" || op == "nor_conv_3x3")
+      return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, affine);
     if (op == "avg_pool_3x3") return g.avg_pool(x, 3, 1, 1);
     return op == "none" ? g.zeros(x) : x;
   }
 
-  // Each of the three nodes is the sum over those before it.
-  Edge cell(const std::array<std::string, edges>& ops, Edge x) const {
+  // All operations, each times its coefficient.
+  Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row) const {
+    const auto s = g.scope(name);
+    std::vector<Edge> terms;
+    for (const char* op : operations) terms.push_back(operation(op, op, x, /*affine=*/false));
+    g.unify(terms);
+    terms.push_back(coefficients);
+    return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));
+  }
+
+  // Each of the three nodes is the sum over those before it; make(edge, name, input) gives the terms.
+  template <class Make>
+  Edge cell(Edge x, const Make& make) const {
     std::vector<Edge> nodes{x};
     size_t edge = 0;
     while (nodes.size() < 4) {
       std::vector<Edge> terms;
       for (size_t from = 0; from < nodes.size(); ++from, ++edge)
-        terms.push_back(
-            operation(ops[edge], "edges." + std::to_string(nodes.size()) + "." + std::to_string(from), nodes[from]));
+        terms.push_back(make(edge, "edges." + std::to_string(nodes.size()) + "." + std::to_string(from), nodes[from]));
       nodes.push_back(terms.size() > 1 ? g.add(terms) : terms[0]);
     }
     return nodes.back();
@@ -89,29 +116,49 @@ struct Layers {
 };
 
 // Dong & Yang 2020: three stages of equal cells with residual blocks of stride 2 between.
-Graph nasbench201(const NasBench201Options& o, const InputSpec& input, const TargetSpec& target) {
-  const std::array<std::string, edges> ops = parse(o.cell);
-  GraphBuilder g(input);
-  const Layers layers{g};
-  Edge x =
-      g.batch_norm("stem.bn", g.conv("stem.conv", g.input(), {.filters = o.channels, .padding = 1, .bias = false}));
+template <class Make>
+Graph network(const Layers& layers, int64_t channels, int64_t cells, const TargetSpec& target, const Make& make) {
+  GraphBuilder& g = layers.g;
+  Edge x = g.batch_norm("stem.bn", g.conv("stem.conv", g.input(), {.filters = channels, .padding = 1, .bias = false}));
   for (int stage = 0; stage < 3; ++stage) {
     if (stage > 0) {
       const auto s = g.scope("reductions." + std::to_string(stage - 1));
-      x = layers.reduction(x, o.channels << stage);
+      x = layers.reduction(x, channels << stage);
     }
-    for (int64_t c = 0; c < o.cells; ++c) {
-      const auto s = g.scope("cells." + std::to_string(stage * o.cells + c));
-      x = layers.cell(ops, x);
+    for (int64_t c = 0; c < cells; ++c) {
+      const auto s = g.scope("cells." + std::to_string(stage * cells + c));
+      x = layers.cell(x, make);
     }
   }
   x = g.global_avg_pool(g.relu(g.batch_norm("bn", x)));
   return g.output(g.linear("fc", x, {.features = target.classes}));
 }
 
+Graph nasbench201(const NasBench201Options& o, const InputSpec& input, const TargetSpec& target) {
+  const std::array<std::string, edges> ops = parse(o.cell);
+  GraphBuilder g(input);
+  const Layers layers{g};
+  return network(layers, o.channels, o.cells, target,
+                 [&](size_t edge, const std::string& name, Edge x) { return layers.operation(ops[edge], name, x); });
+}
+
+// With all operations on each edge; all cells share their coefficients, the softmax of the rows of alpha.
+Graph nasbench201_search(const NasBench201SearchOptions& o, const InputSpec& input, const TargetSpec& target) {
+  GraphBuilder g(input);
+  const Layers layers{g};
+  const Edge coefficients =
+      g.softmax(g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {edges, std::ssize(operations)}));
+  return network(layers, o.channels, o.cells, target, [&](size_t edge, const std::string& name, Edge x) {
+    return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge));
+  });
+}
+
 }  // namespace
 
 ESPALIER_PLUGIN("nasbench201", "1.0.0",
-                backbone<NasBench201Options>("nasbench201", "a network of NAS-Bench-201 from its cell", nasbench201));
+                backbone<NasBench201Options>("nasbench201", "a network of NAS-Bench-201 from its cell", nasbench201),
+                backbone<NasBench201SearchOptions>("nasbench201_search",
+                                                   "the search network of NAS-Bench-201, all operations on each edge",
+                                                   nasbench201_search));
 
 }  // namespace espalier

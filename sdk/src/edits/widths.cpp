@@ -71,6 +71,19 @@ void close(const Graph& graph, std::vector<AxisChange>& changes) {
   }
 }
 
+bool reads(const Graph& graph, const std::vector<Edge>& edges, Axis axis) {
+  return std::ranges::any_of(
+      edges, [&](Edge e) { return std::ranges::any_of(graph[e].shape, [&](const Dim& d) { return d.reads(axis); }); });
+}
+
+// Whether new positions of the axis count through the columns of layers alone: nothing sums over it otherwise.
+bool reaches_columns_only(const Graph& graph, Axis axis) {
+  return std::ranges::none_of(graph.nodes(), [&](const Node& n) {
+    return n.op->contracts(graph, n, axis) ||
+           (n.op->reduces_over_width() && (reads(graph, n.inputs, axis) || reads(graph, n.outputs, axis)));
+  });
+}
+
 }  // namespace
 
 Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
@@ -92,7 +105,6 @@ Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
       key = key.with(more->seed);
     }
   }
-  const size_t asked = r.changes.size();
   close(graph, r.changes);
 
   for (const AxisChange& c : r.changes) r.graph.resize(c.axis, static_cast<int64_t>(c.from.size()));
@@ -105,10 +117,9 @@ Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
   if (init) {
     r.fill = {.key = key, .zero_columns = *init != "random", .orthogonal = *init == "orthogonal"};
     bool exact = *init != "random";
-    for (size_t i = 0; i < asked; ++i) {
-      const Axis axis = r.changes[i].axis;
-      exact = exact && inexact_at(graph, axis).empty();
-      for (const Node& n : graph.nodes()) exact = exact && !n.op->contracts(graph, n, axis);
+    for (const AxisChange& c : r.changes) {
+      const bool grows = std::ranges::find(c.from, -1) != c.from.end();
+      exact = exact && (grows ? reaches_columns_only(graph, c.axis) : inexact_at(graph, c.axis).empty());
     }
     r.effect = !exact ? Rewrite::Effect::changes : shrinks ? Rewrite::Effect::removes : Rewrite::Effect::preserves;
   }
@@ -116,11 +127,6 @@ Rewrite plan_widths(const Graph& graph, const Edits& edits, size_t& first) {
 }
 
 namespace {
-
-bool reads(const Graph& graph, const std::vector<Edge>& edges, Axis axis) {
-  return std::ranges::any_of(
-      edges, [&](Edge e) { return std::ranges::any_of(graph[e].shape, [&](const Dim& d) { return d.reads(axis); }); });
-}
 
 // Whether a node fills the axis from another one without parameters of its own (a shortcut between unequal widths, a
 // view): nothing of the axis's own could be set to zero.
@@ -153,7 +159,8 @@ void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positi
 std::string inexact_at(const Graph& graph, Axis axis) {
   const bool view = has_view(graph, axis);
   for (const Node& n : graph.nodes()) {
-    if (!reads(graph, n.inputs, axis)) continue;
+    // Coefficients are made of nothing but parameters.
+    if (!reads(graph, n.inputs, axis) && !(n.inputs.empty() && reads(graph, n.outputs, axis))) continue;
     if (!n.op->preserves_zero() || n.op->reduces_over_width()) return n.name;
     // What a view brought here goes on into another width.
     if (view && n.parameters.empty() && !reads(graph, n.outputs, axis)) return n.name;

@@ -9,6 +9,7 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/relu.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
@@ -235,7 +236,7 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node& node) const override {
     const Indices at = positions(node);
     const auto gather = [&](const std::string& c, int64_t i) {
-      return to.add("Gather", {c, to.constant(at::tensor(i, at::kLong))}, {{"axis", int64_t{1}}});
+      return to.add("Gather", {c, to.constant(at::scalar_tensor(i, at::kLong))}, {{"axis", int64_t{1}}});
     };
     const std::string row = o_.row < 0 ? to.input(at.size()) : gather(to.input(at.size()), o_.row);
     std::string sum;
