@@ -27,7 +27,7 @@ function(espalier_sources variable folder)
   # g++ vectorises loops at -O3 only; files of loops over flat memory are called *_kernels.cpp.
   foreach(file IN LISTS files)
     if(file MATCHES "_kernels\\.cpp$" AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-O3;-fno-math-errno;-ffp-contract=off")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-O3;-fno-math-errno;-ffp-contract=off;-Wno-psabi")
     endif()
   endforeach()
   set(${variable} ${files} PARENT_SCOPE)

@@ -40,6 +40,11 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
   EXPECT_EQ(tested.status, 0) << tested.text;
   EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 6"), std::string::npos) << tested.text;
 
+  std::string libraries;
+  for (const std::string& kind : kinds) libraries += " " + build + "/my-" + kind + "/libmy_" + kind + ".so";
+  const Output checked = shell(program + "check --jobs 2" + libraries);
+  EXPECT_EQ(checked.status, 0) << checked.text;
+
   for (const std::string& kind : kinds) {
     const std::string name = "my-" + kind;
     const Output run = shell("cd " + (folder / name).string() + " && " + program + "run " + name +

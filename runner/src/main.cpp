@@ -7,6 +7,7 @@
 #include <malloc.h>
 
 #include "commands/bench.h"
+#include "commands/check.h"
 #include "commands/data.h"
 #include "commands/describe.h"
 #include "commands/export.h"
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
   espalier::add_new_command(app);
+  espalier::add_check_command(app);
   espalier::add_data_command(app);
   espalier::add_schema_command(app);
   app.footer(
@@ -47,6 +49,7 @@ int main(int argc, char** argv) {
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier plugins                               which components there are\n"
       "  espalier describe threshold                    what one of them can be told\n"
+      "  espalier check build/libmy_penalty.so          whether a plugin does what its kind promises\n"
       "  espalier COMMAND --help                        more about a command\n");
   try {
     app.parse(argc, argv);

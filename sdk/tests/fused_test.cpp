@@ -211,5 +211,17 @@ TEST(Isa, IsTheBestOfTheMachineUnlessForced) {
   for (size_t i = 1; i < numbers.size(); ++i) ASSERT_EQ(numbers[i], 2 * static_cast<float>(i) + 1);
 }
 
+// As the shortcut of a residual network has it: LibTorch's batch norm keeps its running statistics for the backward
+// pass, and the fused one behind it writes to the same arena.
+TEST(Fused, ABatchNormWithoutReluBeforeAnotherOneWithIt) {
+  GraphBuilder b({2, 4, 4});
+  const Edge x = b.batch_norm("bn1", b.conv("conv1", b.input(), {.filters = 3, .kernel = 3}));
+  const Edge y = b.relu(b.batch_norm("bn2", b.conv("conv2", x, {.filters = 3, .kernel = 1})));
+  const Graph g = b.output(b.linear("fc", b.flatten(y), {.features = 4}));
+  const at::Tensor input = testkit::input_of(g, 5, 1), target = testkit::target_of(4, 5, 1);
+  const auto fused = step(g, at::kFloat, true, input, target), apart = step(g, at::kDouble, false, input, target);
+  for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE((fused[i] - apart[i]).abs().max().item<double>(), 1e-4) << i;
+}
+
 }  // namespace
 }  // namespace espalier

@@ -1,6 +1,5 @@
 #include "commands/bench.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "commands/recipe_options.h"
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
+#include "output/scratch_folder.h"
 #include "output/text.h"
 #include "terminal.h"
 #include "train/plan.h"
@@ -18,30 +18,7 @@
 
 namespace espalier {
 
-namespace fs = std::filesystem;
-
 namespace {
-
-// A folder for what a trainer leaves, gone at the end.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (fs::temp_directory_path() / "espalier-bench-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw Error(name + ": cannot make a temporary folder");
-    path_ = name;
-    fs::create_directory(path_ / "checkpoints");
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 std::string text_of(const Value& result) {
   const double step = result.at("step_ms").as_double();
@@ -87,7 +64,8 @@ void add_bench_command(CLI::App& app) {
     const Recipe recipe = f->recipe.load_one();
     plan_recipe(recipe);  // refuses what run would refuse
     choose_device(recipe.device);
-    const ScratchFolder scratch;
+    const ScratchFolder scratch;  // for what a trainer leaves
+    std::filesystem::create_directory(scratch.path() / "checkpoints");
     const Value result = Trainer(recipe, {.out = scratch.path(), .data = default_data_paths(f->data), .quiet = true})
                              .bench(f->steps, f->warmup, f->exported);
     std::cout << (f->json ? to_json(result, 1) + "\n" : text_of(result));

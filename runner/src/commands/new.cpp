@@ -86,6 +86,7 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
             << "  cd " << folder.string() << "\n"
             << "  cmake -B build -DCMAKE_PREFIX_PATH=" << program_prefix().string() << "\n"
             << "  cmake --build build && ctest --test-dir build --output-on-failure\n"
+            << "  espalier check build/lib" << name << ".so\n"
             << "  espalier run " << given << ".yaml --plugins build\n";
 }
 

@@ -117,7 +117,8 @@ class Loader {
         registry_.add(component, plugin.origin);
         plugin.components.push_back(what);
       } catch (...) {
-        report_.problems.push_back({path, "skipped " + what + ": " + words_of(std::current_exception())});
+        report_.problems.push_back(
+            {path, "skipped " + what + ": " + words_of(std::current_exception()), component.kind, component.name});
       }
     }
     report_.plugins.push_back(std::move(plugin));

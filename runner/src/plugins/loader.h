@@ -17,6 +17,7 @@ struct LoadedPlugin {
 struct PluginProblem {
   std::filesystem::path path;
   std::string reason;
+  std::string kind{}, name{};  // of a component that was skipped, where the rest of the plugin was not
 };
 
 struct PluginReport {

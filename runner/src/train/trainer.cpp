@@ -228,6 +228,7 @@ void Trainer::attach_optimizers(Weights& weights) {
 }
 
 void Trainer::attach() {
+  step_macs_ = static_cast<double>(graph_.macs());
   optimized_.clear();
   for (const OptimizerSection& o : stage_->optimizers) {
     std::vector<Role>& roles = optimized_.emplace_back();
@@ -395,7 +396,6 @@ void Trainer::begin_epoch() {
   correct_ = at::zeros({}, device);
   penalty_ = at::zeros({}, device);
   controller_.call([&](Controller& c) { c.epoch_begin(*this); });
-  macs_sum_ += static_cast<double>(graph_.macs());
   epoch_begun_ = true;
 }
 
@@ -421,6 +421,7 @@ void Trainer::train_one_step(int64_t steps) {
                           epoch_key().with("augment"));
   }
   stale_ = true;
+  macs_sum_ += step_macs_ / static_cast<double>(steps);
   controller_.call([&](Controller& c) {
     c.step(*this, batch);
     c.step_end(*this);

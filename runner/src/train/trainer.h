@@ -196,7 +196,8 @@ class Trainer final : public Run {
   Evaluation test_result_;
   double best_accuracy_ = -1;   // test accuracy, over the run
   double best_selection_ = -1;  // validation or test accuracy, in the stage: selects the best checkpoint
-  double macs_sum_ = 0;         // over epochs
+  double macs_sum_ = 0;         // of the network at each step, in epochs
+  double step_macs_ = 0;        // of the present network
   double base_macs_ = 0;
   bool stale_ = true;  // the network changed since test_result_
   Value stages_ = Value::list();

@@ -1,6 +1,7 @@
 #include "kernels/batch_norm_kernels.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "espalier/isa.h"
@@ -27,7 +28,37 @@ void for_blocks(int64_t rows, int64_t channels, const Body& body) {
   });
 }
 
-// Sums over the rows of what body(row, s, p) adds for each row, in blocks.
+// Sixteen channels at once: a vector of AVX-512, or so many narrower ones. An element's result does not depend on
+// which.
+constexpr int64_t lanes = 16;
+using Lanes = float __attribute__((vector_size(lanes * sizeof(float))));
+
+// The same code for sixteen channels and for one of those that are left over.
+template <class T>
+inline T load(const float* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+inline void store(float* p, const T& v) {
+  std::memcpy(p, &v, sizeof v);
+}
+// v where pass > 0 or is no number, else 0.
+template <class T>
+inline T relu_of(const T& pass, const T& v) {
+  return pass <= 0 ? T{} : v;
+}
+
+// body(T, c): for each sixteen channels with T = Lanes, for each one left over with T = float, from channel c on.
+template <class Body>
+inline void for_channels(int64_t channels, const Body& body) {
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) body(Lanes{}, c);
+  for (; c < channels; ++c) body(float{}, c);
+}
+
+// Two sums over the rows of each channel, in blocks: body(T, c, first, end, s, p) adds those of its rows.
 template <class Body>
 void sums_over_rows(int64_t rows, int64_t channels, double* sum, double* product, const Body& body) {
   const int64_t per_block = block_rows(channels);
@@ -35,8 +66,13 @@ void sums_over_rows(int64_t rows, int64_t channels, double* sum, double* product
   std::vector<float> partial(static_cast<size_t>(2 * blocks * channels), 0.0F);
   float* all = partial.data();
   for_blocks(rows, channels, [=](int64_t b, int64_t first, int64_t count) {
-    float* s = all + 2 * b * channels;
-    for (int64_t r = first; r < first + count; ++r) body(r, s, s + channels);
+    for_channels(channels, [=](auto zero, int64_t c) {
+      using T = decltype(zero);
+      T s{}, p{};
+      body(zero, c, first, first + count, s, p);
+      store<T>(all + 2 * b * channels + c, s);
+      store<T>(all + (2 * b + 1) * channels + c, p);
+    });
   });
   std::fill(sum, sum + channels, 0.0);
   std::fill(product, product + channels, 0.0);
@@ -56,25 +92,22 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
   std::vector<float> partial(static_cast<size_t>(2 * blocks * channels), 0.0F);
   float* all = partial.data();
   for_blocks(rows, channels, [=](int64_t b, int64_t first, int64_t count) {
-    float* m = all + 2 * b * channels;
-    float* s = m + channels;
-    const float* from = x + first * channels;
-    for (int64_t r = 0; r < count; ++r) {
-      const float* row = from + r * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) m[c] += row[c] - from[c];  // from the first row: sums stay small
-    }
     const float share = 1.0F / static_cast<float>(count);
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) m[c] = from[c] + m[c] * share;
-    for (int64_t r = 0; r < count; ++r) {
-      const float* row = from + r * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float d = row[c] - m[c];
-        s[c] += d * d;
+    for_channels(channels, [=](auto zero, int64_t c) {
+      using T = decltype(zero);
+      const float* from = x + first * channels + c;
+      const T start = load<T>(from);
+      T m{}, s{};
+      for (int64_t r = 0; r < count; ++r)
+        m += load<T>(from + r * channels) - start;  // from the first row: sums stay small
+      m = start + m * share;
+      for (int64_t r = 0; r < count; ++r) {
+        const T d = load<T>(from + r * channels) - m;
+        s += d * d;
       }
-    }
+      store<T>(all + 2 * b * channels + c, m);
+      store<T>(all + (2 * b + 1) * channels + c, s);
+    });
   });
   // Moments of blocks put together (Chan, Golub & LeVeque 1983).
   std::fill(mean, mean + channels, 0.0);
@@ -97,23 +130,28 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
 void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift,
                       const float* added, float* y) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
-    for (int64_t r = first; r < first + count; ++r) {
-      const float* row = x + r * channels;
-      float* to = y + r * channels;
-      if (added) {
-        const float* more = added + r * channels;
-#pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) {
-          const float v = row[c] * scale[c] + shift[c] + more[c];
-          to[c] = v <= 0 ? 0.0F : v;
-        }
-      } else {
-#pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) {
-          const float v = row[c] * scale[c] + shift[c];
-          to[c] = v <= 0 ? 0.0F : v;
-        }
+    for_channels(channels, [=](auto zero, int64_t c) {
+      using T = decltype(zero);
+      const T k = load<T>(scale + c), h = load<T>(shift + c);
+      for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels) {
+        T v = load<T>(x + i) * k + h;
+        if (added) v += load<T>(added + i);
+        store<T>(y + i, relu_of<T>(v, v));
       }
+    });
+  });
+}
+
+void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
+                        const float* shift, const float* mean, double* sum, double* product) {
+  sums_over_rows(rows, channels, sum, product, [=](auto zero, int64_t c, int64_t first, int64_t end, auto& s, auto& p) {
+    using T = decltype(zero);
+    const T k = load<T>(scale + c), h = load<T>(shift + c), m = load<T>(mean + c);
+    for (int64_t i = first * channels + c; i < end * channels; i += channels) {
+      const T v = load<T>(x + i);
+      const T g = relu_of<T>(v * k + h, load<T>(gy + i));
+      s += g;
+      p += g * (v - m);
     }
   });
 }
@@ -121,46 +159,28 @@ void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const floa
 void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
                                const float* shift, const float* mean, const float* a, const float* b, float* gx) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
-    for (int64_t r = first; r < first + count; ++r) {
-      const float* row = x + r * channels;
-      const float* from = gy + r * channels;
-      float* to = gx + r * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float g = row[c] * scale[c] + shift[c] <= 0 ? 0.0F : from[c];
-        to[c] = g * scale[c] + ((row[c] - mean[c]) * a[c] + b[c]);
+    for_channels(channels, [=](auto zero, int64_t c) {
+      using T = decltype(zero);
+      const T k = load<T>(scale + c), h = load<T>(shift + c), m = load<T>(mean + c);
+      const T slope = load<T>(a + c), offset = load<T>(b + c);
+      for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels) {
+        const T v = load<T>(x + i);
+        store<T>(gx + i, relu_of<T>(v * k + h, load<T>(gy + i)) * k + ((v - m) * slope + offset));
       }
-    }
-  });
-}
-
-void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                        const float* shift, const float* mean, double* sum, double* product) {
-  sums_over_rows(rows, channels, sum, product, [=](int64_t r, float* s, float* p) {
-    const float* row = x + r * channels;
-    const float* from = gy + r * channels;
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      const float g = row[c] * scale[c] + shift[c] <= 0 ? 0.0F : from[c];
-      s[c] += g;
-      p[c] += g * (row[c] - mean[c]);
-    }
+    });
   });
 }
 
 void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* y, const float* x,
                               const float* mean, float* g, double* sum, double* product) {
-  sums_over_rows(rows, channels, sum, product, [=](int64_t r, float* s, float* p) {
-    const float* row = x + r * channels;
-    const float* from = gy + r * channels;
-    const float* out = y + r * channels;
-    float* to = g + r * channels;
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      const float v = out[c] <= 0 ? 0.0F : from[c];
-      to[c] = v;
-      s[c] += v;
-      p[c] += v * (row[c] - mean[c]);
+  sums_over_rows(rows, channels, sum, product, [=](auto zero, int64_t c, int64_t first, int64_t end, auto& s, auto& p) {
+    using T = decltype(zero);
+    const T m = load<T>(mean + c);
+    for (int64_t i = first * channels + c; i < end * channels; i += channels) {
+      const T v = relu_of<T>(load<T>(y + i), load<T>(gy + i));
+      store<T>(g + i, v);
+      s += v;
+      p += v * (load<T>(x + i) - m);
     }
   });
 }
@@ -168,13 +188,12 @@ void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, c
 void scale_shift_gradient(int64_t rows, int64_t channels, const float* g, const float* x, const float* scale,
                           const float* mean, const float* a, const float* b, float* gx) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
-    for (int64_t r = first; r < first + count; ++r) {
-      const float* row = x + r * channels;
-      const float* from = g + r * channels;
-      float* to = gx + r * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) to[c] = from[c] * scale[c] + ((row[c] - mean[c]) * a[c] + b[c]);
-    }
+    for_channels(channels, [=](auto zero, int64_t c) {
+      using T = decltype(zero);
+      const T k = load<T>(scale + c), m = load<T>(mean + c), slope = load<T>(a + c), offset = load<T>(b + c);
+      for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels)
+        store<T>(gx + i, load<T>(g + i) * k + ((load<T>(x + i) - m) * slope + offset));
+    });
   });
 }
 

@@ -114,9 +114,8 @@ class BatchNormRelu : public Function<BatchNormRelu> {
       rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
       rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
     }
-    // Written through pointers: autograd is told.
-    running_mean.unsafeGetTensorImpl()->bump_version();
-    running_var.unsafeGetTensorImpl()->bump_version();
+    // Autograd is not told, as LibTorch's own does not: it keeps the running statistics for a backward pass that does
+    // not read them in training, and those of all layers have one version.
     const Affine a =
         affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()), bias.value_or(at::Tensor()), eps);
     at::Tensor y = at::empty_like(x);

@@ -24,6 +24,16 @@ class @CLASS@ final : public Controller {
   void stage_begin(Run& run) override {
     for (const Axis axis : run.graph().axes(o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
   }
+  // A run that goes on from a checkpoint knows the first widths from there: axis and width, one after the other.
+  Value save() const override {
+    Value saved = Value::list();
+    for (const auto& [axis, width] : first_) saved.push_back(Value::List{int64_t{axis.id}, width});
+    return saved;
+  }
+  void resume(Run&, const Value& saved) override {
+    for (const Value& v : saved.as_list())
+      first_.emplace_back(Axis{static_cast<int32_t>(v.as_list()[0].as_int())}, v.as_list()[1].as_int());
+  }
 
   void epoch_end(Run& run) override {
     for (const auto& [axis, width] : first_) {

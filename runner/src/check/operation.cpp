@@ -1,0 +1,578 @@
+// What holds for every operation, in the smallest graph that it can be part of.
+#include "espalier/operation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+#include "check/check.h"
+#include "check/expect.h"
+#include "check/samples.h"
+#include "espalier/edit.h"
+#include "espalier/execute.h"
+#include "espalier/onnx.h"
+#include "espalier/random_fill.h"
+#include "espalier/rewrite.h"
+
+namespace espalier {
+
+namespace {
+
+constexpr double precise = 1e-9;  // relative, of float64
+constexpr double single = 1e-4;   // of float32
+const RandomKey key(3);
+
+std::shared_ptr<const Operation> builtin(const char* type, Value options = Value::map()) {
+  options["use"] = type;
+  return Registry::instance().create<Operation>(options);
+}
+
+Dim constant(int64_t n) {
+  return Dim::of(n);
+}
+
+// An input of fixed widths, and a layer that makes the wanted ones from it, so that edits have something to act on.
+Edge layer(Graph& g, const std::string& name, Shape input, const char* type, Value options, std::vector<Axis> made) {
+  const Edge in = g.add_input("input." + name, std::move(input));
+  const int32_t node = g.add_node(name, builtin(type, std::move(options)), {in}, std::move(made));
+  return g.nodes()[static_cast<size_t>(node)].outputs[0];
+}
+Dim given(Graph& g, const std::string& name, int64_t size) {
+  return Dim::of(g.add_axis("input." + name, size, /*fixed=*/true));
+}
+Edge image(Graph& g, const std::string& name, Axis channels) {
+  return layer(g, name, {given(g, name, 2), constant(6), constant(6)}, "conv2d", Value::map({{"kernel", 1}}),
+               {channels});
+}
+Edge vector(Graph& g, const std::string& name, Axis features) {
+  return layer(g, name, {given(g, name, 3)}, "linear", Value::map(), {features});
+}
+Edge tokens(Graph& g, const std::string& name, std::vector<Axis> channels) {
+  return layer(g, name, {constant(7), given(g, name, 3)}, "linear", Value::map(), std::move(channels));
+}
+Edge grid(Graph& g, const std::string& name, std::vector<Axis> channels) {
+  return layer(g, name, {constant(7), constant(7), given(g, name, 3)}, "linear", Value::map(), std::move(channels));
+}
+Edge coefficients(Graph& g, Axis axis) {
+  const int32_t node = g.add_node("coefficients", builtin("coefficient"), {}, {axis});
+  return g.nodes()[static_cast<size_t>(node)].outputs[0];
+}
+
+// Inputs that operations take, the plainest first.
+struct Inputs {
+  const char* what;
+  std::vector<Edge> (*add)(Graph&);
+};
+const Inputs known_inputs[] = {
+    {"an image", [](Graph& g) { return std::vector{image(g, "x", g.add_axis("a", 4))}; }},
+    {"a vector", [](Graph& g) { return std::vector{vector(g, "x", g.add_axis("a", 5))}; }},
+    {"tokens", [](Graph& g) { return std::vector{tokens(g, "x", {g.add_axis("a", 6)})}; }},
+    {"a grid of tokens", [](Graph& g) { return std::vector{grid(g, "x", {g.add_axis("a", 6)})}; }},
+    {"two images",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 4);
+       return std::vector{image(g, "x", a), image(g, "y", a)};
+     }},
+    {"two vectors",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 5);
+       return std::vector{vector(g, "x", a), vector(g, "y", a)};
+     }},
+    {"two of tokens",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 6);
+       return std::vector{tokens(g, "x", {a}), tokens(g, "y", {a})};
+     }},
+    {"an image and a coefficient for each channel",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 4);
+       return std::vector{image(g, "x", a), coefficients(g, a)};
+     }},
+    {"two images and a coefficient for each",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 4);
+       return std::vector{image(g, "x", a), image(g, "y", a), coefficients(g, g.add_axis("terms", 2, /*fixed=*/true))};
+     }},
+    {"tokens and a matrix between them",
+     [](Graph& g) {
+       return std::vector{tokens(g, "x", {g.add_axis("a", 6)}), g.add_input("matrix", {constant(7), constant(7)})};
+     }},
+    {"queries, keys and values",
+     [](Graph& g) {
+       const std::vector<Axis> a{g.add_axis("heads", 3), g.add_axis("a", 4)};
+       return std::vector{tokens(g, "q", a), tokens(g, "k", a), tokens(g, "v", a)};
+     }},
+    {"a grid of queries, keys and values",
+     [](Graph& g) {
+       const std::vector<Axis> a{g.add_axis("heads", 3), g.add_axis("a", 4)};
+       return std::vector{grid(g, "q", a), grid(g, "k", a), grid(g, "v", a)};
+     }},
+    {"logits and a class",
+     [](Graph& g) {
+       return std::vector{vector(g, "x", g.add_axis("a", 5)), g.add_input("class", {})};
+     }},
+    {"nothing", [](Graph&) { return std::vector<Edge>{}; }},
+};
+constexpr size_t most_made = 3;  // axes that an operation makes
+constexpr int64_t made_size = 3;
+
+// The operation in a graph, with values.
+struct Trial {
+  Trial(Graph g, size_t n) : graph(std::move(g)), node(n) {}
+  const Node& the_node() const { return graph.nodes()[node]; }
+  const Operation& operation() const { return *the_node().op; }
+
+  Graph graph;
+  size_t node;
+};
+
+std::optional<Trial> try_inputs(const Registered& r, const Inputs& inputs, size_t made, std::string& why) {
+  Graph g;
+  try {
+    const std::vector<Edge> x = inputs.add(g);
+    std::vector<Axis> axes;
+    for (size_t i = 0; i < made; ++i) axes.push_back(g.add_axis("made" + std::to_string(i), made_size));
+    const int32_t n = g.add_node("node", make_example<Operation>(r), x, std::move(axes));
+    const std::vector<Edge> outputs = g.nodes()[static_cast<size_t>(n)].outputs;
+    expect(!outputs.empty(), "build() declares an output", "none");
+    for (size_t i = 0; i < outputs.size(); ++i) g.add_output("y" + std::to_string(i), outputs[i]);
+    return Trial(std::move(g), static_cast<size_t>(n));
+  } catch (const CheckFailure&) {
+    throw;
+  } catch (const Error& e) {
+    if (why.empty()) why = e.what();
+    return std::nullopt;
+  }
+}
+
+Trial trial_of(const Registered& r) {
+  std::string why;
+  for (const Inputs& inputs : known_inputs) {
+    for (size_t made = 0; made <= most_made; ++made) {
+      if (std::optional<Trial> t = try_inputs(r, inputs, made, why)) return std::move(*t);
+    }
+  }
+  throw CheckSkipped("it takes none of the inputs that are tried, with its defaults; of an image: " + why);
+}
+
+using Fed = std::vector<std::pair<std::string, at::Tensor>>;
+
+Fed feed(const Graph& g, int64_t batch, at::ScalarType dtype) {
+  Fed fed;
+  for (const Port& p : g.inputs()) {
+    std::vector<int64_t> sizes = g.sizes(g[p.edge].shape);
+    sizes.insert(sizes.begin(), batch);
+    fed.emplace_back(p.name, p.name == "class" ? at::zeros(sizes, at::kLong)
+                                               : normal(sizes, 1, RandomKey(2).with(p.name)).to(dtype));
+  }
+  return fed;
+}
+
+std::vector<at::Tensor> outputs_of(const Graph& g, const Weights& w, const Fed& fed, const Pass& pass) {
+  std::vector<std::pair<std::string_view, at::Tensor>> inputs(fed.begin(), fed.end());
+  std::vector<std::string_view> names;
+  for (const Port& p : g.outputs()) names.push_back(p.name);
+  return run(g, w, inputs, names, pass);
+}
+
+struct Values {
+  Values(const Graph& g, at::ScalarType dtype) : weights(g, dtype, at::kCPU) { fill(g, weights); }
+  Weights weights;
+};
+
+std::vector<at::Tensor> values_of(const Graph& g, const Weights& w, bool training, bool fuse = true) {
+  const c10::NoGradGuard no_grad;
+  return outputs_of(g, w, feed(g, 5, w.dtype()), {.training = training, .key = key, .fuse = fuse});
+}
+
+const char* mode(bool training) {
+  return training ? "training" : "evaluation";
+}
+
+std::string check_shapes(const Registered& r) {
+  const Trial t = trial_of(r);
+  const c10::NoGradGuard no_grad;
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+    for (const bool training : {false, true}) {
+      for (const int64_t batch : {5, 1}) {
+        if (training && batch == 1) continue;  // batch norm of vectors has no variance there
+        const Values v(t.graph, dtype);
+        const auto y = outputs_of(t.graph, v.weights, feed(t.graph, batch, dtype), {.training = training, .key = key});
+        for (size_t i = 0; i < y.size(); ++i) {
+          const Shape& shape = t.graph[t.graph.outputs()[i].edge].shape;
+          std::vector<int64_t> declared = t.graph.sizes(shape);
+          const std::string where = "output " + std::to_string(i) + " in " + mode(training);
+          // Coefficients are one for the batch; a loss has no dimensions.
+          std::vector<int64_t> got = y[i].sizes().vec();
+          if (!got.empty() && (got[0] == batch || got[0] == 1)) {
+            got.erase(got.begin());
+          } else if (!(got.empty() && declared.empty())) {
+            throw CheckFailure(where + ": [" + std::to_string(batch) + "] + " + to_string(declared), to_string(got));
+          }
+          expect(got == declared, where + ": [batch] + " + to_string(declared), to_string(y[i].sizes().vec()));
+          expect(!y[i].is_floating_point() || y[i].scalar_type() == dtype,
+                 where + " of the type of its inputs, " + c10::toString(dtype), c10::toString(y[i].scalar_type()));
+          expect_finite(where, y[i]);
+        }
+      }
+    }
+  }
+  expect(t.operation().macs(t.graph, t.the_node()) >= 0, "no negative number of multiply-accumulates",
+         std::to_string(t.operation().macs(t.graph, t.the_node())));
+  return {};
+}
+
+std::string check_deterministic(const Registered& r) {
+  const Trial t = trial_of(r), again = trial_of(r);
+  for (const bool training : {false, true}) {
+    const Values v(t.graph, at::kFloat), w(again.graph, at::kFloat);
+    const auto y = values_of(t.graph, v.weights, training), z = values_of(again.graph, w.weights, training);
+    for (size_t i = 0; i < y.size(); ++i)
+      expect_equal(std::string("the same output of the same inputs and key in ") + mode(training), y[i], z[i]);
+  }
+  return {};
+}
+
+std::string check_fused(const Registered& r) {
+  const Trial t = trial_of(r);
+  // Also with something behind it that could be computed together with it.
+  const Edge y = t.the_node().outputs[0];
+  Value without_outputs = t.graph.to_value();  // which would be second readers
+  without_outputs["outputs"] = Value::map();
+  Graph chained = Graph::from_value(without_outputs);
+  const int32_t relu = chained.add_node("relu", builtin("relu"), {y});
+  chained.add_output("y", chained.nodes()[static_cast<size_t>(relu)].outputs[0]);
+  for (const Graph* g : std::initializer_list<const Graph*>{&t.graph, &chained}) {
+    for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, precise}, {at::kFloat, single}}) {
+      for (const bool training : {false, true}) {
+        const Values v(*g, dtype), w(*g, dtype);
+        const auto apart = values_of(*g, v.weights, training, /*fuse=*/false);
+        const auto fused = values_of(*g, w.weights, training, /*fuse=*/true);
+        for (size_t i = 0; i < apart.size(); ++i) {
+          expect_near(std::string("fused as unfused in ") + mode(training) + " of " + c10::toString(dtype), apart[i],
+                      fused[i], tolerance);
+        }
+      }
+    }
+  }
+  return {};
+}
+
+// A number that depends on all outputs.
+at::Tensor mixed(const std::vector<at::Tensor>& outputs) {
+  at::Tensor sum = at::zeros({}, at::kDouble);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const at::Tensor& y = outputs[i];
+    if (!y.is_floating_point()) continue;
+    sum = sum + (y * normal(y.sizes().vec(), 1, RandomKey(9).with(i))).sum();
+  }
+  return sum;
+}
+
+std::string check_gradients(const Registered& r) {
+  constexpr int64_t elements = 12;  // of each tensor
+  const Trial t = trial_of(r);
+  for (const bool training : {false, true}) {
+    for (const bool fuse : {true, false}) {
+      const Pass pass{.training = training, .key = key, .fuse = fuse};
+      Values v(t.graph, at::kDouble);
+      Fed fed = feed(t.graph, 4, at::kDouble);
+      std::vector<std::pair<std::string, at::Tensor>> leaves;
+      for (auto& [name, x] : fed) {
+        if (x.is_floating_point()) leaves.emplace_back("'" + name + "'", x.set_requires_grad(true));
+      }
+      const size_t inputs = leaves.size();
+      for (size_t i = 0; i < t.graph.parameters().size(); ++i) {
+        const ParamId p{static_cast<int32_t>(i)};
+        if (t.graph[p].role != Role::buffer) leaves.emplace_back("'" + t.graph[p].name + "'", v.weights[p]);
+      }
+      const at::Tensor y = mixed(outputs_of(t.graph, v.weights, fed, pass));
+      if (y.requires_grad()) y.backward();
+      std::vector<at::Tensor> gradients;
+      for (const auto& leaf : leaves)
+        gradients.push_back(leaf.second.grad().defined() ? leaf.second.grad().clone() : at::zeros_like(leaf.second));
+      double largest = 1e-3;
+      for (const at::Tensor& g : gradients) largest = std::max(largest, g.abs().max().item<double>());
+
+      const c10::NoGradGuard no_grad;
+      for (size_t l = 0; l < leaves.size(); ++l) {
+        // Contiguous, so that elements can be counted.
+        at::Tensor x = leaves[l].second.detach();
+        const int64_t n = x.numel();
+        for (int64_t e = 0; e < n; e += std::max<int64_t>(1, n / elements)) {
+          at::Tensor element = x, gradient = gradients[l];
+          for (int64_t d = 0, rest = e, below = n; d < x.dim(); ++d) {
+            below /= x.size(d);
+            element = element.select(0, rest / below), gradient = gradient.select(0, rest / below);
+            rest %= below;
+          }
+          const double centre = element.item<double>(), analytic = gradient.item<double>();
+          double numeric = 0;
+          bool close = false;
+          for (const double step : {1e-6, 1e-7, 1e-5}) {  // a kink may lie within one of them
+            element.fill_(centre + step);
+            numeric = mixed(outputs_of(t.graph, v.weights, fed, pass)).item<double>();
+            element.fill_(centre - step);
+            numeric = (numeric - mixed(outputs_of(t.graph, v.weights, fed, pass)).item<double>()) / (2 * step);
+            element.fill_(centre);
+            close = std::abs(numeric - analytic) <= 2e-5 * largest;
+            if (close) break;
+          }
+          expect(close,
+                 "the derivative by element " + std::to_string(e) + " of " +
+                     (l < inputs ? "the input " : "the parameter ") + leaves[l].first + " in " + mode(training) + ": " +
+                     std::to_string(numeric) + " (finite differences)",
+                 std::to_string(analytic));
+        }
+      }
+    }
+  }
+  return {};
+}
+
+// What of an output stays when an axis keeps these positions.
+at::Tensor kept_part(const Graph& before, const Shape& shape, const at::Tensor& y, Axis axis, const Indices& keep) {
+  at::Tensor part = y;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    if (const auto from = gather(before, shape[d], {{axis, keep}}))
+      part = part.index_select(static_cast<int64_t>(d) + 1, at::tensor(*from, at::kLong));
+  }
+  return part;
+}
+
+bool has(const Graph& g, const std::vector<Edge>& edges, Axis axis) {
+  for (const Edge e : edges) {
+    for (const Dim& d : g[e].shape) {
+      if (d.reads(axis)) return true;
+    }
+  }
+  return false;
+}
+
+std::string check_edits(const Registered& r) {
+  const Trial t = trial_of(r);
+  const c10::NoGradGuard no_grad;
+  size_t carried_out = 0;
+  std::string refused;
+  for (const Axis axis : free_axes(t.graph)) {
+    const std::string name = t.graph[axis].name;
+    const int64_t size = t.graph[axis].size;
+    const Indices keep = kept_positions(size);
+    Graph g = t.graph;
+    Values v(g, at::kDouble);
+    zero(g, v.weights, axis, complement(keep, size));
+    const auto before = values_of(g, v.weights, /*training=*/false);
+    try {
+      apply(g, {&v.weights}, shrink(g, axis, keep));
+    } catch (const EditError& e) {
+      refused = e.what();
+      continue;
+    }
+    ++carried_out;
+    const std::string what =
+        "after the axis '" + name + "' shrinks from " + std::to_string(size) + " to " + std::to_string(keep.size());
+    const auto after = values_of(g, v.weights, /*training=*/false);
+    // What the operation says of zeros holds for the axes that it makes, too.
+    const bool touched = has(t.graph, t.the_node().inputs, axis) || has(t.graph, t.the_node().outputs, axis);
+    const bool claimed = t.operation().preserves_zero() && !t.operation().reduces_over_width();
+    const bool exact = inexact_at(t.graph, axis).empty() && (!touched || claimed);
+    for (size_t i = 0; i < after.size(); ++i) {
+      const Edge e = t.graph.outputs()[i].edge;
+      const at::Tensor kept = kept_part(t.graph, t.graph[e].shape, before[i], axis, keep);
+      expect(after[i].sizes() == kept.sizes(), "an output of " + to_string(kept.sizes().vec()) + " " + what,
+             to_string(after[i].sizes().vec()));
+      expect_finite("an output " + what, after[i]);
+      if (exact) expect_near("the same output " + what + " of zeros", kept, after[i], precise);
+    }
+
+    Graph h = t.graph;
+    Values w(h, at::kDouble), whole(h, at::kDouble);
+    const auto first = values_of(h, w.weights, /*training=*/false);
+    try {
+      apply(h, {&w.weights}, grow(h, axis, 2, "random", key));
+      for (const at::Tensor& y : values_of(h, w.weights, /*training=*/false))
+        expect_finite("an output after '" + name + "' grows by 2", y);
+      Indices old;
+      for (int64_t i = 0; i < size; ++i) old.push_back(i);
+      apply(h, {&w.weights}, shrink(h, axis, old));
+    } catch (const EditError& e) {
+      refused = e.what();
+      continue;
+    }
+    const std::string restored = "as before the axis '" + name + "' grew by 2 and lost them again";
+    expect(to_json(h.to_value()) == to_json(t.graph.to_value()), "a graph " + restored, "another");
+    expect_same(restored, h, whole.weights, w.weights);
+    const auto last = values_of(h, w.weights, /*training=*/false);
+    for (size_t i = 0; i < last.size(); ++i) expect_equal("the output " + restored, first[i], last[i]);
+  }
+  if (carried_out == 0)
+    throw CheckSkipped(refused.empty() ? "there is no width that could change" : "every edit is refused: " + refused);
+  return {};
+}
+
+std::string check_zero(const Registered& r) {
+  const Trial t = trial_of(r);
+  if (!t.operation().preserves_zero()) throw CheckSkipped("preserves_zero() is false");
+  const c10::NoGradGuard no_grad;
+  size_t seen = 0;
+  for (const Axis axis : free_axes(t.graph)) {
+    if (!has(t.graph, t.the_node().outputs, axis)) continue;
+    for (const bool training : {false, true}) {
+      Values v(t.graph, at::kDouble);
+      zero(t.graph, v.weights, axis, {1});
+      const auto y = values_of(t.graph, v.weights, training);
+      for (size_t i = 0; i < y.size(); ++i) {
+        const at::Tensor part = kept_part(t.graph, t.graph[t.graph.outputs()[i].edge].shape, y[i], axis, {1});
+        if (part.sizes() == y[i].sizes()) continue;  // the axis is not in it
+        ++seen;
+        expect_equal("zero (preserves_zero() is true) in the channel 1 of '" + t.graph[axis].name +
+                         "', whose input and parameters are zero, in " + mode(training),
+                     at::zeros_like(part), part);
+      }
+    }
+  }
+  if (seen == 0) throw CheckSkipped("no width goes through it");
+  return {};
+}
+
+std::string check_serialization(const Registered& r) {
+  const Trial t = trial_of(r);
+  const Operation& op = t.operation();
+  expect(op.type() == r.component.name, "type() is the component's name, '" + r.component.name + "'", op.type());
+  Value spec = op.options();
+  if (spec.is_null()) spec = Value::map();
+  spec["use"] = op.type();
+  const std::string options = to_json(op.options());
+  const auto again = Registry::instance().create<Operation>(from_json(to_json(spec)));
+  expect(to_json(again->options()) == options, "the same options() of an operation made from options(): " + options,
+         to_json(again->options()));
+  const std::string text = to_json(t.graph.to_value());
+  const Graph read = Graph::from_value(from_json(text));
+  expect(to_json(read.to_value()) == text, "the same graph after writing and reading it: " + text,
+         to_json(read.to_value()));
+  const Values v(t.graph, at::kDouble), w(read, at::kDouble);
+  const auto y = values_of(t.graph, v.weights, false), z = values_of(read, w.weights, false);
+  for (size_t i = 0; i < y.size(); ++i)
+    expect_equal("the same output of the graph after writing and reading it", y[i], z[i]);
+  return {};
+}
+
+// Takes an operation's ONNX form and keeps nothing of it.
+class OnnxNames final : public OnnxNodes {
+ public:
+  OnnxNames(const Trial& t, const Weights& weights) : t_(t), weights_(weights) {}
+  at::ScalarType dtype() const override { return weights_.dtype(); }
+  std::string input(size_t i) const override {
+    expect(i < t_.the_node().inputs.size(), "onnx() uses inputs that there are", "input " + std::to_string(i));
+    return "input" + std::to_string(i);
+  }
+  std::string parameter(size_t i) override {
+    static_cast<void>(values(i));
+    return "parameter" + std::to_string(i);
+  }
+  at::Tensor values(size_t i) const override {
+    expect(i < t_.the_node().parameters.size(), "onnx() uses parameters that there are",
+           "parameter " + std::to_string(i));
+    return weights_[t_.the_node().parameters[i]].detach();
+  }
+  std::string constant(const at::Tensor&) override { return "constant"; }
+  std::string add(const std::string& type, const std::vector<std::string>& inputs, const Attributes&) override {
+    expect(!type.empty(), "ONNX nodes have a type", "an empty one");
+    for (const std::string& i : inputs)
+      expect(!i.empty() || type == "Clip" || type == "Resize", "inputs of ONNX's " + type + " that have names",
+             "an empty one");
+    return type;
+  }
+
+ private:
+  const Trial& t_;
+  const Weights& weights_;
+};
+
+bool without_form(const Error& e) {
+  const std::string what = e.what();
+  return what.find("has no ") != std::string::npos && what.find(" form") != std::string::npos;
+}
+
+std::string check_exports(const Registered& r) {
+  const Trial t = trial_of(r);
+  std::vector<std::string> missing;
+  try {
+    const PythonForm form = t.operation().python(t.graph, t.the_node());
+    expect(!form.expression.empty(), "an expression from python()", "an empty text");
+    const auto places = [&](const std::string& prefix, size_t count, const char* what) {
+      for (size_t i = count; i < count + 8; ++i) {
+        const std::string place = "{" + prefix + std::to_string(i) + "}";
+        expect(form.expression.find(place) == std::string::npos,
+               "python() uses " + std::string(what) + " that there are (" + std::to_string(count) + ")",
+               form.expression);
+      }
+    };
+    places("", t.the_node().inputs.size(), "inputs");
+    places("p", t.the_node().parameters.size(), "parameters");
+  } catch (const CheckFailure&) {
+    throw;
+  } catch (const Error& e) {
+    if (!without_form(e)) throw;
+    missing.emplace_back("Python");
+  }
+  try {
+    const Values v(t.graph, at::kFloat);
+    OnnxNames to(t, v.weights);
+    const std::vector<std::string> outputs = t.operation().onnx(to, t.graph, t.the_node());
+    expect(outputs.size() == t.the_node().outputs.size(),
+           "as many values from onnx() as outputs, " + std::to_string(t.the_node().outputs.size()),
+           std::to_string(outputs.size()));
+    for (const std::string& o : outputs) expect(!o.empty(), "names of the outputs from onnx()", "an empty one");
+  } catch (const CheckFailure&) {
+    throw;
+  } catch (const Error& e) {
+    if (!without_form(e)) throw;
+    missing.emplace_back("ONNX");
+  }
+  if (missing.size() == 2) throw CheckSkipped("it has no Python and no ONNX form");
+  return missing.empty() ? "" : "it has no " + missing.front() + " form";
+}
+
+std::string check_speed(const Registered& r) {
+  const Trial t = trial_of(r);
+  const Values v(t.graph, at::kFloat);
+  const Fed fed = feed(t.graph, 64, at::kFloat);
+  const Pass pass{.training = true, .key = key};
+  int64_t numel = 0;
+  for (const at::Tensor& y : values_of(t.graph, v.weights, true)) numel += y.numel();
+  for (const auto& [name, x] : fed) numel += x.numel();
+  const at::Tensor as_many = at::zeros({numel}, at::kFloat).set_requires_grad(true);
+  const double relu = seconds_of([&] { as_many.relu().sum().backward(); });
+  const double both = seconds_of([&] {
+    const at::Tensor y = outputs_of(t.graph, v.weights, fed, pass)[0].sum();
+    if (y.requires_grad()) y.backward();
+  });
+  return speed_remark(both, "a ReLU of its inputs and outputs", relu);
+}
+
+}  // namespace
+
+std::vector<Check> operation_checks() {
+  const std::string kind = Operation::kind;
+  return {
+      {kind, "shapes", "outputs are finite, of the declared sizes and of the inputs' type", check_shapes},
+      {kind, "deterministic", "the same inputs and key give the same bytes, in two objects", check_deterministic},
+      {kind, "fused", "computed together with its neighbours, the same as by itself", check_fused},
+      {kind, "gradients", "by inputs and parameters, against finite differences in float64", check_gradients},
+      {kind, "edits", "widths shrink, exactly where that is claimed; growing and shrinking back restores", check_edits},
+      {kind, "zero", "a channel of zeros stays zero where preserves_zero() says so", check_zero},
+      {kind, "serialization", "made again from options(), alone and in a graph file, it is the same",
+       check_serialization},
+      {kind, "exports", "a Python and an ONNX form, or a clear error that there is none", check_exports},
+      {kind, "speed", "forward and backward pass beside those of a ReLU", check_speed}};
+}
+
+}  // namespace espalier

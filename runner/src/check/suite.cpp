@@ -1,0 +1,327 @@
+#include "check/suite.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include <c10/util/Exception.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "check/check.h"
+#include "espalier/operation.h"
+#include "output/files.h"
+#include "output/scratch_folder.h"
+#include "plugins/loader.h"
+#include "sweep/processes.h"
+#include "train/interrupt.h"
+#include "train/threads.h"
+
+namespace espalier {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t threads = 1;           // of a child: several run at a time, on small tensors
+constexpr const char* loading = "load";  // what stands for a check where a plugin cannot be loaded
+
+double seconds_since(Clock::time_point t) {
+  return std::chrono::duration<double>(Clock::now() - t).count();
+}
+
+std::string shell_word(const std::string& text) {
+  const bool plain = !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
+    return std::isalnum(c) || std::strchr("/._-+=:,@", c) != nullptr;
+  });
+  if (plain) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// ---- in a child ----
+
+// Whether a library was found by one of the given paths, rather than by the search path.
+bool is_given(const SuiteOptions& o, const fs::path& library) {
+  return std::ranges::any_of(o.plugins, [&](const fs::path& p) {
+    std::error_code error;
+    return fs::equivalent(p, library, error) || fs::equivalent(p, library.parent_path(), error);
+  });
+}
+
+PluginReport load(const SuiteOptions& o) {
+  std::vector<fs::path> folders(o.plugins.begin(), o.plugins.end());
+  for (fs::path& p : plugin_search_path(o.search)) folders.push_back(std::move(p));
+  return load_plugins(folders, Registry::instance());
+}
+
+Value list_components(const SuiteOptions& o) {
+  const PluginReport report = load(o);
+  Value result = Value::map({{"components", Value::list()}, {"problems", Value::list()}});
+  for (const Registered* r : Registry::instance().all()) {
+    const bool wanted = o.plugins.empty() ? r->origin.path.empty() && r->component.kind == Operation::kind
+                                          : !r->origin.path.empty() && is_given(o, r->origin.path);
+    if (wanted)
+      result["components"].push_back(
+          Value::map({{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));
+  }
+  for (const auto* list : {&report.problems, &report.notes}) {
+    for (const PluginProblem& p : *list) {
+      if (is_given(o, p.path))
+        result["problems"].push_back(
+            Value::map({{"plugin", p.path.string()}, {"kind", p.kind}, {"name", p.name}, {"reason", p.reason}}));
+    }
+  }
+  return result;
+}
+
+std::string words_of(const std::exception_ptr& exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const c10::Error& e) {
+    return e.what_without_backtrace();
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "something that is no std::exception";
+  }
+}
+
+Value carry_out(const SuiteOptions& o) {
+  load(o);
+  const size_t slash = o.only.find('/');
+  const std::string kind = o.only.substr(0, slash), name = o.only.substr(slash + 1);
+  const Registered& component = Registry::instance().at(kind, name, {});
+  for (const Check* c : checks_of(kind)) {
+    if (c->name != o.check) continue;
+    const auto begin = Clock::now();
+    Value result = Value::map({{"status", "passed"}});
+    try {
+      result["remark"] = c->run(component);
+    } catch (const CheckFailure& e) {
+      result = Value::map({{"status", "failed"}, {"expected", e.expected}, {"got", e.got}});
+    } catch (const CheckSkipped& e) {
+      result = Value::map({{"status", "skipped"}, {"remark", e.what()}});
+    } catch (...) {
+      result = Value::map({{"status", "failed"},
+                           {"expected", c->doc},
+                           {"got", "the error \"" + words_of(std::current_exception()) + "\""}});
+    }
+    result["seconds"] = seconds_since(begin);
+    return result;
+  }
+  throw InputError("--check", "there is no check '" + o.check + "' of " + with_article(kind));
+}
+
+// ---- in the parent ----
+
+// One child: a check of a component, or (of no component) the list of all.
+struct Job {
+  CheckResult result;
+  std::string plugin;  // that it loads; empty: all
+};
+
+class Suite {
+ public:
+  explicit Suite(const SuiteOptions& options) : o_(options), program_(fs::read_symlink("/proc/self/exe")) {}
+
+  std::vector<CheckResult> run() {
+    for (const std::string& p : o_.plugins) {
+      if (!fs::exists(p)) throw InputError(p, "there is no such plugin");
+    }
+    find_jobs();
+    run_children();
+    std::vector<CheckResult> results;
+    for (Job& j : jobs_) results.push_back(std::move(j.result));
+    return results;
+  }
+
+ private:
+  // Which components there are is asked of a child, too: loading a plugin runs code of it.
+  void find_jobs() {
+    std::vector<Job> list(1);
+    list.front().result.check = loading;
+    jobs_ = std::move(list);
+    run_children();
+    const Job first = std::move(jobs_.front());
+    jobs_.clear();
+    if (first.result.status == "failed") {
+      CheckResult r = first.result;
+      r.component = "plugin";
+      r.plugin = o_.plugins.empty() ? "" : o_.plugins.front();
+      r.repeat = command(r, o_.plugins);
+      done(std::move(r));
+      return;
+    }
+    std::vector<std::string> known;
+    std::set<std::string> checks;
+    for (const Value& c : list_.at("components").as_list()) {
+      const std::string kind = c.at("kind").as_string(), name = c.at("name").as_string();
+      known.push_back(kind + "/" + name);
+      if (!wanted(kind, name)) continue;
+      for (const Check* check : checks_of(kind)) {
+        checks.insert(check->name);
+        if (!o_.check.empty() && check->name != o_.check) continue;
+        CheckResult r;
+        r.plugin = c.at("plugin").as_string();
+        r.component = kind + "/" + name;
+        r.check = check->name;
+        r.repeat = command(r, r.plugin.empty() ? std::vector<std::string>{} : std::vector{r.plugin});
+        jobs_.push_back({r, r.plugin});
+      }
+    }
+    for (const Value& p : list_.at("problems").as_list()) {
+      const std::string kind = p.at("kind").as_string(), name = p.at("name").as_string();
+      CheckResult r;
+      r.plugin = p.at("plugin").as_string();
+      r.component = kind.empty() ? "plugin" : kind + "/" + name;
+      r.check = kind.empty() ? loading : "parameters";  // what the registry looks at
+      known.push_back(r.component);
+      checks.insert(r.check);
+      if ((!kind.empty() && !wanted(kind, name)) || (!o_.check.empty() && r.check != o_.check)) continue;
+      r.status = "failed";
+      r.expected = kind.empty() ? "a plugin that can be loaded" : "a declaration that can be used";
+      r.got = p.at("reason").as_string();
+      r.repeat = command(r, {r.plugin});
+      done(std::move(r));
+    }
+    if (!jobs_.empty()) return;
+    if (!o_.only.empty() && std::ranges::none_of(known, [&](const std::string& k) { return matches(k); }))
+      throw InputError("--only", "no component is called '" + o_.only + "'" + suggestion(o_.only, known));
+    if (!o_.check.empty())
+      throw InputError("--check",
+                       "there is no check '" + o_.check + "'" + suggestion(o_.check, {checks.begin(), checks.end()}));
+    throw InputError(o_.plugins.front(), "there is no component in it");
+  }
+
+  bool matches(const std::string& component) const {
+    return component == o_.only || component.substr(component.find('/') + 1) == o_.only;
+  }
+  bool wanted(const std::string& kind, const std::string& name) const {
+    return o_.only.empty() || matches(kind + "/" + name);
+  }
+  // A result that needs no child.
+  void done(CheckResult r) { jobs_.push_back({std::move(r), {}}); }
+
+  // The arguments that say what is to be checked.
+  std::vector<std::string> arguments(const CheckResult& r, const std::vector<std::string>& plugins) const {
+    std::vector<std::string> words{"check"};
+    words.insert(words.end(), plugins.begin(), plugins.end());
+    if (r.check != loading) words.insert(words.end(), {"--only", r.component, "--check", r.check});
+    for (const std::string& p : o_.search) words.insert(words.end(), {"--plugins", p});
+    if (o_.timeout != SuiteOptions().timeout) words.insert(words.end(), {"--timeout", std::to_string(o_.timeout)});
+    return words;
+  }
+  std::string command(const CheckResult& r, const std::vector<std::string>& plugins) const {
+    std::string line = "espalier";
+    for (const std::string& w : arguments(r, plugins)) line += " " + shell_word(w);
+    return line;
+  }
+
+  void run_children() {
+    std::vector<size_t> pending;
+    for (size_t i = 0; i < jobs_.size(); ++i) {
+      if (jobs_[i].result.status.empty()) pending.push_back(i);
+    }
+    std::vector<Clock::time_point> begun(pending.size());
+    const auto file = [&](size_t index, const char* suffix) {
+      return scratch_.path() / (std::to_string(index) + suffix);
+    };
+    const int signal = run_processes({.count = pending.size(),
+                                      .at_a_time = static_cast<size_t>(o_.jobs),
+                                      .start =
+                                          [&](size_t index) {
+                                            const Job& j = jobs_[pending[index]];
+                                            begun[index] = Clock::now();
+                                            const bool all = j.result.check == loading;
+                                            std::vector<std::string> words =
+                                                arguments(j.result, all                ? o_.plugins
+                                                                    : j.plugin.empty() ? std::vector<std::string>{}
+                                                                                       : std::vector{j.plugin});
+                                            words.insert(words.end(), {"--report", file(index, ".json").string()});
+                                            return ProcessCommand{program_, words, file(index, ".txt")};
+                                          },
+                                      .ended =
+                                          [&](size_t index, int status) {
+                                            ended(jobs_[pending[index]].result, status, seconds_since(begun[index]),
+                                                  file(index, ".json"), file(index, ".txt"));
+                                          },
+                                      .tick = [](size_t) {}});
+    if (signal != 0) throw Interrupted(signal);
+    for (size_t i = 0; i < pending.size(); ++i) {
+      std::error_code ignored;
+      fs::remove(file(i, ".json"), ignored);
+      fs::remove(file(i, ".txt"), ignored);
+    }
+  }
+
+  void ended(CheckResult& r, int status, double seconds, const fs::path& report, const fs::path& output) {
+    r.seconds = seconds;
+    if (status == 0 && fs::exists(report)) {
+      const Value v = from_json(read_file(report), report.string());
+      if (r.check == loading) {
+        list_ = v;
+        r.status = "passed";
+        return;
+      }
+      const auto text = [&](const char* key) { return v.find(key) ? v.at(key).as_string() : std::string(); };
+      r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
+      r.seconds = v.at("seconds").as_double();
+      return;
+    }
+    r.status = "failed";
+    r.expected = "a process that ends by itself";
+    if (status == 128 + SIGALRM) {
+      r.got = "none within " + std::to_string(o_.timeout) + " s (--timeout): an endless loop, or too slow";
+    } else if (status > 128) {
+      r.got = std::string("a crash: signal ") + std::to_string(status - 128) + " (" + ::strsignal(status - 128) + ")";
+    } else {
+      r.got = "its end with status " + std::to_string(status);
+    }
+    if (const std::string words = last_lines(output); !words.empty()) r.got += "; it had written:\n" + words;
+  }
+
+  static std::string last_lines(const fs::path& output) {
+    constexpr size_t most = 8;
+    if (!fs::exists(output)) return {};
+    std::vector<std::string> lines;
+    std::istringstream text(read_file(output));
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    std::string last;
+    for (size_t i = lines.size() > most ? lines.size() - most : 0; i < lines.size(); ++i)
+      last += (last.empty() ? "" : "\n") + lines[i];
+    return last;
+  }
+
+  SuiteOptions o_;
+  fs::path program_;
+  ScratchFolder scratch_;
+  std::vector<Job> jobs_;
+  Value list_;
+};
+
+}  // namespace
+
+std::vector<CheckResult> run_suite(const SuiteOptions& options) {
+  return Suite(options).run();
+}
+
+void run_in_child(const SuiteOptions& options, const fs::path& report) {
+  // Its default action ends the process, whatever it is doing; a core file would help nobody.
+  ::alarm(static_cast<unsigned>(options.timeout));
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  use_threads(threads);
+  const Value found = options.check.empty() ? list_components(options) : carry_out(options);
+  write_file(report, to_json(found));
+}
+
+}  // namespace espalier

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "espalier/value.h"
+
+namespace espalier {
+
+struct SuiteOptions {
+  std::vector<std::string> plugins;  // libraries or folders of them; empty: the operations of Espalier itself
+  std::vector<std::string> search;   // where other components are looked for first
+  std::string only;                  // "regularizer/my_penalty" or "my_penalty"; empty: all
+  std::string check;                 // empty: all
+  int64_t jobs = 1;
+  int64_t timeout = 60;  // seconds, of one check
+};
+
+// What one check of one component found.
+struct CheckResult {
+  std::string plugin;     // the library, as it was given
+  std::string component;  // "regularizer/my_penalty"
+  std::string check;
+  std::string status;  // passed, failed, skipped
+  std::string remark;  // of passed ones; why it was skipped
+  std::string expected, got;
+  std::string repeat;  // the command that carries out this check alone
+  double seconds = 0;
+};
+
+// Every check of every component, each in a process of its own, which a crash or an endless loop ends alone. Throws
+// InputError where nothing fits the options, Interrupted when a signal asks to stop.
+std::vector<CheckResult> run_suite(const SuiteOptions& options);
+
+// In such a process: the one check that the options name, or, where they name none, the list of components. Writes what
+// was found to `report`.
+void run_in_child(const SuiteOptions& options, const std::filesystem::path& report);
+
+}  // namespace espalier

@@ -1,0 +1,140 @@
+// `espalier check`: what is right passes, every typical fault is found by the check that is for it.
+#include "check/check.h"
+
+#include <chrono>
+#include <string>
+
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/value.h"
+#include "plugins/loader.h"
+#include "subprocess.h"
+#include "train/threads.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const std::string plugins = ESPALIER_BINARY_DIR "/lib/espalier/plugins";
+const std::string nonconforming = ESPALIER_FIXTURE_DIR "/libnonconforming.so";
+
+// In this process, since starting one takes longer than most checks; on one thread, for their tensors are small. Times
+// say nothing beside other tests.
+TEST(Check, EveryOperationAndEveryPluginOfTheBuildPasses) {
+  const PluginReport report = load_plugins({plugins}, Registry::instance());
+  ASSERT_TRUE(report.problems.empty()) << report.problems.front().reason;
+  const int threads = at::get_num_threads();
+  use_threads(1);
+  size_t passed = 0;
+  for (const Registered* r : Registry::instance().all()) {
+    for (const Check* c : checks_of(r->component.kind)) {
+      if (r->component.kind == "schedule" || c->name == "speed") continue;
+      try {
+        c->run(*r);
+        ++passed;
+      } catch (const CheckSkipped&) {
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << r->component.kind << "/" << r->component.name << ", " << c->name << ": " << e.what();
+      }
+    }
+  }
+  use_threads(threads);
+  EXPECT_GT(passed, 400U);
+}
+
+TEST(Check, PrintsATableAndExitsWithZeroWhereAllPasses) {
+  Output o = espalier_command("check '" + plugins + "/libsgd.so' --jobs 2");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("optimizer/sgd +checkpoint +passed"));
+  EXPECT_THAT(o.text,
+              ::testing::ContainsRegex("optimizer/sgd +speed +passed +[0-9.]+ +[0-9.]+ [um]s, [0-9.]+ times a copy"));
+  EXPECT_THAT(o.text, HasSubstr("10 passed, 0 failed, 0 skipped"));
+  o = espalier_command("check --only relu --check zero --json");
+  EXPECT_EQ(o.status, 0) << o.text;
+  const Value v = from_json(o.text);
+  ASSERT_EQ(v.at("results").size(), 1U);
+  EXPECT_EQ(v.at("results").as_list()[0].at("component").as_string(), "operation/relu");
+  EXPECT_EQ(v.at("passed").as_int(), 1);
+}
+
+struct Fault {
+  const char* component;
+  const char* check;
+  const char* got;  // in what the report says
+};
+
+class Faults : public ::testing::TestWithParam<Fault> {};
+
+TEST_P(Faults, AreFoundAndCanBeRepeated) {
+  const Fault& f = GetParam();
+  const auto begin = std::chrono::steady_clock::now();
+  const Output o = espalier_command("check '" + nonconforming + "' --only " + f.component + " --check " + f.check +
+                                    " --timeout 3 --json");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+  EXPECT_EQ(o.status, 1) << o.text;
+  const Value v = from_json(o.text);
+  ASSERT_EQ(v.at("results").size(), 1U) << o.text;
+  const Value& r = v.at("results").as_list()[0];
+  EXPECT_EQ(r.at("component").as_string(), f.component);
+  EXPECT_EQ(r.at("status").as_string(), "failed");
+  EXPECT_THAT(r.at("got").as_string(), HasSubstr(f.got));
+  const std::string repeat = r.at("repeat").as_string();
+  EXPECT_EQ(repeat,
+            "espalier check " + nonconforming + " --only " + f.component + " --check " + f.check + " --timeout 3");
+  const Output again = shell("'" ESPALIER_PROGRAM "'" + repeat.substr(std::string("espalier").size()));
+  EXPECT_EQ(again.status, 1);
+  EXPECT_THAT(again.text, AllOf(HasSubstr("FAILED"), HasSubstr(f.got), HasSubstr("0 passed, 1 failed, 0 skipped")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Check, Faults,
+                         ::testing::Values(Fault{"regularizer/wrong_gradient", "gradients", "a difference of 0.99"},
+                                           Fault{"regularizer/overwrites", "adds", "elements differ"},
+                                           Fault{"optimizer/hidden_state", "checkpoint", "elements differ"},
+                                           Fault{"optimizer/hidden_state", "edits", "elements differ"},
+                                           Fault{"operation/adds_one", "zero", "1 ("},
+                                           Fault{"operation/crashes", "shapes", "a crash: signal 6 (Aborted)"},
+                                           Fault{"controller/loops_forever", "run", "none within 3 s"},
+                                           Fault{"controller/forgets", "resume", "1.0"},
+                                           Fault{"controller/bad_default", "parameters",
+                                                 "'rate' must be a number > 0 and < 1, got 2.0"},
+                                           Fault{"controller/undocumented", "parameters", "''"},
+                                           Fault{"controller/unchecked", "parameters", "no error"}),
+                         [](const auto& fault) {
+                           const std::string name = fault.param.component;
+                           return name.substr(name.find('/') + 1) + "_" + fault.param.check;
+                         });
+
+TEST(Check, ACrashKeepsNoOtherCheckFromBeingDone) {
+  const Output o = espalier_command("check '" + nonconforming + "' --only crashes --jobs 2");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("operation/crashes +parameters +passed"),
+                            ::testing::ContainsRegex("operation/crashes +exports +skipped"),
+                            HasSubstr("1 passed, 8 failed, 1 skipped")));
+}
+
+TEST(Check, APluginThatCannotBeLoadedIsAFailure) {
+  const Output o = espalier_command("check '" ESPALIER_FIXTURE_DIR "/libthrowing_entry.so'");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("a plugin that can be loaded"), HasSubstr("no component today")));
+}
+
+TEST(Check, SuggestsNamesAndListsTheChecks) {
+  Output o = espalier_command("check '" + nonconforming + "' --only forgetz");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("no component is called 'forgetz'"));
+  o = espalier_command("check '" + nonconforming + "' --only forgets --check resum");
+  EXPECT_THAT(o.text, HasSubstr("did you mean 'resume'?"));
+  o = espalier_command("check no/such/lib.so");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("no/such/lib.so: there is no such plugin"));
+  o = espalier_command("check --list");
+  EXPECT_EQ(o.status, 0);
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("regularizer +gradients +the gradient is that of the value"));
+}
+
+}  // namespace
+}  // namespace espalier
