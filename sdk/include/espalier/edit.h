@@ -55,9 +55,9 @@ struct DropBlock {
   std::string block;
 };
 
-// A new block, with the operations and widths of the block `like`, behind the block `after`. Axes that only `like` has
-// are copied. init: random, or preserving (its last batch norm or layer begins with zero, so that a residual block
-// gives back what it is given).
+// A new block, with the operations and widths of the block `like`, behind the block or node `after`. Axes that only
+// `like` has are copied. init: random, or preserving (the last batch norm or layer of each branch begins with zero, so
+// that a residual block gives back what it is given; others are refused).
 struct InsertBlock {
   std::string block;
   std::string like;
