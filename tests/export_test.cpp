@@ -1,5 +1,6 @@
 // Exported networks, by the programs that they are for, against the network itself.
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include <ATen/TensorOperators.h>
@@ -103,9 +104,18 @@ void fill(const Graph& graph, Weights& weights) {
     const ParamId id{static_cast<int32_t>(i)};
     const at::Tensor value = weights[id].detach();
     if (graph[id].kind == "weight") continue;
-    const bool positive = graph[id].kind == "running_var" || graph[id].kind == "norm_weight";
-    value.copy_(positive ? at::rand(value.sizes()) + 0.5 : at::randn(value.sizes()) * 0.2);
+    value.copy_(graph[id].kind == "norm_weight" ? at::rand(value.sizes()) + 0.5 : at::randn(value.sizes()) * 0.2);
   }
+  // Statistics of the activations, without which they would fade from layer to layer: those of one batch, of which a
+  // pass moves them by the momentum, .1.
+  const auto statistics = [&](const std::function<void(const at::Tensor&)>& change) {
+    for (size_t i = 0; i < graph.parameters().size(); ++i)
+      if (const ParamId id{static_cast<int32_t>(i)}; graph[id].kind.starts_with("running_")) change(weights[id]);
+  };
+  statistics([](const at::Tensor& value) { value.zero_(); });
+  static_cast<void>(run(graph, weights, {{"input", testkit::input_of(graph, 8, 3, at::kFloat)}}, {"logits"},
+                        {.training = true}));
+  statistics([](const at::Tensor& value) { value.mul_(10); });
 }
 
 // Backbones that take other images than three channels of 32 x 32.
