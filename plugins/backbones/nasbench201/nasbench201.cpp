@@ -23,11 +23,14 @@ struct NasBench201Options {
 struct NasBench201SearchOptions {
   int64_t channels = 16;
   int64_t cells = 5;
+  bool track_running_stats = false;
 
   static void declare(Declare<NasBench201SearchOptions>& p) {
     p("channels", &NasBench201SearchOptions::channels, at_least(1),
       "filters of the first stage; each further one has twice as many");
     p("cells", &NasBench201SearchOptions::cells, at_least(1), "cells of each of the three stages");
+    p("track_running_stats", &NasBench201SearchOptions::track_running_stats,
+      "batch norm of the cells evaluates with running statistics; otherwise with those of the batch, as in the paper");
   }
 };
 
@@ -71,25 +74,25 @@ struct Layers {
 
   // ReLU, convolution, batch norm.
   Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1,
-            bool affine = true) const {
+            const BatchNormOptions& norm = {}) const {
     const auto s = g.scope(name);
     x = g.conv("conv", g.relu(x),
                {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
-    return g.batch_norm("bn", x, {.affine = affine});
+    return g.batch_norm("bn", x, norm);
   }
 
-  Edge operation(const std::string& op, const std::string& name, Edge x, bool affine = true) const {
+  Edge operation(const std::string& op, const std::string& name, Edge x, const BatchNormOptions& norm = {}) const {
     if (op == "nor_conv_1x1" || op == "nor_conv_3x3")
-      return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, affine);
+      return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, norm);
     if (op == "avg_pool_3x3") return g.avg_pool(x, 3, 1, 1);
     return op == "none" ? g.zeros(x) : x;
   }
 
   // All operations, each times its coefficient.
-  Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row) const {
+  Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row, const BatchNormOptions& norm) const {
     const auto s = g.scope(name);
     std::vector<Edge> terms;
-    for (const char* op : operations) terms.push_back(operation(op, op, x, /*affine=*/false));
+    for (const char* op : operations) terms.push_back(operation(op, op, x, norm));
     g.unify(terms);
     terms.push_back(coefficients);
     return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));
@@ -148,8 +151,9 @@ Graph nasbench201_search(const NasBench201SearchOptions& o, const InputSpec& inp
   const Layers layers{g};
   const Edge coefficients =
       g.softmax(g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {edges, std::ssize(operations)}));
+  const BatchNormOptions norm{.affine = false, .track_running_stats = o.track_running_stats};
   return network(layers, o.channels, o.cells, target, [&](size_t edge, const std::string& name, Edge x) {
-    return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge));
+    return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge), norm);
   });
 }
 
