@@ -309,13 +309,19 @@ TEST(Export, SaysWhatIsWrong) {
   expect(run + " --to onnx", 1, "it has no recipe.yaml");
   folder.write("run/recipe.yaml", recipe);
   expect(run + " --to onnx", 1, "it holds no network yet");
+  expect((folder / "run/recipe.yaml").string() + " --to onnx", 1, "this is a file; a run is a folder");
   fs::remove_all(folder / "run");
   ASSERT_EQ(espalier_command("run -q " + folder.write("r.yaml", recipe).string() + " --out " + run).status, 0);
-  expect(run + " --to onnx --out " + (folder / "no/where.onnx").string(), 1, "cannot write");
+  expect(run + " --to onnx --out " + (folder / "no/where.onnx").string(), 1,
+         "where.onnx: cannot write: there is no folder " + (folder / "no").string());
   std::string values = read_file(folder / "run" / "model.safetensors");
   values[values.size() - 3] ^= 1;
   folder.write("run/model.safetensors", values);
   expect(run + " --to onnx", 1, "its checksum is");
+  folder.write("run/graph.json", "{}");
+  expect(run + " --to onnx", 1, "graph.json: holds no network: the key 'schema' is missing");
+  folder.write("run/graph.json", "{");
+  expect(run + " --to onnx", 1, "graph.json: not valid JSON: parse error at line 1");
   EXPECT_FALSE(fs::exists(folder / "run" / "model.onnx"));
 }
 
