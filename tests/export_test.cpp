@@ -108,15 +108,21 @@ void fill(const Graph& graph, Weights& weights) {
     value.copy_(graph[id].kind == "norm_weight" ? at::rand(value.sizes()) + 0.5 : at::randn(value.sizes()) * 0.2);
   }
   // Statistics of the activations, without which they would fade from layer to layer: those of one batch, of which a
-  // pass moves them by the momentum, .1.
-  const auto statistics = [&](const std::function<void(const at::Tensor&)>& change) {
-    for (size_t i = 0; i < graph.parameters().size(); ++i)
-      if (const ParamId id{static_cast<int32_t>(i)}; graph[id].kind.starts_with("running_")) change(weights[id]);
+  // pass moves them by the momentum, .1. Channels that hardly vary would amplify rounding: variances get a part of
+  // their mean.
+  const auto statistics = [&](const std::function<void(const at::Tensor&, bool variance)>& change) {
+    for (size_t i = 0; i < graph.parameters().size(); ++i) {
+      const ParamId id{static_cast<int32_t>(i)};
+      if (graph[id].kind.starts_with("running_")) change(weights[id], graph[id].kind == "running_var");
+    }
   };
-  statistics([](const at::Tensor& value) { value.zero_(); });
+  statistics([](const at::Tensor& value, bool) { value.zero_(); });
   static_cast<void>(run(graph, weights, {{"input", testkit::input_of(graph, 8, 3, at::kFloat)}}, {"logits"},
-                        {.training = true, .key = {}}));
-  statistics([](const at::Tensor& value) { value.mul_(10); });
+                        {.training = true, .key = RandomKey()}));
+  statistics([](const at::Tensor& value, bool variance) {
+    value.mul_(10);
+    if (variance) value.add_(value.mean(), 0.1);
+  });
 }
 
 // Backbones that take other images than three channels of 32 x 32.
@@ -320,13 +326,19 @@ TEST(Export, SaysWhatIsWrong) {
   expect(run + " --to onnx", 1, "it has no recipe.yaml");
   folder.write("run/recipe.yaml", recipe);
   expect(run + " --to onnx", 1, "it holds no network yet");
+  expect((folder / "run/recipe.yaml").string() + " --to onnx", 1, "this is a file; a run is a folder");
   fs::remove_all(folder / "run");
   ASSERT_EQ(espalier_command("run -q " + folder.write("r.yaml", recipe).string() + " --out " + run).status, 0);
-  expect(run + " --to onnx --out " + (folder / "no/where.onnx").string(), 1, "cannot write");
+  expect(run + " --to onnx --out " + (folder / "no/where.onnx").string(), 1,
+         "where.onnx: cannot write: there is no folder " + (folder / "no").string());
   std::string values = read_file(folder / "run" / "model.safetensors");
   values[values.size() - 3] ^= 1;
   folder.write("run/model.safetensors", values);
   expect(run + " --to onnx", 1, "its checksum is");
+  folder.write("run/graph.json", "{}");
+  expect(run + " --to onnx", 1, "graph.json: holds no network: the key 'schema' is missing");
+  folder.write("run/graph.json", "{");
+  expect(run + " --to onnx", 1, "graph.json: not valid JSON: parse error at line 1");
   EXPECT_FALSE(fs::exists(folder / "run" / "model.onnx"));
 }
 

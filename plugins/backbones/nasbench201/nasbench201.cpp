@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <array>
 #include <iterator>
+#include <string_view>
 
 #include <espalier/backbone.h>
 #include <espalier/plugin.h>
@@ -16,7 +18,7 @@ struct NasBench201Options {
       "operations of the edges: |nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|");
     p("channels", &NasBench201Options::channels, at_least(1),
       "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201Options::cells, at_least(1), "cells of each of the three stages");
+    p("cells", &NasBench201Options::cells, at_least(1), at_most(1000), "cells of each of the three stages");
   }
 };
 
@@ -28,7 +30,7 @@ struct NasBench201SearchOptions {
   static void declare(Declare<NasBench201SearchOptions>& p) {
     p("channels", &NasBench201SearchOptions::channels, at_least(1),
       "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201SearchOptions::cells, at_least(1), "cells of each of the three stages");
+    p("cells", &NasBench201SearchOptions::cells, at_least(1), at_most(1000), "cells of each of the three stages");
     p("track_running_stats", &NasBench201SearchOptions::track_running_stats,
       "batch norm of the cells evaluates with running statistics; otherwise with those of the batch, as in the paper");
   }
@@ -37,7 +39,7 @@ struct NasBench201SearchOptions {
 namespace {
 
 // As the rows of alpha count them.
-constexpr const char* operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
+constexpr std::string_view operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
 
 constexpr int edges = 6;  // 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2
 
@@ -46,26 +48,24 @@ std::array<std::string, edges> parse(const std::string& cell) {
     throw Error("the cell '" + cell + "' is no cell of NAS-Bench-201, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: " + why);
   };
   std::array<std::string, edges> ops;
-  std::string form;  // what is left without the names
+  std::string_view rest = cell;
+  const auto take = [&](std::string_view text) {
+    if (!rest.starts_with(text)) fail("it has another form");
+    rest.remove_prefix(text.size());
+  };
   size_t edge = 0;
-  for (size_t i = 0; i < cell.size();) {
-    const size_t end = std::min(cell.find_first_of("|~+", i), cell.size());
-    if (end > i) {
-      const std::string name = cell.substr(i, end - i);
-      const bool number = form.ends_with('~');
-      if (number) {
-        form += name;
-      } else if (edge < edges) {
-        for (const char* known : operations) {
-          if (name == known) ops[edge] = name;
-        }
-        if (ops[edge++].empty()) fail("there is no operation '" + name + "'");
-      }
+  for (int node = 0; node < 3; ++node) {
+    take(node == 0 ? "|" : "+|");
+    for (int from = 0; from <= node; ++from, ++edge) {
+      const std::string_view name = rest.substr(0, rest.find('~'));
+      if (name.find_first_of("|+") != std::string_view::npos) fail("it has another form");
+      if (std::ranges::find(operations, name) == std::end(operations))
+        fail("there is no operation '" + std::string(name) + "'");
+      ops[edge] = name;
+      take(std::string(name) + "~" + std::to_string(from) + "|");
     }
-    if (end < cell.size()) form += cell[end];
-    i = end + 1;
   }
-  if (form != "|~0|+|~0|~1|+|~0|~1|~2|") fail("it has another form");
+  if (!rest.empty()) fail("it has another form");
   return ops;
 }
 
@@ -81,7 +81,7 @@ struct Layers {
     return g.batch_norm("bn", x, norm);
   }
 
-  Edge operation(const std::string& op, const std::string& name, Edge x, const BatchNormOptions& norm = {}) const {
+  Edge operation(std::string_view op, const std::string& name, Edge x, const BatchNormOptions& norm = {}) const {
     if (op == "nor_conv_1x1" || op == "nor_conv_3x3")
       return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, norm);
     if (op == "avg_pool_3x3") return g.avg_pool(x, 3, 1, 1);
@@ -92,7 +92,7 @@ struct Layers {
   Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row, const BatchNormOptions& norm) const {
     const auto s = g.scope(name);
     std::vector<Edge> terms;
-    for (const char* op : operations) terms.push_back(operation(op, op, x, norm));
+    for (const std::string_view op : operations) terms.push_back(operation(op, std::string(op), x, norm));
     g.unify(terms);
     terms.push_back(coefficients);
     return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));

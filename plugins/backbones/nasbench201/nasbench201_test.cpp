@@ -37,7 +37,9 @@ TEST(NasBench201, HasThePublishedCounts) {
 TEST(NasBench201, RefusesWhatIsNoCell) {
   for (const char* wrong :
        {"", "|none~0|", "|none~0|+|none~0|none~1|+|none~0|none~1|conv~2|",
-        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|+|none~0|"})
+        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|+|none~0|",
+        "|~0|+|~0|~1|+|~0|~1|~2|", "|none~0|+|~0|none~1|+|none~0|none~1|none~2|",
+        "none|~0|+|none~0|none~1|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2"})
     EXPECT_THROW(of_cell(wrong), Error) << wrong;
 }
 
