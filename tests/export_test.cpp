@@ -114,7 +114,7 @@ void fill(const Graph& graph, Weights& weights) {
   };
   statistics([](const at::Tensor& value) { value.zero_(); });
   static_cast<void>(run(graph, weights, {{"input", testkit::input_of(graph, 8, 3, at::kFloat)}}, {"logits"},
-                        {.training = true}));
+                        {.training = true, .key = RandomKey()}));
   statistics([](const at::Tensor& value) { value.mul_(10); });
 }
 
