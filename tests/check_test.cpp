@@ -125,7 +125,7 @@ TEST(Check, APluginThatCannotBeLoadedIsAFailure) {
 TEST(Check, SuggestsNamesAndListsTheChecks) {
   Output o = espalier_command("check '" + nonconforming + "' --only forgetz");
   EXPECT_EQ(o.status, 1);
-  EXPECT_THAT(o.text, HasSubstr("no component is called 'forgetz'"));
+  EXPECT_THAT(o.text, HasSubstr("no component is called 'forgetz' (did you mean 'forgets'?)"));
   o = espalier_command("check '" + nonconforming + "' --only forgets --check resum");
   EXPECT_THAT(o.text, HasSubstr("did you mean 'resume'?"));
   o = espalier_command("check no/such/lib.so");

@@ -1,6 +1,8 @@
 // Whole runs of the program.
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -278,6 +280,46 @@ stages:
   EXPECT_EQ(o.status, 1);
   EXPECT_NE(o.text.find("the network's function changed"), std::string::npos) << o.text;
   EXPECT_TRUE(read_file(folder / "run" / "history.jsonl").empty()) << "what did not happen is not in the history";
+}
+
+TEST(Run, NeedsNoPythonFormOfItsOperations) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100}
+network: {use: liar_network}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.1}}]
+)");
+  const Output o = espalier_command("run -q " + recipe.string() + faults() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_NE(o.text.find("model.py is not written: node 'lie'"), std::string::npos) << o.text;
+  EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("status").as_string(), "finished");
+  EXPECT_TRUE(std::filesystem::exists(folder / "run" / "model.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run" / "model.py"));
+}
+
+TEST(Run, PutsEverythingBackWhereTheLastOfSeveralEditsIsImpossible) {
+  const TempFolder folder;
+  std::map<std::string, std::string> values;
+  for (const std::string controller : {"none", "asks_too_much"}) {
+    const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100}
+network: {use: mlp, hidden: [6]}
+stages:
+  - name: train
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.1, momentum: 0.9}
+    controller: {use: )" + controller + "}\n");
+    const Output o = espalier_command("run " + recipe.string() + faults() + " --out " + (folder / controller).string());
+    ASSERT_EQ(o.status, 0) << o.text;
+    EXPECT_EQ(o.text.find("no such block") != std::string::npos, controller == "asks_too_much") << o.text;
+    EXPECT_TRUE(read_file(folder / controller / "history.jsonl").empty());
+    values[controller] = read_file(folder / controller / "model.safetensors");
+  }
+  EXPECT_EQ(values["asks_too_much"], values["none"]);
 }
 
 TEST(Run, SaysThatTheLossIsNotANumber) {

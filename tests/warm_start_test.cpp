@@ -98,8 +98,31 @@ TEST(WarmStart, ListsEverythingThatDoesNotMatch) {
   EXPECT_THAT(noted.text, HasSubstr("not in the file: fc1.weight"));
   EXPECT_TRUE(final_values(folder / "b").at("fc2.bias").equal(at::full({3}, 3.5)));
 
+  // A pattern with a slip in it is noted, even where all names match.
+  save_safetensors(folder / "all.safetensors", values());
+  const Output unused =
+      run(folder.write("u.yaml", recipe("from: all.safetensors, rename: {'^modul\\.': x, '^fc': fc}")), folder / "u");
+  EXPECT_EQ(unused.status, 0) << unused.text;
+  EXPECT_THAT(unused.text, AllOf(HasSubstr("rename: '^modul\\.' is in no name of the file"), Not(HasSubstr("'^fc'"))));
+
   const auto nothing = folder.write("n.yaml", recipe("from: old.safetensors, partial: true, rename: {'^': x}"));
   EXPECT_THAT(run(nothing, folder / "c").text, HasSubstr("nothing in it is of this network"));
+}
+
+// A header of 640 bytes begins as an old pickle does; LeNet-5's is as long.
+TEST(WarmStart, TakesAHeaderOfAnyLength) {
+  const TempFolder folder;
+  TensorFile file = values();
+  std::string bytes;
+  for (size_t n = 0; n < 640 && !bytes.starts_with("\x80\x02"); ++n) {
+    file.metadata = {{"padding", std::string(n, 'x')}};
+    save_safetensors(folder / "old.safetensors", file);
+    bytes = read_file(folder / "old.safetensors");
+  }
+  ASSERT_TRUE(bytes.starts_with("\x80\x02"));
+  EXPECT_FALSE(is_state_dict(folder / "old.safetensors"));
+  const Output o = run(folder.write("r.yaml", recipe("from: old.safetensors")), folder / "run");
+  EXPECT_EQ(o.status, 0) << o.text;
 }
 
 TEST(WarmStart, RefusesWhatIsNoSourceOfValues) {
@@ -119,8 +142,13 @@ TEST(WarmStart, RefusesWhatIsNoSourceOfValues) {
   EXPECT_THAT(said("from: cut.safetensors"), HasSubstr("not a valid safetensors file"));
   folder.write("text.safetensors", "values, honestly");
   EXPECT_THAT(said("from: text.safetensors"), HasSubstr("not a valid safetensors file"));
+  // A run that was stopped.
+  fs::create_directories(folder / "stopped" / "checkpoints");
+  EXPECT_THAT(said("from: stopped"), HasSubstr("espalier export RUN --to safetensors"));
   folder.write("cut.pt", "PK\x03\x04 and no more");
-  EXPECT_THAT(said("from: cut.pt"), HasSubstr("cannot be read as a PyTorch state dict"));
+  EXPECT_THAT(said("from: cut.pt"),
+              AllOf(HasSubstr("cannot be read as a PyTorch state dict: it is damaged or cut short"),
+                    Not(HasSubstr("internal"))));
   EXPECT_THAT(said("from: good.safetensors, rename: {'(': x}"), HasSubstr("'(' is no regular expression"));
   EXPECT_THAT(said("from: good.safetensors, rename: [x]"), HasSubstr("'rename' must be a map"));
   EXPECT_THAT(said("from: good.safetensors, rename: {'fc.': x}"), HasSubstr("'rename' makes 'x.weight' of both"));
@@ -200,6 +228,7 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
   EXPECT_THAT(said("list.pt"), HasSubstr("it holds no dictionary; save model.state_dict()"));
   EXPECT_THAT(said("empty.pt"), HasSubstr("its dictionary holds no tensors"));
   EXPECT_THAT(said("old.pt"), HasSubstr("before 1.6"));
+  EXPECT_TRUE(is_state_dict(folder / "old.pt"));
   EXPECT_THAT(said("cut.pt"), HasSubstr("cannot be read as a PyTorch state dict"));
   // Any byte may be damaged: an error or other numbers, and nothing worse.
   const std::string whole = read_file(folder / "state.pt");

@@ -246,17 +246,24 @@ std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& old, cons
 }
 
 Rewrite plan(const Graph& graph, const Edits& edits, size_t& first) {
-  return std::visit(
-      [&](const auto& e) -> Rewrite {
-        using T = std::decay_t<decltype(e)>;
-        if constexpr (std::is_same_v<T, Shrink> || std::is_same_v<T, Grow>) {
-          return plan_widths(graph, edits, first);
-        } else {
-          ++first;
-          return plan_change(graph, e);
-        }
-      },
-      edits[first].what);
+  try {
+    return std::visit(
+        [&](const auto& e) -> Rewrite {
+          using T = std::decay_t<decltype(e)>;
+          if constexpr (std::is_same_v<T, Shrink> || std::is_same_v<T, Grow>) {
+            return plan_widths(graph, edits, first);
+          } else {
+            Rewrite r = plan_change(graph, e);
+            ++first;
+            return r;
+          }
+        },
+        edits[first].what);
+  } catch (const EditError&) {
+    throw;
+  } catch (const Error& e) {  // of the graph: an unknown axis, a name that is taken
+    throw EditError("cannot " + edits[std::min(first, edits.size() - 1)].str() + ": " + e.what());
+  }
 }
 
 Rewrite plan(const Graph& graph, const Edit& edit) {

@@ -255,7 +255,10 @@ Value from_json(std::string_view text, const std::string& name) {
     };
     return value_of(Json::parse(text, guard));
   } catch (const std::exception& e) {
-    throw InputError(name, std::string("not valid JSON: ") + e.what());
+    std::string why = e.what();
+    // The library's "[json.exception.parse_error.101] " is nothing for readers.
+    if (why.starts_with("[json.")) why.erase(0, why.find("] ") + 2);
+    throw InputError(name, "not valid JSON: " + why);
   }
 }
 

@@ -242,8 +242,9 @@ void Weights::add_state(const Graph& graph, const StateSpec& spec) {
   if (!has_state(spec.name)) specs_.push_back(spec);
   for (const Role r : {Role::weight, Role::architecture}) {
     Bank& b = bank(r);
-    if (!b.states.contains(spec.name))
-      b.states.emplace(spec.name, make_arena(graph, b.parameters, spec.shape, spec.initial, dtype_, device_));
+    if (b.states.contains(spec.name)) continue;
+    b.states.emplace(spec.name, make_arena(graph, b.parameters, spec.shape, spec.initial, dtype_, device_));
+    b.specs.push_back(spec);
   }
 }
 
@@ -252,7 +253,10 @@ bool Weights::has_state(const std::string& name) const {
 }
 
 void Weights::clear_states() {
-  for (const Role r : roles) bank(r).states.clear();
+  for (const Role r : roles) {
+    bank(r).states.clear();
+    bank(r).specs.clear();
+  }
   specs_.clear();
   counters_.clear();
 }
@@ -350,13 +354,13 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
   }
   if (role != Role::buffer)
     next->gradients = arena_of(old.gradients, spare ? &spare->gradients : nullptr, nullptr, constant(0));
-  for (const auto& [name, arena] : old.states) {
-    const auto spec = std::ranges::find(specs_, name, &StateSpec::name);
-    const bool known = spec != specs_.end();
-    Arena* reuse = spare && spare->states.contains(name) ? &spare->states.at(name) : nullptr;
-    next->states.emplace(name, arena_of(arena, reuse, known ? spec->shape : nullptr,
-                                        constant(known ? spec->initial : 0), !known || !spec->recompute));
+  // As the bank knows them: where Weights share it, one alone may have registered a state.
+  for (const StateSpec& spec : old.specs) {
+    Arena* reuse = spare && spare->states.contains(spec.name) ? &spare->states.at(spec.name) : nullptr;
+    next->states.emplace(spec.name, arena_of(old.states.at(spec.name), reuse, spec.shape, constant(spec.initial),
+                                             /*copied=*/!spec.recompute));
   }
+  next->specs = old.specs;
   return next;
 }
 

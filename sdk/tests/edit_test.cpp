@@ -140,6 +140,49 @@ TEST(Edits, AreAllCarriedOutOrNone) {
   EXPECT_TRUE(at::equal(n["conv1.weight"], held));
 }
 
+TEST(Edits, AreRefusedAsSuchWhateverIsWrong) {
+  Network n(chain());
+  const auto why = [&](const Change& change) {
+    try {
+      n.edit({{change}});
+    } catch (const EditError& e) {
+      return std::string(e.what());
+    }
+    return std::string("(carried out)");
+  };
+  EXPECT_EQ(why(Shrink{"conv3", {0}}),
+            "cannot shrink conv3 to 1: the network has no axis 'conv3' (did you mean 'conv1'?)");
+  EXPECT_EQ(why(SplitOff{"relu1", 0, "conv2.weight"}), "(carried out)") << "parameters are called otherwise";
+  n.edit({{SplitOff{"conv2", 0, "view"}}});
+  for (const char* taken : {"input", "view", "bn1"}) {
+    const std::string reason = std::string("there is a node or an edge '") + taken + "' already";
+    EXPECT_NE(why(InsertGate{taken, "conv1", ""}).find(reason), std::string::npos)
+        << why(InsertGate{taken, "conv1", ""});
+    EXPECT_NE(why(SplitOff{"conv2", 0, taken}).find(reason), std::string::npos) << taken;
+  }
+  EXPECT_EQ(why(FoldGate{"relu1"}), "cannot fold 'relu1': it is a 'relu', neither a gate nor a mixture");
+}
+
+// One of two that share a bank may register a state alone.
+TEST(Edits, CarryAStateOfSharedArchitectureParametersWhoeverRegisteredIt) {
+  Graph graph = chain();
+  Weights lender(graph, at::kDouble, at::kCPU);
+  apply(graph, {&lender}, Edit{InsertGate{"gate", "conv1", "", 1, "architecture"}});
+  Weights borrower(graph, lender, {Role::architecture});
+  borrower.add_state(graph, {.name = "pairs",
+                             .shape =
+                                 [](const Parameter& p) {
+                                   return Shape{p.shape[0], p.shape[0]};
+                                 },
+                             .initial = 0.5});
+  const auto pairs = [&] { return borrower.state("pairs", graph.parameter("gate.coefficient.value")); };
+  at::Tensor(pairs()).select(0, 2).fill_(7);
+  apply(graph, {&lender, &borrower}, shrink(graph, graph.axis("conv1"), {0, 2}));
+  apply(graph, {&lender, &borrower}, grow(graph, graph.axis("conv1"), 1, "random", RandomKey(1)));
+  const at::Tensor expected = at::tensor({.5, .5, .5, 7., 7., .5, .5, .5, .5}, at::kDouble).view({3, 3});
+  EXPECT_TRUE(at::equal(pairs(), expected)) << pairs();
+}
+
 // The memory of an edit before is used again: what it held must not show.
 TEST(Edits, ManyInARowLeaveWhatASingleOneLeaves) {
   Network many(chain()), one(chain());

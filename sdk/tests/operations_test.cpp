@@ -449,6 +449,36 @@ TEST(Initializer, XavierUniformHasItsBound) {
   EXPECT_EQ(w[g.parameter("fc.bias")].detach().abs().max().item<double>(), 0);
 }
 
+TEST(BatchNorm, WithoutRunningStatisticsEvaluatesByTheBatch) {
+  GraphBuilder b({2, 3, 3});
+  const Edge x = b.batch_norm("plain", b.input(), {.affine = false, .track_running_stats = false});
+  const Edge y = b.relu(b.batch_norm("affine", x, {.track_running_stats = false}));
+  const Graph g = b.output(b.linear("fc", b.flatten(y), {.features = 3}));
+  for (const Parameter& p : g.parameters()) EXPECT_NE(p.role, Role::buffer) << p.name;
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+    Weights w(g, dtype, at::kCPU);
+    w.initialize(g, RandomKey(3));
+    const c10::NoGradGuard no_grad;
+    Graph probed = g;
+    probed.add_output("normalised", g.node("plain").outputs[0]);
+    const at::Tensor image = testkit::input_of(g, 5, 1, dtype);
+    const at::Tensor z = run(probed, w, {{"input", image}}, {"normalised"})[0];
+    EXPECT_LE(z.mean({0, 2, 3}).abs().max().item<double>(), 1e-6);
+    EXPECT_NEAR(z.square().mean({0, 2, 3}).min().item<double>(), 1, 1e-3);
+    EXPECT_TRUE(at::equal(logits(g, w, image), logits(g, w, image, {.training = true, .key = RandomKey(1)})));
+    EXPECT_LE(largest_difference(logits(g, w, image), logits(g, w, image, {.key = RandomKey(1), .fuse = false})), 1e-5);
+  }
+  GraphBuilder v({4});
+  const Graph vector = v.output(v.batch_norm("bn", v.input(), {.track_running_stats = false}));
+  const Weights w(vector, at::kDouble, at::kCPU);
+  expect_error([&] { logits(vector, w, testkit::input_of(vector, 1, 1)); },
+               {"'bn' needs more than one value a channel where it keeps no running statistics"});
+
+  const Node& affine = g.node("affine");
+  EXPECT_EQ(affine.op->python(g, affine).expression,
+            "torch.batch_norm({0}, {p0}, {p1}, None, None, True, 0.1, 1e-05, True)");
+}
+
 // ---- every operation: derivatives, PyTorch, ONNX ----
 
 Edge heads(GraphBuilder& b, const std::string& name, Edge x, int64_t features = 4) {
@@ -805,6 +835,14 @@ TEST(Operations, EqualTheirOnnxForms) {
     seen.insert(n.node->op->type());
   }
   EXPECT_EQ(seen.size(), 23U) << "an operation is in no network";
+
+  GraphBuilder b({2, 3, 3});
+  const Edge x = b.batch_norm("bn", b.input(), {.track_running_stats = false});
+  const Graph g = b.output(b.linear("fc", b.flatten(x), {.features = 3}));
+  const NodeCase n{&g, &g.node("bn"), {}, {}, {}};
+  OnnxEvaluation to(n);
+  expect_error([&] { n.node->op->onnx(to, g, *n.node); },
+               {"batch norm 'bn' keeps no running statistics (track_running_stats: false)"});
 }
 
 }  // namespace

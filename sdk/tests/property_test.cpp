@@ -64,16 +64,19 @@ Graph random_network(const Case& c) {
     const auto conv = [&](const char* name, Edge y, int64_t filters) {
       return g.conv(name, y, {.filters = filters, .kernel = 3, .padding = 1, .bias = e.chance(50)});
     };
-    int64_t kind = e.below(8);
+    const auto norm = [&](Edge y) {
+      return g.batch_norm("bn", y, {.affine = e.chance(80), .track_running_stats = e.chance(80)});
+    };
+    int64_t kind = e.below(9);
     if (!one_axis && (kind == 1 || kind == 6)) kind = 0;
+    const bool one_axis_before = one_axis;
     one_axis = kind != 3 && kind != 4;
     switch (kind) {
       case 0:
-        x = activation(g.batch_norm("bn", conv("conv", x, 2 * e.between(1, 4))));
+        x = activation(norm(conv("conv", x, 2 * e.between(1, 4))));
         break;
       case 1:  // residual
-        x = activation(
-            g.add(conv("conv2", activation(g.batch_norm("bn", conv("conv1", x, e.between(2, 6)))), width), x));
+        x = activation(g.add(conv("conv2", activation(norm(conv("conv1", x, e.between(2, 6)))), width), x));
         break;
       case 2: {  // a shortcut between unequal widths
         const Edge y = conv("conv", x, 2 * e.between(1, 5));
@@ -81,14 +84,14 @@ Graph random_network(const Case& c) {
         break;
       }
       case 3:  // concatenation, of an input that goes on too
-        x = activation(g.batch_norm("bn", g.concat({x, conv("conv", x, 2 * e.between(1, 2))})));
+        x = activation(norm(g.concat({x, conv("conv", x, 2 * e.between(1, 2))})));
         break;
       case 4:  // groups
         x = activation(conv("conv1", x, 2 * e.between(1, 3)));
         x = activation(g.conv("conv2", x, {.filters = 2 * e.between(1, 2), .kernel = 3, .padding = 1, .groups = 2}));
         break;
       case 5:  // depthwise
-        x = activation(g.batch_norm("bn", conv("conv1", x, e.between(2, 6))));
+        x = activation(norm(conv("conv1", x, e.between(2, 6))));
         x = g.conv("conv2", x, {.kernel = 3, .padding = 1, .depthwise = true});
         break;
       case 6: {  // a mixture with coefficients of free parameters
@@ -98,13 +101,27 @@ Graph random_network(const Case& c) {
         x = g.node("weighted_sum", "mixed", {x, y, sum, g.softmax(a)});
         break;
       }
+      case 7: {  // a choice of the input's channels, in any order, some twice or none; around it the sum where there is
+                 // one
+        Indices index;
+        for (int64_t i = e.between(1, width + 1); i > 0; --i) index.push_back(e.chance(10) ? -1 : e.below(width));
+        const Edge chosen = g.select("chosen", norm(x), index, {.drops = e.chance(50)});
+        const Edge y = conv("conv", activation(chosen), one_axis_before ? width : 2 * e.between(1, 3));
+        x = one_axis_before ? g.add(y, x) : y;
+        break;
+      }
       default:
         x = g.avg_pool(conv("conv", x, e.between(2, 6)), 2, 1);
     }
   }
   Edge y;
-  if (d.chance(50)) {
+  const int64_t head = d.below(5);
+  if (head < 2) {
     y = g.activation("relu", g.linear("hidden", g.flatten(g.max_pool(x, 2)), {.features = d.between(3, 8)}));
+  } else if (head == 2) {  // patches
+    y = g.patch_merging(g.to_tokens(x));
+    if (d.chance(50)) y = g.layer_norm("norm", y);
+    y = g.mean(g.linear("hidden", y, {.features = d.between(3, 8)}));
   } else {  // attention
     y = g.to_tokens(x, /*flat=*/true);
     const int64_t heads = d.between(1, 3), features = heads * d.between(2, 4);
@@ -417,11 +434,14 @@ class Trial {
     }
     if (inputs.empty()) return;
     const auto [node, input] = inputs[static_cast<size_t>(d_.below(std::ssize(inputs)))];
-    // A term that is zero is none.
+    // A term that is zero is none; a segment is as if all that reads it read zeros.
     const Node& reader = n_.graph.node(node);
     const Edge gone = reader.inputs[static_cast<size_t>(input)];
     at::Tensor expected;
-    if (reader.op->type() != "concat" && std::ranges::count(reader.inputs, gone) == 1) {
+    if (reader.op->type() == "concat") {
+      const auto zeroed = without_segment(reader, static_cast<size_t>(input));
+      if (zeroed) expected = zeroed->logits();
+    } else if (std::ranges::count(reader.inputs, gone) == 1) {
       const auto zeroed = copy();
       try {
         zeroed->edit({{InsertGate{name, n_.graph[gone].name, "", 0, "weight", {node}}}});
@@ -432,6 +452,52 @@ class Trial {
     const Edit e{Disconnect{node, input}};
     if (!carried_out(e)) return;
     if (expected.defined()) expect_same(e.str(), n_.logits(), expected);
+  }
+
+  // A copy in which zeros take the place of the segment just before each layer (or choice of channels) that reads it;
+  // null where something else depends on how many channels there are.
+  std::unique_ptr<RandomNetwork> without_segment(const Node& join, size_t input) const {
+    const Graph& g = n_.graph;
+    auto zeroed = copy();
+    std::vector<std::vector<double>> left(g.edges().size());  // for each channel of an edge, 0: it is the segment's
+    const auto of = [&](Edge e) {
+      const Shape& shape = g[e].shape;
+      const std::vector<double>& known = left[static_cast<size_t>(e.id)];
+      return known.empty() ? std::vector<double>(static_cast<size_t>(g.size(shape[channel_dim(shape)])), 1) : known;
+    };
+    for (const Node& node : g.nodes()) {
+      const std::string type = node.op->type();
+      std::vector<double>& out = left[static_cast<size_t>(node.outputs[0].id)];
+      if (type == "concat") {
+        for (size_t i = 0; i < node.inputs.size(); ++i) {
+          std::vector<double> part = of(node.inputs[i]);
+          if (node.name == join.name && i == input) part.assign(part.size(), 0);
+          out.insert(out.end(), part.begin(), part.end());
+        }
+        continue;
+      }
+      if (node.inputs.empty() || left[static_cast<size_t>(node.inputs[0].id)].empty()) continue;
+      const std::vector<double> in = of(node.inputs[0]);
+      if (std::ranges::find(in, 0) == in.end()) continue;
+      if (type == "layer_norm") return nullptr;
+      const bool columns = std::ranges::any_of(node.parameters, [&](ParamId p) {
+        for (size_t d = 0; d < g[p].shape.size(); ++d) {
+          if (g[p].input[d] && g[p].shape[d].has_axis()) return true;
+        }
+        return false;
+      });
+      if (columns || type == "select") {
+        const std::string gate = "zeros before " + node.name;
+        zeroed->edit({{InsertGate{gate, g[node.inputs[0]].name, "", 1, "weight", {node.name}}}});
+        set(*zeroed, gate + ".coefficient.value", at::tensor(in, at::kDouble));
+        continue;
+      }
+      const Shape& shape = g[node.outputs[0]].shape;
+      const auto size = shape.empty() ? 0 : static_cast<size_t>(g.size(shape[channel_dim(shape)]));
+      for (size_t i = 0; i < size; ++i)  // channel by channel after a flatten, one after the other where patches merge
+        out.push_back(type == "flatten" ? in[i / (size / in.size())] : in[i % in.size()]);
+    }
+    return zeroed;
   }
 
   void splits_off(const std::string& name) {

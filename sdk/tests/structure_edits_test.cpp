@@ -584,8 +584,61 @@ TEST(SplitOff, GoesThroughDepthwiseConvolutionsAndStopsAtSums) {
   EXPECT_THAT(refusal(n, {{Shrink{"stem", {1}}}}), HasSubstr("nothing would be left of it"));
   EXPECT_THAT(refusal(n, {{SplitOff{"add1", 0, "other"}}}), HasSubstr("needs inputs of one width"));
   EXPECT_THAT(refusal(n, {{SplitOff{"view", 0, "other"}}}), HasSubstr("no width that is one axis"));
-  EXPECT_THAT(refusal(n, {{SplitOff{"conv", 0, "depthwise.view"}}}), HasSubstr("give its view another name"));
+  EXPECT_THAT(refusal(n, {{SplitOff{"conv", 0, "depthwise.view"}}}),
+              HasSubstr("there is a node or an edge 'depthwise.view' already; choose another name"));
   EXPECT_THAT(refusal(n, {{SplitOff{"conv", 1, ""}}}), HasSubstr("there is no input 1"));
+}
+
+TEST(SplitOff, ShrinksBesideWhatItReadsByThePositionsBeforeBoth) {
+  GraphBuilder g({2, 6, 6});
+  const Edge x = g.relu(g.conv("stem", g.input(), {.filters = 4, .padding = 1}));
+  const Edge y = g.conv("a", x, {.filters = 2}), z = g.conv("b", x, {.filters = 2});
+  Network n(g.output(g.linear("fc", g.flatten(g.add(y, z)), {.features = 3})));
+  n.edit({{SplitOff{"a", 0, "view"}}});
+  const at::Tensor columns = n["a.weight"].clone();
+  n.edit({{Shrink{"stem", {0, 1, 3}}}, {Shrink{"view", {1, 2, 3}}}});
+  EXPECT_TRUE(at::equal(n["a.weight"], columns.index_select(1, at::tensor({1, 3}, at::kLong))));
+  EXPECT_EQ(n["b.weight"].size(1), 3);
+  n.logits();
+}
+
+TEST(SplitOff, OfMergedPatchesIsReadByAllFourOfThem) {
+  GraphBuilder g({2, 6, 6});
+  const Edge x = g.to_tokens(g.conv("stem", g.input(), {.filters = 3, .padding = 1}));
+  const Edge y = g.linear("merged", g.layer_norm("norm", g.patch_merging(x)), {.features = 4});
+  const Edge z = g.linear("other", x, {.features = 4});
+  Network n(g.output(g.linear("fc", g.add(g.mean(y), g.mean(z)), {.features = 3})));
+  const at::Tensor before = n.logits(), columns = n["merged.weight"].clone();
+  n.edit({{SplitOff{"patch_merging1", 0, "own"}}});
+  EXPECT_TRUE(at::equal(n.logits(), before));
+  n.edit({{Shrink{"own", {0, 2}}}});
+  const at::Tensor kept = at::tensor({0, 2, 3, 5, 6, 8, 9, 11}, at::kLong);
+  EXPECT_TRUE(at::equal(n["merged.weight"], columns.index_select(1, kept)));
+  EXPECT_EQ(n["norm.weight"].size(0), 8);
+  EXPECT_EQ(n.logits().sizes(), before.sizes());
+}
+
+TEST(Disconnect, OfWhatIsMergedFromPatchesGoesFromAllFourOfThem) {
+  GraphBuilder g({2, 6, 6});
+  const auto conv = [&](const char* name, int64_t filters) {
+    return g.conv(name, g.input(), {.filters = filters, .padding = 1});
+  };
+  const Edge x = g.to_tokens(g.concat({conv("a", 2), conv("b", 1), conv("c", 2)}));
+  Network n(g.output(g.linear("fc", g.mean(g.patch_merging(x)), {.features = 3}))), zeroed(n.graph);
+  at::Tensor columns = zeroed["fc.weight"].clone();
+  columns.index_fill_(1, at::tensor({2, 7, 12, 17}, at::kLong), 0);
+  set(zeroed, "fc.weight", columns);
+  n.edit({{Disconnect{"concat1", 1}}});
+  EXPECT_LE(largest(n.logits() - zeroed.logits()), 1e-12);
+  EXPECT_EQ(n["fc.weight"].size(1), 16);
+}
+
+TEST(SplitOff, LeavesTheNetworksOutputsAlone) {
+  GraphBuilder g({2, 6, 6});
+  const Edge x = g.relu(g.conv("stem", g.input(), {.filters = 3, .padding = 1}));
+  Network n(g.output(g.global_avg_pool(x)));
+  EXPECT_THAT(refusal(n, {{SplitOff{"global_avg_pool1", 0, "own"}}}),
+              HasSubstr("'global_avg_pool1' is an output of the network, whose width must stay"));
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ struct DartsOptions {
       "the normal cell: two of OPERATION<-INPUT for each of the nodes 2 to 5, sep_conv_3x3<-0; empty: that of the "
       "name");
     p("reduce", &DartsOptions::reduce, "the reduction cell, likewise");
-    p("layers", &DartsOptions::layers, at_least(3), "cells; those at one and two thirds halve the image");
+    p("layers", &DartsOptions::layers, at_least(3), at_most(1000),
+      "cells; those at one and two thirds halve the image");
     p("channels", &DartsOptions::channels, at_least(1), "filters of each node of the first cells");
     p("stem", &DartsOptions::stem, one_of({"cifar", "imagenet"}), "imagenet: three convolutions of stride 2");
     p("drop_path", &DartsOptions::drop_path, at_least(0), below(1),
@@ -48,7 +49,8 @@ struct DartsSearchOptions {
   int64_t channels = 16;
 
   static void declare(Declare<DartsSearchOptions>& p) {
-    p("layers", &DartsSearchOptions::layers, at_least(3), "cells; those at one and two thirds halve the image");
+    p("layers", &DartsSearchOptions::layers, at_least(3), at_most(1000),
+      "cells; those at one and two thirds halve the image");
     p("channels", &DartsSearchOptions::channels, at_least(1), "filters of each node of the first cells");
   }
 };

@@ -11,7 +11,7 @@ struct MobilenetV2Options {
   double dropout = 0.2;
 
   static void declare(Declare<MobilenetV2Options>& p) {
-    p("width", &MobilenetV2Options::width, above(0), "factor on all widths, rounded to multiples of 8");
+    p("width", &MobilenetV2Options::width, above(0), at_most(1000), "factor on all widths, rounded to multiples of 8");
     p("stem", &MobilenetV2Options::stem, one_of({"imagenet", "cifar"}),
       "cifar: the first two strides are 1, for small images");
     p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "before the linear layer");

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <array>
 #include <iterator>
+#include <string_view>
 
 #include <espalier/backbone.h>
 #include <espalier/plugin.h>
@@ -16,25 +18,28 @@ struct NasBench201Options {
       "operations of the edges: |nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|");
     p("channels", &NasBench201Options::channels, at_least(1),
       "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201Options::cells, at_least(1), "cells of each of the three stages");
+    p("cells", &NasBench201Options::cells, at_least(1), at_most(1000), "cells of each of the three stages");
   }
 };
 
 struct NasBench201SearchOptions {
   int64_t channels = 16;
   int64_t cells = 5;
+  bool track_running_stats = false;
 
   static void declare(Declare<NasBench201SearchOptions>& p) {
     p("channels", &NasBench201SearchOptions::channels, at_least(1),
       "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201SearchOptions::cells, at_least(1), "cells of each of the three stages");
+    p("cells", &NasBench201SearchOptions::cells, at_least(1), at_most(1000), "cells of each of the three stages");
+    p("track_running_stats", &NasBench201SearchOptions::track_running_stats,
+      "batch norm of the cells evaluates with running statistics; otherwise with those of the batch, as in the paper");
   }
 };
 
 namespace {
 
 // As the rows of alpha count them.
-constexpr const char* operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
+constexpr std::string_view operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
 
 constexpr int edges = 6;  // 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2
 
@@ -43,26 +48,24 @@ std::array<std::string, edges> parse(const std::string& cell) {
     throw Error("the cell '" + cell + "' is no cell of NAS-Bench-201, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: " + why);
   };
   std::array<std::string, edges> ops;
-  std::string form;  // what is left without the names
+  std::string_view rest = cell;
+  const auto take = [&](std::string_view text) {
+    if (!rest.starts_with(text)) fail("it has another form");
+    rest.remove_prefix(text.size());
+  };
   size_t edge = 0;
-  for (size_t i = 0; i < cell.size();) {
-    const size_t end = std::min(cell.find_first_of("|~+", i), cell.size());
-    if (end > i) {
-      const std::string name = cell.substr(i, end - i);
-      const bool number = form.ends_with('~');
-      if (number) {
-        form += name;
-      } else if (edge < edges) {
-        for (const char* known : operations) {
-          if (name == known) ops[edge] = name;
-        }
-        if (ops[edge++].empty()) fail("there is no operation '" + name + "'");
-      }
+  for (int node = 0; node < 3; ++node) {
+    take(node == 0 ? "|" : "+|");
+    for (int from = 0; from <= node; ++from, ++edge) {
+      const std::string_view name = rest.substr(0, rest.find('~'));
+      if (name.find_first_of("|+") != std::string_view::npos) fail("it has another form");
+      if (std::ranges::find(operations, name) == std::end(operations))
+        fail("there is no operation '" + std::string(name) + "'");
+      ops[edge] = name;
+      take(std::string(name) + "~" + std::to_string(from) + "|");
     }
-    if (end < cell.size()) form += cell[end];
-    i = end + 1;
   }
-  if (form != "|~0|+|~0|~1|+|~0|~1|~2|") fail("it has another form");
+  if (!rest.empty()) fail("it has another form");
   return ops;
 }
 
@@ -71,25 +74,25 @@ struct Layers {
 
   // ReLU, convolution, batch norm.
   Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1,
-            bool affine = true) const {
+            const BatchNormOptions& norm = {}) const {
     const auto s = g.scope(name);
     x = g.conv("conv", g.relu(x),
                {.filters = filters, .kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false});
-    return g.batch_norm("bn", x, {.affine = affine});
+    return g.batch_norm("bn", x, norm);
   }
 
-  Edge operation(const std::string& op, const std::string& name, Edge x, bool affine = true) const {
+  Edge operation(std::string_view op, const std::string& name, Edge x, const BatchNormOptions& norm = {}) const {
     if (op == "nor_conv_1x1" || op == "nor_conv_3x3")
-      return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, affine);
+      return conv(name, x, g.channels(x), op == "nor_conv_1x1" ? 1 : 3, 1, norm);
     if (op == "avg_pool_3x3") return g.avg_pool(x, 3, 1, 1);
     return op == "none" ? g.zeros(x) : x;
   }
 
   // All operations, each times its coefficient.
-  Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row) const {
+  Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row, const BatchNormOptions& norm) const {
     const auto s = g.scope(name);
     std::vector<Edge> terms;
-    for (const char* op : operations) terms.push_back(operation(op, op, x, /*affine=*/false));
+    for (const std::string_view op : operations) terms.push_back(operation(op, std::string(op), x, norm));
     g.unify(terms);
     terms.push_back(coefficients);
     return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));
@@ -148,8 +151,9 @@ Graph nasbench201_search(const NasBench201SearchOptions& o, const InputSpec& inp
   const Layers layers{g};
   const Edge coefficients =
       g.softmax(g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {edges, std::ssize(operations)}));
+  const BatchNormOptions norm{.affine = false, .track_running_stats = o.track_running_stats};
   return network(layers, o.channels, o.cells, target, [&](size_t edge, const std::string& name, Edge x) {
-    return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge));
+    return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge), norm);
   });
 }
 

@@ -37,8 +37,26 @@ TEST(NasBench201, HasThePublishedCounts) {
 TEST(NasBench201, RefusesWhatIsNoCell) {
   for (const char* wrong :
        {"", "|none~0|", "|none~0|+|none~0|none~1|+|none~0|none~1|conv~2|",
-        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|+|none~0|"})
+        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|+|none~0|",
+        "|~0|+|~0|~1|+|~0|~1|~2|", "|none~0|+|~0|none~1|+|none~0|none~1|none~2|",
+        "none|~0|+|none~0|none~1|+|none~0|none~1|none~2|", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2"})
     EXPECT_THROW(of_cell(wrong), Error) << wrong;
+}
+
+TEST(NasBench201, SearchesWithTheStatisticsOfTheBatch) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
+  const auto buffers = [](const std::string& options) {
+    const Graph g = testkit::build(R"({"use": "nasbench201_search", "cells": 1)" + options + "}", {3, 16, 16}, {10});
+    int64_t in_cells = 0, outside = 0;
+    for (const Parameter& p : g.parameters()) {
+      if (p.role == Role::buffer) ++(p.name.starts_with("cells.") ? in_cells : outside);
+    }
+    return std::pair(in_cells, outside);
+  };
+  // The stem, two residual blocks of two each, and the end keep theirs.
+  EXPECT_EQ(buffers(""), std::pair(int64_t{0}, int64_t{2 * (1 + 4 + 1)}));
+  // Three cells of six edges with two convolutions each.
+  EXPECT_EQ(buffers(R"(, "track_running_stats": true)"), std::pair(int64_t{2 * 3 * 6 * 2}, int64_t{2 * (1 + 4 + 1)}));
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ struct PreResnetOptions {
   bool select = false;
 
   static void declare(Declare<PreResnetOptions>& p) {
-    p("width", &PreResnetOptions::width, above(0), "factor on all widths");
+    p("width", &PreResnetOptions::width, above(0), at_most(1000), "factor on all widths");
     p("select", &PreResnetOptions::select,
       "the first convolution of each block reads its channels through an index view, so that each can be pruned for it "
       "alone while the residual stream stays (Liu et al. 2017)");

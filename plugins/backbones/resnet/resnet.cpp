@@ -12,7 +12,7 @@ struct ResnetOptions {
   bool zero_init = false;
 
   static void declare(Declare<ResnetOptions>& p) {
-    p("width", &ResnetOptions::width, above(0), "factor on all widths");
+    p("width", &ResnetOptions::width, above(0), at_most(1000), "factor on all widths");
     p("stem", &ResnetOptions::stem, one_of({"imagenet", "cifar"}),
       "imagenet: 7x7 with stride 2 and max pooling; cifar: 3x3, for small images");
     p("zero_init", &ResnetOptions::zero_init,

@@ -17,17 +17,19 @@ struct ResnetCifarOptions {
   bool own_widths = false;
 
   static void declare(Declare<ResnetCifarOptions>& p) {
-    p("width", &ResnetCifarOptions::width, above(0), "factor on all widths");
+    p("width", &ResnetCifarOptions::width, above(0), at_most(1000), "factor on all widths");
     p("widths", &ResnetCifarOptions::widths, at_least(1), "filters of each stage, or of each block");
     p("inner", &ResnetCifarOptions::inner, at_least(1),
       "filters of the first convolution of each stage's blocks, or of each block; empty: as `widths`");
     p("stem", &ResnetCifarOptions::stem, at_least(0), "filters of the first convolution; 0: as the first stage");
-    p("blocks", &ResnetCifarOptions::blocks, at_least(1), "blocks of each stage; empty: those of the name");
+    p("blocks", &ResnetCifarOptions::blocks, at_least(1), at_most(1000),
+      "blocks of each stage; empty: those of the name");
     p("shortcut", &ResnetCifarOptions::shortcut, one_of({"A", "B", "none"}),
       "between unequal widths; A: channels padded with zeros or cropped, B: 1x1 convolution with batch norm; none: a "
       "plain network");
     p("own_widths", &ResnetCifarOptions::own_widths,
-      "each block has a width of its own, which can shrink and grow alone: all its shortcuts are of option A");
+      "each block has a width of its own, which can shrink and grow alone: equal widths get a shortcut of option A, "
+      "too");
   }
 };
 

@@ -74,6 +74,7 @@ TEST(ResnetCifar, TakesWidthsOfStagesAndOfBlocks) {
   EXPECT_EQ(g.node("layer3.0.shortcut1").op->options().at("index"), Value(Indices{0, 1, 2, 3, 4}));
   EXPECT_EQ(g.node("layer1.0.shortcut1").op->options().at("index"), Value(Indices{1, 2, 3, 4}));
   EXPECT_THROW(cifar(R"({"use": "resnet20", "widths": [4, 6]})"), Error);
+  EXPECT_THROW(cifar(R"({"use": "resnet20", "width": 1e30})"), Error) << "beyond the integers";
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ struct SwinOptions {
   static void declare(Declare<SwinOptions>& p) {
     p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
     p("dim", &SwinOptions::dim, at_least(1), "channels of the first stage; each further one has twice as many");
-    p("depths", &SwinOptions::depths, at_least(1), "blocks of each stage");
+    p("depths", &SwinOptions::depths, at_least(1), at_most(1000), "blocks of each stage");
     p("heads", &SwinOptions::heads, at_least(1), "heads of each stage");
     p("window", &SwinOptions::window, at_least(1), unit("tokens"), "side of the windows; smaller maps are one window");
     p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");

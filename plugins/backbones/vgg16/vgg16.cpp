@@ -13,7 +13,7 @@ struct Vgg16Options {
   double dropout = 0;
 
   static void declare(Declare<Vgg16Options>& p) {
-    p("width", &Vgg16Options::width, above(0), "factor on the filters of all convolutions");
+    p("width", &Vgg16Options::width, above(0), at_most(1000), "factor on the filters of all convolutions");
     p("conv_bias", &Vgg16Options::conv_bias, "convolutions have a bias although batch norm follows");
     p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
     p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");

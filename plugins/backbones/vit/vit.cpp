@@ -15,7 +15,7 @@ struct VitOptions {
   static void declare(Declare<VitOptions>& p) {
     p("patch", &VitOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
     p("dim", &VitOptions::dim, at_least(1), "channels");
-    p("depth", &VitOptions::depth, at_least(1), "blocks");
+    p("depth", &VitOptions::depth, at_least(1), at_most(1000), "blocks");
     p("heads", &VitOptions::heads, at_least(1), "heads of each block");
     p("mlp_ratio", &VitOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");
     p("dropout", &VitOptions::dropout, at_least(0), below(1),

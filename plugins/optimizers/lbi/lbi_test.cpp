@@ -1,9 +1,11 @@
 #include "../optimizer_reference.h"
 
+#include <numeric>
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linalg_eigvalsh.h>
-#include <ATen/ops/linalg_lstsq.h>
+#include <ATen/ops/linalg_solve.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <espalier/edit.h>
@@ -84,36 +86,42 @@ TEST(Lbi, EqualsATranscriptionOfTheAuthorsStepsOverTwoHundred) {
   }
 }
 
-// y = X w + noise, with the gradient of |y - X w|^2 / 2n put where a training step would put it.
+// y = X w + noise, with loss |y - X w|^2 / 2n.
 struct SparseModel {
-  at::Tensor x, y;
-  double rate;  // .9 / (largest eigenvalue of X'X/n + 1/nu)
+  at::Tensor gram, right;  // X'X / n and X'y / n: the gradient is gram w - right
+  double rate;             // .9 / (largest eigenvalue of X'X / n + 1 / nu)
 
   SparseModel(const at::Tensor& w, uint64_t seed) {
     constexpr int64_t n = 200;
     at::Generator random = at::detail::createCPUGenerator(seed);
-    x = at::randn({n, w.numel()}, random, at::kDouble);
-    y = x.matmul(w) + 0.5 * at::randn({n}, random, at::kDouble);
-    rate = 0.9 / (at::linalg_eigvalsh(x.t().matmul(x) / n).max().item<double>() + 0.1);
+    const at::Tensor x = at::randn({n, w.numel()}, random, at::kDouble);
+    const at::Tensor y = x.matmul(w) + 0.5 * at::randn({n}, random, at::kDouble);
+    gram = (x.t().matmul(x) / n).contiguous();
+    right = (x.t().matmul(y) / n).contiguous();
+    rate = 0.9 / (at::linalg_eigvalsh(gram).max().item<double>() + 0.1);
   }
-  at::Tensor gradient(const at::Tensor& w) const { return x.t().matmul(x.matmul(w) - y) / x.size(0); }
-  at::Tensor least_squares() const { return std::get<0>(at::linalg_lstsq(x, y.unsqueeze(1))).squeeze(1); }
+  at::Tensor least_squares() const { return at::linalg_solve(gram, right); }
 };
 
-// The step at which each of the parameter's rows or weights first has a Gamma, -1: never.
+// The step at which each of the parameter's filters (or single weights) first has a Gamma, -1: never.
 std::vector<int> path(const SparseModel& model, const Graph& g, Weights& w, ParamId p, bool groups) {
   const auto lbi = Registry::instance().create<Optimizer>(
       from_json(R"({"use": "lbi", "lr": 0.1, "nu": 10, "momentum": 0})"));
   lbi->attach(g, w, {}, "lbi");
-  const c10::NoGradGuard no_grad;
-  std::vector<int> entered(static_cast<size_t>(groups ? w[p].size(0) : w[p].numel()), -1);
+  const int64_t n = w[p].numel();
+  const auto* gram = model.gram.const_data_ptr<double>();
+  const auto* right = model.right.const_data_ptr<double>();
+  const auto* values = w[p].const_data_ptr<double>();
+  auto* gradient = at::Tensor(w.gradient(p)).mutable_data_ptr<double>();
+  const auto* z = w.state("lbi.z", p).const_data_ptr<double>();
+  const auto* support = w.state("lbi.support", p).const_data_ptr<double>();
+  std::vector<int> entered(static_cast<size_t>(groups ? w[p].size(0) : n), -1);
   for (int step = 0; step < 3000; ++step) {
-    at::Tensor(w.gradient(p)).copy_(model.gradient(w[p].detach().flatten()).view_as(w[p]));
+    for (int64_t i = 0; i < n; ++i)
+      gradient[i] = std::inner_product(values, values + n, gram + i * n, -right[i]);
     lbi->step(w, model.rate);
-    const at::Tensor z = w.state("lbi.z", p).flatten();
-    const at::Tensor in = groups ? w.state("lbi.support", p) : z.abs() > 1;
     for (size_t i = 0; i < entered.size(); ++i)
-      if (entered[i] < 0 && in[static_cast<int64_t>(i)].item<double>() > 0) entered[i] = step;
+      if (entered[i] < 0 && (groups ? support[i] > 0 : std::abs(z[i]) > 1)) entered[i] = step;
   }
   return entered;
 }
@@ -134,6 +142,7 @@ void expect_paths(bool groups) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");
   int good = 0;
   constexpr int seeds = 100;
+  const c10::NoGradGuard no_grad;
   for (int seed = 0; seed < seeds; ++seed) {
     at::Tensor truth;
     Graph g = [&] {

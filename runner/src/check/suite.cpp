@@ -194,8 +194,13 @@ class Suite {
       done(std::move(r));
     }
     if (!jobs_.empty()) return;
-    if (!o_.only.empty() && std::ranges::none_of(known, [&](const std::string& k) { return matches(k); }))
+    if (!o_.only.empty() && std::ranges::none_of(known, [&](const std::string& k) { return matches(k); })) {
+      // In the form that was given.
+      if (o_.only.find('/') == std::string::npos) {
+        for (std::string& k : known) k = k.substr(k.find('/') + 1);
+      }
       throw InputError("--only", "no component is called '" + o_.only + "'" + suggestion(o_.only, known));
+    }
     if (!o_.check.empty())
       throw InputError("--check",
                        "there is no check '" + o_.check + "'" + suggestion(o_.check, {checks.begin(), checks.end()}));

@@ -45,11 +45,20 @@ struct RunNetwork {
   fs::path from;
 };
 
+Graph read_graph(const fs::path& file) {
+  const Value value = from_json(read_file(file), file.string());
+  try {
+    return Graph::from_value(value);
+  } catch (const Error& e) {
+    throw InputError(file.string(), std::string("holds no network: ") + e.what());
+  }
+}
+
 RunNetwork network_of(const fs::path& run) {
   RunNetwork n;
   n.from = run / "model.safetensors";
   if (fs::exists(run / "graph.json") && fs::exists(n.from)) {
-    n.graph = Graph::from_value(from_json(read_file(run / "graph.json"), (run / "graph.json").string()));
+    n.graph = read_graph(run / "graph.json");
     n.tensors = load_safetensors(n.from).tensors;
     return n;
   }

@@ -20,6 +20,7 @@ void add_recorded(const Value& environment, const char* key, std::vector<std::st
 }
 
 void require_run(const fs::path& run) {
+  if (fs::exists(run) && !fs::is_directory(run)) throw InputError(run.string(), "this is a file; a run is a folder");
   if (!fs::is_directory(run)) throw InputError(run.string(), "there is no such run folder");
   if (!fs::exists(run / "recipe.yaml"))
     throw InputError(

@@ -15,14 +15,19 @@ namespace espalier {
 namespace {
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
-  throw Error(path.string() + ": cannot " + what + ": " + std::strerror(errno));
+  const int error = errno;
+  const std::filesystem::path folder = path.parent_path();
+  std::error_code ignored;
+  const bool lost = error == ENOENT && !folder.empty() && !std::filesystem::exists(folder, ignored);
+  throw Error(path.string() + ": cannot " + what + ": " +
+              (lost ? "there is no folder " + folder.string() : std::strerror(error)));
 }
 
 }  // namespace
 
-Descriptor::Descriptor(const std::filesystem::path& path, int flags)
-    : path_(path), fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-  if (fd_ < 0) fail(path, (flags & (O_WRONLY | O_RDWR)) == 0 ? "open" : "write");
+Descriptor::Descriptor(const std::filesystem::path& path, int flags, const std::filesystem::path& shown)
+    : path_(shown.empty() ? path : shown), fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) fail(path_, (flags & (O_WRONLY | O_RDWR)) == 0 ? "open" : "write");
 }
 
 Descriptor::~Descriptor() {
@@ -46,7 +51,7 @@ void Descriptor::sync() const {
 AtomicFile::AtomicFile(const std::filesystem::path& path)
     : path_(path),
       part_(path.string() + ".part"),
-      file_(std::make_unique<Descriptor>(part_, O_WRONLY | O_CREAT | O_TRUNC)) {}
+      file_(std::make_unique<Descriptor>(part_, O_WRONLY | O_CREAT | O_TRUNC, path)) {}
 
 AtomicFile::~AtomicFile() {
   if (!file_) return;

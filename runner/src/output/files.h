@@ -11,8 +11,8 @@ namespace espalier {
 // Owns a file descriptor. Its functions throw Error naming the file and the reason.
 class Descriptor {
  public:
-  // flags: of open(2).
-  Descriptor(const std::filesystem::path& path, int flags);
+  // flags: of open(2). Errors name `shown` where it is given.
+  Descriptor(const std::filesystem::path& path, int flags, const std::filesystem::path& shown = {});
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor();

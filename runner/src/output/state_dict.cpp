@@ -335,7 +335,9 @@ bool is_zip(const std::string& start) {
 
 bool is_state_dict(const std::filesystem::path& path) {
   const std::string start = first_bytes(path);
-  return is_zip(start) || start.starts_with("\x80\x02");
+  // A pickle of protocol 2 that begins with a long number. "\x80\x02" alone begins a safetensors file with a header of
+  // 640 bytes, too.
+  return is_zip(start) || start == "\x80\x02\x8a\x0a";
 }
 
 NamedTensors load_state_dict(const std::filesystem::path& path) {
@@ -363,7 +365,9 @@ NamedTensors load_state_dict(const std::filesystem::path& path) {
       if (value.kind == Item::Kind::tensor) tensors.emplace_back(dict->items[i]->text, value.tensor);
     }
   } catch (const c10::Error& e) {
-    throw bad(e.what_without_backtrace());
+    std::string why = e.what_without_backtrace();
+    why = why.substr(0, why.find(". This is an internal"));  // guesses about the cause
+    throw bad("it is damaged or cut short (" + why + ")");
   } catch (const std::exception& e) {
     throw bad(e.what());
   }

@@ -18,6 +18,7 @@
 #include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
+#include "espalier/log.h"
 #include "espalier/random_fill.h"
 #include "output/files.h"
 #include "output/python_export.h"
@@ -162,7 +163,7 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
   if (!warm.from.empty()) {
     const size_t left_out = warm_start(warm, graph_, weights_.get()).size();
     progress_.note("The network begins with the values of " + warm.from.string() +
-                   (left_out > 0 ? " (" + std::to_string(left_out) + " names do not match)" : ""));
+                   (left_out > 0 ? " (" + std::to_string(left_out) + " names or patterns do not match)" : ""));
   }
   stale_ = true;
 }
@@ -587,8 +588,14 @@ Value Trainer::carry_out() {
 void Trainer::export_model(const std::filesystem::path& folder) const {
   save_safetensors(folder / "model.safetensors", {model_tensors(graph_, *weights_), {}});
   const Normalization normalization = normalization_of(data_.normalize, info_);
-  write_file(folder / "model.py",
-             python_model({recipe_.name, graph_, *weights_, info_, normalization, data_.eval_batch}));
+  std::string program;
+  try {
+    program = python_model({recipe_.name, graph_, *weights_, info_, normalization, data_.eval_batch});
+  } catch (const Error& e) {  // operations need no Python form
+    log::warning(std::string("model.py is not written: ") + e.what());
+    return;
+  }
+  write_file(folder / "model.py", program);
 }
 
 void Trainer::finish() {

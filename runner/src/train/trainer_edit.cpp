@@ -1,5 +1,6 @@
 // How a run carries out an edit: measured, checked, written down.
 #include <optional>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/max.h>
@@ -22,15 +23,19 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 class Snapshot {
  public:
   explicit Snapshot(const Weights& w) {
-    for (const Role r : roles) values_.push_back(w.bank(r).values.flat().clone());
+    for (const Role r : roles) {
+      const at::Tensor& flat = w.bank(r).values.flat();
+      values_.emplace_back(flat, flat.clone());
+    }
   }
-  void restore(Weights& w) const {
-    for (size_t i = 0; i < values_.size(); ++i) at::Tensor(w.bank(roles[i]).values.flat()).copy_(values_[i]);
+  // Into the memory that they came from: earlier edits of the same call may have put other arenas in its place since.
+  void restore() const {
+    for (const auto& [flat, values] : values_) at::Tensor(flat).copy_(values);
   }
 
  private:
   static constexpr Role roles[] = {Role::weight, Role::architecture, Role::buffer};
-  std::vector<at::Tensor> values_;
+  std::vector<std::pair<at::Tensor, at::Tensor>> values_;
 };
 
 }  // namespace
@@ -124,7 +129,7 @@ void Trainer::edit(const Edits& edits) {
   } catch (...) {
     graph_ = graph;
     for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), graph_);
-    if (snapshot) snapshot->restore(*weights_);
+    if (snapshot) snapshot->restore();
     throw;
   }
   for (const Value& line : lines) folder_.add_history(line);

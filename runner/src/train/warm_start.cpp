@@ -73,14 +73,25 @@ std::string nearest_file(const fs::path& file) {
 NamedTensors read_tensors(const fs::path& path) {
   const fs::path file = fs::is_directory(path) ? path / "model.safetensors" : path;
   if (!fs::exists(file)) {
-    throw InputError(path.string(), fs::is_directory(path)
-                                        ? "a folder without a model.safetensors: not of a finished run"
-                                        : "there is no such file" + nearest_file(file));
+    if (!fs::is_directory(path)) throw InputError(path.string(), "there is no such file" + nearest_file(file));
+    throw InputError(path.string(), std::string("a folder without a model.safetensors: not of a finished run") +
+                                        (fs::exists(path / "checkpoints")
+                                             ? "; `espalier export RUN --to safetensors` writes what its last "
+                                               "checkpoint holds"
+                                             : ""));
   }
   return is_state_dict(file) ? load_state_dict(file) : load_safetensors(file).tensors;
 }
 
-std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors) {
+// Patterns that are in no name are added to `unused`.
+std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors,
+                                          std::vector<std::string>& unused) {
+  struct Rule {
+    std::regex pattern;
+    bool used = false;
+  };
+  std::vector<Rule> rules;
+  for (const auto& [pattern, replacement] : start.rename) rules.push_back({std::regex(pattern)});
   // std::regex descends once for every character.
   constexpr size_t longest = 1000;
   std::map<std::string, at::Tensor> result;
@@ -90,11 +101,17 @@ std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTen
     if (name.ends_with("num_batches_tracked")) continue;
     if (name.size() > longest) throw Error("a name of " + std::to_string(name.size()) + " characters");
     std::string now = name;
-    for (const auto& [pattern, replacement] : start.rename)
-      now = std::regex_replace(now, std::regex(pattern), replacement);
+    for (size_t i = 0; i < rules.size(); ++i) {
+      if (!std::regex_search(now, rules[i].pattern)) continue;
+      rules[i].used = true;
+      now = std::regex_replace(now, rules[i].pattern, start.rename[i].second);
+    }
     if (!result.emplace(now, tensor).second)
       throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
     before[now] = name;
+  }
+  for (size_t i = 0; i < rules.size(); ++i) {
+    if (!rules[i].used) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
   }
   return result;
 }
@@ -110,8 +127,9 @@ void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensor
 
 std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
   Matched matched;
+  std::vector<std::string> unused;
   try {
-    matched = match(graph, renamed(start, read_tensors(start.from)));
+    matched = match(graph, renamed(start, read_tensors(start.from), unused));
   } catch (const InputError& e) {
     throw InputError(start.location.str(), e.what());
   } catch (const std::exception& e) {
@@ -123,10 +141,11 @@ std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, 
         start.from.string() +
             (matched.tensors.empty() ? ": nothing in it is of this network" : ": not all of it is of this network") +
             "; `rename` maps names" + (start.partial ? "" : ", `partial: true` leaves out what does not match") + ":" +
-            lines(matched.rest));
+            lines(unused) + lines(matched.rest));
   }
   if (weights) fill(*weights, matched);
-  return matched.rest;
+  unused.insert(unused.end(), matched.rest.begin(), matched.rest.end());
+  return unused;
 }
 
 }  // namespace espalier

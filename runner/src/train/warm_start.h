@@ -16,7 +16,8 @@ namespace espalier {
 void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensors, const std::filesystem::path& file);
 
 // The same as a recipe describes it: the file's names are rewritten first, and with `partial` what does not match is
-// left as it is and returned, a line each. Without weights nothing is filled. Throws InputError at the recipe's place.
+// left as it is and returned, a line each, as are patterns that are in no name. Without weights nothing is filled.
+// Throws InputError at the recipe's place.
 std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights);
 
 }  // namespace espalier

@@ -118,7 +118,8 @@ ESPALIER_API Edit grow(const Graph& graph, Axis axis, int64_t count, std::string
 
 // Carries out the edits, one after the other, on the graph and on every Weights with gradients and states, or nothing
 // of them: throws EditError with the axis or node and the reason. Neighbouring changes of different widths are one
-// pass over the memory.
+// pass over the memory, and their positions are those of the graph before all of them (where one entails another, a
+// view loses what either takes).
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edits& edits);
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 

@@ -49,12 +49,15 @@ struct BatchNormOptions {
   double momentum = 0.1;
   bool affine = true;
   double init_weight = 1;
+  bool track_running_stats = true;
 
   static void declare(Declare<BatchNormOptions>& p) {
     p("eps", &BatchNormOptions::eps, above(0), "added to the variance");
     p("momentum", &BatchNormOptions::momentum, above(0), at_most(1), "share of a new batch in the running statistics");
     p("affine", &BatchNormOptions::affine, "has a trainable scale and shift");
     p("init_weight", &BatchNormOptions::init_weight, "initial scale");
+    p("track_running_stats", &BatchNormOptions::track_running_stats,
+      "evaluates with the running statistics of training; otherwise with those of the batch, and keeps none");
   }
 };
 

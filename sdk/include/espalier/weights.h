@@ -70,6 +70,7 @@ struct Bank {
   Arena values;
   Arena gradients;
   std::map<std::string, Arena> states;
+  std::vector<StateSpec> specs;  // of the states
 };
 
 // Values for the parameters and buffers of a Graph: one arena for each role. Gradients are persistent views of an arena

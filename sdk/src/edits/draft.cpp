@@ -20,8 +20,8 @@ template <class Items>
 // `dim` with each of its segments that is one of `old`, times constants behind it (a flatten), replaced likewise,
 // beginning at segment `at`; nothing where it is not made of all of old's segments in order. positions: the old
 // position of each new one, from those of `now` in `old`.
-bool substitute(const Graph& g, Dim& dim, const Dim& old, const Dim& now, size_t at, const Indices* from,
-                Indices& positions) {
+bool substitute_at(const Graph& g, Dim& dim, const Dim& old, const Dim& now, size_t at, const Indices* from,
+                   Indices& positions) {
   if (dim.segments.size() < at + old.segments.size()) return false;
   std::vector<Factor> behind;
   for (size_t i = 0; i < old.segments.size(); ++i) {
@@ -53,6 +53,25 @@ bool substitute(const Graph& g, Dim& dim, const Dim& old, const Dim& now, size_t
   return true;
 }
 
+// The same at segment `where` alone, or (nullopt) wherever old's segments stand: patches that are merged hold them
+// several times. Whether they stand anywhere.
+bool substitute(const Graph& g, Dim& dim, const Dim& old, const Dim& now, std::optional<size_t> where,
+                const Indices* from, Indices& positions) {
+  bool found = false;
+  for (size_t at = where.value_or(0); at < dim.segments.size();) {
+    Indices step;
+    const bool here = substitute_at(g, dim, old, now, at, from, step);
+    if (here && found) {
+      for (int64_t& i : step) i = positions[static_cast<size_t>(i)];
+    }
+    if (here) positions = std::move(step);
+    found = found || here;
+    if (where) break;
+    at += here ? now.segments.size() : 1;
+  }
+  return found;
+}
+
 }  // namespace
 
 int32_t Draft::node(const std::string& name) const {
@@ -78,6 +97,12 @@ std::vector<int32_t> Draft::readers(Edge e) const {
   return result;
 }
 
+void Draft::require_new(const std::string& what, const std::string& name) const {
+  const bool is_node = std::ranges::find(graph_.nodes(), name, &Node::name) != graph_.nodes().end();
+  if (is_node || std::ranges::find(graph_.edges(), name, &EdgeInfo::name) != graph_.edges().end())
+    throw EditError(what + ": there is a node or an edge '" + name + "' already; choose another name");
+}
+
 bool Draft::is_output(Edge e) const {
   return std::ranges::find(graph_.outputs(), e, &Port::edge) != graph_.outputs().end();
 }
@@ -95,14 +120,15 @@ void Draft::redirect(Edge old, Edge now, const std::vector<int32_t>* only) {
 }
 
 void Draft::reshape(Edge e, const Dim& old, const Dim& now, const Indices* from) {
-  if (from && is_output(e)) throw EditError("'" + edge(e).name + "' is an output of the network");
+  if (is_output(e)) throw EditError("'" + edge(e).name + "' is an output of the network, whose width must stay");
   std::ranges::replace(edge(e).shape, old, now);
   for (const int32_t reader : readers(e)) reshape_reader(reader, e, old, now, from);
 }
 
-bool Draft::reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, size_t at, const Indices* from) {
+bool Draft::reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, std::optional<size_t> where,
+                              const Indices* from) {
   Indices positions;
-  if (!substitute(graph_, parameters()[static_cast<size_t>(p.id)].shape[d], old, now, at, from, positions))
+  if (!substitute(graph_, parameters()[static_cast<size_t>(p.id)].shape[d], old, now, where, from, positions))
     return false;
   if (!from) return true;
   Indices& window = windows_[p][d];
@@ -122,7 +148,7 @@ void Draft::reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& no
     const int32_t maker = edge(input).producer;
     if (maker >= 0 && nodes()[static_cast<size_t>(maker)].inputs.empty() && readers(input).size() == 1) {
       for (const ParamId p : nodes()[static_cast<size_t>(maker)].parameters) {
-        for (size_t d = 0; d < graph_[p].shape.size(); ++d) reshape_parameter(p, d, old, now, 0, from);
+        for (size_t d = 0; d < graph_[p].shape.size(); ++d) reshape_parameter(p, d, old, now, std::nullopt, from);
       }
       std::ranges::replace(edge(input).shape, old, now);
       continue;
@@ -148,14 +174,15 @@ void Draft::reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& no
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (node.inputs[i] != e) continue;
     // Where several inputs stand side by side in one dimension, this one's segments begin at an offset.
-    size_t at = 0;
+    std::optional<size_t> where;
+    if (joins) where = 0;
     for (size_t j = 0; joins && j < i; ++j) {
-      for (const Dim& d : edge(node.inputs[j]).shape) at += d.has_axis() ? d.segments.size() : 0;
+      for (const Dim& d : edge(node.inputs[j]).shape) *where += d.has_axis() ? d.segments.size() : 0;
     }
     bool found = false;
     for (const ParamId p : node.parameters) {
       for (size_t d = 0; d < graph_[p].shape.size(); ++d) {
-        if (!columns || graph_[p].input[d]) found = reshape_parameter(p, d, old, now, at, from) || found;
+        if (!columns || graph_[p].input[d]) found = reshape_parameter(p, d, old, now, where, from) || found;
       }
     }
     if (columns && !found)
@@ -165,7 +192,7 @@ void Draft::reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& no
       for (const Dim& d : columns ? Shape() : Shape(edge(out).shape)) {
         Dim changed = d;
         Indices positions;
-        if (substitute(graph_, changed, old, now, at, from, positions))
+        if (substitute(graph_, changed, old, now, where, from, positions))
           reshape(out, d, changed, from ? &positions : nullptr);
       }
     }

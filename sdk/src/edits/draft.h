@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,13 +28,15 @@ class Draft {
   Edge edge(const std::string& name) const;
   std::vector<int32_t> readers(Edge e) const;
   bool is_output(Edge e) const;
+  // Throws EditError, beginning with `what`, where a node or an edge is called so already.
+  void require_new(const std::string& what, const std::string& name) const;
 
   // What read `old` reads `now`: the nodes listed, or (null) all but the maker of `now`, and the graph's outputs.
   void redirect(Edge old, Edge now, const std::vector<int32_t>* only = nullptr);
 
   // A dimension of the edge becomes another, and with it all that follows from it: parameters of the nodes that read
   // the edge, their outputs, and so on. `from`: the old position of each new one; null: all, in order. Throws EditError
-  // where another input would no longer fit.
+  // where another input would no longer fit, or an output of the network would be another.
   void reshape(Edge e, const Dim& old, const Dim& now, const Indices* from = nullptr);
 
   // An axis's origin, where it is not itself (a view's axis comes from the one it reads).
@@ -44,8 +47,9 @@ class Draft {
 
  private:
   void reshape_reader(int32_t reader, Edge e, const Dim& old, const Dim& now, const Indices* from);
-  // A dimension of a parameter, where it has old's segments; whether it has.
-  bool reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, size_t at, const Indices* from);
+  // A dimension of a parameter, where it has old's segments (at segment `where`; nullopt: anywhere); whether it has.
+  bool reshape_parameter(ParamId p, size_t d, const Dim& old, const Dim& now, std::optional<size_t> where,
+                         const Indices* from);
 
   const Graph& before_;
   Graph graph_;

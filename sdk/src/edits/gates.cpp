@@ -107,9 +107,8 @@ Rewrite plan_change(const Graph& graph, const InsertGate& e) {
   Draft draft(graph);
   const std::string what = "cannot insert the gate '" + e.gate + "'";
   if (e.gate.empty()) throw EditError("a gate needs a name");
-  for (const Node& n : graph.nodes()) {
-    if (n.name == e.gate || n.name == e.gate + ".coefficient") throw EditError(what + ": there is a node of this name");
-  }
+  draft.require_new(what, e.gate);
+  draft.require_new(what, e.gate + ".coefficient");
   if (e.role != "weight" && e.role != "architecture")
     throw EditError(what + ": unknown role '" + e.role + "'" + suggestion(e.role, {"weight", "architecture"}));
   const Edge edge = draft.edge(e.edge);
@@ -173,7 +172,8 @@ Rewrite plan_change(const Graph& graph, const InsertGate& e) {
 Rewrite plan_change(const Graph& graph, const RemoveGate& e) {
   Draft draft(graph);
   const Node& node = graph.nodes()[static_cast<size_t>(draft.node(e.gate))];
-  if (node.op->type() != "gate") throw EditError("cannot remove the gate '" + e.gate + "': it is a " + node.op->type());
+  if (node.op->type() != "gate")
+    throw EditError("cannot remove the gate '" + e.gate + "': it is a '" + node.op->type() + "', no gate");
   draft.redirect(node.outputs.front(), node.inputs.front());
   return draft.finish(Rewrite::Effect::changes);
 }
@@ -217,7 +217,7 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
     sum.inputs.pop_back();
     if (sum.inputs.size() == 1) draft.redirect(node.outputs[0], node.inputs[0]);
   } else {
-    throw EditError(what + "it is a " + node.op->type());
+    throw EditError(what + "it is a '" + node.op->type() + "', neither a gate nor a mixture");
   }
   Rewrite r = draft.finish(Rewrite::Effect::preserves);
   r.transform = [folds, after = r.graph](const Graph& was, const Weights& old, const Rewrite::Now& now) {

@@ -94,9 +94,7 @@ Rewrite plan_change(const Graph& graph, const SplitOff& e) {
   if (axis.id < 0) throw EditError(what + ": its input " + sizes_of(graph, in) + " has no width that is one axis");
   if (draft.is_output(in)) throw EditError(what + ": its input '" + graph[in].name + "' is an output of the network");
   const std::string name = e.view.empty() ? e.node + ".view" : e.view;
-  for (const Node& n : graph.nodes()) {
-    if (n.name == name) throw EditError(what + ": there is a node '" + name + "' already; give its view another name");
-  }
+  draft.require_new(what, name);
   Indices all(static_cast<size_t>(graph[axis].size));
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
   const Axis own = draft.graph().add_axis(name, graph[axis].size);

@@ -11,7 +11,8 @@
 namespace espalier {
 namespace {
 
-// [C, H, W] or [F], normalised per channel over the batch and the pixels (Ioffe & Szegedy 2015).
+// [C, H, W] or [F], normalised per channel over the batch and the pixels (Ioffe & Szegedy 2015), in evaluation by the
+// running statistics where it keeps them.
 class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
  public:
   static constexpr const char* name = "batch_norm";
@@ -25,23 +26,27 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
       n.parameter("weight", "norm_weight", {NodeBuilder::makes(x[0])}, {Initializer::Kind::constant, o_.init_weight});
       n.parameter("bias", "norm_bias", {NodeBuilder::makes(x[0])}, {Initializer::Kind::constant, 0});
     }
-    n.buffer("running_mean", "running_mean", {NodeBuilder::makes(x[0])}, 0, 0);
-    n.buffer("running_var", "running_var", {NodeBuilder::makes(x[0])}, 1, 1);
+    if (o_.track_running_stats) {
+      n.buffer("running_mean", "running_mean", {NodeBuilder::makes(x[0])}, 0, 0);
+      n.buffer("running_var", "running_var", {NodeBuilder::makes(x[0])}, 1, 1);
+    }
     n.output(x);
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     require_several(f);
     const size_t stats = o_.affine ? 2 : 0;
+    const bool tracks = o_.track_running_stats;
     return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
-                           o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1),
-                           f.pass.training, o_.momentum, o_.eps, /*cudnn_enabled=*/true)};
+                           o_.affine ? f.parameter(1) : at::Tensor(), tracks ? f.parameter(stats) : at::Tensor(),
+                           tracks ? f.parameter(stats + 1) : at::Tensor(), by_batch(f), o_.momentum, o_.eps,
+                           /*cudnn_enabled=*/true)};
   }
 
   // With a ReLU behind it, and a sum between them: the end of a residual block.
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!is_fast_cpu(x)) return {};
+    if (!is_fast_cpu(x) || !o_.track_running_stats) return {};
     const auto is = [&](size_t i, const char* type) { return i < chain.size() && chain[i].node.op->type() == type; };
     at::Tensor added;
     size_t links = 1;
@@ -60,13 +65,16 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
         links};
   }
 
+  // Whether this pass normalises by the batch's own statistics.
+  bool by_batch(const Forward& f) const { return f.pass.training || !o_.track_running_stats; }
   // One value has no variance.
-  static void require_several(const Forward& f) {
+  void require_several(const Forward& f) const {
     const at::Tensor& x = f.inputs[0];
-    if (f.pass.training && x.numel() == x.size(1))
-      throw Error("batch norm '" + f.node.name +
-                  "' needs more than one value a channel in training; a batch of one image (the last of an epoch?) has "
-                  "none. data.drop_last: true leaves it out");
+    if (!by_batch(f) || x.numel() != x.size(1)) return;
+    throw Error("batch norm '" + f.node.name + "' needs more than one value a channel " +
+                (f.pass.training ? "in training; a batch of one image (the last of an epoch?) has none. "
+                                   "data.drop_last: true leaves it out"
+                                 : "where it keeps no running statistics; a batch of one image has none"));
   }
 
   Scaling scaling() const override { return o_.affine ? Scaling::absorbs : Scaling::none; }
@@ -74,11 +82,20 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   bool preserves_zero() const override { return true; }
 
   PythonForm python(const Graph&, const Node&) const override {
-    return {std::string("torch.batch_norm({0}, ") + (o_.affine ? "{p0}, {p1}, {p2}, {p3}" : "None, None, {p0}, {p1}") +
-            ", {training}, " + to_json(o_.momentum) + ", " + to_json(o_.eps) + ", True)"};
+    const char* statistics = !o_.track_running_stats ? "None, None, True"
+                             : o_.affine             ? "{p2}, {p3}, {training}"
+                                                     : "{p0}, {p1}, {training}";
+    return {std::string("torch.batch_norm({0}, ") + (o_.affine ? "{p0}, {p1}, " : "None, None, ") + statistics + ", " +
+            to_json(o_.momentum) + ", " + to_json(o_.eps) + ", True)"};
   }
 
-  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node& node) const override {
+    if (!o_.track_running_stats) {
+      throw Error(
+          "batch norm '" + node.name +
+          "' keeps no running statistics (track_running_stats: false), and ONNX's BatchNormalization needs them "
+          "in evaluation; the Python and TorchScript forms normalise by the batch");
+    }
     const size_t stats = o_.affine ? 2 : 0;
     const std::string mean = to.parameter(stats), variance = to.parameter(stats + 1);
     const std::string scale = o_.affine ? to.parameter(0) : to.constant(at::ones_like(to.values(stats)));
