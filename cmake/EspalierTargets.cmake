@@ -24,10 +24,15 @@ function(espalier_sources variable folder)
     file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${folder}/*.cu)
     list(APPEND files ${kernels})
   endif()
-  # g++ vectorises loops at -O3 only; files of loops over flat memory are called *_kernels.cpp.
+  # g++ vectorises loops at -O3 only; files of loops over flat memory are called *_kernels.cpp. The vectors that their
+  # functions pass to each other leave no file, so how they are passed matters to nobody.
+  set(loops -ffp-contract=off -Wno-psabi)
+  if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+    list(APPEND loops -O3 -fno-math-errno)
+  endif()
   foreach(file IN LISTS files)
-    if(file MATCHES "_kernels\\.cpp$" AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-O3;-fno-math-errno;-ffp-contract=off;-Wno-psabi")
+    if(file MATCHES "_kernels\\.cpp$")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${loops}")
     endif()
   endforeach()
   set(${variable} ${files} PARENT_SCOPE)

@@ -133,7 +133,8 @@ std::string run_python(const std::string& python, const std::string& script,
   const std::string file =
       std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
   std::ofstream(file) << script;
-  std::string command = shell_quoted(python) + " " + shell_quoted(file);
+  // Threads that spin while they wait take the cores from those they wait for, where other programs run too.
+  std::string command = "OMP_WAIT_POLICY=passive " + shell_quoted(python) + " " + shell_quoted(file);
   for (const std::string& a : arguments) command += " " + shell_quoted(a);
   // Warnings of PyTorch's go to a file of their own: what is returned is what the script printed.
   const std::string errors = file + ".err";

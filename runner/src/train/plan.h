@@ -16,7 +16,7 @@ Value plan_recipe(const Recipe& recipe);
 // The same as tables; of many axes only the first, unless `all_axes`.
 std::string plan_text(const Value& plan, bool all_axes = false);
 
-// The network that the first stage begins with.
+// The network as the backbone builds it, before the first stage's controller changes anything.
 Graph planned_network(const Recipe& recipe);
 
 }  // namespace espalier
