@@ -1,6 +1,7 @@
 #pragma once
 
-// Optimizers against PyTorch's (or another transcription in Python): 100 steps of a small network on the same data from the same weights.
+// Optimizers against PyTorch's (or another transcription in Python): 100 steps of a small network on the same data from
+// the same weights.
 #include <algorithm>
 #include <functional>
 #include <string>
@@ -29,7 +30,7 @@ inline Graph small_network() {
 struct OptimizerCase {
   std::string name;
   std::string spec;
-  std::string torch;       // over the list of parameters p
+  std::string torch;        // over the list of parameters p
   std::string python = {};  // what it needs defined
   int steps = 100;
 };
@@ -42,8 +43,7 @@ inline Value values_of(const at::Tensor& t) {
 
 // `look`, if any, sees the network after the last step, and what the reference's report() tells.
 inline void expect_equal_to_pytorch(
-    const OptimizerCase& c,
-    const std::function<void(const Graph&, const Weights&, const Value& report)>& look = {}) {
+    const OptimizerCase& c, const std::function<void(const Graph&, const Weights&, const Value& report)>& look = {}) {
   SCOPED_TRACE(c.name);
   const std::string python = ESPALIER_PYTHON;
   const std::string name = from_json(c.spec).at("use").as_string();

@@ -1,10 +1,14 @@
 #include "lbi.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+
 #include <espalier/isa.h>
 #include <espalier/optimizer.h>
 #include <espalier/parallel.h>
@@ -103,12 +107,11 @@ class Lbi final : public Optimizer {
     for (const char* name : {"momentum", "z"}) weights.add_state(graph, {.name = label + "." + name});
     const auto one_a_filter = [](const Parameter& p) { return p.shape.empty() ? Shape{} : Shape{p.shape[0]}; };
     // Gamma / Z of each group. Edits change the norm of Z.
-    weights.add_state(graph, {.name = label + ".scale",
-                              .shape = one_a_filter,
-                              .recompute = [o = o_, on, label](const Graph& g, Weights& w) {
-                                w.dtype() == at::kDouble ? recompute<double>(o, on, label, g, w)
-                                                         : recompute<float>(o, on, label, g, w);
-                              }});
+    weights.add_state(
+        graph,
+        {.name = label + ".scale", .shape = one_a_filter, .recompute = [o = o_, on, label](const Graph& g, Weights& w) {
+           w.dtype() == at::kDouble ? recompute<double>(o, on, label, g, w) : recompute<float>(o, on, label, g, w);
+         }});
     // Share of a filter's or unit's weights where Gamma is not zero: 0 or 1 for groups.
     weights.add_state(graph, {.name = label + ".support", .shape = one_a_filter});
     std::vector<Part>& parts = parts_[&weights];
@@ -124,6 +127,43 @@ class Lbi final : public Optimizer {
       }
       parts.push_back(std::move(part));
     }
+  }
+
+  // Until a filter is selected Gamma is zero and Z the sum of lr / nu W, so that it is selected where the norm of W's
+  // mean over the steps is beyond lambda nu / (lr steps). Without gradient W fades by 1 - lr kappa / nu a step.
+  std::vector<std::string> outlook(const Graph& graph, const std::function<const Weights&()>& initial,
+                                   const Selector& on, int64_t steps) const override {
+    const double rate = o_.lr / (o_.scale_z ? o_.nu * o_.kappa : o_.nu);
+    const double mean = o_.lambda / (rate * static_cast<double>(steps));
+    const double fade = o_.lr * o_.kappa / o_.nu;
+    const double begin = o_.lambda * fade / (rate * (1 - std::pow(1 - fade, static_cast<double>(steps))));
+    const std::string of = o_.threshold == "rms" ? "root mean square" : "norm";
+    char line[200];
+    const auto print = [&](const char* form, auto... values) {
+      std::snprintf(line, sizeof line, form, values...);
+      return std::string(line);
+    };
+    std::vector<std::string> lines{
+        print("in %lld steps a filter is selected where the %s of its mean is above %.3g (lambda nu / (lr steps));",
+              static_cast<long long>(steps), of.c_str(), mean),
+        print("without a gradient, where it begins above %.3g. They begin with a %s of", begin, of.c_str()),
+        print("%-28s %8s %9s %9s %9s %9s", "weights", "filters", "least", "mean", "most", "above")};
+    const std::vector<ParamId> updated = on.match(graph), sparse = o_.sparse_on.match(graph),
+                               grouped = o_.groups_on.match(graph);
+    const auto holds = [](const std::vector<ParamId>& all, ParamId p) {
+      return std::ranges::find(all, p) != all.end();
+    };
+    for (const ParamId p : updated) {
+      const at::Tensor w = initial()[p].detach().to(at::kDouble).cpu();
+      if (!holds(sparse, p) || !holds(grouped, p) || w.dim() < 2) continue;
+      const at::Tensor all = w.contiguous().view({w.size(0), -1});
+      at::Tensor norms = all.square().sum(1).sqrt();
+      if (o_.threshold == "rms") norms = norms / std::sqrt(static_cast<double>(all.size(1)));
+      lines.push_back(print("%-28s %8lld %9.3g %9.3g %9.3g %8.0f%%", graph[p].name.c_str(),
+                            static_cast<long long>(w.size(0)), norms.min().item<double>(), norms.mean().item<double>(),
+                            norms.max().item<double>(), 100 * norms.gt(begin).to(at::kDouble).mean().item<double>()));
+    }
+    return lines;
   }
 
   void step(Weights& weights, double learning_rate) override {
@@ -160,8 +200,12 @@ class Lbi final : public Optimizer {
   template <class T>
   static LbiArenas<T> arenas(Bank& bank, const std::string& label) {
     const auto state = [&](const char* name) { return bank.states.at(label + name).flat().template data_ptr<T>(); };
-    return {bank.values.flat().data_ptr<T>(), bank.gradients.flat().data_ptr<T>(), state(".momentum"), state(".z"),
-            state(".scale"), state(".support")};
+    return {bank.values.flat().data_ptr<T>(),
+            bank.gradients.flat().data_ptr<T>(),
+            state(".momentum"),
+            state(".z"),
+            state(".scale"),
+            state(".support")};
   }
 
   static std::vector<LbiRow> rows_of(const Options& o, const Graph& graph, const Weights& weights, Role role,
@@ -183,9 +227,7 @@ class Lbi final : public Optimizer {
       if (!holds(selected, id)) continue;
       const Slot& slot = bank.values.slots()[i];
       const bool has_gamma = holds(sparse, id) && slot.sizes.size() > 1;
-      const LbiRow::Kind kind = !has_gamma             ? LbiRow::plain
-                                : holds(grouped, id) ? LbiRow::group
-                                                     : LbiRow::elements;
+      const LbiRow::Kind kind = !has_gamma ? LbiRow::plain : holds(grouped, id) ? LbiRow::group : LbiRow::elements;
       const double decay = holds(decayed, id) ? o.weight_decay : 0;
       // Pieces of what has no Gamma are as long as a good filter.
       const int64_t size = has_gamma ? slot.numel / slot.sizes[0] : 4096;

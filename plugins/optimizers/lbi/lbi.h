@@ -38,7 +38,9 @@ struct LbiFormula {
     return norm > lambda ? kappa * (1 - lambda / norm) : 0;
   }
   // Gamma of a single element: kappa times the soft threshold.
-  ESPALIER_HD T threshold(T z) const { return z > lambda ? kappa * (z - lambda) : z < -lambda ? kappa * (z + lambda) : 0; }
+  ESPALIER_HD T threshold(T z) const {
+    return z > lambda ? kappa * (z - lambda) : z < -lambda ? kappa * (z + lambda) : 0;
+  }
 };
 
 // Consecutive elements of an arena that are updated together: a filter, a unit, or a piece of a parameter that has no

@@ -1,5 +1,3 @@
-#include "../optimizer_reference.h"
-
 #include <numeric>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -8,7 +6,10 @@
 #include <ATen/ops/linalg_solve.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
+
 #include <espalier/edit.h>
+
+#include "../optimizer_reference.h"
 
 namespace espalier {
 namespace {
@@ -105,8 +106,8 @@ struct SparseModel {
 
 // The step at which each of the parameter's filters (or single weights) first has a Gamma, -1: never.
 std::vector<int> path(const SparseModel& model, const Graph& g, Weights& w, ParamId p, bool groups) {
-  const auto lbi = Registry::instance().create<Optimizer>(
-      from_json(R"({"use": "lbi", "lr": 0.1, "nu": 10, "momentum": 0})"));
+  const auto lbi =
+      Registry::instance().create<Optimizer>(from_json(R"({"use": "lbi", "lr": 0.1, "nu": 10, "momentum": 0})"));
   lbi->attach(g, w, {}, "lbi");
   const int64_t n = w[p].numel();
   const auto* gram = model.gram.const_data_ptr<double>();
@@ -117,8 +118,7 @@ std::vector<int> path(const SparseModel& model, const Graph& g, Weights& w, Para
   const auto* support = w.state("lbi.support", p).const_data_ptr<double>();
   std::vector<int> entered(static_cast<size_t>(groups ? w[p].size(0) : n), -1);
   for (int step = 0; step < 3000; ++step) {
-    for (int64_t i = 0; i < n; ++i)
-      gradient[i] = std::inner_product(values, values + n, gram + i * n, -right[i]);
+    for (int64_t i = 0; i < n; ++i) gradient[i] = std::inner_product(values, values + n, gram + i * n, -right[i]);
     lbi->step(w, model.rate);
     for (size_t i = 0; i < entered.size(); ++i)
       if (entered[i] < 0 && (groups ? support[i] > 0 : std::abs(z[i]) > 1)) entered[i] = step;
@@ -174,8 +174,12 @@ void expect_paths(bool groups) {
   EXPECT_GE(good, 98) << "of " << seeds;
 }
 
-TEST(Lbi, SelectsTheTrueWeightsOfALinearModelFirst) { expect_paths(false); }
-TEST(Lbi, SelectsTheTrueGroupsOfALinearModelFirst) { expect_paths(true); }
+TEST(Lbi, SelectsTheTrueWeightsOfALinearModelFirst) {
+  expect_paths(false);
+}
+TEST(Lbi, SelectsTheTrueGroupsOfALinearModelFirst) {
+  expect_paths(true);
+}
 
 TEST(Lbi, KeepsGammaTheProximalMapOfZThroughEdits) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");

@@ -120,7 +120,8 @@ class Reader {
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
     read_stages(root.at("stages"), r.stages, all["stages"]);
-    if (const Value* base = root.find("base"); base && !base->is_null()) all["base"] = r.base = read_base(*base);
+    if (const Value* base = root.find("base"); base && !base->is_null())
+      all["base"] = read_base(*base, r.base, r.base_epochs);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
       all["expect"] = r.expect = read_expect(*expect);
     r.resolved = std::move(all);
@@ -440,11 +441,24 @@ class Reader {
     return registry_.check(kind, spec);
   }
 
-  Value read_base(const Value& given) const {
-    if (!given.is_map() || given.find("use")) return registry_.check("backbone", given);
-    const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
-    refuse_unknown_keys(given, "base", keys, {});
-    return read_keys(given, keys, "base");
+  // Returns all of it; the network without the other keys goes into `base`.
+  Value read_base(const Value& given, Value& base, std::optional<int64_t>& epochs) const {
+    if (given.is_map() && !given.find("use")) {
+      const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
+      refuse_unknown_keys(given, "base", keys, {});
+      base = read_keys(given, keys, "base");
+      epochs = Declare<BaseKeys>().read(base, "base").epochs;
+      return base;
+    }
+    Value spec = given;
+    if (given.is_map()) {
+      const Value cost = read_keys(given, Declare<BaseCostKeys>().parameters(), "base");
+      epochs = Declare<BaseCostKeys>().read(cost, "base").epochs;
+      spec.erase("epochs");
+    }
+    Value all = base = registry_.check("backbone", spec);
+    if (epochs) all["epochs"] = *epochs;
+    return all;
   }
 
   static Value read_expect(const Value& given) {

@@ -81,9 +81,10 @@ struct Recipe {
   Value network;  // spec of the backbone, checked
   WarmStart warm_start;
   std::vector<StageSection> stages;
-  Value base;      // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
-  Value expect;    // metric -> {value, within}
-  Value resolved;  // the whole tree with all defaults, for the run folder
+  Value base;  // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
+  std::optional<int64_t> base_epochs;  // that it is trained; none: as many as the run
+  Value expect;                        // metric -> {value, within}
+  Value resolved;                      // the whole tree with all defaults, for the run folder
 };
 
 // Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"). Throws InputError at

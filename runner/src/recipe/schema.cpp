@@ -199,7 +199,9 @@ Value recipe_schema(const Registry& registry) {
   recipe.add("data", described(Value::map({{"allOf", list_of({ref("data")})}}), sections[0].doc));
   recipe.add("stages",
              described(Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}}), sections[1].doc));
-  const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("backbone")});
+  definitions["base"] =
+      component_schema(registry, "backbone", ObjectSchema().add(Declare<BaseCostKeys>().parameters()));
+  const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("base")});
   recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
   const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
   ObjectSchema metrics;

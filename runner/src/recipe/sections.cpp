@@ -67,10 +67,16 @@ void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
   p("on", &OptimizerKeys::on, "the parameters that it updates; left out: all");
 }
 
+void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
+  p("epochs", &BaseCostKeys::epochs, at_least(1), unit("epochs"),
+    "that the network would be trained; left out: as many as the run");
+}
+
 void BaseKeys::declare(Declare<BaseKeys>& p) {
   p("macs", &BaseKeys::macs, at_least(1), required(),
     "multiply-accumulates of the network that train costs are relative to");
   p("params", &BaseKeys::params, at_least(1), "its parameters");
+  p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"), "that it would be trained; left out: as many as the run");
 }
 
 void ExpectKeys::declare(Declare<ExpectKeys>& p) {
@@ -88,7 +94,7 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
       {"stages", "a list of stages: [{name: ..., epochs: ...}]", true, "what is done, one after the other"},
-      {"base", "{macs: NUMBER} or a backbone", false,
+      {"base", "a backbone or {macs: NUMBER}, with the epochs of its training: {use: BACKBONE, epochs: 300}", false,
        "what train costs are relative to; left out: the network as first built"},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
        "what the results should be; a batch of runs compares"},

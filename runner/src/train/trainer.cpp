@@ -186,7 +186,7 @@ void Trainer::make_parts(size_t index) {
 void Trainer::begin_stage() {
   stage_ = &recipe_.stages[stage_index_];
   epoch_ = step_ = 0;
-  epoch_begun_ = false;
+  epoch_begun_ = ended_ = false;
   stage_watch_ = {};
   if (stage_->start_from == "best" && stage_index_ > 0) restore_best();
   if (stage_->data) load_data(*stage_->data);
@@ -451,7 +451,7 @@ void Trainer::finish_epoch() {
   const double loss = loss_sum_.item<double>() / images;
   const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
   const double seconds = epoch_watch_.seconds();
-  const bool evaluates = epoch_ + 1 == stage_->epochs || (epoch_ + 1) % stage_->evaluate_every == 0;
+  const bool evaluates = ended_ || epoch_ + 1 == stage_->epochs || (epoch_ + 1) % stage_->evaluate_every == 0;
   Evaluation validation;
   if (evaluates) {
     try {
@@ -510,15 +510,16 @@ void Trainer::finish_epoch() {
 
 void Trainer::run_stage() {
   if (!stage_begun_) begin_stage();
-  while (epoch_ < stage_->epochs) {
+  while (epoch_ < stage_->epochs && !(ended_ && epoch_ > 0 && !epoch_begun_)) {
     if (!epoch_begun_) begin_epoch();
     train_epoch();
     finish_epoch();
   }
+  steps_total_ -= (stage_->epochs - epoch_) * steps_per_epoch(train_->size(), data_);
   controller_.call([&](Controller& c) { c.stage_end(*this); });
   evaluate_now(false);
   stages_.push_back(Value::map({{"name", stage_->name},
-                                {"epochs", stage_->epochs},
+                                {"epochs", epoch_},
                                 {"accuracy", test_result_.accuracy},
                                 {"before", stage_before_},
                                 {"after", counts_value()},
@@ -598,6 +599,12 @@ void Trainer::export_model(const std::filesystem::path& folder) const {
   write_file(folder / "model.py", program);
 }
 
+void Trainer::record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  const std::filesystem::path folder = folder_.file("records");
+  std::filesystem::create_directories(folder);
+  save_safetensors(folder / (name + ".safetensors"), {tensors, {}});
+}
+
 void Trainer::finish() {
   best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
   write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
@@ -616,8 +623,8 @@ Value Trainer::summary() const {
   s["loss"] = test_result_.loss;
   s["base"] = Value::map({{"params", first_.parameter_count()}, {"macs", first_.macs()}});
   s["final"] = counts_value();
-  s["train_cost"] =
-      epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
+  const auto base_epochs = static_cast<double>(recipe_.base_epochs.value_or(std::max<int64_t>(1, epochs_done_)));
+  s["train_cost"] = macs_sum_ / (base_epochs * base_macs_);
   s["seconds"] = run_watch_.seconds();
   s["device"] = device_.str();
   s["precision"] = recipe_.precision;

@@ -20,6 +20,7 @@ struct DatasetInfo {
   std::vector<std::string> classes;  // their names, may be empty
   std::vector<double> mean;          // per channel, of inputs scaled to [0, 1], for normalisation
   std::vector<double> deviation;
+  int64_t samples = 0;  // of the training part; 0: known only once it is read
 };
 
 // One part of a data set, whole, on the CPU.
