@@ -16,7 +16,7 @@ namespace espalier {
 namespace {
 
 // Layers that grow as one: those of a residual block, or those that make one axis.
-struct Unit {
+struct Growing {
   std::string name;
   std::vector<Axis> axes;
   std::vector<ParamId> layers;  // weights whose filters are counted
@@ -131,8 +131,8 @@ class AdeNeL final : public Controller {
   }
 
   void epoch_end(Run& run) override {
-    std::vector<Unit> all = units(run.graph());
-    for (const Unit& u : all) {
+    std::vector<Growing> all = units(run.graph());
+    for (const Growing& u : all) {
       for (const ParamId p : u.layers) {
         const std::string name = layer_name(run.graph(), p);
         run.metric("selected." + name, selected(run, p));
@@ -156,11 +156,11 @@ class AdeNeL final : public Controller {
   }
 
  private:
-  std::vector<Unit> units(const Graph& graph) const {
+  std::vector<Growing> units(const Graph& graph) const {
     const std::set<std::string> blocks = residual_blocks(graph);
     const std::vector<ParamId> named = o_.on.match(graph);
     std::map<std::string, size_t> of_block;
-    std::vector<Unit> all;
+    std::vector<Growing> all;
     for (const Axis axis : graph.axes(o_.on)) {
       const std::string block = block_of(graph, axis, blocks);
       std::vector<ParamId> layers;
@@ -198,9 +198,9 @@ class AdeNeL final : public Controller {
   }
 
   // Leaves the units that are to grow, with by how much; returns how many.
-  size_t ask(Run& run, std::vector<Unit>& all) const {
+  size_t ask(Run& run, std::vector<Growing>& all) const {
     const Graph& graph = run.graph();
-    std::erase_if(all, [&](Unit& u) {
+    std::erase_if(all, [&](Growing& u) {
       const bool trips = std::ranges::any_of(u.layers, [&](ParamId p) {
         const std::optional<double> tau = tau_of(graph, p);
         return tau && selected(run, p) >= *tau;
@@ -215,9 +215,9 @@ class AdeNeL final : public Controller {
     return all.size();
   }
 
-  static Edits edits_of(const Graph& graph, const std::vector<Unit>& all, const std::string& init, RandomKey key) {
+  static Edits edits_of(const Graph& graph, const std::vector<Growing>& all, const std::string& init, RandomKey key) {
     Edits edits;
-    for (const Unit& u : all) {
+    for (const Growing& u : all) {
       for (const Axis axis : u.axes) {
         if (u.count > 0) edits.push_back(grow(graph, axis, u.count, init, key.with(graph[axis].name)));
       }
@@ -231,11 +231,11 @@ class AdeNeL final : public Controller {
 
   // To what the budget allows: every unit gets the same share of what it asks for, and then one more, in order, as long
   // as there is room.
-  void trim(const Graph& graph, std::vector<Unit>& all) const {
+  void trim(const Graph& graph, std::vector<Growing>& all) const {
     const auto fit = [&] { return fits(grown(graph, edits_of(graph, all, o_.init, RandomKey(0)))); };
     if (!fit()) {
       std::vector<int64_t> asked;
-      for (const Unit& u : all) asked.push_back(u.count);
+      for (const Growing& u : all) asked.push_back(u.count);
       const auto give = [&](double share) {
         for (size_t i = 0; i < all.size(); ++i)
           all[i].count = static_cast<int64_t>(std::floor(share * static_cast<double>(asked[i])));
@@ -260,10 +260,10 @@ class AdeNeL final : public Controller {
         }
       }
     }
-    std::erase_if(all, [](const Unit& u) { return u.count == 0; });
+    std::erase_if(all, [](const Growing& u) { return u.count == 0; });
   }
 
-  void grow_all(Run& run, const std::vector<Unit>& all) {
+  void grow_all(Run& run, const std::vector<Growing>& all) {
     constexpr size_t shown = 4;
     std::string text = "grows";
     int64_t filters = 0;

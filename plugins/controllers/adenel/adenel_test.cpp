@@ -15,7 +15,7 @@ namespace {
 struct Bench {
   testkit::TestRun run;
 
-  explicit Bench(Graph graph = chain()) : run(std::move(graph), 1) {
+  explicit Bench(Graph graph = chain(4)) : run(std::move(graph), 1) {
     testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libadenel.so");
     run.weights().add_state(run.graph(), {.name = "lbi.momentum"});
     run.weights().add_state(run.graph(),

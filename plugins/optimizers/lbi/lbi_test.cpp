@@ -51,15 +51,15 @@ std::vector<OptimizerCase> cases() {
   std::vector<OptimizerCase> all = {
       {"as the authors", R"({"use": "lbi", "lr": 0.05, "nu": 3})", "Lbi(p, lr=.05, nu=3)"},
       {"without momentum, with weight decay",
-       R"({"use": "lbi", "lr": 0.1, "nu": 4, "momentum": 0, "weight_decay": 0.02})",
-       "Lbi(p, lr=.1, nu=4, momentum=0, wd=.02)"},
-      {"momentum and weight decay", R"({"use": "lbi", "lr": 0.05, "nu": 3, "weight_decay": 0.01})",
-       "Lbi(p, lr=.05, nu=3, wd=.01)"},
+       R"({"use": "lbi", "lr": 0.1, "nu": 4, "lambda": 0.3, "momentum": 0, "weight_decay": 0.02})",
+       "Lbi(p, lr=.1, nu=4, lam=.3, momentum=0, wd=.02)"},
+      {"momentum and weight decay", R"({"use": "lbi", "lr": 0.05, "nu": 3, "lambda": 0.3, "weight_decay": 0.01})",
+       "Lbi(p, lr=.05, nu=3, lam=.3, wd=.01)"},
       {"kappa, nesterov, root mean squares",
        R"({"use": "lbi", "lr": 0.02, "kappa": 2, "nu": 3, "lambda": 0.25, "nesterov": true, "threshold": "rms"})",
        "Lbi(p, lr=.02, kappa=2, nu=3, lam=.25, nesterov=True, rms=True)"},
-      {"Z scaled by kappa", R"({"use": "lbi", "lr": 0.05, "kappa": 1.5, "nu": 2, "scale_z": true})",
-       "Lbi(p, lr=.05, kappa=1.5, nu=2, scale_z=True)"},
+      {"Z scaled by kappa", R"({"use": "lbi", "lr": 0.05, "kappa": 1.5, "nu": 2, "lambda": 0.3, "scale_z": true})",
+       "Lbi(p, lr=.05, kappa=1.5, nu=2, lam=.3, scale_z=True)"},
   };
   for (OptimizerCase& c : all) c.python = transcription, c.steps = 200;
   return all;

@@ -482,10 +482,31 @@ class Reader {
   Value dataset_in_force_;
 };
 
+// Carries out the changes of a scale; its name becomes part of the recipe's.
+void apply_scale(Value& tree, const std::filesystem::path& path, const std::string& scale) {
+  const Value* given = tree.find("scales");
+  const Value scales = given && !given->is_null() ? *given : Value::map();
+  tree.erase("scales");
+  expect_map(scales, "'scales'", recipe_subsections()[5].expected);
+  std::vector<std::string> names;
+  for (const Value::Entry& e : scales.as_map()) {
+    names.push_back(e.key);
+    expect_map(e.value, "the scale '" + e.key + "'", "a map of changes: {data.limit: 1000, stages.train.epochs: 1}");
+  }
+  if (scale.empty()) return;
+  if (names.empty()) throw InputError(path.string(), "the recipe has no scales, and '" + scale + "' is asked for");
+  const Value* changes = scales.find(scale);
+  if (!changes) throw InputError(path.string(), "the recipe has no scale '" + scale + "'" + suggestion(scale, names));
+  for (const Value::Entry& e : changes->as_map()) set_value(tree, e.key, e.value, e.key_location);
+  if (Value* name = tree.find("name"); name && name->is_string()) *name = name->as_string() + "-" + scale;
+}
+
 }  // namespace
 
-Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                  const std::string& scale) {
   Value tree = read_extended(path);
+  apply_scale(tree, path, scale);
   for (const std::string& o : overrides) apply_override(tree, o);
   return tree;
 }

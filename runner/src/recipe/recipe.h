@@ -87,9 +87,10 @@ struct Recipe {
   Value resolved;                      // the whole tree with all defaults, for the run folder
 };
 
-// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"). Throws InputError at
-// "file:line:column".
-Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+// Reads, resolves `extends`, applies the changes of a scale (empty: none) and `--set` overrides
+// ("stages.shrink.epochs=2"). Throws InputError at "file:line:column".
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                  const std::string& scale = "");
 
 // Checks everything that needs no network. Throws InputError at "file:line:column". A `matrix` stands for several
 // recipes and is refused: see sweep/matrix.h.

@@ -100,6 +100,8 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
        "what the results should be; a batch of runs compares"},
       {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
        "several runs: every combination of the lists, or each of the maps; keys are paths as --set takes them"},
+      {"scales", "a map of names to changes: {smoke: {data.limit: 1000, stages.train.epochs: 1}}", false,
+       "other sizes of the same: `--scale smoke`; keys are paths as --set takes them"},
   };
   return sections;
 }
