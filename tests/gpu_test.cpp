@@ -27,7 +27,7 @@ class Gpu : public testing::Test {
  protected:
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-    for (const char* plugin : {"sgd", "adam", "group_lasso"})
+    for (const char* plugin : {"sgd", "adam", "lbi", "group_lasso"})
       testkit::load_plugin(program_prefix() / "lib/espalier/plugins" / (std::string("lib") + plugin + ".so"));
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
@@ -64,7 +64,9 @@ TEST_F(Gpu, BatchesAreTheSame) {
 TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
   for (const char* spec :
        {R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "decay_on": "weights"})",
-        R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})"}) {
+        R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})",
+        R"({"use": "lbi", "lr": 0.05, "nu": 3, "lambda": 0.3, "weight_decay": 0.01})",
+        R"({"use": "lbi", "lr": 0.05, "kappa": 2, "nu": 3, "lambda": 0.05, "nesterov": true, "threshold": "rms"})"}) {
     Graph g = network();
     Graph h = g;
     Weights a(g, at::kDouble, at::kCPU);
