@@ -157,8 +157,8 @@ TEST_F(ImageFolder, ReadsEveryFormOfPngAsColour) {
   expect(colour, of({10, 200, 77, 3}, PNG_COLOR_TYPE_RGBA), "colour and alpha");
   expect({90, 90, 90}, of({90}, PNG_COLOR_TYPE_GRAY), "grey");
   expect({90, 90, 90}, of({90, 5}, PNG_COLOR_TYPE_GRAY_ALPHA), "grey and alpha");
-  // 0x80ff / 257 = 128.5 - 0.002, 0x0140 / 257 = 1.2
-  expect({128, 1, 255}, of({0x80, 0xff, 0x01, 0x40, 0xff, 0xff}, PNG_COLOR_TYPE_RGB, 16), "16 bits");
+  // 0x80ff / 257 = 128.5 - 0.002, 0x12ff / 257 = 18.92
+  expect({128, 19, 255}, of({0x80, 0xff, 0x12, 0xff, 0xff, 0xff}, PNG_COLOR_TYPE_RGB, 16), "16 bits");
   expect({128, 128, 128}, of({0x80, 0xff}, PNG_COLOR_TYPE_GRAY, 16), "16 bits, grey");
   // Two and four pixels a byte.
   expect({0xaa, 0xaa, 0xaa}, samples::png(8, 8, Bytes(8 * 4, 0xaa), {.color_type = PNG_COLOR_TYPE_GRAY, .depth = 4}),
