@@ -168,6 +168,7 @@ class Reader {
     d.limit = k.limit;
     d.shuffle = k.shuffle;
     d.drop_last = k.drop_last;
+    d.workers = k.workers;
     for (const auto& [key, n] : {std::pair("batch", d.batch), std::pair("eval_batch", d.eval_batch)}) {
       if (n > max_batch) {
         throw InputError(checked.at(key).location.str(),

@@ -36,6 +36,7 @@ struct DataSection {
   int64_t limit = 0;      // only the first n training samples; 0: all
   bool shuffle = true;
   bool drop_last = false;
+  int64_t workers = 0;  // threads that read images ahead; 0: as many as compute
 };
 
 // The values of an earlier training that a network begins with.

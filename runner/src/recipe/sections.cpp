@@ -22,6 +22,8 @@ void DataKeys::declare(Declare<DataKeys>& p) {
     "only the first of the training set, to try things out; 0: all");
   p("shuffle", &DataKeys::shuffle, "a new order in every epoch");
   p("drop_last", &DataKeys::drop_last, "leave out an epoch's last batch where it is not full");
+  p("workers", &DataKeys::workers, at_least(0), at_most(4096), unit("threads"),
+    "that read images ahead, of data sets that are not held in memory; 0: as many as compute");
 }
 
 void AugmentKeys::declare(Declare<AugmentKeys>& p) {

@@ -31,6 +31,7 @@ struct DataKeys {
   int64_t limit = 0;
   bool shuffle = true;
   bool drop_last = false;
+  int64_t workers = 0;
   static void declare(Declare<DataKeys>& p);
 };
 

@@ -27,6 +27,7 @@
 #include "train/interrupt.h"
 #include "train/phase_timer.h"
 #include "train/report.h"
+#include "train/split.h"
 #include "train/threads.h"
 #include "train/warm_start.h"
 
@@ -78,12 +79,6 @@ int64_t steps_per_epoch(int64_t images, const DataSection& data) {
   return data.drop_last ? std::max<int64_t>(1, images / data.batch) : (images + data.batch - 1) / data.batch;
 }
 
-Split slice(const Split& split, const std::vector<int64_t>& samples) {
-  const at::Tensor index = at::zeros({static_cast<int64_t>(samples.size())}, at::kLong);
-  std::ranges::copy(samples, index.mutable_data_ptr<int64_t>());
-  return {split.inputs.index_select(0, index), split.targets.index_select(0, index)};
-}
-
 }  // namespace
 
 at::Device choose_device(const std::string& name) {
@@ -131,12 +126,13 @@ void Trainer::load_data(const DataSection& data) {
   Split test;
   dataset.call([&](Dataset& d) {
     info_ = d.info();
-    train = d.load("train", options_.data);
-    test = d.load("test", options_.data);
+    train = labelled_split(d.load("train", options_.data), *dataset.component, dataset.where);
+    test = labelled_split(d.load("test", options_.data), *dataset.component, dataset.where);
   });
   const Normalization normalization = normalization_of(data.normalize, info_);
-  std::vector<int64_t> samples = permutation(train.inputs.size(0), seed_.with("validation"));
-  if (data.limit > 0 && data.limit < train.inputs.size(0)) samples.resize(static_cast<size_t>(data.limit));
+  const int64_t count = train.targets.size(0);
+  std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
+  if (data.limit > 0 && data.limit < count) samples.resize(static_cast<size_t>(data.limit));
   const auto held_out =
       static_cast<std::ptrdiff_t>(std::llround(data.validation * static_cast<double>(samples.size())));
   std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
@@ -145,12 +141,14 @@ void Trainer::load_data(const DataSection& data) {
   // In the file's order: the epoch's own permutation shuffles.
   std::ranges::sort(samples);
   std::ranges::sort(validation);
-  validation_ = validation.empty()
-                    ? nullptr
-                    : std::make_unique<DataPipeline>(slice(train, validation), normalization, device_, dtype_);
-  const bool whole = static_cast<int64_t>(samples.size()) == train.inputs.size(0);
-  train_ = std::make_unique<DataPipeline>(whole ? train : slice(train, samples), normalization, device_, dtype_);
-  test_ = std::make_unique<DataPipeline>(test, normalization, device_, dtype_);
+  const auto pipeline = [&](const Split& split) {
+    const OnDemand on_demand{.image = info_.input, .threads = data.workers};
+    return std::make_unique<DataPipeline>(split, normalization, device_, dtype_, on_demand);
+  };
+  validation_ = validation.empty() ? nullptr : pipeline(subset(train, std::move(validation)));
+  const bool whole = static_cast<int64_t>(samples.size()) == count;
+  train_ = pipeline(whole ? train : subset(train, std::move(samples)));
+  test_ = pipeline(test);
   augmentation_ = augmentation_of(data.augment);
   draws_.clear();
 }
@@ -323,8 +321,9 @@ Batch Trainer::draw(std::string_view part, int64_t n) {
     at = pass;
     order = permutation(size, key.with(static_cast<uint64_t>(pass)));
   }
-  const auto first = order.begin() + steps_done_ % per_pass * batch;
-  return pipeline->samples({first, first + batch}, augmentation_,
+  const int64_t first = steps_done_ % per_pass * batch;
+  const std::span<const int64_t> used(order.data(), static_cast<size_t>(per_pass * batch));
+  return pipeline->samples(n, used, first, first + batch, augmentation_,
                            key.with("augment").with(static_cast<uint64_t>(pass)));
 }
 
