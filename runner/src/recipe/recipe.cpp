@@ -119,6 +119,7 @@ class Reader {
     all["network"] = network;
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
+    validation_in_force_ = r.data.validation;
     read_stages(root.at("stages"), r.stages, all["stages"]);
     if (const Value* base = root.find("base"); base && !base->is_null())
       all["base"] = read_base(*base, r.base, r.base_epochs);
@@ -402,6 +403,7 @@ class Reader {
       data_in_force_ = merge(data_in_force_, as_map(*data));
       s.data = read_data(data_in_force_, resolved["data"]);
       dataset_in_force_ = s.data->dataset;
+      validation_in_force_ = s.data->validation;
     }
     resolved.erase("network");
     if (!k.network.value.is_null()) {
@@ -411,7 +413,9 @@ class Reader {
     participants.push_back({"controller", s.controller});
     participants.push_back({"backbone", network_in_force_});
     participants.push_back({"dataset", dataset_in_force_});
-    check_needs(participants, s.name, registry_);
+    std::vector<std::string> given;
+    if (validation_in_force_ > 0) given.emplace_back("data:validation");
+    check_needs(participants, given, s.name, registry_);
     return s;
   }
 
@@ -481,6 +485,7 @@ class Reader {
   Value data_in_force_;  // as written
   Value network_in_force_;
   Value dataset_in_force_;
+  double validation_in_force_ = 0;
 };
 
 // Carries out the changes of a scale; its name becomes part of the recipe's.
