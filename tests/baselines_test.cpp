@@ -18,8 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 
 Graph resnet(const std::string& options) {
-  if (!Registry::instance().find("backbone", "resnet20"))  // another test may have loaded it
-    testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libresnet_cifar.so");
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libresnet_cifar.so");
   return testkit::build(R"({"use": "resnet20", "widths": [4, 8, 16])" + options + "}",
                         {.channels = 1, .height = 16, .width = 16}, {.classes = 4});
 }

@@ -8,8 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "all_plugins.h"
 #include "espalier/value.h"
-#include "plugins/loader.h"
 #include "subprocess.h"
 #include "train/threads.h"
 
@@ -25,8 +25,7 @@ const std::string nonconforming = ESPALIER_FIXTURE_DIR "/libnonconforming.so";
 // In this process, since starting one takes longer than most checks; on one thread, for their tensors are small. Times
 // say nothing beside other tests.
 TEST(Check, EveryOperationAndEveryPluginOfTheBuildPasses) {
-  const PluginReport report = load_plugins({plugins}, Registry::instance());
-  ASSERT_TRUE(report.problems.empty()) << report.problems.front().reason;
+  load_all_plugins();
   const int threads = at::get_num_threads();
   use_threads(1);
   size_t passed = 0;

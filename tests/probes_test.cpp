@@ -42,9 +42,7 @@ int run_recipe(const TempFolder& folder, const std::string& text, std::string* o
 }
 
 void expect_replays(const TempFolder& folder, const char* library, const char* backbone) {
-  const std::string name = from_json(backbone).at("use").as_string();
-  if (!Registry::instance().find("backbone", name))  // another test may have loaded it
-    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
   expect_replays(folder / "run", testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.classes = 10}));
 }
 

@@ -206,15 +206,16 @@ TEST(Extends, ChangesStagesByTheirNames) {
 
 TEST(Scales, ChangeTheRecipeAndItsName) {
   const TempFolder folder;
-  const auto path = folder.write("r.yaml", std::string(small) +
-                                               "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n  tiny: {}\n");
+  const auto path = folder.write(
+      "r.yaml", std::string(small) + "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n  tiny: {}\n");
   EXPECT_EQ(load_recipe(path, {}, toys()).name, "small");
   const Recipe r = check_recipe(read_recipe(path, {}, "smoke"), toys());
   EXPECT_EQ(r.name, "small-smoke");
   EXPECT_EQ(r.data.batch, 5);
   EXPECT_EQ(r.stages[0].epochs, 2);
   EXPECT_EQ(r.resolved.find("scales"), nullptr);
-  EXPECT_EQ(check_recipe(read_recipe(path, {"data.batch=6"}, "smoke"), toys()).data.batch, 6) << "--set has the last word";
+  EXPECT_EQ(check_recipe(read_recipe(path, {"data.batch=6"}, "smoke"), toys()).data.batch, 6)
+      << "--set has the last word";
   EXPECT_THAT([&] { read_recipe(path, {}, "smoek"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'smoke'?")));
 }
 

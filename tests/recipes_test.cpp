@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "espalier/testkit.h"
 #include "recipe/extends.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
@@ -18,9 +18,7 @@ namespace fs = std::filesystem;
 
 TEST(Recipes, AreValidInEveryScale) {
   register_schedules(Registry::instance());
-  for (const auto& entry : fs::directory_iterator(ESPALIER_PLUGIN_DIR)) {
-    if (entry.path().extension() == ".so") testkit::load_plugin(entry.path());
-  }
+  load_all_plugins();
   int recipes = 0, scaled = 0;
   for (const auto& entry : fs::recursive_directory_iterator(ESPALIER_SOURCE_DIR "/recipes")) {
     const fs::path& file = entry.path();
@@ -32,7 +30,8 @@ TEST(Recipes, AreValidInEveryScale) {
       for (const Value::Entry& e : given->as_map()) scales.push_back(e.key);
     }
     const bool of_a_paper = file.string().find("/paper/") != std::string::npos;
-    EXPECT_TRUE(!of_a_paper || (tree.find("scales") && tree.at("scales").find("short") && tree.at("scales").find("smoke")))
+    EXPECT_TRUE(!of_a_paper ||
+                (tree.find("scales") && tree.at("scales").find("short") && tree.at("scales").find("smoke")))
         << file << " has no scales short and smoke";
     for (const std::string& scale : scales) {
       try {
