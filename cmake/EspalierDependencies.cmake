@@ -24,11 +24,15 @@ find_package(CLI11 CONFIG REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(LibArchive REQUIRED)
+find_package(JPEG REQUIRED)
+find_package(PNG REQUIRED)
 
 espalier_dependency(yaml-cpp yaml-cpp)
 espalier_dependency(z ZLIB::ZLIB)
 espalier_dependency(crypto OpenSSL::Crypto)
 espalier_dependency(archive LibArchive::LibArchive espalier_z)
+espalier_dependency(jpeg JPEG::JPEG)
+espalier_dependency(png PNG::PNG espalier_z m)
 
 # Boost.DLL is headers when it takes the standard library's filesystem; Boost's own is a library, and not position-independent on Debian.
 add_library(espalier_boost INTERFACE)

@@ -8,8 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "all_plugins.h"
 #include "espalier/value.h"
-#include "plugins/loader.h"
 #include "subprocess.h"
 #include "train/threads.h"
 
@@ -25,8 +25,7 @@ const std::string nonconforming = ESPALIER_FIXTURE_DIR "/libnonconforming.so";
 // In this process, since starting one takes longer than most checks; on one thread, for their tensors are small. Times
 // say nothing beside other tests.
 TEST(Check, EveryOperationAndEveryPluginOfTheBuildPasses) {
-  const PluginReport report = load_plugins({plugins}, Registry::instance());
-  ASSERT_TRUE(report.problems.empty()) << report.problems.front().reason;
+  load_all_plugins();
   const int threads = at::get_num_threads();
   use_threads(1);
   size_t passed = 0;
@@ -90,23 +89,22 @@ TEST_P(Faults, AreFoundAndCanBeRepeated) {
   EXPECT_THAT(again.text, AllOf(HasSubstr("FAILED"), HasSubstr(f.got), HasSubstr("0 passed, 1 failed, 0 skipped")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Check, Faults,
-                         ::testing::Values(Fault{"regularizer/wrong_gradient", "gradients", "a difference of 0.99"},
-                                           Fault{"regularizer/overwrites", "adds", "elements differ"},
-                                           Fault{"optimizer/hidden_state", "checkpoint", "elements differ"},
-                                           Fault{"optimizer/hidden_state", "edits", "elements differ"},
-                                           Fault{"operation/adds_one", "zero", "1 ("},
-                                           Fault{"operation/crashes", "shapes", "a crash: signal 6 (Aborted)"},
-                                           Fault{"controller/loops_forever", "run", "none within 3 s"},
-                                           Fault{"controller/forgets", "resume", "1.0"},
-                                           Fault{"controller/bad_default", "parameters",
-                                                 "'rate' must be a number > 0 and < 1, got 2.0"},
-                                           Fault{"controller/undocumented", "parameters", "''"},
-                                           Fault{"controller/unchecked", "parameters", "no error"}),
-                         [](const auto& fault) {
-                           const std::string name = fault.param.component;
-                           return name.substr(name.find('/') + 1) + "_" + fault.param.check;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Check, Faults,
+    ::testing::Values(
+        Fault{"regularizer/wrong_gradient", "gradients", "a difference of 0.99"},
+        Fault{"regularizer/overwrites", "adds", "elements differ"},
+        Fault{"optimizer/hidden_state", "checkpoint", "elements differ"},
+        Fault{"optimizer/hidden_state", "edits", "elements differ"}, Fault{"operation/adds_one", "zero", "1 ("},
+        Fault{"operation/crashes", "shapes", "a crash: signal 6 (Aborted)"},
+        Fault{"controller/loops_forever", "run", "none within 3 s"}, Fault{"controller/forgets", "resume", "1.0"},
+        Fault{"controller/bad_default", "parameters", "'rate' must be a number > 0 and < 1, got 2.0"},
+        Fault{"controller/undocumented", "parameters", "''"}, Fault{"controller/unchecked", "parameters", "no error"},
+        Fault{"dataset/scribbles", "load", "more bytes"}, Fault{"dataset/wanders", "deterministic", "another one"}),
+    [](const auto& fault) {
+      const std::string name = fault.param.component;
+      return name.substr(name.find('/') + 1) + "_" + fault.param.check;
+    });
 
 TEST(Check, ACrashKeepsNoOtherCheckFromBeingDone) {
   const Output o = espalier_command("check '" + nonconforming + "' --only crashes --jobs 2");

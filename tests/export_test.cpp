@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/onnx.h"
@@ -21,7 +22,6 @@
 #include "output/onnx_export.h"
 #include "output/python_export.h"
 #include "output/torchscript_export.h"
-#include "plugins/loader.h"
 #include "subprocess.h"
 #include "temp_folder.h"
 #include "train/checkpoint.h"
@@ -186,7 +186,7 @@ class Exports : public testing::Test {
   void SetUp() override {
     if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
     static const bool loaded = [] {
-      load_plugins({ESPALIER_PLUGIN_DIR}, Registry::instance());
+      load_all_plugins();
       Registry::instance().add(component<Halves>(Halves::name, "two halves"), {});
       Registry::instance().add(component<Added>(Added::name, "a sum"), {});
       return true;

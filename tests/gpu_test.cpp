@@ -27,7 +27,7 @@ class Gpu : public testing::Test {
  protected:
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-    for (const char* plugin : {"sgd", "adam", "group_lasso"})
+    for (const char* plugin : {"sgd", "adam", "lbi", "group_lasso"})
       testkit::load_plugin(program_prefix() / "lib/espalier/plugins" / (std::string("lib") + plugin + ".so"));
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
@@ -61,10 +61,35 @@ TEST_F(Gpu, BatchesAreTheSame) {
   EXPECT_LE((cpu - other.cpu()).abs().max().item<double>(), 1e-6);  // a fused multiply-add rounds once
 }
 
+// Read by threads, and copied while the program goes on.
+TEST_F(Gpu, BatchesThatAreReadOnDemandAreTheSame) {
+  class Numbered final : public Samples {
+    int64_t size() const override { return 40; }
+    void read(int64_t sample, bool, RandomKey key, uint8_t* out) const override {
+      for (int64_t i = 0; i < 3 * 12 * 12; ++i) out[i] = static_cast<uint8_t>(sample * 11 + i + (key.value() & 63));
+    }
+  };
+  const Split split{
+      .inputs = {}, .targets = at::randint(0, 3, {40}).to(at::kLong), .samples = std::make_shared<Numbered>()};
+  Normalization n{};
+  for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
+  const Augmentation a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
+  const OnDemand reading{.image = {.channels = 3, .height = 12, .width = 12}, .threads = 3};
+  DataPipeline on_cpu(split, n, at::kCPU, at::kFloat, reading), on_gpu(split, n, gpu(), at::kFloat, reading);
+  for (int64_t begin = 0; begin < 40; begin += 8) {
+    const Batch one = on_cpu.batch(begin, begin + 8, a, RandomKey(1)),
+                other = on_gpu.batch(begin, begin + 8, a, RandomKey(1));
+    EXPECT_LE((one.input - other.input.cpu()).abs().max().item<double>(), 1e-6);
+    EXPECT_TRUE(one.target.equal(other.target.cpu()));
+  }
+}
+
 TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
   for (const char* spec :
        {R"({"use": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "decay_on": "weights"})",
-        R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})"}) {
+        R"({"use": "adam", "lr": 0.01, "weight_decay": 0.1, "decoupled": true})",
+        R"({"use": "lbi", "lr": 0.05, "nu": 3, "lambda": 0.3, "weight_decay": 0.01})",
+        R"({"use": "lbi", "lr": 0.05, "kappa": 2, "nu": 3, "lambda": 0.05, "nesterov": true, "threshold": "rms"})"}) {
     Graph g = network();
     Graph h = g;
     Weights a(g, at::kDouble, at::kCPU);

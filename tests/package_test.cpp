@@ -98,7 +98,8 @@ TEST_F(Package, NamesNothingOfTheMachineThatBuiltIt) {
   EXPECT_EQ(run_paths.text, "");
   const Output needed = shell("find '" + prefix_.string() +
                               "' -type f -exec readelf -d {} + 2>/dev/null | grep NEEDED | sed 's/.*\\[//' | sort -u");
-  for (const char* library : {"yaml", "archive", "crypto", "libz", "spdlog", "fmt", "boost", "libtorch.so"})
+  for (const char* library :
+       {"yaml", "archive", "crypto", "libz", "jpeg", "png", "spdlog", "fmt", "boost", "libtorch.so"})
     EXPECT_THAT(needed.text, Not(HasSubstr(library)));
 }
 

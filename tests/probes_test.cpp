@@ -13,6 +13,7 @@
 #include "espalier/testkit.h"
 #include "espalier/value.h"
 #include "output/files.h"
+#include "replayed.h"
 #include "run_files.h"
 #include "subprocess.h"
 #include "temp_folder.h"
@@ -40,19 +41,9 @@ int run_recipe(const TempFolder& folder, const std::string& text, std::string* o
   return o.status;
 }
 
-// The edits that a run wrote down, carried out again on the network that it began with.
 void expect_replays(const TempFolder& folder, const char* library, const char* backbone) {
-  const std::string name = from_json(backbone).at("use").as_string();
-  if (!Registry::instance().find("backbone", name))  // another test may have loaded it
-    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
-  Graph g = testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.classes = 10});
-  for (const Value& line : lines_of(folder / "run" / "history.jsonl")) {
-    Edits edits;
-    for (const Value& e : line.at("edits").as_list()) edits.push_back(Edit::from_value(e));
-    apply(g, {}, edits);
-  }
-  const Graph end = Graph::from_value(from_json(read_file(folder / "run" / "graph.json")));
-  EXPECT_EQ(to_json(g.to_value()), to_json(end.to_value()));
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
+  expect_replays(folder / "run", testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.classes = 10}));
 }
 
 TEST(Probe, GrowsResNet20OnceABlockAndAlongTheResiduals) {

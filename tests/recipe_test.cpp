@@ -189,6 +189,58 @@ TEST(Extends, MergesRelativeToTheRecipesOwnFolder) {
   EXPECT_EQ(r.resolved.find("extends"), nullptr);
 }
 
+TEST(Extends, ChangesStagesByTheirNames) {
+  const TempFolder folder;
+  folder.write("base.yaml", small);
+  const Recipe old = load_recipe(folder / "base.yaml", {}, toys());
+  const std::string name = old.stages[0].name;
+  const auto path = folder.write("r.yaml", "extends: base.yaml\nstages: {" + name + ": {epochs: 77}}\n");
+  const Recipe r = load_recipe(path, {}, toys());
+  ASSERT_EQ(r.stages.size(), 1U);
+  EXPECT_EQ(r.stages[0].epochs, 77);
+  EXPECT_EQ(to_json(r.stages[0].optimizers[0].spec), to_json(old.stages[0].optimizers[0].spec));
+  const auto wrong = folder.write("w.yaml", "extends: base.yaml\nstages: {" + name + "x: {epochs: 77}}\n");
+  EXPECT_THAT([&] { read_extended(wrong); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("w.yaml:2:10: "), HasSubstr("did you mean '" + name + "'?"))));
+}
+
+TEST(Scales, ChangeTheRecipeAndItsName) {
+  const TempFolder folder;
+  const auto path = folder.write(
+      "r.yaml", std::string(small) + "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n  tiny: {}\n");
+  EXPECT_EQ(load_recipe(path, {}, toys()).name, "small");
+  const Recipe r = check_recipe(read_recipe(path, {}, "smoke"), toys());
+  EXPECT_EQ(r.name, "small-smoke");
+  EXPECT_EQ(r.data.batch, 5);
+  EXPECT_EQ(r.stages[0].epochs, 2);
+  EXPECT_EQ(r.resolved.find("scales"), nullptr);
+  EXPECT_EQ(check_recipe(read_recipe(path, {"data.batch=6"}, "smoke"), toys()).data.batch, 6)
+      << "--set has the last word";
+  EXPECT_THAT([&] { read_recipe(path, {}, "smoek"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'smoke'?")));
+}
+
+TEST(Scales, AreRefusedWhereTheyAreWrong) {
+  const TempFolder folder;
+  const auto read = [&](const std::string& more, const std::string& scale) {
+    return read_recipe(folder.write("r.yaml", std::string(small) + more), {}, scale);
+  };
+  EXPECT_THAT([&] { read("", "smoke"); }, ThrowsMessage<InputError>(HasSubstr("has no scales")));
+  EXPECT_THAT([&] { read("scales: [smoke]\n", ""); }, ThrowsMessage<InputError>(HasSubstr("'scales' must be")));
+  EXPECT_THAT([&] { read("scales: {smoke: 3}\n", ""); }, ThrowsMessage<InputError>(HasSubstr("the scale 'smoke'")));
+  EXPECT_THAT([&] { read("scales: {smoke: {stages.5.epochs: 1}}\n", "smoke"); },
+              ThrowsMessage<InputError>(HasSubstr("r.yaml:8:18: ")));
+}
+
+TEST(LoadRecipe, TakesTheEpochsOfTheBase) {
+  const TempFolder folder;
+  const Recipe net = load(std::string(small) + "base: {use: toy_net, width: 3, epochs: 300}\n");
+  EXPECT_EQ(net.base_epochs, 300);
+  EXPECT_EQ(to_json(net.base), R"({"use":"toy_net","width":3,"hidden":[10]})");
+  EXPECT_EQ(net.resolved.at("base").at("epochs").as_int(), 300);
+  EXPECT_EQ(load(std::string(small) + "base: {macs: 5, epochs: 7}\n").base_epochs, 7);
+  EXPECT_FALSE(load(std::string(small) + "base: toy_net\n").base_epochs);
+}
+
 TEST(Extends, NamesTheFileInWhichAnErrorIs) {
   const TempFolder folder;
   folder.write("base.yaml", std::string(small) + "seed: -1\n");

@@ -12,6 +12,7 @@
 #include <spawn.h>
 #include <unistd.h>
 
+#include "../datasets/tests/image_files.h"
 #include "espalier/value.h"
 #include "output/files.h"
 #include "output/safetensors.h"
@@ -429,6 +430,65 @@ stages:
   EXPECT_EQ(o.text.find("frame #"), std::string::npos) << "no stack of LibTorch's: " << o.text;
   const Value at = from_json(load_safetensors(run + "/checkpoints/last.safetensors").metadata.at("espalier"));
   EXPECT_EQ(at.at("progress").at("stage").as_int(), 1) << "the first stage is kept";
+}
+
+// Images of a folder, read by threads while the run trains: the same run with any number of them, and where it was
+// stopped in the middle of an epoch.
+TEST(ResumeOfImages, EqualsAnUninterruptedRunWithOtherThreads) {
+  const TempFolder folder;
+  for (uint32_t n = 0; n < 48; ++n) {
+    const std::string name = std::string(n % 2 == 0 ? "dark" : "light") + "/" + std::to_string(n);
+    samples::Bytes pixels = samples::noise(40 + static_cast<int>(n), 50, n);
+    for (uint8_t& p : pixels) p = static_cast<uint8_t>(p / 2 + (n % 2 == 0 ? 0 : 127));
+    const int width = 40 + static_cast<int>(n);
+    samples::write(
+        folder / ("images/" + std::string(n < 36 ? "train/" : "val/") + name + (n % 3 == 0 ? ".png" : ".JPEG")),
+        n % 3 == 0 ? samples::png(width, 50, pixels) : samples::jpeg(width, 50, pixels));
+  }
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: images
+threads: 1
+data: {use: image_folder, folder: images, classes: 2, size: 24, batch: 2, eval_batch: 7, validation: 0.25,
+       augment: [crop: 2, flip]}
+network: {use: lenet5, conv1: 4, conv2: 6, hidden: 10}
+stages: [{name: train, epochs: 2, optimizer: {use: sgd, lr: 0.02, momentum: 0.9}}]
+)");
+  const auto command = [&](const std::string& workers, const fs::path& out) {
+    return std::vector<std::string>{
+        "run", recipe.string(), "--data",    folder.path().string(), "--set", "data.workers=" + workers, "--save-every",
+        "0",   "--out",         out.string()};
+  };
+  const fs::path one = folder / "one", four = folder / "four", stopped = folder / "stopped", says = folder / "says.txt";
+  ASSERT_EQ(Child(command("1", one), says).wait(), 0) << read_file(says);
+  ASSERT_EQ(Child(command("4", four), says).wait(), 0) << read_file(says);
+  // 27 images for training, 14 steps in an epoch. After the first few it is told to stop.
+  Child child(command("3", stopped), says);
+  wait_for(child, [&] { return fs::exists(stopped / "checkpoints/previous.safetensors"); });
+  child.send(SIGTERM);
+  const int status = child.wait();
+  ASSERT_EQ(status, 128 + SIGTERM) << read_file(says);
+  const Value at = from_json(load_safetensors(stopped / "checkpoints/last.safetensors").metadata.at("espalier"));
+  EXPECT_LT(at.at("progress").at("steps_done").as_int(), 28);
+  EXPECT_NE(at.at("progress").at("step").as_int(), 0) << "in the middle of an epoch";
+  ASSERT_EQ(Child({"resume", stopped.string()}, says).wait(), 0) << read_file(says);
+  const std::string model = read_file(one / "model.safetensors");
+  EXPECT_EQ(lines_of(one / "metrics.jsonl").size(), 2U);
+  for (const fs::path& other : {four, stopped}) {
+    EXPECT_TRUE(read_file(other / "model.safetensors") == model) << other;
+    EXPECT_TRUE(timeless_lines(other / "metrics.jsonl") == timeless_lines(one / "metrics.jsonl")) << other;
+  }
+  // Another seed is another model: the bytes above do depend on what was read.
+  std::vector<std::string> seeded = command("1", folder / "seeded");
+  seeded.insert(seeded.end(), {"--seed", "1"});
+  ASSERT_EQ(Child(seeded, says).wait(), 0) << read_file(says);
+  EXPECT_FALSE(read_file(folder / "seeded/model.safetensors") == model);
+
+  samples::write(folder / "images/train/dark/0.png", {1, 2, 3});
+  const Output broken = espalier_command("run " + recipe.string() + " --data " + folder.path().string() + " --out " +
+                                         (folder / "broken").string());
+  EXPECT_EQ(broken.status, 1);
+  EXPECT_THAT(broken.text, HasSubstr((folder / "images/train/dark/0.png").string() + ": is neither a JPEG nor a PNG"));
 }
 
 TEST_F(Resume, OfAStoppedSweepEqualsTheWholeOne) {

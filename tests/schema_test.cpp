@@ -140,6 +140,7 @@ const std::string good_recipes[] = {
         "3}], regularizers: [toy_l1], "
         "schedule: {use: step, at: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
         "{use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
+    head + "data: toy_images\nnetwork: toy_net\nbase: {use: toy_net, epochs: 3}\nscales: {smoke: {seed: 3}}\n" + tail,
     head +
         "data: toy_images\nnetwork: {use: toy_net, from: old.pt, rename: {'^module': net}, partial: true}\nstages:\n"
         "  - {name: a, epochs: 0, network: {use: toy_plain, from: ../run}}\n",
@@ -208,6 +209,9 @@ TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
                                   with_stage("network: {use: toy_net, from: x, rename: [a]}"),
                                   with_stage("network: {use: toy_net, from: x, rename: {a: 3}}"),
                                   fine + "base: {use: toy_net, from: x}\n",
+                                  fine + "base: {use: toy_net, epochs: 0}\n",
+                                  head + "data: toy_images\nnetwork: toy_net\nstages: {one: {epochs: 3}}\n",
+                                  fine + "scales: [smoke]\n",
                                   head + "data: toy_images\nnetwork: toy_net\nstages: []\n",
                                   fine + "expect: {accuracy: 3}\n",
                                   fine + "base: {macs: 0}\n"}) {

@@ -276,6 +276,7 @@ const Wrong wrong_recipes[] = {
      {"'hidden' must be a list of integers each >= 1"}},
     {"BaseKey", full + "base: {mac: 3}\n", "9:8", {"did you mean 'macs'?"}},
     {"BaseOfNothing", full + "base: {macs: 0}\n", "9:14", {"an integer >= 1"}},
+    {"BaseEpochs", full + "base: {use: toy_net, epochs: 0}\n", "9:30", {"an integer >= 1"}},
     {"BaseIsANumber", full + "base: 3\n", "9:7", {"expected a backbone"}},
     {"BaseUnknown", full + "base: toy_nt\n", "9:7", {"did you mean 'toy_net'?"}},
     {"ExpectIsAList", full + "expect: [92]\n", "9:9", {"a map of metrics"}},

@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "output/text.h"
-#include "plugins/loader.h"
 #include "recipe/recipe.h"
 #include "schedule.h"
 #include "subprocess.h"
@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 
 const Registry& plugins() {
   static const bool loaded = [] {
-    load_plugins({ESPALIER_PLUGIN_DIR}, Registry::instance());
+    load_all_plugins();
     register_schedules(Registry::instance());
     return true;
   }();

@@ -107,11 +107,14 @@ CatalogueDataset::CatalogueDataset(const std::string& name, const std::string& l
     : entry_(catalogue_entry(name)), labels_(labels.empty() ? entry_.labels.front() : entry_.labelled(labels)) {}
 
 DatasetInfo CatalogueDataset::info() const {
+  int64_t samples = 0;
+  for (const CatalogueFile& f : entry_.files) samples += f.part == "train" && f.holds != "images" ? f.records : 0;
   return {.input = {.channels = entry_.channels, .height = entry_.height, .width = entry_.width},
           .target = {.classes = static_cast<int64_t>(labels_.classes.size())},
           .classes = labels_.classes,
           .mean = entry_.mean,
-          .deviation = entry_.deviation};
+          .deviation = entry_.deviation,
+          .samples = samples};
 }
 
 Split CatalogueDataset::load(const std::string& part, const DataPaths& paths) const {

@@ -132,6 +132,16 @@ fs::path find_file(const DataPaths& paths, const std::vector<fs::path>& alternat
                            searched(paths) + "How to get it:\n" + how_to_get);
 }
 
+fs::path find_folder(const DataPaths& paths, const fs::path& name, const std::string& how_to_get) {
+  const DataPaths places = name.is_absolute() ? DataPaths{name.parent_path()} : paths;
+  for (const fs::path& p : places) {
+    std::error_code error;
+    if (fs::is_directory(p / name, error)) return p / name;
+  }
+  throw InputError("", "the folder " + name.string() + " was not found. Searched in\n" + searched(places) +
+                           "How to get it:\n" + how_to_get);
+}
+
 std::optional<FoundDataset> search_dataset(const CatalogueEntry& entry, const DataPaths& paths,
                                            const std::string& part) {
   std::optional<FoundDataset> found;

@@ -52,6 +52,22 @@ TEST(FindFile, TakesTheFirstFolderThenTheFirstAlternative) {
                     HasSubstr("/no/such (no such folder)"), HasSubstr("ask somebody")));
 }
 
+TEST(FindFolder, TakesTheFirstOneOrTheAbsoluteOne) {
+  const samples::Folder a, b;
+  samples::write(a / "pictures", {1});  // no folder
+  fs::create_directories(b / "pictures/of");
+  EXPECT_EQ(find_folder({a.path(), b.path()}, "pictures", ""), b / "pictures");
+  EXPECT_EQ(find_folder({a.path(), b.path()}, "pictures/of", ""), b / "pictures/of");
+  EXPECT_EQ(find_folder({}, b / "pictures", ""), b / "pictures");
+  EXPECT_THAT(samples::input_error([&] {
+                find_folder({a.path(), "/no/such"}, "pictures", "ask somebody");
+              }),
+              AllOf(HasSubstr("the folder pictures was not found"), HasSubstr(a.path().string()),
+                    HasSubstr("/no/such (no such folder)"), HasSubstr("ask somebody")));
+  EXPECT_THAT(samples::input_error([&] { find_folder({b.path()}, a / "none", ""); }),
+              AllOf(HasSubstr((a / "none").string()), Not(HasSubstr(b.path().string()))));
+}
+
 TEST(FindDataset, KnowsTheUsualFoldersAndNames) {
   const CatalogueEntry& mnist = catalogue_entry("mnist");
   for (const char* sub : {"mnist", "MNIST/raw", "."}) {

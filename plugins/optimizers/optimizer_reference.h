@@ -1,7 +1,9 @@
 #pragma once
 
-// Optimizers against PyTorch's: 100 steps of a small network on the same data from the same weights.
+// Optimizers against PyTorch's (or another transcription in Python): 100 steps of a small network on the same data from
+// the same weights.
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,7 +30,9 @@ inline Graph small_network() {
 struct OptimizerCase {
   std::string name;
   std::string spec;
-  std::string torch;  // over the list of parameters p
+  std::string torch;        // over the list of parameters p
+  std::string python = {};  // what it needs defined
+  int steps = 100;
 };
 
 inline Value values_of(const at::Tensor& t) {
@@ -37,7 +41,9 @@ inline Value values_of(const at::Tensor& t) {
   return Value(std::vector<double>(first, first + c.numel()));
 }
 
-inline void expect_equal_to_pytorch(const OptimizerCase& c) {
+// `look`, if any, sees the network after the last step, and what the reference's report() tells.
+inline void expect_equal_to_pytorch(
+    const OptimizerCase& c, const std::function<void(const Graph&, const Weights&, const Value& report)>& look = {}) {
   SCOPED_TRACE(c.name);
   const std::string python = ESPALIER_PYTHON;
   const std::string name = from_json(c.spec).at("use").as_string();
@@ -52,7 +58,7 @@ inline void expect_equal_to_pytorch(const OptimizerCase& c) {
   Value start = Value::map({{"x", values_of(x)}, {"y", values_of(y)}});
   for (const ParamId p : Selector("all").match(g)) start["weights"][g[p].name] = values_of(w[p]);
 
-  for (int step = 0; step < 100; ++step) {
+  for (int step = 0; step < c.steps; ++step) {
     w.zero_gradients();
     run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = RandomKey()})[0].backward();
     const c10::NoGradGuard no_grad;
@@ -70,16 +76,20 @@ with torch.no_grad():
     for k, v in data["weights"].items():
         named[k].copy_(torch.tensor(v).reshape(named[k].shape))
 p = list(model.parameters())
+exec(sys.argv[3])
 optimizer = eval(sys.argv[2])
 x, y = torch.tensor(data["x"]).reshape(16, 2, 6, 6), torch.tensor(data["y"]).long()
-for _ in range(100):
+for _ in range(int(sys.argv[4])):
     optimizer.zero_grad()
     h = torch.relu(model["bn"](model["conv"](x)))
     nn.functional.cross_entropy(model["fc"](h.flatten(1)), y).backward()
     optimizer.step()
-print(json.dumps({k: v.detach().flatten().tolist() for k, v in named.items()}))
+result = {k: v.detach().flatten().tolist() for k, v in named.items()}
+if hasattr(optimizer, "report"):
+    result["report"] = optimizer.report(named)
+print(json.dumps(result))
 )py",
-                                                  {to_json(start), c.torch}));
+                                                  {to_json(start), c.torch, c.python, std::to_string(c.steps)}));
 
   for (const ParamId p : Selector("all").match(g)) {
     const Value ours = values_of(w[p]);
@@ -98,6 +108,7 @@ print(json.dumps({k: v.detach().flatten().tolist() for k, v in named.items()}))
       EXPECT_GT(moved, 1e-3) << g[p].name;
     }
   }
+  if (look) look(g, w, end.at("report"));
 }
 
 }  // namespace espalier

@@ -120,7 +120,8 @@ def main():
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  scripts/bench\n  scripts/bench lenet5 --pairs 9 --out bench.json\n"
                "  scripts/bench vgg16 --precision bf16\n"
-               "  scripts/bench structure             edits of large networks, and kernels of different sizes\n")
+               "  scripts/bench structure             edits of large networks, and kernels of different sizes\n"
+               "  scripts/bench optimizers            what the update pass of lbi costs over that of sgd\n")
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes/bench/NAME.yaml (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each (default 5)")
     parser.add_argument("--steps", type=int, help="steps timed in each run (default: by recipe)")

@@ -31,15 +31,15 @@ std::vector<GroupFamily> output_groups(const Graph& graph, const Weights& weight
   return families;
 }
 
-std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis) {
+std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis, int p) {
   const c10::NoGradGuard no_grad;
-  at::Tensor squares = at::zeros({graph[axis].size}, at::kDouble);
+  at::Tensor sums = at::zeros({graph[axis].size}, at::kDouble);
   for (const ParamId id : graph.producers(axis)) {
     if (whole_axis(graph[id].shape[0]) != axis) continue;
     const at::Tensor w = weights[id].detach().to(at::kCPU, at::kDouble);
-    squares += w.pow(2).reshape({w.size(0), -1}).sum(1);
+    sums += (p == 1 ? w.abs() : w.pow(2)).reshape({w.size(0), -1}).sum(1);
   }
-  const at::Tensor norms = squares.sqrt();
+  const at::Tensor norms = p == 1 ? sums : sums.sqrt();
   const auto* first = norms.data_ptr<double>();
   return {first, first + norms.numel()};
 }

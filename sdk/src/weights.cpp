@@ -261,6 +261,29 @@ void Weights::clear_states() {
   counters_.clear();
 }
 
+void Weights::reset_statistics(const Graph& graph) {
+  const c10::NoGradGuard no_grad;
+  for (const ParamId p : bank(Role::buffer).parameters) {
+    const Parameter& parameter = graph[p];
+    if (parameter.kind == "running_mean" || parameter.kind == "running_var")
+      at::Tensor((*this)[p]).fill_(parameter.init.a);
+  }
+}
+
+void Weights::reset_states(const Graph& graph) {
+  const c10::NoGradGuard no_grad;
+  for (const auto& bank : banks_) {
+    for (const StateSpec& spec : bank->specs) {
+      const Arena& arena = bank->states.at(spec.name);
+      for (size_t i = 0; i < bank->parameters.size(); ++i) at::Tensor(arena.view(i)).fill_(spec.initial);
+    }
+  }
+  counters_.clear();
+  for (const StateSpec& s : specs_) {
+    if (s.recompute) s.recompute(graph, *this);
+  }
+}
+
 const at::Tensor& Weights::state(const std::string& name, ParamId p) const {
   const Bank& b = bank(role(p));
   const auto it = b.states.find(name);

@@ -8,11 +8,14 @@ namespace espalier {
 
 struct ResnetOptions {
   double width = 1;
+  std::vector<int64_t> inner;
   std::string stem = "imagenet";
   bool zero_init = false;
 
   static void declare(Declare<ResnetOptions>& p) {
     p("width", &ResnetOptions::width, above(0), at_most(1000), "factor on all widths");
+    p("inner", &ResnetOptions::inner, at_least(1),
+      "filters inside of blocks: one number, or one for each of the four stages; empty: as wide as usual");
     p("stem", &ResnetOptions::stem, one_of({"imagenet", "cifar"}),
       "imagenet: 7x7 with stride 2 and max pooling; cifar: 3x3, for small images");
     p("zero_init", &ResnetOptions::zero_init,
@@ -38,14 +41,14 @@ struct Block {
             .bias = false,
             .init = "kaiming_normal_out"};
   }
-  Edge basic(Edge x, int64_t width, int64_t stride) const {
-    x = g.relu(conv_bn("conv1", "bn1", x, same(width, 3, stride)));
+  Edge basic(Edge x, int64_t inner, int64_t width, int64_t stride) const {
+    x = g.relu(conv_bn("conv1", "bn1", x, same(inner, 3, stride)));
     return conv_bn("conv2", "bn2", x, same(width, 3), /*last=*/true);
   }
   // The stride lies in the 3x3 convolution, as everyone has it now.
-  Edge bottleneck(Edge x, int64_t width, int64_t stride) const {
-    x = g.relu(conv_bn("conv1", "bn1", x, same(width, 1)));
-    x = g.relu(conv_bn("conv2", "bn2", x, same(width, 3, stride)));
+  Edge bottleneck(Edge x, int64_t inner, int64_t width, int64_t stride) const {
+    x = g.relu(conv_bn("conv1", "bn1", x, same(inner, 1)));
+    x = g.relu(conv_bn("conv2", "bn2", x, same(inner, 3, stride)));
     return conv_bn("conv3", "bn3", x, same(4 * width, 1), /*last=*/true);
   }
 };
@@ -56,12 +59,16 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
   GraphBuilder g(input);
   const Block block{g, o};
   const auto scaled = [&](int64_t w) { return std::max<int64_t>(1, std::llround(static_cast<double>(w) * o.width)); };
+  if (o.inner.size() > 1 && o.inner.size() != 4)
+    throw Error("'inner' has " + std::to_string(o.inner.size()) + " entries; 1 or 4 (one for each stage) are needed");
   const bool small = o.stem == "cifar";
   Edge x = g.relu(block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));
   if (!small) x = g.max_pool(x, 3, 2, 1);
   int stage = 0;
   for (const int count : {counts...}) {
     const int64_t width = scaled(int64_t{64} << stage);
+    const size_t at = o.inner.size() == 1 ? 0 : static_cast<size_t>(stage);
+    const int64_t inner = o.inner.empty() ? width : scaled(o.inner[at]);
     for (int b = 0; b < count; ++b) {
       const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
       const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
@@ -70,7 +77,7 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
       const Edge shortcut = stride != 1 || g.channels(x) != out
                                 ? block.conv_bn("downsample.0", "downsample.1", x, Block::same(out, 1, stride))
                                 : x;
-      const Edge y = deep ? block.bottleneck(x, width, stride) : block.basic(x, width, stride);
+      const Edge y = deep ? block.bottleneck(x, inner, width, stride) : block.basic(x, inner, width, stride);
       x = g.relu(g.add(y, shortcut));
     }
     ++stage;

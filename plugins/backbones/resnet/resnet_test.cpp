@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <espalier/error.h>
 #include <espalier/testkit.h>
 
 namespace espalier {
@@ -25,6 +26,20 @@ TEST(Resnet, TakesSmallImagesWithEitherStem) {
   EXPECT_EQ(resnet(R"({"use": "resnet18"})", 32, 10).parameter_count(), 11'689'512 - 990 * 513);
   // 3x3 instead of 7x7; the published 11,173,962 of ResNet-18 for CIFAR-10.
   EXPECT_EQ(resnet(R"({"use": "resnet18", "stem": "cifar"})", 32, 10).parameter_count(), 11'173'962);
+}
+
+TEST(Resnet, TakesFiltersInsideOfBlocks) {
+  int64_t expected = 11'689'512;
+  int64_t before = 64;
+  for (const int64_t w : {64, 128, 256, 512}) {
+    for (int b = 0; b < 2; ++b) {
+      expected += 9 * before * (16 - w) + 9 * (16 - w) * w + 2 * (16 - w);
+      before = w;
+    }
+  }
+  EXPECT_EQ(resnet(R"({"use": "resnet18", "inner": [16]})", 224, 1000).parameter_count(), expected);
+  EXPECT_EQ(resnet(R"({"use": "resnet18", "inner": [64, 128, 256, 512]})", 224, 1000).parameter_count(), 11'689'512);
+  EXPECT_THROW(resnet(R"({"use": "resnet18", "inner": [64, 128]})", 224, 1000), Error);
 }
 
 TEST(Resnet, BeginsWithEmptyBranchesWhereAskedFor) {

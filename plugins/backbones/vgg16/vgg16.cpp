@@ -8,12 +8,18 @@ namespace espalier {
 
 struct Vgg16Options {
   double width = 1;
+  std::vector<int64_t> widths;
+  int64_t pools = 5;
   bool conv_bias = false;
   int64_t hidden = 512;
   double dropout = 0;
 
   static void declare(Declare<Vgg16Options>& p) {
     p("width", &Vgg16Options::width, above(0), at_most(1000), "factor on the filters of all convolutions");
+    p("widths", &Vgg16Options::widths, at_least(1),
+      "filters of each of the 13 convolutions, or one number for all; empty: the usual ones");
+    p("pools", &Vgg16Options::pools, at_least(4), at_most(5),
+      "2x2 poolings; 4: none behind the last convolution (paper 000's code)");
     p("conv_bias", &Vgg16Options::conv_bias, "convolutions have a bias although batch norm follows");
     p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
     p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");
@@ -27,16 +33,19 @@ Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& tar
   Edge x = g.input();
   const std::vector<std::vector<int64_t>> stages = {
       {64, 64}, {128, 128}, {256, 256, 256}, {512, 512, 512}, {512, 512, 512}};
-  int layer = 0;
+  if (o.widths.size() > 1 && o.widths.size() != 13)
+    throw Error("'widths' has " + std::to_string(o.widths.size()) + " entries; 1 (for all) or 13 are needed");
+  size_t layer = 0, pools = 0;
   for (const std::vector<int64_t>& stage : stages) {
-    for (const int64_t width : stage) {
+    for (const int64_t usual : stage) {
+      const int64_t width = o.widths.empty() ? usual : o.widths.size() == 1 ? o.widths[0] : o.widths[layer];
       const std::string n = std::to_string(++layer);
       const int64_t filters = std::max<int64_t>(1, std::llround(static_cast<double>(width) * o.width));
       x = g.conv("conv" + n, x,
                  {.filters = filters, .kernel = 3, .padding = 1, .bias = o.conv_bias, .init = "kaiming_normal_out"});
       x = g.relu(g.batch_norm("bn" + n, x));
     }
-    x = g.max_pool(x, 2);
+    if (static_cast<int64_t>(++pools) <= o.pools) x = g.max_pool(x, 2);
   }
   x = g.flatten(x);
   if (o.dropout > 0) x = g.dropout(x, o.dropout);

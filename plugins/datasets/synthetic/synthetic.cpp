@@ -39,7 +39,8 @@ class Synthetic final : public Dataset {
             .target = {.classes = o_.classes},
             .classes = {shape_names().begin(), shape_names().begin() + o_.classes},
             .mean = std::vector<double>(channels, 0.33),
-            .deviation = std::vector<double>(channels, 0.27)};
+            .deviation = std::vector<double>(channels, 0.27),
+            .samples = o_.count};
   }
 
   Split load(const std::string& part, const DataPaths&) const override {

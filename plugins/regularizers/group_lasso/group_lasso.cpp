@@ -4,27 +4,12 @@
 #include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
+#include <espalier/reduce.h>
 #include <espalier/regularizer.h>
 
 #include "group_lasso_cuda.h"
 
 namespace espalier {
-
-// In sixteen sums, which is as many as the widest vectors hold: the same number on every instruction set.
-template <class T>
-inline T sum_of_squares(const T* x, int64_t n) {
-  constexpr int64_t lanes = 16;
-  T sums[lanes] = {};
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-#pragma omp simd
-    for (int64_t j = 0; j < lanes; ++j) sums[j] += x[i + j] * x[i + j];
-  }
-  T total = 0;
-  for (; i < n; ++i) total += x[i] * x[i];
-  for (const T s : sums) total += s;
-  return total;
-}
 
 // weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
 // none (001-X7). The gradient is w_k / ||w_k||, zero where the norm is zero.

@@ -47,6 +47,7 @@ class CheckRun final : public Run {
   Weights& weights() override { return weights_; }
   const std::string& stage() const override { return stage_; }
   int64_t epochs() const override { return espalier::epochs; }
+  void end_stage() override {}
   int64_t epoch() const override { return epoch_; }
   int64_t step() const override { return step_; }
   RandomKey key() const override {
@@ -105,6 +106,7 @@ class CheckRun final : public Run {
     return {.loss = y[0].item<double>(), .accuracy = 100 * right.mean().item<double>()};
   }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
+  void record(const std::string&, const std::vector<std::pair<std::string, at::Tensor>>&) override {}
   void note(const std::string&) override {}
 
   size_t edits() const { return edits_; }
@@ -205,6 +207,11 @@ Graph graph_for(const Registered& r) {
   }
   if (!r.component.needs.empty())
     throw CheckSkipped("it needs " + r.component.needs.front().what + " of its stage, and on " + why);
+  // A file's name, say, of which there is no example.
+  for (const ParameterInfo& p : r.component.parameters) {
+    if (p.required && p.type == ParameterType::string)
+      throw CheckSkipped("it needs a '" + p.name + "' that cannot be made up, and on " + why);
+  }
   throw CheckFailure("a short run on one of the networks that are tried", "an error on " + why);
 }
 

@@ -110,6 +110,17 @@ Graph attention_sample() {
   return g.output(g.linear("logits", g.mean(g.layer_norm("norm", mixed)), {.features = 3}));
 }
 
+Graph blocks_sample() {
+  GraphBuilder g({.channels = 2, .height = 6, .width = 6});
+  Edge x = g.relu(g.batch_norm("bn1", g.conv("conv1", g.input(), {.filters = 4, .padding = 1, .bias = false})));
+  for (const char* name : {"layer1.0", "layer1.1"}) {
+    const auto scope = g.scope(name);
+    const Edge y = g.relu(g.batch_norm("bn1", g.conv("conv1", x, {.filters = 5, .padding = 1, .bias = false})));
+    x = g.relu(g.add(g.batch_norm("bn2", g.conv("conv2", y, {.filters = 4, .padding = 1, .bias = false})), x));
+  }
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = 3}));
+}
+
 Graph large_sample() {
   GraphBuilder g({.channels = 1, .height = 16, .width = 16});
   Edge x = g.relu(g.batch_norm("bn1", g.conv("conv1", g.input(), {.filters = 16, .kernel = 3, .padding = 1})));
@@ -120,7 +131,8 @@ Graph large_sample() {
 const std::vector<SampleNetwork>& sample_networks() {
   static const std::vector<SampleNetwork> networks = {{"a convolutional network", convolutional_sample},
                                                       {"a network with gates", gated_sample},
-                                                      {"a network of attention", attention_sample}};
+                                                      {"a network of attention", attention_sample},
+                                                      {"a network of blocks", blocks_sample}};
   return networks;
 }
 

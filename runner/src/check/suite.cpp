@@ -30,8 +30,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t threads = 1;           // of a child: several run at a time, on small tensors
-constexpr const char* loading = "load";  // what stands for a check where a plugin cannot be loaded
+constexpr int64_t threads = 1;              // of a child: several run at a time, on small tensors
+constexpr const char* loading = "loading";  // what stands for a check where a plugin cannot be loaded
 
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();

@@ -16,6 +16,7 @@ void RecipeOptions::add_to(CLI::App& command) {
                   "Overrides a key, as often as needed: --set stages.shrink.epochs=2 (list items by name or index)")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  command.add_option("--scale", scale, "One of the recipe's `scales`: --scale smoke")->type_name("NAME");
   command.add_option("--seed", seed, "Overrides the recipe's seed")->type_name("N");
   command.add_option("--device", device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
   command.add_option("--threads", threads, "Overrides the recipe's number of CPU threads; 0: all cores")
@@ -30,7 +31,7 @@ LoadedRecipe RecipeOptions::load() const {
   if (!seed.empty()) all.push_back("seed=" + seed);
   if (!device.empty()) all.push_back("device=" + device);
   if (!threads.empty()) all.push_back("threads=" + threads);
-  LoadedRecipe loaded{read_recipe(recipe, all), {}};
+  LoadedRecipe loaded{read_recipe(recipe, all, scale), {}};
   loaded.points = matrix_points(loaded.tree);
   if (loaded.points.empty()) loaded.tree.erase("matrix");  // null
   return loaded;

@@ -21,7 +21,7 @@ struct LoadedRecipe {
 struct RecipeOptions {
   std::string recipe;
   std::vector<std::string> overrides;
-  std::string seed, device, threads;
+  std::string scale, seed, device, threads;
   PluginOptions plugins;
 
   void add_to(CLI::App& command);

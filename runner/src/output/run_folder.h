@@ -16,6 +16,7 @@ namespace espalier {
 //   metrics.jsonl        a line for each epoch; seconds and images_per_second are the fields that depend on time
 //   history.jsonl        a line for each edit of the structure
 //   events.out.tfevents.0.espalier   the metrics once more, for TensorBoard
+//   records/             what a controller keeps for figures
 //   checkpoints/         last.safetensors, previous.safetensors (the one before), best.safetensors
 //   model.safetensors    the final parameters and buffers
 //   graph.json           the final structure

@@ -44,10 +44,12 @@ std::string who_provides(const Registry& registry, const std::string& what) {
 
 }  // namespace
 
-void check_needs(const std::vector<Participant>& participants, const std::string& stage, const Registry& registry) {
+void check_needs(const std::vector<Participant>& participants, const std::vector<std::string>& given,
+                 const std::string& stage, const Registry& registry) {
   std::vector<Found> found;
   for (const Participant& p : participants) collect(found, registry, p.kind, p.spec);
   std::map<std::string, int> providers;
+  for (const std::string& what : given) ++providers[what];
   for (const Found& f : found) {
     for (const std::string& what : f.component->component.provides) ++providers[what];
   }

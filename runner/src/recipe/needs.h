@@ -14,7 +14,8 @@ struct Participant {
 };
 
 // Throws InputError where a component needs what none of the others (nested ones too) provides, naming components that
-// would.
-void check_needs(const std::vector<Participant>& participants, const std::string& stage, const Registry& registry);
+// would. `given`: what there is without a component.
+void check_needs(const std::vector<Participant>& participants, const std::vector<std::string>& given,
+                 const std::string& stage, const Registry& registry);
 
 }  // namespace espalier

@@ -176,7 +176,36 @@ bool is_from_command_line(const Location& where) {
   return where.file && where.file->starts_with(command_line_prefix);
 }
 
+namespace {
+
+// Changes of the items of a list, by their names.
+Value merge_items(const Value& base, const Value& over) {
+  Value result = base;
+  std::vector<std::string> names;
+  for (const Value& item : base.as_list()) names.push_back(item.at("name").as_string());
+  for (const Value::Entry& e : over.as_map()) {
+    const auto at = std::ranges::find(names, e.key);
+    if (at == names.end()) {
+      throw InputError(e.key_location.str(), "the recipe that this one extends has no '" + e.key + "' here" +
+                                                 suggestion(e.key, names) + "; a list replaces its list");
+    }
+    Value& item = result.as_list()[static_cast<size_t>(at - names.begin())];
+    item = merge(Value(item), e.value);
+  }
+  return result;
+}
+
+bool has_names(const Value& list) {
+  return list.is_list() && list.size() > 0 && std::ranges::all_of(list.as_list(), [](const Value& item) {
+           const Value* name = item.is_map() ? item.find("name") : nullptr;
+           return name && name->is_string();
+         });
+}
+
+}  // namespace
+
 Value merge(const Value& base, const Value& over) {
+  if (has_names(base) && over.is_map()) return merge_items(base, over);
   if (!base.is_map() || !over.is_map()) return over;
   const Value* old_use = base.find("use");
   const Value* new_use = over.find("use");

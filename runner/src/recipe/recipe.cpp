@@ -119,8 +119,10 @@ class Reader {
     all["network"] = network;
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
+    validation_in_force_ = r.data.validation;
     read_stages(root.at("stages"), r.stages, all["stages"]);
-    if (const Value* base = root.find("base"); base && !base->is_null()) all["base"] = r.base = read_base(*base);
+    if (const Value* base = root.find("base"); base && !base->is_null())
+      all["base"] = read_base(*base, r.base, r.base_epochs);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
       all["expect"] = r.expect = read_expect(*expect);
     r.resolved = std::move(all);
@@ -167,6 +169,7 @@ class Reader {
     d.limit = k.limit;
     d.shuffle = k.shuffle;
     d.drop_last = k.drop_last;
+    d.workers = k.workers;
     for (const auto& [key, n] : {std::pair("batch", d.batch), std::pair("eval_batch", d.eval_batch)}) {
       if (n > max_batch) {
         throw InputError(checked.at(key).location.str(),
@@ -400,6 +403,7 @@ class Reader {
       data_in_force_ = merge(data_in_force_, as_map(*data));
       s.data = read_data(data_in_force_, resolved["data"]);
       dataset_in_force_ = s.data->dataset;
+      validation_in_force_ = s.data->validation;
     }
     resolved.erase("network");
     if (!k.network.value.is_null()) {
@@ -409,7 +413,9 @@ class Reader {
     participants.push_back({"controller", s.controller});
     participants.push_back({"backbone", network_in_force_});
     participants.push_back({"dataset", dataset_in_force_});
-    check_needs(participants, s.name, registry_);
+    std::vector<std::string> given;
+    if (validation_in_force_ > 0) given.emplace_back("data:validation");
+    check_needs(participants, given, s.name, registry_);
     return s;
   }
 
@@ -440,11 +446,24 @@ class Reader {
     return registry_.check(kind, spec);
   }
 
-  Value read_base(const Value& given) const {
-    if (!given.is_map() || given.find("use")) return registry_.check("backbone", given);
-    const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
-    refuse_unknown_keys(given, "base", keys, {});
-    return read_keys(given, keys, "base");
+  // Returns all of it; the network without the other keys goes into `base`.
+  Value read_base(const Value& given, Value& base, std::optional<int64_t>& epochs) const {
+    if (given.is_map() && !given.find("use")) {
+      const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
+      refuse_unknown_keys(given, "base", keys, {});
+      base = read_keys(given, keys, "base");
+      epochs = Declare<BaseKeys>().read(base, "base").epochs;
+      return base;
+    }
+    Value spec = given;
+    if (given.is_map()) {
+      const Value cost = read_keys(given, Declare<BaseCostKeys>().parameters(), "base");
+      epochs = Declare<BaseCostKeys>().read(cost, "base").epochs;
+      spec.erase("epochs");
+    }
+    Value all = base = registry_.check("backbone", spec);
+    if (epochs) all["epochs"] = *epochs;
+    return all;
   }
 
   static Value read_expect(const Value& given) {
@@ -466,12 +485,34 @@ class Reader {
   Value data_in_force_;  // as written
   Value network_in_force_;
   Value dataset_in_force_;
+  double validation_in_force_ = 0;
 };
+
+// Carries out the changes of a scale; its name becomes part of the recipe's.
+void apply_scale(Value& tree, const std::filesystem::path& path, const std::string& scale) {
+  const Value* given = tree.find("scales");
+  const Value scales = given && !given->is_null() ? *given : Value::map();
+  tree.erase("scales");
+  expect_map(scales, "'scales'", recipe_subsections()[5].expected);
+  std::vector<std::string> names;
+  for (const Value::Entry& e : scales.as_map()) {
+    names.push_back(e.key);
+    expect_map(e.value, "the scale '" + e.key + "'", "a map of changes: {data.limit: 1000, stages.train.epochs: 1}");
+  }
+  if (scale.empty()) return;
+  if (names.empty()) throw InputError(path.string(), "the recipe has no scales, and '" + scale + "' is asked for");
+  const Value* changes = scales.find(scale);
+  if (!changes) throw InputError(path.string(), "the recipe has no scale '" + scale + "'" + suggestion(scale, names));
+  for (const Value::Entry& e : changes->as_map()) set_value(tree, e.key, e.value, e.key_location);
+  if (Value* name = tree.find("name"); name && name->is_string()) *name = name->as_string() + "-" + scale;
+}
 
 }  // namespace
 
-Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                  const std::string& scale) {
   Value tree = read_extended(path);
+  apply_scale(tree, path, scale);
   for (const std::string& o : overrides) apply_override(tree, o);
   return tree;
 }

@@ -36,6 +36,7 @@ struct DataSection {
   int64_t limit = 0;      // only the first n training samples; 0: all
   bool shuffle = true;
   bool drop_last = false;
+  int64_t workers = 0;  // threads that read images ahead; 0: as many as compute
 };
 
 // The values of an earlier training that a network begins with.
@@ -81,14 +82,16 @@ struct Recipe {
   Value network;  // spec of the backbone, checked
   WarmStart warm_start;
   std::vector<StageSection> stages;
-  Value base;      // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
-  Value expect;    // metric -> {value, within}
-  Value resolved;  // the whole tree with all defaults, for the run folder
+  Value base;  // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
+  std::optional<int64_t> base_epochs;  // that it is trained; none: as many as the run
+  Value expect;                        // metric -> {value, within}
+  Value resolved;                      // the whole tree with all defaults, for the run folder
 };
 
-// Reads, resolves `extends`, applies `--set` overrides ("stages.shrink.epochs=2"). Throws InputError at
-// "file:line:column".
-Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+// Reads, resolves `extends`, applies the changes of a scale (empty: none) and `--set` overrides
+// ("stages.shrink.epochs=2"). Throws InputError at "file:line:column".
+Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                  const std::string& scale = "");
 
 // Checks everything that needs no network. Throws InputError at "file:line:column". A `matrix` stands for several
 // recipes and is refused: see sweep/matrix.h.

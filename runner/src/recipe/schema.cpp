@@ -189,6 +189,7 @@ Value recipe_schema(const Registry& registry) {
   stage.add(with_network(Declare<StageKeys>().parameters()));
   stage.add("data", described(Value::map({{"allOf", list_of({ref("data_changes")})}}), stage_subsections()[0].doc));
   definitions["stage"] = stage.value();
+  definitions["stage_changes"] = stage.value(false);
 
   const auto& sections = recipe_subsections();
   const Value text = Value::map({{"type", "string"}});
@@ -197,9 +198,12 @@ Value recipe_schema(const Registry& registry) {
   recipe.properties["espalier"] = Value::map({{"const", 1}, {"description", "version of the recipe format"}});
   recipe.add("extends", described(list_schema(text), "recipes that this one is laid over, relative to its own folder"));
   recipe.add("data", described(Value::map({{"allOf", list_of({ref("data")})}}), sections[0].doc));
-  recipe.add("stages",
-             described(Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}}), sections[1].doc));
-  const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("backbone")});
+  const Value stages = Value::map({{"type", "array"}, {"items", ref("stage")}, {"minItems", 1}});
+  const Value by_name = Value::map({{"type", "object"}, {"additionalProperties", ref("stage_changes")}});
+  recipe.add("stages", described(Value::map({{"anyOf", list_of({stages, by_name})}}), sections[1].doc));
+  definitions["base"] =
+      component_schema(registry, "backbone", ObjectSchema().add(Declare<BaseCostKeys>().parameters()));
+  const Value base = list_of({ObjectSchema().add(Declare<BaseKeys>().parameters()).value(), ref("base")});
   recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
   const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
   ObjectSchema metrics;
@@ -216,6 +220,9 @@ Value recipe_schema(const Registry& registry) {
   const Value no_matrix = Value::map({{"type", "null"}});
   recipe.add("matrix", described(Value::map({{"anyOf", list_of({grid, points, no_matrix})}}), sections[4].doc));
 
+  const Value changes = Value::map({{"type", "object"}});
+  recipe.add("scales", described(Value::map({{"type", "object"}, {"additionalProperties", changes}}), sections[5].doc));
+
   Value schema = recipe.value(false);
   schema.as_map().insert(schema.as_map().begin(), {{"$schema", "http://json-schema.org/draft-07/schema#", {}},
                                                    {"title", "Espalier recipe", {}}});
@@ -223,10 +230,10 @@ Value recipe_schema(const Registry& registry) {
   for (const SubsectionInfo& s : sections) {
     if (s.required) whole.push_back(s.name);
   }
-  // A recipe that extends another may leave out whatever that one has.
+  // A recipe that extends another may leave out whatever that one has, and change its stages by their names.
   schema["if"] = Value::map({{"required", std::vector<std::string>{"extends"}}});
   schema["then"] = Value::map();
-  schema["else"] = Value::map({{"required", whole}});
+  schema["else"] = Value::map({{"required", whole}, {"properties", Value::map({{"stages", stages}})}});
   schema["definitions"] = definitions;
   return schema;
 }

@@ -22,6 +22,8 @@ void DataKeys::declare(Declare<DataKeys>& p) {
     "only the first of the training set, to try things out; 0: all");
   p("shuffle", &DataKeys::shuffle, "a new order in every epoch");
   p("drop_last", &DataKeys::drop_last, "leave out an epoch's last batch where it is not full");
+  p("workers", &DataKeys::workers, at_least(0), at_most(4096), unit("threads"),
+    "that read images ahead, of data sets that are not held in memory; 0: as many as compute");
 }
 
 void AugmentKeys::declare(Declare<AugmentKeys>& p) {
@@ -67,10 +69,16 @@ void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
   p("on", &OptimizerKeys::on, "the parameters that it updates; left out: all");
 }
 
+void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
+  p("epochs", &BaseCostKeys::epochs, at_least(1), unit("epochs"),
+    "that the network would be trained; left out: as many as the run");
+}
+
 void BaseKeys::declare(Declare<BaseKeys>& p) {
   p("macs", &BaseKeys::macs, at_least(1), required(),
     "multiply-accumulates of the network that train costs are relative to");
   p("params", &BaseKeys::params, at_least(1), "its parameters");
+  p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"), "that it would be trained; left out: as many as the run");
 }
 
 void ExpectKeys::declare(Declare<ExpectKeys>& p) {
@@ -88,12 +96,14 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
       {"stages", "a list of stages: [{name: ..., epochs: ...}]", true, "what is done, one after the other"},
-      {"base", "{macs: NUMBER} or a backbone", false,
+      {"base", "a backbone or {macs: NUMBER}, with the epochs of its training: {use: BACKBONE, epochs: 300}", false,
        "what train costs are relative to; left out: the network as first built"},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
        "what the results should be; a batch of runs compares"},
       {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
        "several runs: every combination of the lists, or each of the maps; keys are paths as --set takes them"},
+      {"scales", "a map of names to changes: {smoke: {data.limit: 1000, stages.train.epochs: 1}}", false,
+       "other sizes of the same: `--scale smoke`; keys are paths as --set takes them"},
   };
   return sections;
 }

@@ -31,6 +31,7 @@ struct DataKeys {
   int64_t limit = 0;
   bool shuffle = true;
   bool drop_last = false;
+  int64_t workers = 0;
   static void declare(Declare<DataKeys>& p);
 };
 
@@ -78,9 +79,16 @@ struct OptimizerKeys {
   static void declare(Declare<OptimizerKeys>& p);
 };
 
+// Of `base` where it is a backbone, beside the backbone's own.
+struct BaseCostKeys {
+  std::optional<int64_t> epochs;
+  static void declare(Declare<BaseCostKeys>& p);
+};
+
 struct BaseKeys {
   int64_t macs = 0;
   std::optional<int64_t> params;
+  std::optional<int64_t> epochs;
   static void declare(Declare<BaseKeys>& p);
 };
 

@@ -10,9 +10,10 @@ template <class T>
 __global__ void gather(GatherArguments a, T* out) {
   const int64_t sample = a.order[blockIdx.x];
   const int64_t image = static_cast<int64_t>(a.channels) * a.height * a.width;
+  const uint8_t* from = a.bytes + (a.gathered ? blockIdx.x : sample) * image;
   const Draw d = draw_of(a.augmentation, a.key.with(static_cast<uint64_t>(sample)), a.height, a.width);
   for (int p = static_cast<int>(threadIdx.x); p < a.height * a.width; p += static_cast<int>(blockDim.x)) {
-    write_pixel(a, d, a.bytes + sample * image, out + blockIdx.x * image, p / a.width, p % a.width);
+    write_pixel(a, d, from, out + blockIdx.x * image, p / a.width, p % a.width);
   }
 }
 

@@ -10,6 +10,7 @@ struct GatherArguments {
   const uint8_t* bytes;  // [N, C, H, W]
   const int64_t* order;  // [count]
   int64_t count;
+  bool gathered;  // bytes holds the batch itself, in its order
   int channels, height, width;
   Augmentation augmentation;
   Normalization normalization;

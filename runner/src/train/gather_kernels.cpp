@@ -37,7 +37,7 @@ void gather_on_cpu(const GatherArguments& a, T* out) {
   parallel_for(a.count, 8, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       const int64_t sample = a.order[n];
-      const uint8_t* from = a.bytes + sample * image;
+      const uint8_t* from = a.bytes + (a.gathered ? n : sample) * image;
       T* to = out + n * image;
       if (is_plain(a.augmentation)) {
         normalize_image(a, from, to);

@@ -1,12 +1,14 @@
 #include "train/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "espalier/backbone.h"
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/error.h"
 #include "espalier/operation.h"
+#include "espalier/optimizer.h"
 #include "output/text.h"
 #include "terminal.h"
 #include "train/plan_checks.h"
@@ -151,6 +153,38 @@ void add_selectors(const Graph& g, const std::string& kind, const Value& spec, c
   }
 }
 
+// Steps of an epoch, or 0 where the data set must be read to know.
+int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
+  int64_t n = info.samples;
+  if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
+  n -= std::llround(data.validation * static_cast<double>(n));
+  return data.drop_last ? n / data.batch : (n + data.batch - 1) / data.batch;
+}
+
+// What the stage's optimizers say of a round of its controller, or of the whole stage.
+Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, RandomKey seed) {
+  Value lines = Value::list();
+  const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
+  const int64_t steps = steps_of(data, network.info) * (round > 0 ? round : stage.epochs);
+  if (steps == 0) return lines;
+  std::unique_ptr<Weights> weights;
+  const auto initial = [&]() -> const Weights& {
+    if (!weights) {
+      weights = std::make_unique<Weights>(network.graph, at::kFloat, at::kCPU);
+      weights->initialize(network.graph, seed.with("network"));
+    }
+    return *weights;
+  };
+  for (const OptimizerSection& o : stage.optimizers) {
+    at_recipe(o.spec, "optimizer", [&] {
+      const auto optimizer = Registry::instance().create<Optimizer>(o.spec);
+      for (const std::string& line : optimizer->outlook(network.graph, initial, o.on, steps)) lines.push_back(line);
+      return 0;
+    });
+  }
+  return lines;
+}
+
 }  // namespace
 
 Value plan_recipe(const Recipe& recipe) {
@@ -222,12 +256,14 @@ Value plan_recipe(const Recipe& recipe) {
     for (const Value& r : s.regularizers)
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
-    stages.push_back(Value::map({{"name", s.name},
-                                 {"epochs", s.epochs},
-                                 {"optimizers", optimizers},
-                                 {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                                 {"controller", s.controller},
-                                 {"schedule", s.schedule}}));
+    stages.push_back(
+        Value::map({{"name", s.name},
+                    {"epochs", s.epochs},
+                    {"optimizers", optimizers},
+                    {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                    {"controller", s.controller},
+                    {"schedule", s.schedule},
+                    {"outlook", outlook_of(s, data, network, RandomKey(static_cast<uint64_t>(recipe.seed)))}}));
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;
@@ -280,6 +316,7 @@ std::string plan_text(const Value& plan, bool all_axes) {
     for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
     for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
     text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
+    for (const Value& line : s.at("outlook").as_list()) text += "  " + line.as_string() + "\n";
   }
   for (const Value& note : plan.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
   const Value& m = plan.at("memory");

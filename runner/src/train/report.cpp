@@ -1,5 +1,7 @@
 #include "train/report.h"
 
+#include <algorithm>
+
 #include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/operation.h"
@@ -49,6 +51,11 @@ std::string before_and_after(const Graph& first, const Graph& last) {
     rows.push_back(
         {n.name, change(first.size(x[0]), last.size(y[0])), change(parameters_of(first, n), parameters_of(last, *m)),
          first.macs(n) == 0 ? "" : change(first.macs(n), last.macs(*m)), share(last.macs(*m), first.macs(n))});
+  }
+  for (const Node& n : last.nodes()) {
+    if (n.parameters.empty() || std::ranges::find(first.nodes(), n.name, &Node::name) != first.nodes().end()) continue;
+    rows.push_back(
+        {n.name, "new", change(0, parameters_of(last, n)), last.macs(n) == 0 ? "" : change(0, last.macs(n)), ""});
   }
   rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()),
                   change(first.macs(), last.macs()), share(last.macs(), first.macs())});

@@ -8,8 +8,29 @@
 
 namespace espalier {
 
+namespace {
+
+// Those that the process began with, before any thread was bound. Empty where the system does not say.
+const cpu_set_t& cores_at_first() {
+  static const cpu_set_t cores = [] {
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    if (sched_getaffinity(0, sizeof all, &all) != 0) CPU_ZERO(&all);
+    return all;
+  }();
+  return cores;
+}
+
+}  // namespace
+
+void use_any_core() {
+  const cpu_set_t& cores = cores_at_first();
+  if (CPU_COUNT(&cores) > 0) sched_setaffinity(0, sizeof cores, &cores);
+}
+
 void use_threads(int64_t threads) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+  cores_at_first();
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
   std::vector<int> cores;

@@ -9,4 +9,7 @@ namespace espalier {
 // ten times as long. Fewer threads are left to the system, which keeps several runs off each other's cores.
 void use_threads(int64_t threads);
 
+// Frees the calling thread from the core that it was bound to, or that the thread which started it was.
+void use_any_core();
+
 }  // namespace espalier

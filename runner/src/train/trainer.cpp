@@ -27,6 +27,7 @@
 #include "train/interrupt.h"
 #include "train/phase_timer.h"
 #include "train/report.h"
+#include "train/split.h"
 #include "train/threads.h"
 #include "train/warm_start.h"
 
@@ -78,12 +79,6 @@ int64_t steps_per_epoch(int64_t images, const DataSection& data) {
   return data.drop_last ? std::max<int64_t>(1, images / data.batch) : (images + data.batch - 1) / data.batch;
 }
 
-Split slice(const Split& split, const std::vector<int64_t>& samples) {
-  const at::Tensor index = at::zeros({static_cast<int64_t>(samples.size())}, at::kLong);
-  std::ranges::copy(samples, index.mutable_data_ptr<int64_t>());
-  return {split.inputs.index_select(0, index), split.targets.index_select(0, index)};
-}
-
 }  // namespace
 
 at::Device choose_device(const std::string& name) {
@@ -131,12 +126,13 @@ void Trainer::load_data(const DataSection& data) {
   Split test;
   dataset.call([&](Dataset& d) {
     info_ = d.info();
-    train = d.load("train", options_.data);
-    test = d.load("test", options_.data);
+    train = labelled_split(d.load("train", options_.data), *dataset.component, dataset.where);
+    test = labelled_split(d.load("test", options_.data), *dataset.component, dataset.where);
   });
   const Normalization normalization = normalization_of(data.normalize, info_);
-  std::vector<int64_t> samples = permutation(train.inputs.size(0), seed_.with("validation"));
-  if (data.limit > 0 && data.limit < train.inputs.size(0)) samples.resize(static_cast<size_t>(data.limit));
+  const int64_t count = train.targets.size(0);
+  std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
+  if (data.limit > 0 && data.limit < count) samples.resize(static_cast<size_t>(data.limit));
   const auto held_out =
       static_cast<std::ptrdiff_t>(std::llround(data.validation * static_cast<double>(samples.size())));
   std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
@@ -145,12 +141,14 @@ void Trainer::load_data(const DataSection& data) {
   // In the file's order: the epoch's own permutation shuffles.
   std::ranges::sort(samples);
   std::ranges::sort(validation);
-  validation_ = validation.empty()
-                    ? nullptr
-                    : std::make_unique<DataPipeline>(slice(train, validation), normalization, device_, dtype_);
-  const bool whole = static_cast<int64_t>(samples.size()) == train.inputs.size(0);
-  train_ = std::make_unique<DataPipeline>(whole ? train : slice(train, samples), normalization, device_, dtype_);
-  test_ = std::make_unique<DataPipeline>(test, normalization, device_, dtype_);
+  const auto pipeline = [&](const Split& split) {
+    const OnDemand on_demand{.image = info_.input, .threads = data.workers};
+    return std::make_unique<DataPipeline>(split, normalization, device_, dtype_, on_demand);
+  };
+  validation_ = validation.empty() ? nullptr : pipeline(subset(train, std::move(validation)));
+  const bool whole = static_cast<int64_t>(samples.size()) == count;
+  train_ = pipeline(whole ? train : subset(train, std::move(samples)));
+  test_ = pipeline(test);
   augmentation_ = augmentation_of(data.augment);
   draws_.clear();
 }
@@ -186,7 +184,7 @@ void Trainer::make_parts(size_t index) {
 void Trainer::begin_stage() {
   stage_ = &recipe_.stages[stage_index_];
   epoch_ = step_ = 0;
-  epoch_begun_ = false;
+  epoch_begun_ = ended_ = false;
   stage_watch_ = {};
   if (stage_->start_from == "best" && stage_index_ > 0) restore_best();
   if (stage_->data) load_data(*stage_->data);
@@ -323,8 +321,9 @@ Batch Trainer::draw(std::string_view part, int64_t n) {
     at = pass;
     order = permutation(size, key.with(static_cast<uint64_t>(pass)));
   }
-  const auto first = order.begin() + steps_done_ % per_pass * batch;
-  return pipeline->samples({first, first + batch}, augmentation_,
+  const int64_t first = steps_done_ % per_pass * batch;
+  const std::span<const int64_t> used(order.data(), static_cast<size_t>(per_pass * batch));
+  return pipeline->samples(n, used, first, first + batch, augmentation_,
                            key.with("augment").with(static_cast<uint64_t>(pass)));
 }
 
@@ -451,7 +450,7 @@ void Trainer::finish_epoch() {
   const double loss = loss_sum_.item<double>() / images;
   const double penalty = penalty_.item<double>() / static_cast<double>(std::max<int64_t>(1, step_));
   const double seconds = epoch_watch_.seconds();
-  const bool evaluates = epoch_ + 1 == stage_->epochs || (epoch_ + 1) % stage_->evaluate_every == 0;
+  const bool evaluates = ended_ || epoch_ + 1 == stage_->epochs || (epoch_ + 1) % stage_->evaluate_every == 0;
   Evaluation validation;
   if (evaluates) {
     try {
@@ -510,15 +509,16 @@ void Trainer::finish_epoch() {
 
 void Trainer::run_stage() {
   if (!stage_begun_) begin_stage();
-  while (epoch_ < stage_->epochs) {
+  while (epoch_ < stage_->epochs && !(ended_ && epoch_ > 0 && !epoch_begun_)) {
     if (!epoch_begun_) begin_epoch();
     train_epoch();
     finish_epoch();
   }
+  steps_total_ -= (stage_->epochs - epoch_) * steps_per_epoch(train_->size(), data_);
   controller_.call([&](Controller& c) { c.stage_end(*this); });
   evaluate_now(false);
   stages_.push_back(Value::map({{"name", stage_->name},
-                                {"epochs", stage_->epochs},
+                                {"epochs", epoch_},
                                 {"accuracy", test_result_.accuracy},
                                 {"before", stage_before_},
                                 {"after", counts_value()},
@@ -598,6 +598,12 @@ void Trainer::export_model(const std::filesystem::path& folder) const {
   write_file(folder / "model.py", program);
 }
 
+void Trainer::record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  const std::filesystem::path folder = folder_.file("records");
+  std::filesystem::create_directories(folder);
+  save_safetensors(folder / (name + ".safetensors"), {tensors, {}});
+}
+
 void Trainer::finish() {
   best_accuracy_ = std::max(best_accuracy_, test_result_.accuracy);
   write_file(folder_.file("graph.json"), to_json(graph_.to_value(), 1) + "\n");
@@ -616,8 +622,8 @@ Value Trainer::summary() const {
   s["loss"] = test_result_.loss;
   s["base"] = Value::map({{"params", first_.parameter_count()}, {"macs", first_.macs()}});
   s["final"] = counts_value();
-  s["train_cost"] =
-      epochs_done_ == 0 ? Value(0.0) : Value(macs_sum_ / (static_cast<double>(epochs_done_) * base_macs_));
+  const auto base_epochs = static_cast<double>(recipe_.base_epochs.value_or(std::max<int64_t>(1, epochs_done_)));
+  s["train_cost"] = macs_sum_ / (base_epochs * base_macs_);
   s["seconds"] = run_watch_.seconds();
   s["device"] = device_.str();
   s["precision"] = recipe_.precision;

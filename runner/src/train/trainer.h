@@ -54,6 +54,7 @@ class Trainer final : public Run {
   Weights& weights() override { return *weights_; }
   const std::string& stage() const override { return stage_->name; }
   int64_t epochs() const override { return stage_->epochs; }
+  void end_stage() override { ended_ = true; }
   int64_t epoch() const override { return epoch_; }
   int64_t step() const override { return step_; }
   RandomKey key() const override;
@@ -71,6 +72,7 @@ class Trainer final : public Run {
   Batch draw(std::string_view part, int64_t n) override;
   Evaluation evaluate(std::string_view part) override;
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
+  void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override;
   void note(const std::string& text) override { progress_.note("  " + text); }
 
  private:
@@ -175,6 +177,7 @@ class Trainer final : public Run {
   // Where the run stands, between two steps.
   size_t stage_index_ = 0;
   bool stage_begun_ = false;
+  bool ended_ = false;  // the stage, with the epoch under way
   int64_t epoch_ = 0;
   bool epoch_begun_ = false;
   int64_t step_ = 0;  // done in this epoch

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <torch/cuda.h>
 
+#include "espalier/error.h"
 #include "output/environment.h"
 #include "train/trainer.h"
 
@@ -33,6 +34,10 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   start();
   begin_stage();
   if (!exported.empty()) {
+    if (!train_->inputs().defined()) {
+      throw InputError(data_.dataset.location.str(),
+                       "this data set is read on demand: there are no inputs to export. Leave out --export");
+    }
     std::filesystem::create_directories(exported);
     export_model(exported);
     std::vector<at::Tensor> orders;

@@ -35,6 +35,7 @@ State Trainer::state() const {
   Value& p = s.progress;
   p = Value::map({{"stage", static_cast<int64_t>(stage_index_)},
                   {"stage_begun", stage_begun_},
+                  {"ended", ended_},
                   {"epoch", epoch_},
                   {"epoch_begun", epoch_begun_},
                   {"step", step_},
@@ -141,6 +142,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const Value& p = checkpoint.progress;
   stage_index_ = static_cast<size_t>(p.at("stage").as_int());
   stage_begun_ = p.at("stage_begun").as_bool();
+  ended_ = p.at("ended").as_bool();
   epoch_ = p.at("epoch").as_int();
   epoch_begun_ = p.at("epoch_begun").as_bool();
   step_ = p.at("step").as_int();

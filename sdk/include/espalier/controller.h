@@ -12,6 +12,8 @@ class ESPALIER_API Controller : public Object {
   // What it changes at once, before anything else of a stage: gates that it needs, say. Known without training, so that
   // recipes are checked against the network as it will be.
   virtual Edits begin(const Graph&) const { return {}; }
+  // Epochs between its decisions, where it works in rounds; 0: it does not. `plan` asks.
+  virtual int64_t round() const { return 0; }
   virtual void stage_begin(Run&) {}
   virtual void epoch_begin(Run&) {}
   // One training step; override it to compose another from the parts that Run offers.

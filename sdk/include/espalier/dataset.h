@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,6 +10,7 @@
 
 #include "espalier/builder.h"
 #include "espalier/component.h"
+#include "espalier/random.h"
 
 namespace espalier {
 
@@ -20,12 +23,24 @@ struct DatasetInfo {
   std::vector<std::string> classes;  // their names, may be empty
   std::vector<double> mean;          // per channel, of inputs scaled to [0, 1], for normalisation
   std::vector<double> deviation;
+  int64_t samples = 0;  // of the training part; 0: known only once it is read
 };
 
-// One part of a data set, whole, on the CPU.
+// Images that are read when they are needed, for data sets that no memory holds. Called by several threads at a time;
+// outlives the data set that made it.
+class ESPALIER_API Samples : public Object {
+ public:
+  virtual int64_t size() const = 0;
+  // Writes bytes [channels, height, width], sized as info() says. In training the data set may change the image at
+  // random, by draws from the key alone. Throws InputError naming the file and what is wrong with it.
+  virtual void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const = 0;
+};
+
+// One part of a data set, on the CPU: its inputs, or where to read them.
 struct Split {
-  at::Tensor inputs;   // uint8 [N, channels, height, width]
-  at::Tensor targets;  // int64 [N], 0 <= target < classes
+  at::Tensor inputs;                                 // uint8 [N, channels, height, width]
+  at::Tensor targets;                                // int64 [N], 0 <= target < classes
+  std::shared_ptr<const Samples> samples = nullptr;  // of the N, instead of inputs
 };
 
 class ESPALIER_API Dataset : public Object {

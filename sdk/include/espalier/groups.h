@@ -22,8 +22,8 @@ struct GroupFamily {
 // none.
 ESPALIER_API std::vector<GroupFamily> output_groups(const Graph& graph, const Weights& weights, const Selector& on);
 
-// The l2 norms of an axis's filters or units, on the CPU in float64; over all weights that make the axis together
-// (shared axes).
-ESPALIER_API std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis);
+// The l2 (p = 1: l1) norms of an axis's filters or units, on the CPU in float64; over all weights that make the axis
+// together (shared axes).
+ESPALIER_API std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis, int p = 2);
 
 }  // namespace espalier

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,12 @@ class ESPALIER_API Optimizer : public Object {
   // Called before the first step of a stage and after every edit. Register states here (a state that is there stays as
   // it is); `label` tells two optimizers of one kind apart in the names of what they keep.
   virtual void attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) = 0;
+  // For `plan`: what is known before training of so many steps (those of a round, or of the stage), as lines of text.
+  // initial() makes the values that they begin with.
+  virtual std::vector<std::string> outlook(const Graph&, const std::function<const Weights&()>& /*initial*/,
+                                           const Selector& /*on*/, int64_t /*steps*/) const {
+    return {};
+  }
   // One step with this learning rate.
   virtual void step(Weights& weights, double learning_rate) = 0;
 };

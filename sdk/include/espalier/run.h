@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -38,6 +39,8 @@ class ESPALIER_API Run {
   // The stage's name, its epochs, the epoch under way (0-based) and the step in it.
   virtual const std::string& stage() const = 0;
   virtual int64_t epochs() const = 0;
+  // The stage ends with the epoch under way, where its purpose is reached.
+  virtual void end_stage() = 0;
   virtual int64_t epoch() const = 0;
   virtual int64_t step() const = 0;
   // Of the present step; derive from it with a purpose.
@@ -74,6 +77,8 @@ class ESPALIER_API Run {
 
   // Puts a number among the epoch's metrics.
   virtual void metric(const std::string& name, double value) = 0;
+  // Keeps tensors for whoever looks at the run afterwards, in records/NAME.safetensors of its folder.
+  virtual void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) = 0;
   // A line for whoever watches the run.
   virtual void note(const std::string& text) = 0;
 };

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "espalier/api.h"
@@ -38,11 +40,15 @@ class ESPALIER_API TestRun final : public Run {
   int64_t edits() const { return edits_; }
   const std::map<std::string, double>& metrics() const { return metrics_; }
   int64_t at_epoch = 0, of_epochs = 1, at_step = 0;
+  bool ended = false;                                          // by end_stage()
+  std::map<std::string, Evaluation, std::less<>> evaluations;  // what evaluate() gives of each part; {} of others
+  std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
 
   const Graph& graph() const override { return graph_; }
   Weights& weights() override { return weights_; }
   const std::string& stage() const override { return stage_; }
   int64_t epochs() const override { return of_epochs; }
+  void end_stage() override { ended = true; }
   int64_t epoch() const override { return at_epoch; }
   int64_t step() const override { return at_step; }
   RandomKey key() const override {
@@ -63,8 +69,14 @@ class ESPALIER_API TestRun final : public Run {
   void update(Weights&, const std::vector<Role>&) override {}
   // Throws Error: there is no data.
   Batch draw(std::string_view, int64_t) override;
-  Evaluation evaluate(std::string_view) override { return {}; }
+  Evaluation evaluate(std::string_view part) override {
+    const auto it = evaluations.find(part);
+    return it == evaluations.end() ? Evaluation{} : it->second;
+  }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
+  void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override {
+    records[name] = tensors;
+  }
   void note(const std::string&) override {}
 
  private:

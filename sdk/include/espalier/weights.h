@@ -112,6 +112,10 @@ class ESPALIER_API Weights {
   bool has_state(const std::string& name) const;
   // Forgets all states and counters: a stage begins without those of the stage before.
   void clear_states();
+  // Running means and variances of batch norms as new.
+  void reset_statistics(const Graph& graph);
+  // All states as new: what they hold at first, and no counters.
+  void reset_states(const Graph& graph);
   // The state's view for a parameter.
   const at::Tensor& state(const std::string& name, ParamId p) const;
   // Numbers that belong to no parameter (a step count), kept and saved with the states.

@@ -22,6 +22,9 @@ std::filesystem::path data_cache();
 // searched, with `how_to_get` below.
 std::filesystem::path find_file(const DataPaths& paths, const std::vector<std::filesystem::path>& alternatives,
                                 const std::string& how_to_get);
+// The first such folder, its path relative to a data folder or absolute. Throws InputError as find_file does.
+std::filesystem::path find_folder(const DataPaths& paths, const std::filesystem::path& name,
+                                  const std::string& how_to_get);
 
 // The files of a data set, in the catalogue's order, all in one folder: files of two copies are never mixed.
 struct FoundDataset {

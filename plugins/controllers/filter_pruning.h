@@ -1,0 +1,134 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include <espalier/declare.h>
+#include <espalier/edit.h>
+#include <espalier/error.h>
+#include <espalier/graph.h>
+#include <espalier/groups.h>
+#include <espalier/operation.h>
+#include <espalier/weights.h>
+
+namespace espalier {
+
+// What controllers that prune by norm have in common: of each width a share of the filters, those of the smallest
+// norms. No selector: the widths that a single convolution with kernels larger than 1 makes and that no sum carries, of
+// a residual network those within its blocks: a channel of the stream could go only from all blocks at once.
+class FilterShare {
+ public:
+  FilterShare(PerSelector ratio, Selector on, int64_t least)
+      : ratio_(std::move(ratio)), on_(std::move(on)), least_(least) {}
+
+  // Throws Error where a selector means nothing or no filter would go.
+  void require(const Graph& graph) const {
+    on_.require_matches(graph);
+    const std::vector<Axis> all = axes(graph);
+    if (all.empty()) {
+      throw Error(on_.empty()
+                      ? "there is nothing to prune: no convolution with kernels larger than 1 has a width for itself, "
+                        "outside of sums and stems; name layers by `on`"
+                      : "there is nothing to prune: no layer of '" + on_.str() +
+                            "' has filters or units that may go (the number of classes stays)");
+    }
+    for (const auto& [selector, ratio] : ratio_.by_selector) {
+      selector.require_matches(graph);
+      const std::vector<Axis> named = graph.axes(selector);
+      if (std::ranges::find_first_of(named, all) == named.end()) {
+        throw Error("`ratio` names '" + selector.str() +
+                    "', and no width of it is to be pruned; name its layers by `on`");
+      }
+    }
+    if (std::ranges::all_of(all, [&](Axis a) { return count(graph, a) == 0; }))
+      throw Error("there is nothing to prune: `ratio` and `least` leave every filter in its place");
+  }
+
+  // Widths with the positions that are to go, ascending. norm: 1 or 2.
+  std::vector<std::pair<Axis, Indices>> smallest(const Graph& graph, const Weights& weights, int norm) const {
+    std::vector<std::pair<Axis, Indices>> result;
+    for (const Axis axis : axes(graph)) {
+      const int64_t n = count(graph, axis);
+      if (n == 0) continue;
+      const std::vector<double> norms = filter_norms(graph, weights, axis, norm);
+      Indices order(norms.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::ranges::stable_sort(order, {}, [&](int64_t k) { return norms[static_cast<size_t>(k)]; });
+      order.resize(static_cast<size_t>(n));
+      std::ranges::sort(order);
+      result.emplace_back(axis, std::move(order));
+    }
+    return result;
+  }
+
+  // That they go.
+  Edits removal(const Graph& graph, const Weights& weights, int norm) const {
+    Edits edits;
+    for (const auto& [axis, gone] : smallest(graph, weights, norm))
+      edits.push_back(shrink(graph, axis, complement(gone, graph[axis].size)));
+    return edits;
+  }
+
+ private:
+  std::vector<Axis> axes(const Graph& graph) const {
+    std::vector<Axis> result;
+    for (const Axis axis : graph.axes(on_.empty() ? Selector("convolutions") : on_)) {
+      const std::vector<ParamId> makers = graph.producers(axis);
+      const auto has_filters = [&](ParamId p) { return graph[p].shape[0].whole() == axis; };
+      if (std::ranges::none_of(makers, has_filters)) continue;
+      if (!on_.empty() || (makers.size() == 1 && is_spatial(graph, makers[0]) && !is_summed(graph, axis) &&
+                           is_within_block(graph, makers[0])))
+        result.push_back(axis);
+    }
+    return result;
+  }
+
+  static bool is_spatial(const Graph& graph, ParamId p) {
+    const Shape& s = graph[p].shape;
+    return s.size() == 4 && (graph.size(s[2]) > 1 || graph.size(s[3]) > 1);
+  }
+
+  static bool is_summed(const Graph& graph, Axis axis) {
+    return std::ranges::any_of(graph.nodes(), [&](const Node& n) {
+      return n.op->type() == "add" &&
+             std::ranges::any_of(graph[n.outputs[0]].shape, [&](const Dim& d) { return d.reads(axis); });
+    });
+  }
+
+  // In a scope that holds a sum, where there are such scopes: stems are in none.
+  static bool is_within_block(const Graph& graph, ParamId p) {
+    bool blocks = false;
+    for (const Node& n : graph.nodes()) {
+      const size_t dot = n.name.rfind('.');
+      if (n.op->type() != "add" || dot == std::string::npos) continue;
+      blocks = true;
+      if (graph[p].name.starts_with(n.name.substr(0, dot + 1))) return true;
+    }
+    return !blocks;
+  }
+
+  int64_t count(const Graph& graph, Axis axis) const {
+    const int64_t n = graph[axis].size;
+    // 0.29 of 100 is 29, whatever the last digit of the product.
+    const auto share = static_cast<int64_t>(std::floor(ratio_of(graph, axis) * static_cast<double>(n) + 1e-9));
+    return std::max<int64_t>(0, std::min(share, n - least_));
+  }
+
+  double ratio_of(const Graph& graph, Axis axis) const {
+    if (ratio_.by_selector.empty()) return ratio_.everywhere;
+    for (const auto& [selector, ratio] : ratio_.by_selector) {
+      const std::vector<Axis> named = graph.axes(selector);
+      if (std::ranges::find(named, axis) != named.end()) return ratio;
+    }
+    return 0;
+  }
+
+  PerSelector ratio_;
+  Selector on_;
+  int64_t least_;
+};
+
+}  // namespace espalier

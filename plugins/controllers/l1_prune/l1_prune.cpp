@@ -1,0 +1,50 @@
+#include <espalier/controller.h>
+#include <espalier/plugin.h>
+
+#include "../filter_pruning.h"
+
+namespace espalier {
+
+// Li et al. 2017: once, in a trained network, the filters with the smallest sums of absolute weights go. All norms are
+// those before (the paper's independent pruning): columns of channels that go at the same time count.
+class L1Prune final : public Controller {
+ public:
+  struct Options {
+    PerSelector ratio = 0.5;
+    Selector on;
+    int64_t least = 1;
+    std::string when = "begin";
+
+    static void declare(Declare<Options>& p) {
+      p("ratio", &Options::ratio, at_least(0), below(1),
+        "share of each layer's filters that goes, rounded down to a number; layers that no selector names lose none");
+      p("on", &Options::on,
+        "whose filters and units; left out: convolutions with kernels larger than 1 that have a width for themselves, "
+        "in residual networks those within blocks, but for the last");
+      p("least", &Options::least, at_least(1), "how many of a layer always stay");
+      p("when", &Options::when, one_of({"begin", "end"}),
+        "of the stage; begin: after a stage of training, before one of fine-tuning");
+    }
+  };
+  explicit L1Prune(const Options& o) : filters_(o.ratio, o.on, o.least), at_end_(o.when == "end") {}
+
+  void stage_begin(Run& run) override {
+    filters_.require(run.graph());
+    if (!at_end_) prune(run);
+  }
+  void stage_end(Run& run) override {
+    if (at_end_) prune(run);
+  }
+
+ private:
+  void prune(Run& run) const { run.edit(filters_.removal(run.graph(), run.weights(), 1)); }
+
+  FilterShare filters_;
+  bool at_end_;
+};
+
+ESPALIER_PLUGIN("l1_prune", "1.0.0",
+                component<L1Prune>("l1_prune",
+                                   "removes the filters with the smallest l1 norms, once (Li et al. 2017)"));
+
+}  // namespace espalier

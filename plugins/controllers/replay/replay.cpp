@@ -1,0 +1,112 @@
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+#include <espalier/controller.h>
+#include <espalier/plugin.h>
+
+namespace espalier {
+
+namespace {
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  if (!in) throw InputError(file.string(), "there is no such file; `run` is the folder of a finished run");
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+// Carries out what another run wrote into its history, at the same steps, with whatever optimizer this one has (paper
+// 000, table 4: Train Scratch - Grow).
+class Replay final : public Controller {
+ public:
+  struct Options {
+    std::string run;
+    std::string stage;
+    std::string states = "keep";
+    std::string statistics = "keep";
+
+    static void declare(Declare<Options>& p) {
+      p("run", &Options::run, required(), "folder of the recorded run");
+      p("stage", &Options::stage, "whose edits; left out: the stage with this one's name");
+      p("states", &Options::states, one_of({"reset", "keep"}), "of the optimizers after edits");
+      p("statistics", &Options::statistics, one_of({"reset", "keep"}), "of batch norms after edits");
+    }
+  };
+  explicit Replay(Options options) : o_(std::move(options)) {}
+
+  void stage_begin(Run& run) override {
+    read(run);
+    if (epochs_ > run.epochs()) {
+      throw Error("the recorded stage has " + std::to_string(epochs_) + " epochs, this one at most " +
+                  std::to_string(run.epochs()));
+    }
+  }
+  void resume(Run& run, const Value&) override { read(run); }
+
+  void epoch_begin(Run& run) override { carry_out(run, 0, 0); }
+  void step_end(Run& run) override {
+    if (run.step() > 0) carry_out(run, run.step(), run.step());
+  }
+  // What was done after the last step; also where an epoch has another number of them here.
+  void epoch_end(Run& run) override {
+    carry_out(run, run.step(), std::numeric_limits<int64_t>::max());
+    if (run.epoch() + 1 == epochs_) run.end_stage();
+  }
+
+ private:
+  struct Line {
+    int64_t epoch;
+    int64_t step;
+    Edits edits;
+  };
+
+  void read(const Run& run) {
+    const std::filesystem::path folder = o_.run;
+    const std::string wanted = o_.stage.empty() ? run.stage() : o_.stage;
+    const std::filesystem::path summary = folder / "summary.json";
+    const Value s = from_json(text_of(summary), summary.string());
+    if (s.at("status").as_string() != "finished")
+      throw InputError(summary.string(), "the recorded run has not finished");
+    epochs_ = -1;
+    for (const Value& stage : s.at("stages").as_list()) {
+      if (stage.at("name").as_string() == wanted) epochs_ = stage.at("epochs").as_int();
+    }
+    if (epochs_ < 0) throw InputError(summary.string(), "the recorded run has no stage '" + wanted + "'");
+    lines_.clear();
+    const std::filesystem::path file = folder / "history.jsonl";
+    std::ifstream in(file);
+    int64_t number = 0;
+    for (std::string text; std::getline(in, text);) {
+      const Value line = from_json(text, file.string() + ":" + std::to_string(++number));
+      if (line.at("stage").as_string() != wanted) continue;
+      Line& l = lines_.emplace_back(line.at("epoch").as_int(), line.at("step").as_int(), Edits{});
+      for (const Value& e : line.at("edits").as_list()) l.edits.push_back(Edit::from_value(e));
+    }
+  }
+
+  // What was done in this epoch after the steps from `first` to `last`.
+  void carry_out(Run& run, int64_t first, int64_t last) {
+    bool edited = false;
+    for (const Line& line : lines_) {
+      if (line.epoch != run.epoch() || line.step < first || line.step > last) continue;
+      run.edit(line.edits);
+      edited = true;
+    }
+    if (!edited) return;
+    if (o_.states == "reset") run.weights().reset_states(run.graph());
+    if (o_.statistics == "reset") run.weights().reset_statistics(run.graph());
+  }
+
+  Options o_;
+  std::vector<Line> lines_;
+  int64_t epochs_ = 0;  // of the recorded stage
+};
+
+ESPALIER_PLUGIN("replay", "1.0.0",
+                component<Replay>("replay", "carries out the edits of another run at the same steps"));
+
+}  // namespace espalier

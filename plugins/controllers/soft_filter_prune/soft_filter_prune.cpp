@@ -1,0 +1,64 @@
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+
+#include <espalier/controller.h>
+#include <espalier/plugin.h>
+
+#include "../filter_pruning.h"
+
+namespace espalier {
+
+// He et al. 2018: between epochs the filters with the smallest l2 norms become zero and go on being trained; those that
+// are zero in the end go. The paper zeroes filters of every convolution; here, unless `on` says otherwise, of those
+// whose channels can go in the end: of a block's last convolution they cannot, a sum wants them all.
+class SoftFilterPrune final : public Controller {
+ public:
+  struct Options {
+    PerSelector ratio = 0.3;
+    Selector on;
+    int64_t every = 1;
+    int64_t least = 1;
+
+    static void declare(Declare<Options>& p) {
+      p("ratio", &Options::ratio, at_least(0), below(1),
+        "share of each layer's filters that becomes zero, rounded down to a number; layers that no selector names lose "
+        "none");
+      p("on", &Options::on,
+        "whose filters and units; left out: convolutions with kernels larger than 1 that have a width for themselves, "
+        "in residual networks those within blocks, but for the last");
+      p("every", &Options::every, at_least(1), unit("epochs"), "between one choice of filters and the next");
+      p("least", &Options::least, at_least(1), "how many of a layer always stay");
+    }
+  };
+  explicit SoftFilterPrune(const Options& o) : filters_(o.ratio, o.on, o.least), every_(o.every) {}
+
+  int64_t round() const override { return every_; }
+
+  void stage_begin(Run& run) override { filters_.require(run.graph()); }
+  void epoch_end(Run& run) override {
+    if ((run.epoch() + 1) % every_ != 0) return;
+    const c10::NoGradGuard no_grad;
+    const Graph& graph = run.graph();
+    for (const auto& [axis, positions] : filters_.smallest(graph, run.weights(), 2)) {
+      for (const ParamId p : graph.producers(axis)) {
+        if (graph[p].shape[0].whole() != axis) continue;
+        // The weights alone: biases, batch norm and the optimizer's states stay, as in the paper.
+        at::Tensor w = run.weights()[p].detach();
+        w.index_fill_(0, at::tensor(positions, at::TensorOptions(at::kLong).device(w.device())), 0);
+      }
+    }
+  }
+  // Those that are zero have the smallest norms.
+  void stage_end(Run& run) override { run.edit(filters_.removal(run.graph(), run.weights(), 2)); }
+
+ private:
+  FilterShare filters_;
+  int64_t every_;
+};
+
+ESPALIER_PLUGIN("soft_filter_prune", "1.0.0",
+                component<SoftFilterPrune>("soft_filter_prune",
+                                           "zeroes the filters with the smallest l2 norms after every epoch, removes "
+                                           "them in the end (He et al. 2018)"));
+
+}  // namespace espalier

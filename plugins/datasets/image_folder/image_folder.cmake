@@ -1,0 +1,1 @@
+target_link_libraries(image_folder PRIVATE espalier_jpeg espalier_png)

@@ -1,0 +1,302 @@
+#include "lbi.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <map>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+
+#include <espalier/isa.h>
+#include <espalier/optimizer.h>
+#include <espalier/parallel.h>
+#include <espalier/plugin.h>
+#include <espalier/reduce.h>
+#include <espalier/step_scalars.h>
+
+#include "lbi_cuda.h"
+
+namespace espalier {
+
+namespace {
+
+template <class T>
+inline T share_beyond(const T* z, int64_t n, T lambda) {
+  int64_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (int64_t i = 0; i < n; ++i) count += z[i] > lambda || z[i] < -lambda;
+  return static_cast<T>(count) / static_cast<T>(n);
+}
+
+template <class T>
+inline void step_row(const LbiRow& row, const LbiArenas<T>& arenas, const LbiFormula<T>& given, T lr) {
+  const LbiFormula<T> formula = given;  // in registers
+  T* w = arenas.w + row.offset;
+  const T* g = arenas.g + row.offset;
+  T* m = arenas.m + row.offset;
+  T* z = arenas.z + row.offset;
+  const int64_t n = row.size;
+  const T decay = static_cast<T>(row.decay);
+  switch (row.kind) {
+    case LbiRow::plain:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) formula.plain(w[i], g[i], m[i], lr, decay);
+      return;
+    case LbiRow::group: {
+      const T scale = arenas.scale[row.state];
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) formula.coupled(w[i], g[i], m[i], z[i], scale * z[i], lr, decay);
+      const T next = formula.scale(sum_of_squares(z, n), n);
+      arenas.scale[row.state] = next;
+      arenas.support[row.state] = next > 0;
+      return;
+    }
+    case LbiRow::elements:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) formula.coupled(w[i], g[i], m[i], z[i], formula.threshold(z[i]), lr, decay);
+      arenas.support[row.state] = share_beyond(z, n, formula.lambda);
+      return;
+  }
+}
+
+}  // namespace
+
+// DI-ISS by linearized Bregman iteration (paper 000; facts of the authors' code: weight decay is coupled, Z and Gamma
+// begin at zero, Gamma's groups are the output filters of convolutions and the single weights of linear layers).
+class Lbi final : public Optimizer {
+ public:
+  struct Options {
+    double lr = 0.1;
+    double kappa = 1;
+    double nu = 100;
+    double lambda = 1;
+    double momentum = 0.9;
+    bool nesterov = false;
+    double weight_decay = 0;
+    Selector decay_on = Selector("weights");
+    Selector sparse_on = Selector("weights");
+    Selector groups_on = Selector("convolutions");
+    std::string threshold = "norm";
+    bool scale_z = false;
+
+    static void declare(Declare<Options>& p) {
+      p("lr", &Options::lr, above(0), "learning rate (alpha of the paper)");
+      p("kappa", &Options::kappa, above(0), "damping: the weights' steps and Gamma are multiplied by it");
+      p("nu", &Options::nu, above(0), "how loosely Gamma is coupled to the weights (mu of the authors' code)");
+      p("lambda", &Options::lambda, above(0), "threshold on Z: a filter is selected where the norm of its Z is larger");
+      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last update in the next");
+      p("nesterov", &Options::nesterov, "looks ahead along the momentum");
+      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
+      p("decay_on", &Options::decay_on, "which parameters decay");
+      p("sparse_on", &Options::sparse_on, "which weights have a Gamma; others are stepped as by sgd");
+      p("groups_on", &Options::groups_on,
+        "of these, whose output filters or units are selected whole; the others weight by weight");
+      p("threshold", &Options::threshold, one_of({"norm", "rms"}),
+        "what of a filter's Z is compared with lambda: its norm, or the root mean square of its elements");
+      p("scale_z", &Options::scale_z, "Z moves by lr / (nu kappa) rather than lr / nu");
+    }
+  };
+
+  explicit Lbi(Options options) : o_(std::move(options)) {}
+
+  double learning_rate() const override { return o_.lr; }
+
+  void attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) override {
+    for (const char* name : {"momentum", "z"}) weights.add_state(graph, {.name = label + "." + name});
+    const auto one_a_filter = [](const Parameter& p) { return p.shape.empty() ? Shape{} : Shape{p.shape[0]}; };
+    // Gamma / Z of each group. Edits change the norm of Z.
+    weights.add_state(
+        graph,
+        {.name = label + ".scale", .shape = one_a_filter, .recompute = [o = o_, on, label](const Graph& g, Weights& w) {
+           w.dtype() == at::kDouble ? recompute<double>(o, on, label, g, w) : recompute<float>(o, on, label, g, w);
+         }});
+    // Share of a filter's or unit's weights where Gamma is not zero: 0 or 1 for groups.
+    weights.add_state(graph, {.name = label + ".support", .shape = one_a_filter});
+    std::vector<Part>& parts = parts_[&weights];
+    parts.clear();
+    for (const Role role : {Role::weight, Role::architecture}) {
+      Part part{&weights.bank(role), label, rows_of(o_, graph, weights, role, on, label), {}};
+      if (part.rows.empty()) continue;
+      if (weights.device().is_cuda()) {
+        const auto bytes = static_cast<int64_t>(part.rows.size() * sizeof(LbiRow));
+        const at::Tensor host = at::empty({bytes}, at::kByte);
+        std::memcpy(host.mutable_data_ptr(), part.rows.data(), static_cast<size_t>(bytes));
+        part.table = host.to(weights.device());
+      }
+      parts.push_back(std::move(part));
+    }
+  }
+
+  // Until a filter is selected Gamma is zero and Z the sum of lr / nu W, so that it is selected where the norm of W's
+  // mean over the steps is beyond lambda nu / (lr steps). Without gradient W fades by 1 - lr kappa / nu a step.
+  std::vector<std::string> outlook(const Graph& graph, const std::function<const Weights&()>& initial,
+                                   const Selector& on, int64_t steps) const override {
+    const double rate = o_.lr / (o_.scale_z ? o_.nu * o_.kappa : o_.nu);
+    const double mean = o_.lambda / (rate * static_cast<double>(steps));
+    const double fade = o_.lr * o_.kappa / o_.nu;
+    const double begin = o_.lambda * fade / (rate * (1 - std::pow(1 - fade, static_cast<double>(steps))));
+    const std::string of = o_.threshold == "rms" ? "root mean square" : "norm";
+    char line[200];
+    const auto print = [&](const char* form, auto... values) {
+      std::snprintf(line, sizeof line, form, values...);
+      return std::string(line);
+    };
+    std::vector<std::string> lines{
+        print("in %lld steps a filter is selected where the %s of its mean is above %.3g (lambda nu / (lr steps));",
+              static_cast<long long>(steps), of.c_str(), mean),
+        print("without a gradient, where it begins above %.3g. They begin with a %s of", begin, of.c_str()),
+        print("%-28s %8s %9s %9s %9s %9s", "weights", "filters", "least", "mean", "most", "above")};
+    const std::vector<ParamId> updated = on.match(graph), sparse = o_.sparse_on.match(graph),
+                               grouped = o_.groups_on.match(graph);
+    const auto holds = [](const std::vector<ParamId>& all, ParamId p) {
+      return std::ranges::find(all, p) != all.end();
+    };
+    for (const ParamId p : updated) {
+      const at::Tensor w = initial()[p].detach().to(at::kDouble).cpu();
+      if (!holds(sparse, p) || !holds(grouped, p) || w.dim() < 2) continue;
+      const at::Tensor all = w.contiguous().view({w.size(0), -1});
+      at::Tensor norms = all.square().sum(1).sqrt();
+      if (o_.threshold == "rms") norms = norms / std::sqrt(static_cast<double>(all.size(1)));
+      lines.push_back(print("%-28s %8lld %9.3g %9.3g %9.3g %8.0f%%", graph[p].name.c_str(),
+                            static_cast<long long>(w.size(0)), norms.min().item<double>(), norms.mean().item<double>(),
+                            norms.max().item<double>(), 100 * norms.gt(begin).to(at::kDouble).mean().item<double>()));
+    }
+    return lines;
+  }
+
+  void step(Weights& weights, double learning_rate) override {
+    const auto found = parts_.find(&weights);
+    if (found == parts_.end()) throw Error("an optimizer's step on weights that it is not attached to");
+    scalars_.set({learning_rate}, weights.device());
+    for (Part& part : found->second) {
+      weights.dtype() == at::kDouble ? pass<double>(weights, part) : pass<float>(weights, part);
+      part.bank->values.touch();
+      for (const char* name : {".momentum", ".z", ".scale", ".support"})
+        part.bank->states.at(part.label + name).touch();
+    }
+  }
+
+ private:
+  struct Part {
+    Bank* bank;
+    std::string label;
+    std::vector<LbiRow> rows;
+    at::Tensor table;  // the rows on a GPU
+  };
+
+  template <class T>
+  static LbiFormula<T> formula(const Options& o) {
+    return {static_cast<T>(o.momentum),
+            o.nesterov,
+            static_cast<T>(o.kappa),
+            static_cast<T>(1 / o.nu),
+            static_cast<T>(o.scale_z ? 1 / (o.nu * o.kappa) : 1 / o.nu),
+            static_cast<T>(o.lambda),
+            o.threshold == "rms"};
+  }
+
+  template <class T>
+  static LbiArenas<T> arenas(Bank& bank, const std::string& label) {
+    const auto state = [&](const char* name) { return bank.states.at(label + name).flat().template data_ptr<T>(); };
+    return {bank.values.flat().data_ptr<T>(),
+            bank.gradients.flat().data_ptr<T>(),
+            state(".momentum"),
+            state(".z"),
+            state(".scale"),
+            state(".support")};
+  }
+
+  static std::vector<LbiRow> rows_of(const Options& o, const Graph& graph, const Weights& weights, Role role,
+                                     const Selector& on, const std::string& label) {
+    const auto holds = [](const std::vector<ParamId>& all, ParamId p) { return std::ranges::binary_search(all, p); };
+    const auto match = [&](const Selector& s) {
+      std::vector<ParamId> all = s.match(graph);
+      std::ranges::sort(all);
+      return all;
+    };
+    const std::vector<ParamId> selected = match(on);
+    const std::vector<ParamId> decayed = match(o.decay_on);
+    const std::vector<ParamId> sparse = match(o.sparse_on);
+    const std::vector<ParamId> grouped = match(o.groups_on);
+    const Bank& bank = weights.bank(role);
+    std::vector<LbiRow> rows;
+    for (size_t i = 0; i < bank.parameters.size(); ++i) {
+      const ParamId id = bank.parameters[i];
+      if (!holds(selected, id)) continue;
+      const Slot& slot = bank.values.slots()[i];
+      const bool has_gamma = holds(sparse, id) && slot.sizes.size() > 1;
+      const LbiRow::Kind kind = !has_gamma ? LbiRow::plain : holds(grouped, id) ? LbiRow::group : LbiRow::elements;
+      const double decay = holds(decayed, id) ? o.weight_decay : 0;
+      // Pieces of what has no Gamma are as long as a good filter.
+      const int64_t size = has_gamma ? slot.numel / slot.sizes[0] : 4096;
+      const int64_t state = bank.states.at(label + ".scale").slots()[i].offset;
+      for (int64_t begin = 0, n = 0; begin < slot.numel; begin += size, ++n) {
+        rows.push_back({slot.offset + begin, state + (has_gamma ? n : 0), decay,
+                        static_cast<int32_t>(std::min(size, slot.numel - begin)), kind});
+      }
+    }
+    return rows;
+  }
+
+  // Scale and support from Z.
+  template <class T>
+  static void recompute(const Options& o, const Selector& on, const std::string& label, const Graph& graph,
+                        Weights& weights) {
+    const LbiFormula<T> f = formula<T>(o);
+    for (const Role role : {Role::weight, Role::architecture}) {
+      Bank& bank = weights.bank(role);
+      const std::vector<LbiRow> rows = rows_of(o, graph, weights, role, on, label);
+      if (rows.empty()) continue;
+      const at::Tensor z = bank.states.at(label + ".z").flat().cpu();
+      for (const char* name : {".scale", ".support"}) {
+        Arena& arena = bank.states.at(label + name);
+        const at::Tensor values = arena.flat().cpu();
+        T* out = values.data_ptr<T>();
+        for (const LbiRow& row : rows) {
+          const T* zs = z.const_data_ptr<T>() + row.offset;
+          if (row.kind == LbiRow::elements) {
+            if (name == std::string(".support")) out[row.state] = share_beyond(zs, row.size, f.lambda);
+          } else if (row.kind == LbiRow::group) {
+            const T scale = f.scale(sum_of_squares(zs, row.size), row.size);
+            out[row.state] = name == std::string(".scale") ? scale : static_cast<T>(scale > 0);
+          }
+        }
+        at::Tensor(arena.flat()).copy_(values);
+        arena.touch();
+      }
+    }
+  }
+
+  template <class T>
+  void pass(const Weights& weights, Part& part) {
+    const LbiFormula<T> f = formula<T>(o_);
+    const LbiArenas<T> a = arenas<T>(*part.bank, part.label);
+    const auto count = static_cast<int64_t>(part.rows.size());
+    if (weights.device().is_cuda()) {
+      return launch_lbi(count, static_cast<const LbiRow*>(part.table.const_data_ptr()), scalars_.data(), a, f,
+                        weights.device().index());
+    }
+    const int64_t mean = std::max<int64_t>(1, part.bank->values.numel() / std::max<int64_t>(1, count));
+    const T lr = static_cast<T>(scalars_.data()[0]);
+    parallel_for(count, std::max<int64_t>(1, (1 << 15) / mean), [&](int64_t begin, int64_t end) {
+      with_isa([=, rows = part.rows.data()] {
+        for (int64_t r = begin; r < end; ++r) step_row(rows[r], a, f, lr);
+      });
+    });
+  }
+
+  Options o_;
+  StepScalars scalars_;
+  std::map<const Weights*, std::vector<Part>> parts_;
+};
+
+ESPALIER_PLUGIN("lbi", "1.0.0",
+                component<Lbi>("lbi",
+                               "linearized Bregman iteration: weights with a sparse copy Gamma that selects filters in "
+                               "the order of their importance (DI-ISS of paper 000)")
+                    .provide("state:support")
+                    .provide("state:momentum"));
+
+}  // namespace espalier

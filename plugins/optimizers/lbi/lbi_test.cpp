@@ -1,0 +1,224 @@
+#include <numeric>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/linalg_eigvalsh.h>
+#include <ATen/ops/linalg_solve.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+
+#include <espalier/edit.h>
+
+#include "../optimizer_reference.h"
+
+namespace espalier {
+namespace {
+
+// The authors' step for a list of tensors, as facts and paper 000 give it; written without the code under test.
+constexpr const char* transcription = R"py(
+class Lbi:
+    def __init__(self, p, lr, kappa=1.0, nu=100.0, lam=1.0, momentum=0.9, wd=0.0, nesterov=False, rms=False, scale_z=False):
+        self.p, self.__dict__ = p, {**locals(), "p": p}
+        self.buffer, self.z, self.gamma = [None] * len(p), [torch.zeros_like(q) for q in p], [torch.zeros_like(q) for q in p]
+    def zero_grad(self):
+        for q in self.p: q.grad = None
+    @torch.no_grad()
+    def step(self):
+        for i, q in enumerate(self.p):
+            g = q.grad + (self.wd * q if q.dim() > 1 else 0)
+            self.buffer[i] = g.clone() if self.buffer[i] is None else self.momentum * self.buffer[i] + g
+            d = g + self.momentum * self.buffer[i] if self.nesterov else self.buffer[i]
+            if q.dim() == 1:
+                q -= self.lr * self.kappa * d
+                continue
+            before = q.clone()
+            q -= self.lr * self.kappa * d + self.lr * self.kappa / self.nu * (before - self.gamma[i])
+            self.z[i] = self.z[i] - self.lr / (self.nu * (self.kappa if self.scale_z else 1)) * (self.gamma[i] - before)
+            if q.dim() == 4:
+                n = self.z[i].flatten(1).norm(dim=1)
+                if self.rms: n = n / self.z[i][0].numel() ** 0.5
+                n = n.reshape(-1, 1, 1, 1)
+                self.gamma[i] = self.kappa * torch.where(n > self.lam, (1 - self.lam / n) * self.z[i], 0 * self.z[i])
+            else:
+                self.gamma[i] = self.kappa * torch.sign(self.z[i]) * torch.clamp(self.z[i].abs() - self.lam, min=0)
+    def report(self, named):
+        names = {id(v): k for k, v in named.items()}
+        return {names[id(q)]: {"z": z.flatten().tolist(), "support": (g != 0).double().flatten(1).mean(1).tolist()}
+                for q, z, g in zip(self.p, self.z, self.gamma) if q.dim() > 1}
+)py";
+
+std::vector<OptimizerCase> cases() {
+  std::vector<OptimizerCase> all = {
+      {"as the authors", R"({"use": "lbi", "lr": 0.05, "nu": 3})", "Lbi(p, lr=.05, nu=3)"},
+      {"without momentum, with weight decay",
+       R"({"use": "lbi", "lr": 0.1, "nu": 4, "lambda": 0.3, "momentum": 0, "weight_decay": 0.02})",
+       "Lbi(p, lr=.1, nu=4, lam=.3, momentum=0, wd=.02)"},
+      {"momentum and weight decay", R"({"use": "lbi", "lr": 0.05, "nu": 3, "lambda": 0.3, "weight_decay": 0.01})",
+       "Lbi(p, lr=.05, nu=3, lam=.3, wd=.01)"},
+      {"kappa, nesterov, root mean squares",
+       R"({"use": "lbi", "lr": 0.02, "kappa": 2, "nu": 3, "lambda": 0.25, "nesterov": true, "threshold": "rms"})",
+       "Lbi(p, lr=.02, kappa=2, nu=3, lam=.25, nesterov=True, rms=True)"},
+      {"Z scaled by kappa", R"({"use": "lbi", "lr": 0.05, "kappa": 1.5, "nu": 2, "lambda": 0.3, "scale_z": true})",
+       "Lbi(p, lr=.05, kappa=1.5, nu=2, lam=.3, scale_z=True)"},
+  };
+  for (OptimizerCase& c : all) c.python = transcription, c.steps = 200;
+  return all;
+}
+
+TEST(Lbi, EqualsATranscriptionOfTheAuthorsStepsOverTwoHundred) {
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+  for (const OptimizerCase& c : cases()) {
+    expect_equal_to_pytorch(c, [](const Graph& g, const Weights& w, const Value& report) {
+      double selected = 0;
+      for (const char* name : {"conv.weight", "fc.weight"}) {
+        const ParamId p = g.parameter(name);
+        const Value z = values_of(w.state("lbi.z", p));
+        const Value support = values_of(w.state("lbi.support", p));
+        const Value& theirs = report.at(name);
+        for (size_t i = 0; i < z.size(); ++i)
+          ASSERT_NEAR(z.as_list()[i].as_double(), theirs.at("z").as_list()[i].as_double(), 1e-9) << name;
+        for (size_t i = 0; i < support.size(); ++i) {
+          ASSERT_NEAR(support.as_list()[i].as_double(), theirs.at("support").as_list()[i].as_double(), 1e-12) << name;
+          selected += support.as_list()[i].as_double();
+        }
+      }
+      EXPECT_GT(selected, 0);  // else Gamma took no part
+    });
+  }
+}
+
+// y = X w + noise, with loss |y - X w|^2 / 2n.
+struct SparseModel {
+  at::Tensor gram, right;  // X'X / n and X'y / n: the gradient is gram w - right
+  double rate;             // .9 / (largest eigenvalue of X'X / n + 1 / nu)
+
+  SparseModel(const at::Tensor& w, uint64_t seed) {
+    constexpr int64_t n = 200;
+    at::Generator random = at::detail::createCPUGenerator(seed);
+    const at::Tensor x = at::randn({n, w.numel()}, random, at::kDouble);
+    const at::Tensor y = x.matmul(w) + 0.5 * at::randn({n}, random, at::kDouble);
+    gram = (x.t().matmul(x) / n).contiguous();
+    right = (x.t().matmul(y) / n).contiguous();
+    rate = 0.9 / (at::linalg_eigvalsh(gram).max().item<double>() + 0.1);
+  }
+  at::Tensor least_squares() const { return at::linalg_solve(gram, right); }
+};
+
+// The step at which each of the parameter's filters (or single weights) first has a Gamma, -1: never.
+std::vector<int> path(const SparseModel& model, const Graph& g, Weights& w, ParamId p, bool groups) {
+  const auto lbi =
+      Registry::instance().create<Optimizer>(from_json(R"({"use": "lbi", "lr": 0.1, "nu": 10, "momentum": 0})"));
+  lbi->attach(g, w, {}, "lbi");
+  const int64_t n = w[p].numel();
+  const auto* gram = model.gram.const_data_ptr<double>();
+  const auto* right = model.right.const_data_ptr<double>();
+  const auto* values = w[p].const_data_ptr<double>();
+  auto* gradient = at::Tensor(w.gradient(p)).mutable_data_ptr<double>();
+  const auto* z = w.state("lbi.z", p).const_data_ptr<double>();
+  const auto* support = w.state("lbi.support", p).const_data_ptr<double>();
+  std::vector<int> entered(static_cast<size_t>(groups ? w[p].size(0) : n), -1);
+  for (int step = 0; step < 3000; ++step) {
+    for (int64_t i = 0; i < n; ++i) gradient[i] = std::inner_product(values, values + n, gram + i * n, -right[i]);
+    lbi->step(w, model.rate);
+    for (size_t i = 0; i < entered.size(); ++i)
+      if (entered[i] < 0 && (groups ? support[i] > 0 : std::abs(z[i]) > 1)) entered[i] = step;
+  }
+  return entered;
+}
+
+// Whether all of the first `active` entered, and before any other.
+bool true_support_first(const std::vector<int>& entered, size_t active) {
+  int last_true = -1;
+  for (size_t i = 0; i < active; ++i) {
+    if (entered[i] < 0) return false;
+    last_true = std::max(last_true, entered[i]);
+  }
+  return std::all_of(entered.begin() + static_cast<std::ptrdiff_t>(active), entered.end(),
+                     [&](int e) { return e < 0 || e > last_true; });
+}
+
+// Proposition of the paper's dynamics (and of Osher et al. 2016), on the convex case: 000-A2.
+void expect_paths(bool groups) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");
+  int good = 0;
+  constexpr int seeds = 100;
+  const c10::NoGradGuard no_grad;
+  for (int seed = 0; seed < seeds; ++seed) {
+    at::Tensor truth;
+    Graph g = [&] {
+      if (!groups) {
+        GraphBuilder b({50, 1, 1});
+        return b.output(b.linear("fc", b.flatten(b.input()), {.features = 1, .bias = false}));
+      }
+      GraphBuilder b({5, 1, 1});
+      return b.output(b.flatten(b.conv("conv", b.input(), {.filters = 12, .kernel = 1, .bias = false})));
+    }();
+    at::Generator random = at::detail::createCPUGenerator(1000 + static_cast<uint64_t>(seed));
+    if (groups) {
+      truth = at::randn({12, 5}, random, at::kDouble);
+      truth = truth / truth.norm(2, 1, true);
+      truth.slice(0, 4).zero_();
+    } else {
+      truth = at::zeros({50}, at::kDouble);
+      truth.slice(0, 0, 10).copy_(at::randn({10}, random, at::kDouble).sign());
+    }
+    const SparseModel model(truth.flatten(), static_cast<uint64_t>(seed));
+    Weights w(g, at::kDouble, at::kCPU);
+    const ParamId p = g.parameter(groups ? "conv.weight" : "fc.weight");
+    good += true_support_first(path(model, g, w, p, groups), groups ? 4 : 10);
+    // "ends within 1 % of the least-squares solution"
+    const at::Tensor solution = model.least_squares();
+    EXPECT_LE((w[p].detach().flatten() - solution).norm().item<double>(), 0.01 * solution.norm().item<double>())
+        << "seed " << seed;
+  }
+  EXPECT_GE(good, 98) << "of " << seeds;
+}
+
+TEST(Lbi, SelectsTheTrueWeightsOfALinearModelFirst) {
+  expect_paths(false);
+}
+TEST(Lbi, SelectsTheTrueGroupsOfALinearModelFirst) {
+  expect_paths(true);
+}
+
+TEST(Lbi, KeepsGammaTheProximalMapOfZThroughEdits) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");
+  Graph g = small_network();
+  Weights w(g, at::kDouble, at::kCPU);
+  w.initialize(g, RandomKey(1));
+  const auto lbi = Registry::instance().create<Optimizer>(from_json(R"({"use": "lbi", "lambda": 0.5, "kappa": 2})"));
+  lbi->attach(g, w, {}, "lbi");
+  // Units of the last layer see each filter's 16 pixels; Z of the filters: norms .3, .6, 1, 2.
+  const at::Tensor z = w.state("lbi.z", g.parameter("conv.weight"));
+  z.fill_(1);
+  z.mul_(at::Tensor(at::arange(4, at::kDouble)).add_(1).view({4, 1, 1, 1}) * 0.5 / z[0].norm());
+  apply(g, {&w}, {shrink(g, g.axis("conv"), {0, 1, 3}), grow(g, g.axis("conv"), 1, "random", RandomKey(3))});
+  lbi->attach(g, w, {}, "lbi");
+  const Value scale = values_of(w.state("lbi.scale", g.parameter("conv.weight")));
+  const Value support = values_of(w.state("lbi.support", g.parameter("conv.weight")));
+  const std::vector<double> expected = {0, 2 * (1 - .5 / 1), 2 * (1 - .5 / 2), 0};  // kappa (1 - lambda / norm)
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(scale.as_list()[i].as_double(), expected[i], 1e-12) << i;
+    EXPECT_EQ(support.as_list()[i].as_double(), expected[i] > 0 ? 1 : 0) << i;
+  }
+}
+
+TEST(Lbi, IsPlainDescentWithoutGamma) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");
+  const Graph g = small_network();
+  Weights w(g, at::kDouble, at::kCPU);
+  w.initialize(g, RandomKey(1));
+  const auto lbi = Registry::instance().create<Optimizer>(
+      from_json(R"({"use": "lbi", "momentum": 0, "nu": 2, "sparse_on": "conv", "kappa": 3})"));
+  lbi->attach(g, w, {}, "lbi");
+  const at::Tensor fc = w[g.parameter("fc.weight")].detach().clone();
+  const at::Tensor conv = w[g.parameter("conv.weight")].detach().clone();
+  at::Tensor(w.bank(Role::weight).gradients.flat()).fill_(1);
+  lbi->step(w, 0.1);
+  EXPECT_LE((w[g.parameter("fc.weight")].detach() - (fc - 0.3)).abs().max().item<double>(), 1e-14);
+  // And with the pull towards Gamma = 0: lr kappa / nu.
+  EXPECT_LE((w[g.parameter("conv.weight")].detach() - (conv * (1 - 0.15) - 0.3)).abs().max().item<double>(), 1e-14);
+}
+
+}  // namespace
+}  // namespace espalier

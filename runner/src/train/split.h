@@ -1,0 +1,16 @@
+#pragma once
+
+#include <vector>
+
+#include "espalier/dataset.h"
+#include "espalier/registry.h"
+
+namespace espalier {
+
+// The samples of a split with these numbers.
+Split subset(const Split& split, std::vector<int64_t> numbers);
+
+// The same split; what its samples throw when they are read says which component of the recipe they come from.
+Split labelled_split(Split split, const Registered& component, const Location& where);
+
+}  // namespace espalier

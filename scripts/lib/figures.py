@@ -1,0 +1,203 @@
+"""Pictures of runs: see --help. Reads metrics.jsonl, summary.json, records/ and model.safetensors of run folders."""
+import argparse
+import json
+import struct
+import sys
+from pathlib import Path
+
+EXAMPLES = """examples:
+  scripts/figures growth runs/adenel-lenet5-seed0
+  scripts/figures filters runs/adenel-lenet5-seed0 --beside runs/lenet5-seed0
+  scripts/figures front "AdeNeL=runs/f3-grown/*" "from scratch=runs/f3-scratch/*" --quoted recipes/paper/000/f3-quoted.json
+
+Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel)."""
+
+
+class Wrong(Exception):
+    """Bad input: what, where and what to do."""
+
+
+def lines_of(path):
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        raise Wrong(f"{path}: there is no such file; is {path.parent} the folder of a run?") from None
+    except json.JSONDecodeError as e:
+        raise Wrong(f"{path}: not JSON lines ({e})") from None
+
+
+def summary_of(run):
+    path = Path(run) / "summary.json"
+    try:
+        summary = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise Wrong(f"{path}: there is no such file; is {run} the folder of a run that ended?") from None
+    if summary.get("status") != "finished":
+        raise Wrong(f"{path}: the run is {summary.get('status')}, not finished: espalier resume {run}")
+    return summary
+
+
+def tensors_of(path):
+    """Arrays of a safetensors file of floats."""
+    import numpy as np
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise Wrong(f"{path}: there is no such file") from None
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    types = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
+    arrays = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in types:
+            continue
+        begin, end = entry["data_offsets"]
+        arrays[name] = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
+
+
+def save(figure, out, name):
+    out.mkdir(parents=True, exist_ok=True)
+    for form in ("svg", "png"):
+        figure.savefig(out / f"{name}.{form}", bbox_inches="tight", dpi=150)
+    print(out / f"{name}.svg")
+
+
+def growth(run, out):
+    """Widths and selected shares of every layer, accuracy and parameters, over the epochs."""
+    import matplotlib.pyplot as plt
+    metrics = lines_of(Path(run) / "metrics.jsonl")
+    epochs = range(1, len(metrics) + 1)
+    layers = [key.split(".", 1)[1] for key in metrics[0] if key.startswith("width.")]
+    if not layers:
+        raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no widths: the run's first stage has no controller that grows (adenel)")
+    stages = [i for i in range(1, len(metrics)) if metrics[i]["stage"] != metrics[i - 1]["stage"]]
+    colours = plt.get_cmap("viridis")
+    figure, panels = plt.subplots(3, 1, figsize=(8, 9), sharex=True)
+    last = {}
+    for i, layer in enumerate(layers):
+        colour = colours(i / max(1, len(layers) - 1))
+        widths = []
+        for line in metrics:
+            last[layer] = line.get(f"width.{layer}", last.get(layer))
+            widths.append(last[layer])
+        panels[0].step(epochs, widths, where="mid", color=colour, label=layer)
+        shares = [(e, line[f"selected.{layer}"]) for e, line in zip(epochs, metrics) if f"selected.{layer}" in line]
+        panels[1].plot(*zip(*shares), color=colour, marker=".", linewidth=0.8)
+    panels[0].set_ylabel("filters")
+    panels[1].set_ylabel("share selected, $s^l$")
+    panels[1].set_ylim(-0.02, 1.02)
+    panels[2].plot(epochs, [line.get("test_accuracy") for line in metrics], color="black")
+    panels[2].set_ylabel("test accuracy, %")
+    panels[2].set_xlabel("epoch")
+    parameters = panels[2].twinx()
+    parameters.step(epochs, [line["params"] / 1e6 for line in metrics], where="mid", color="tab:orange")
+    parameters.set_ylabel("parameters, millions", color="tab:orange")
+    for panel in panels:
+        for begin in stages:
+            panel.axvline(begin + 0.5, color="grey", linewidth=0.8, linestyle=":")
+    panels[0].legend(fontsize="x-small", ncols=max(1, len(layers) // 14 + 1), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    save(figure, out, "growth")
+
+
+def filters(run, beside, weight, out):
+    """The first layer's filters at the end of every round, the selected ones in red; below, those trained from scratch."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    files = sorted((Path(run) / "records").glob("*.safetensors"))
+    if not files:
+        raise Wrong(f"{Path(run) / 'records'}: nothing is recorded; the controller's option `record: conv1.weight` does it")
+    rows = []
+    for file in files:
+        kept = tensors_of(file)
+        names = [n for n in kept if n + ".support" in kept and (weight is None or n == weight)]
+        if not names:
+            raise Wrong(f"{file}: it has no '{weight}'; it has {', '.join(n for n in kept if n + '.support' in kept)}")
+        rows.append((file.stem, kept[names[0]], kept[names[0] + ".support"] > 0))
+    name = names[0]
+    if beside:
+        scratch = tensors_of(Path(beside) / "model.safetensors")
+        if name not in scratch:
+            raise Wrong(f"{Path(beside) / 'model.safetensors'}: it has no '{name}'")
+        rows.append((Path(beside).name, scratch[name], None))
+    columns = max(len(w) for _, w, _ in rows)
+    figure, panels = plt.subplots(len(rows), columns, figsize=(0.6 * columns + 1.5, 0.66 * len(rows)), squeeze=False)
+    for (title, w, selected), row in zip(rows, panels):
+        most = np.abs(w).max()
+        for i, panel in enumerate(row):
+            panel.set_xticks([])
+            panel.set_yticks([])
+            if i >= len(w):
+                panel.axis("off")
+                continue
+            picture = w[i].transpose(1, 2, 0) / (2 * most) + 0.5
+            panel.imshow(picture if picture.shape[2] == 3 else picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+            chosen = selected is not None and selected[i]
+            for side in panel.spines.values():
+                side.set(color="red" if chosen else "lightgrey", linewidth=2 if chosen else 0.5)
+        row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize="x-small")
+    save(figure, out, "filters")
+
+
+def front(groups, quoted, value, metric, out):
+    """Accuracy against parameters or MACs: a line for each NAME=RUNS."""
+    import matplotlib.pyplot as plt
+    figure, panel = plt.subplots(figsize=(6, 4.5))
+    for group in groups:
+        name, _, pattern = group.partition("=")
+        if not pattern:
+            raise Wrong(f"'{group}': expected NAME=RUNS, as in \"grown=runs/f3/*\"")
+        path = Path(pattern)
+        base = Path(path.anchor) if path.is_absolute() else Path()
+        runs = [r for r in sorted(base.glob(str(path.relative_to(path.anchor)))) if (r / "summary.json").exists()]
+        if not runs:
+            raise Wrong(f"'{pattern}': no folder of a run that ended is there")
+        points = sorted((s["final"][value] / 1e6, s[metric]) for s in map(summary_of, runs) if "final" in s)
+        panel.plot(*zip(*points), marker="o", label=name)
+    if quoted:
+        for name, points in json.loads(Path(quoted).read_text()).items():
+            if isinstance(points, list):
+                panel.plot([p[value] for p in points], [p["accuracy"] for p in points], linestyle="", marker="x", label=name)
+    panel.set_xscale("log")
+    panel.set_xlabel("parameters, millions" if value == "params" else "multiply-accumulates, millions")
+    panel.set_ylabel("test accuracy, %")
+    panel.legend(fontsize="small")
+    panel.grid(alpha=0.3)
+    save(figure, out, "front")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/figures", description="Draws what runs left in their folders, as SVG and PNG.",
+                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="FIGURE")
+    out = argparse.ArgumentParser(add_help=False)
+    out.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: RUN/figures, or figures)")
+    p = commands.add_parser("growth", parents=[out], help=growth.__doc__)
+    p.add_argument("run", metavar="RUN")
+    p = commands.add_parser("filters", parents=[out], help=filters.__doc__)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("--beside", metavar="RUN", help="a run whose network was trained from scratch")
+    p.add_argument("--weight", metavar="NAME", help="of the recorded ones (default: the first)")
+    p = commands.add_parser("front", parents=[out], help=front.__doc__)
+    p.add_argument("groups", nargs="+", metavar="NAME=RUNS", help="a name and a pattern of run folders")
+    p.add_argument("--quoted", metavar="FILE", help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
+    p.add_argument("--against", choices=["params", "macs"], default="params")
+    p.add_argument("--metric", choices=["accuracy", "accuracy_best"], default="accuracy_best")
+    given = parser.parse_args()
+    import matplotlib
+    matplotlib.use("agg")
+    matplotlib.rcParams["svg.hashsalt"] = "espalier"
+    where = given.out or (Path(given.run) / "figures" if given.command != "front" else Path("figures"))
+    if given.command == "growth":
+        growth(given.run, where)
+    elif given.command == "filters":
+        filters(given.run, given.beside, given.weight, where)
+    else:
+        front(given.groups, given.quoted, given.against, given.metric, where)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Wrong as e:
+        sys.exit(f"figures: {e}")
