@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include <espalier/blocks.h>
 #include <espalier/declare.h>
 #include <espalier/edit.h>
 #include <espalier/error.h>
@@ -75,20 +78,16 @@ class FilterShare {
  private:
   std::vector<Axis> axes(const Graph& graph) const {
     std::vector<Axis> result;
+    const std::set<std::string> blocks = residual_blocks(graph);
     for (const Axis axis : graph.axes(on_.empty() ? Selector("convolutions") : on_)) {
       const std::vector<ParamId> makers = graph.producers(axis);
       const auto has_filters = [&](ParamId p) { return graph[p].shape[0].whole() == axis; };
       if (std::ranges::none_of(makers, has_filters)) continue;
       if (!on_.empty() || (makers.size() == 1 && is_spatial(graph, makers[0]) && !is_summed(graph, axis) &&
-                           is_within_block(graph, makers[0])))
+                           (blocks.empty() || !block_of(graph, makers[0], blocks).empty())))
         result.push_back(axis);
     }
     return result;
-  }
-
-  static bool is_spatial(const Graph& graph, ParamId p) {
-    const Shape& s = graph[p].shape;
-    return s.size() == 4 && (graph.size(s[2]) > 1 || graph.size(s[3]) > 1);
   }
 
   static bool is_summed(const Graph& graph, Axis axis) {
@@ -96,18 +95,6 @@ class FilterShare {
       return n.op->type() == "add" &&
              std::ranges::any_of(graph[n.outputs[0]].shape, [&](const Dim& d) { return d.reads(axis); });
     });
-  }
-
-  // In a scope that holds a sum, where there are such scopes: stems are in none.
-  static bool is_within_block(const Graph& graph, ParamId p) {
-    bool blocks = false;
-    for (const Node& n : graph.nodes()) {
-      const size_t dot = n.name.rfind('.');
-      if (n.op->type() != "add" || dot == std::string::npos) continue;
-      blocks = true;
-      if (graph[p].name.starts_with(n.name.substr(0, dot + 1))) return true;
-    }
-    return !blocks;
   }
 
   int64_t count(const Graph& graph, Axis axis) const {

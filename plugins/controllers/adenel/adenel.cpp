@@ -6,8 +6,8 @@
 
 #include <ATen/TensorOperators.h>
 
+#include <espalier/blocks.h>
 #include <espalier/controller.h>
-#include <espalier/operation.h>
 #include <espalier/plugin.h>
 #include <espalier/rewrite.h>
 
@@ -23,28 +23,10 @@ struct Growing {
   int64_t count = 0;            // new filters, on each of the axes
 };
 
-// Scopes that hold a sum: "layer1.0" for "layer1.0.add".
-std::set<std::string> residual_blocks(const Graph& graph) {
-  std::set<std::string> blocks;
-  for (const Node& n : graph.nodes()) {
-    if (const size_t dot = n.name.rfind('.'); n.op->type() == "add" && dot != std::string::npos)
-      blocks.insert(n.name.substr(0, dot));
-  }
-  return blocks;
-}
-
 // The block that holds all that make the axis, or "".
 std::string block_of(const Graph& graph, Axis axis, const std::set<std::string>& blocks) {
   std::set<std::string> found;
-  for (const ParamId p : graph.producers(axis)) {
-    std::string name = graph.nodes()[static_cast<size_t>(graph[p].node)].name;
-    while (!blocks.contains(name)) {
-      const size_t dot = name.rfind('.');
-      if (dot == std::string::npos) return "";
-      name.resize(dot);
-    }
-    found.insert(name);
-  }
+  for (const ParamId p : graph.producers(axis)) found.insert(block_of(graph, p, blocks));
   return found.size() == 1 ? *found.begin() : "";
 }
 
@@ -54,13 +36,6 @@ const std::string& layer_name(const Graph& graph, ParamId p) {
 
 bool is_convolution(const Graph& graph, ParamId p) {
   return graph[p].shape.size() == 4;
-}
-
-// Kernels larger than 1.
-bool is_spatial(const Graph& graph, ParamId p) {
-  if (!is_convolution(graph, p)) return false;
-  const std::vector<int64_t> sizes = graph.sizes(graph[p].shape);
-  return sizes[2] > 1 || sizes[3] > 1;
 }
 
 Graph grown(Graph graph, const Edits& edits) {
