@@ -136,6 +136,7 @@ TEST(Backbones, AreTheSameAfterBeingWrittenAndRead) {
   for (const Registered* r : Registry::instance().all()) {
     if (r->component.kind != Backbone::kind) continue;
     const std::string& name = r->component.name;
+    if (name == "recorded") continue;  // reads a file: recorded_test.cpp
     SCOPED_TRACE(name);
     Value spec = Value::map({{"use", name}});
     if (name == "nasbench201")
