@@ -20,9 +20,10 @@ class @CLASS@ final : public Dataset {
 
   explicit @CLASS@(Options options) : o_(options) {}
 
-  DatasetInfo info() const override { return {{1, o_.size, o_.size}, {2}, {"left", "right"}, {0.5}, {0.25}}; }
+  DatasetInfo info() const override { return {{1, o_.size, o_.size}, {2}, {"left", "right"}, {0.5}, {0.25}, o_.count}; }
 
   Split load(const std::string& part, const DataPaths& /*paths*/) const override {
+    if (part != "train" && part != "test") throw InputError("", "@NAME@ has no part '" + part + "'; expected train or test");
     const int64_t n = part == "train" ? o_.count : std::max<int64_t>(2, o_.count / 4);
     at::Tensor images = uniform({n, 1, o_.size, o_.size}, 0, 160, RandomKey(0).with(part));
     const at::Tensor classes = at::arange(n, at::kLong).remainder(2);
