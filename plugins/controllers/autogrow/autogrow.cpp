@@ -188,7 +188,7 @@ class AutoGrow final : public Controller {
   void grow(Run& run) {
     grown_ = turn_.front();
     grown_at_ = static_cast<int64_t>(accuracies_.size());
-    std::ranges::rotate(turn_, turn_.begin() + 1);
+    std::rotate(turn_.begin(), turn_.begin() + 1, turn_.end());
     InsertBlock edit = next_block(run.graph(), grown_);
     const RandomKey key = run.key().with("autogrow");
     edit.seed = key.value();

@@ -83,8 +83,8 @@ class Replay final : public Controller {
     for (std::string text; std::getline(in, text);) {
       const Value line = from_json(text, file.string() + ":" + std::to_string(++number));
       if (line.at("stage").as_string() != wanted) continue;
-      Line& l = lines_.emplace_back(line.at("epoch").as_int(), line.at("step").as_int(), Edits{});
-      for (const Value& e : line.at("edits").as_list()) l.edits.push_back(Edit::from_value(e));
+      lines_.push_back({line.at("epoch").as_int(), line.at("step").as_int(), {}});
+      for (const Value& e : line.at("edits").as_list()) lines_.back().edits.push_back(Edit::from_value(e));
     }
   }
 

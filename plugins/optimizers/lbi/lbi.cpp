@@ -77,7 +77,8 @@ class Lbi final : public Optimizer {
     double weight_decay = 0;
     Selector decay_on = Selector("weights");
     Selector sparse_on = Selector("weights");
-    Selector groups_on = Selector("convolutions");
+    bool groups = true;
+    Selector groups_on;
     std::string threshold = "norm";
     bool scale_z = false;
 
@@ -91,8 +92,8 @@ class Lbi final : public Optimizer {
       p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
       p("decay_on", &Options::decay_on, "which parameters decay");
       p("sparse_on", &Options::sparse_on, "which weights have a Gamma; others are stepped as by sgd");
-      p("groups_on", &Options::groups_on,
-        "of these, whose output filters or units are selected whole; the others weight by weight");
+      p("groups", &Options::groups, "output filters are selected whole; false: every weight by itself");
+      p("groups_on", &Options::groups_on, "whose filters or units are selected whole; left out: of convolutions");
       p("threshold", &Options::threshold, one_of({"norm", "rms"}),
         "what of a filter's Z is compared with lambda: its norm, or the root mean square of its elements");
       p("scale_z", &Options::scale_z, "Z moves by lr / (nu kappa) rather than lr / nu");
@@ -149,7 +150,7 @@ class Lbi final : public Optimizer {
         print("without a gradient, where it begins above %.3g. They begin with a %s of", begin, of.c_str()),
         print("%-28s %8s %9s %9s %9s %9s", "weights", "filters", "least", "mean", "most", "above")};
     const std::vector<ParamId> updated = on.match(graph), sparse = o_.sparse_on.match(graph),
-                               grouped = o_.groups_on.match(graph);
+                               grouped = o_.groups ? groups_of(o_).match(graph) : std::vector<ParamId>{};
     const auto holds = [](const std::vector<ParamId>& all, ParamId p) {
       return std::ranges::find(all, p) != all.end();
     };
@@ -208,18 +209,22 @@ class Lbi final : public Optimizer {
             state(".support")};
   }
 
+  static Selector groups_of(const Options& o) { return o.groups_on.empty() ? Selector("convolutions") : o.groups_on; }
+
   static std::vector<LbiRow> rows_of(const Options& o, const Graph& graph, const Weights& weights, Role role,
                                      const Selector& on, const std::string& label) {
-    const auto holds = [](const std::vector<ParamId>& all, ParamId p) { return std::ranges::binary_search(all, p); };
+    const auto holds = [](const std::vector<ParamId>& all, ParamId p) {
+      return std::ranges::binary_search(all, p.id, {}, &ParamId::id);
+    };
     const auto match = [&](const Selector& s) {
       std::vector<ParamId> all = s.match(graph);
-      std::ranges::sort(all);
+      std::ranges::sort(all, {}, &ParamId::id);
       return all;
     };
     const std::vector<ParamId> selected = match(on);
     const std::vector<ParamId> decayed = match(o.decay_on);
     const std::vector<ParamId> sparse = match(o.sparse_on);
-    const std::vector<ParamId> grouped = match(o.groups_on);
+    const std::vector<ParamId> grouped = o.groups ? match(groups_of(o)) : std::vector<ParamId>{};
     const Bank& bank = weights.bank(role);
     std::vector<LbiRow> rows;
     for (size_t i = 0; i < bank.parameters.size(); ++i) {

@@ -17,7 +17,7 @@ namespace {
 // The authors' step for a list of tensors, as facts and paper 000 give it; written without the code under test.
 constexpr const char* transcription = R"py(
 class Lbi:
-    def __init__(self, p, lr, kappa=1.0, nu=100.0, lam=1.0, momentum=0.9, wd=0.0, nesterov=False, rms=False, scale_z=False):
+    def __init__(self, p, lr, kappa=1.0, nu=100.0, lam=1.0, momentum=0.9, wd=0.0, nesterov=False, rms=False, scale_z=False, groups=True):
         self.p, self.__dict__ = p, {**locals(), "p": p}
         self.buffer, self.z, self.gamma = [None] * len(p), [torch.zeros_like(q) for q in p], [torch.zeros_like(q) for q in p]
     def zero_grad(self):
@@ -34,7 +34,7 @@ class Lbi:
             before = q.clone()
             q -= self.lr * self.kappa * d + self.lr * self.kappa / self.nu * (before - self.gamma[i])
             self.z[i] = self.z[i] - self.lr / (self.nu * (self.kappa if self.scale_z else 1)) * (self.gamma[i] - before)
-            if q.dim() == 4:
+            if q.dim() == 4 and self.groups:
                 n = self.z[i].flatten(1).norm(dim=1)
                 if self.rms: n = n / self.z[i][0].numel() ** 0.5
                 n = n.reshape(-1, 1, 1, 1)
@@ -60,6 +60,8 @@ std::vector<OptimizerCase> cases() {
        "Lbi(p, lr=.02, kappa=2, nu=3, lam=.25, nesterov=True, rms=True)"},
       {"Z scaled by kappa", R"({"use": "lbi", "lr": 0.05, "kappa": 1.5, "nu": 2, "lambda": 0.3, "scale_z": true})",
        "Lbi(p, lr=.05, kappa=1.5, nu=2, lam=.3, scale_z=True)"},
+      {"weight by weight", R"({"use": "lbi", "lr": 0.05, "nu": 3, "lambda": 0.2, "groups": false})",
+       "Lbi(p, lr=.05, nu=3, lam=.2, groups=False)"},
   };
   for (OptimizerCase& c : all) c.python = transcription, c.steps = 200;
   return all;
