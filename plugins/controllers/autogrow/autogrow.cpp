@@ -179,6 +179,7 @@ class AutoGrow final : public Controller {
   }
 
   // A copy of the name: it may be an element of what it is erased from.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param)
   void stop(Run& run, std::string name, const std::string& why) {
     run.note(name + " stops growing with " + std::to_string(blocks_of(run.graph(), name).size()) + " blocks: " + why);
     std::erase(turn_, name);
