@@ -136,7 +136,7 @@ Moves state_moves(const Graph& before, const Rewrite& rewrite, const Parameter& 
 }  // namespace
 
 at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key) {
-  const at::Tensor values = drawn_values(graph, p, key);
+  at::Tensor values = drawn_values(graph, p, key);
   // What lies outside of a cropped kernel is zero, and stays so.
   const Node& node = graph.nodes()[static_cast<size_t>(p.node)];
   if (values.dim() == 4 && graph[node.parameters.front()].name == p.name) {
@@ -335,7 +335,7 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
   const std::shared_ptr<Bank>& last = spares_[static_cast<size_t>(role)];
   Bank* spare = last.use_count() == 1 ? last.get() : nullptr;  // others may want to go back to it
   const auto arena_of = [&](const Arena& from, Arena* reuse, const std::function<Shape(const Parameter&)>& shape,
-                            const std::function<void(size_t, at::Tensor)>& fill, bool copied = true) {
+                            const std::function<void(size_t, const at::Tensor&)>& fill, bool copied = true) {
     Arena to(slots_of(after, next->parameters, shape), dtype_, device_, reuse);
     const auto count = static_cast<int64_t>(next->parameters.size());
     parallel_for(count, device_.is_cpu() ? 1 : count, [&](int64_t begin, int64_t end) {
@@ -364,8 +364,8 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
     });
     return to;
   };
-  const auto constant = [](double value) { return [value](size_t, at::Tensor t) { t.fill_(value); }; };
-  next->values = arena_of(old.values, spare ? &spare->values : nullptr, nullptr, [&](size_t i, at::Tensor t) {
+  const auto constant = [](double value) { return [value](size_t, const at::Tensor& t) { t.fill_(value); }; };
+  next->values = arena_of(old.values, spare ? &spare->values : nullptr, nullptr, [&](size_t i, const at::Tensor& t) {
     const ParamId p = next->parameters[i];
     fill_new(after, p, rewrite.fill, own[i], t);
   });

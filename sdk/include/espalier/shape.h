@@ -9,7 +9,7 @@ namespace espalier {
 struct Axis {
   int32_t id = -1;
   bool operator==(const Axis&) const = default;
-  auto operator<=>(const Axis&) const = default;
+  auto operator<=>(const Axis&) const = default;  // NOLINT(modernize-use-nullptr): the 0 it compares with
 };
 struct Edge {
   int32_t id = -1;
@@ -18,7 +18,7 @@ struct Edge {
 struct ParamId {
   int32_t id = -1;
   bool operator==(const ParamId&) const = default;
-  auto operator<=>(const ParamId&) const = default;
+  auto operator<=>(const ParamId&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 using Indices = std::vector<int64_t>;

@@ -137,6 +137,7 @@ Rewrite plan_change(const Graph& graph, const InsertGate& e) {
     readers.push_back(draft.node(name));
     const std::vector<int32_t> all = draft.readers(edge);
     if (std::ranges::find(all, readers.back()) == all.end())
+      // NOLINTNEXTLINE(performance-inefficient-string-concatenation): it leaves the loop
       throw EditError(what + ": the node '" + name + "' does not read '" + e.edge + "'");
   }
 
