@@ -113,7 +113,7 @@ void copy_slices(const at::Tensor& to, const at::Tensor& from, const Moves& move
   copy_level(levels, 0, run, static_cast<char*>(to.data_ptr()), static_cast<const char*>(from.const_data_ptr()));
 }
 
-void fill_new(const Graph& after, ParamId p, const Rewrite::Fill& fill, const Moves& moves, at::Tensor to) {
+void fill_new(const Graph& after, ParamId p, const Rewrite::Fill& fill, const Moves& moves, const at::Tensor& to) {
   const Parameter& parameter = after[p];
   if (std::ranges::find(fill.zeros, p) != fill.zeros.end()) {
     to.zero_();
@@ -131,7 +131,7 @@ void fill_new(const Graph& after, ParamId p, const Rewrite::Fill& fill, const Mo
   }
 }
 
-void orthogonalize(const Parameter& p, const Moves& moves, at::Tensor values) {
+void orthogonalize(const Parameter& p, const Moves& moves, const at::Tensor& values) {
   if (moves.from.size() < 2 || p.input[0] || !moves.from[0]) return;
   std::vector<int64_t> old, fresh;
   for (size_t i = 0; i < moves.from[0]->size(); ++i)

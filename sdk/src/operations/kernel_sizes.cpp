@@ -104,9 +104,9 @@ std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int6
   const auto cost = [&](size_t from, size_t to) {
     size_t filters = 0;
     for (size_t i = from; i <= to; ++i) filters += by_side[sides[i]].size();
-    const auto vectors = static_cast<double>((filters + 15) / 16);
+    const size_t vectors = (filters + 15) / 16;
     const double taps = static_cast<double>(sides[to] * sides[to]) + 0.5;
-    return static_cast<double>(channels) * taps * vectors + overhead_of_a_class;
+    return static_cast<double>(channels) * taps * static_cast<double>(vectors) + overhead_of_a_class;
   };
   std::vector<double> best(sides.size() + 1, std::numeric_limits<double>::infinity());
   std::vector<size_t> begin(sides.size() + 1, 0);
