@@ -148,6 +148,9 @@ TEST_F(Growth, PlanTellsWhatWillBeSelected) {
   EXPECT_NE(o.text.find("in 60 steps"), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("0.0333"), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("conv2.weight"), std::string::npos) << o.text;
+  const size_t once = o.text.find("a filter is selected where");
+  EXPECT_EQ(o.text.find("a filter is selected where", once + 1), std::string::npos)
+      << "the second stage begins with what the first one leaves";
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <espalier/graph.h>
 #include <espalier/groups.h>
 #include <espalier/operation.h>
+#include <espalier/per_selector.h>
 #include <espalier/weights.h>
 
 namespace espalier {
@@ -100,17 +101,9 @@ class FilterShare {
   int64_t count(const Graph& graph, Axis axis) const {
     const int64_t n = graph[axis].size;
     // 0.29 of 100 is 29, whatever the last digit of the product.
-    const auto share = static_cast<int64_t>(std::floor(ratio_of(graph, axis) * static_cast<double>(n) + 1e-9));
+    const auto share =
+        static_cast<int64_t>(std::floor(value_for(ratio_, graph, axis).value_or(0) * static_cast<double>(n) + 1e-9));
     return std::max<int64_t>(0, std::min(share, n - least_));
-  }
-
-  double ratio_of(const Graph& graph, Axis axis) const {
-    if (ratio_.by_selector.empty()) return ratio_.everywhere;
-    for (const auto& [selector, ratio] : ratio_.by_selector) {
-      const std::vector<Axis> named = graph.axes(selector);
-      if (std::ranges::find(named, axis) != named.end()) return ratio;
-    }
-    return 0;
   }
 
   PerSelector ratio_;

@@ -8,6 +8,7 @@
 
 #include <espalier/blocks.h>
 #include <espalier/controller.h>
+#include <espalier/per_selector.h>
 #include <espalier/plugin.h>
 #include <espalier/rewrite.h>
 
@@ -162,22 +163,12 @@ class AdeNeL final : public Controller {
     return (is_convolution(run.graph(), p) ? share.gt(0).to(at::kDouble) : share).mean().item<double>();
   }
 
-  // Null: no selector names the layer.
-  std::optional<double> tau_of(const Graph& graph, ParamId p) const {
-    if (o_.tau.by_selector.empty()) return o_.tau.everywhere;
-    for (const auto& [selector, tau] : o_.tau.by_selector) {
-      const std::vector<ParamId> all = selector.match(graph);
-      if (std::ranges::find(all, p) != all.end()) return tau;
-    }
-    return {};
-  }
-
   // Leaves the units that are to grow, with by how much; returns how many.
   size_t ask(Run& run, std::vector<Growing>& all) const {
     const Graph& graph = run.graph();
     std::erase_if(all, [&](Growing& u) {
       const bool trips = std::ranges::any_of(u.layers, [&](ParamId p) {
-        const std::optional<double> tau = tau_of(graph, p);
+        const std::optional<double> tau = value_for(o_.tau, graph, p);
         return tau && selected(run, p) >= *tau;
       });
       for (const Axis axis : u.axes) {

@@ -2,6 +2,7 @@
 
 #include <espalier/controller.h>
 #include <espalier/groups.h>
+#include <espalier/per_selector.h>
 #include <espalier/plugin.h>
 
 namespace espalier {
@@ -41,20 +42,12 @@ class Threshold final : public Controller {
   void remove(Run& run) {
     for (const Axis axis : run.graph().axes(o_.on)) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
-      const double tau = std::min(threshold(run.graph(), axis), largest_but(o_.least, norms));
+      const double tau = std::min(value_for(o_.tau, run.graph(), axis).value_or(-1), largest_but(o_.least, norms));
       std::vector<bool> keep;
       for (const double n : norms) keep.push_back(n > tau);
       const Indices kept = indices_of(keep);
       if (kept.size() < norms.size()) run.edit(shrink(run.graph(), axis, kept));
     }
-  }
-
-  double threshold(const Graph& graph, Axis axis) const {
-    for (const auto& [selector, tau] : o_.tau.by_selector) {
-      const std::vector<Axis> axes = graph.axes(selector);
-      if (std::ranges::find(axes, axis) != axes.end()) return tau;
-    }
-    return o_.tau.by_selector.empty() ? o_.tau.everywhere : -1;
   }
 
   // A threshold that leaves at least `least` of the norms (more where norms are equal).

@@ -12,6 +12,7 @@
 #include "output/text.h"
 #include "terminal.h"
 #include "train/plan_checks.h"
+#include "train/split.h"
 #include "train/warm_start.h"
 
 namespace espalier {
@@ -158,11 +159,12 @@ int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
   int64_t n = info.samples;
   if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
   n -= std::llround(data.validation * static_cast<double>(n));
-  return data.drop_last ? n / data.batch : (n + data.batch - 1) / data.batch;
+  return n == 0 ? 0 : steps_per_epoch(n, data);
 }
 
-// What the stage's optimizers say of a round of its controller, or of the whole stage.
-Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, RandomKey seed) {
+// What the optimizers of a stage that begins with a new network say of a round of its controller, or of the whole
+// stage. key: of its initial values.
+Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, RandomKey key) {
   Value lines = Value::list();
   const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
   const int64_t steps = steps_of(data, network.info) * (round > 0 ? round : stage.epochs);
@@ -171,7 +173,7 @@ Value outlook_of(const StageSection& stage, const DataSection& data, const Netwo
   const auto initial = [&]() -> const Weights& {
     if (!weights) {
       weights = std::make_unique<Weights>(network.graph, at::kFloat, at::kCPU);
-      weights->initialize(network.graph, seed.with("network"));
+      weights->initialize(network.graph, key);
     }
     return *weights;
   };
@@ -212,7 +214,12 @@ Value plan_recipe(const Recipe& recipe) {
   };
   check_warm_start(recipe.warm_start);
   int64_t most_states = 0;
+  const RandomKey key(static_cast<uint64_t>(recipe.seed));
   for (const StageSection& s : recipe.stages) {
+    // Whether the stage begins with drawn values, and what they are drawn for.
+    const bool first = &s == recipe.stages.data();
+    const bool is_new = s.network.is_null() ? first && recipe.warm_start.from.empty() : s.warm_start.from.empty();
+    const std::string purpose = s.network.is_null() ? "network" : "network " + s.name;
     if (s.data) data = *s.data;
     if (!s.network.is_null()) {
       network = build(data, s.network);
@@ -263,7 +270,7 @@ Value plan_recipe(const Recipe& recipe) {
                     {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
                     {"controller", s.controller},
                     {"schedule", s.schedule},
-                    {"outlook", outlook_of(s, data, network, RandomKey(static_cast<uint64_t>(recipe.seed)))}}));
+                    {"outlook", is_new ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;

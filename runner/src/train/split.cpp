@@ -1,5 +1,6 @@
 #include "train/split.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <ATen/ops/tensor.h>
@@ -50,6 +51,10 @@ Split subset(const Split& split, std::vector<int64_t> numbers) {
 Split labelled_split(Split split, const Registered& component, const Location& where) {
   if (split.samples) split.samples = std::make_shared<LabelledSamples>(split.samples, component, where);
   return split;
+}
+
+int64_t steps_per_epoch(int64_t samples, const DataSection& data) {
+  return data.drop_last ? std::max<int64_t>(1, samples / data.batch) : (samples + data.batch - 1) / data.batch;
 }
 
 }  // namespace espalier

@@ -4,6 +4,7 @@
 
 #include "espalier/dataset.h"
 #include "espalier/registry.h"
+#include "recipe/recipe.h"
 
 namespace espalier {
 
@@ -12,5 +13,8 @@ Split subset(const Split& split, std::vector<int64_t> numbers);
 
 // The same split; what its samples throw when they are read says which component of the recipe they come from.
 Split labelled_split(Split split, const Registered& component, const Location& where);
+
+// Of so many samples.
+int64_t steps_per_epoch(int64_t samples, const DataSection& data);
 
 }  // namespace espalier

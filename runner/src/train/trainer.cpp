@@ -75,10 +75,6 @@ int64_t count_correct(const at::Tensor& logits, const at::Tensor& target) {
   return correct;
 }
 
-int64_t steps_per_epoch(int64_t images, const DataSection& data) {
-  return data.drop_last ? std::max<int64_t>(1, images / data.batch) : (images + data.batch - 1) / data.batch;
-}
-
 }  // namespace
 
 at::Device choose_device(const std::string& name) {
