@@ -50,6 +50,7 @@ TEST(Baselines, L1PruneHalvesATrainedResnetAtOnce) {
   const Output o = run_stages(folder, "", "[1, 2, 2]", R"(
   - {name: train, epochs: 2, optimizer: {use: sgd, lr: 0.05, momentum: 0.9}}
   - {name: finetune, epochs: 1, optimizer: {use: sgd, lr: 0.01}, controller: {use: l1_prune, ratio: 0.5}}
+expect: {accuracy_best: {value: 200, within: 99.9}, top5: {value: 1, within: 1}, params: {value: 1e4, within: 9.5e3}}
 )");
   ASSERT_EQ(o.status, 0) << o.text;
   expect_became(folder, resnet(R"(, "blocks": [1, 2, 2])"), resnet(R"(, "blocks": [1, 2, 2], "inner": [2, 4, 8])"));
@@ -60,6 +61,19 @@ TEST(Baselines, L1PruneHalvesATrainedResnetAtOnce) {
   EXPECT_EQ(history[0].at("axes").size(), 5U);
   EXPECT_GT(history[0].at("zeroing_difference").as_double(), 1e-3) << "trained filters counted";
   EXPECT_LE(history[0].at("removal_difference").as_double(), history[0].at("tolerance").as_double());
+
+  const Value summary = from_json(read_file(folder / "run" / "summary.json"));
+  const std::vector<Value> epochs = lines_of(folder / "run" / "metrics.jsonl");
+  EXPECT_EQ(summary.at("accuracy_best"), epochs.at(2).at("test_accuracy")) << "the only epoch of the pruned network";
+  const Value& expected = summary.at("expect");
+  EXPECT_EQ(expected.at("accuracy_best").at("found"), summary.at("accuracy_best"));
+  EXPECT_FALSE(expected.at("accuracy_best").at("met").as_bool());
+  EXPECT_TRUE(expected.at("top5").at("found").is_null()) << "of four classes";
+  EXPECT_FALSE(expected.at("top5").at("met").as_bool());
+  EXPECT_EQ(expected.at("params").at("found"), summary.at("final").at("params"));
+  EXPECT_TRUE(expected.at("params").at("met").as_bool());
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("accuracy_best +200.000 ± 99.900 +[0-9.]+ +missed"));
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("params +10,000 ± 9,500 +[0-9,]+ +met"));
 }
 
 TEST(Baselines, SoftFilterPruneTrainsTheWholeAndRemovesInTheEnd) {

@@ -209,7 +209,9 @@ TEST(Scales, ChangeTheRecipeAndItsName) {
   const auto path = folder.write(
       "r.yaml", std::string(small) + "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n  tiny: {}\n");
   EXPECT_EQ(load_recipe(path, {}, toys()).name, "small");
+  EXPECT_FALSE(load_recipe(path, {}, toys()).expect.is_null());
   const Recipe r = check_recipe(read_recipe(path, {}, "smoke"), toys());
+  EXPECT_TRUE(r.expect.is_null()) << "what the whole recipe reaches";
   EXPECT_EQ(r.name, "small-smoke");
   EXPECT_EQ(r.data.batch, 5);
   EXPECT_EQ(r.stages[0].epochs, 2);

@@ -64,7 +64,7 @@ def save(figure, out, name):
 
 
 def growth(run, out):
-    """Widths and selected shares of every layer, accuracy and parameters, over the epochs."""
+    """Widths and selected shares of every layer, accuracy, parameters, time and MACs, over the epochs."""
     import matplotlib.pyplot as plt
     metrics = lines_of(Path(run) / "metrics.jsonl")
     epochs = range(1, len(metrics) + 1)
@@ -73,7 +73,7 @@ def growth(run, out):
         raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no widths: the run's first stage has no controller that grows (adenel)")
     stages = [i for i in range(1, len(metrics)) if metrics[i]["stage"] != metrics[i - 1]["stage"]]
     colours = plt.get_cmap("viridis")
-    figure, panels = plt.subplots(3, 1, figsize=(8, 9), sharex=True)
+    figure, panels = plt.subplots(4, 1, figsize=(8, 12), sharex=True)
     last = {}
     for i, layer in enumerate(layers):
         colour = colours(i / max(1, len(layers) - 1))
@@ -89,10 +89,17 @@ def growth(run, out):
     panels[1].set_ylim(-0.02, 1.02)
     panels[2].plot(epochs, [line.get("test_accuracy") for line in metrics], color="black")
     panels[2].set_ylabel("test accuracy, %")
-    panels[2].set_xlabel("epoch")
     parameters = panels[2].twinx()
     parameters.step(epochs, [line["params"] / 1e6 for line in metrics], where="mid", color="tab:orange")
     parameters.set_ylabel("parameters, millions", color="tab:orange")
+    panels[3].plot(epochs, [line["seconds"] for line in metrics], color="black")
+    panels[3].set_ylabel("seconds of the epoch")
+    panels[3].set_ylim(bottom=0)
+    panels[3].set_xlabel("epoch")
+    macs = panels[3].twinx()
+    macs.step(epochs, [line["macs"] / 1e6 for line in metrics], where="mid", color="tab:orange")
+    macs.set_ylabel("multiply-accumulates, millions", color="tab:orange")
+    macs.set_ylim(bottom=0)
     for panel in panels:
         for begin in stages:
             panel.axvline(begin + 0.5, color="grey", linewidth=0.8, linestyle=":")

@@ -74,7 +74,8 @@ class AdeNeL final : public Controller {
         "layers that may grow; left out: convolutions with kernels larger than 1, in residual "
         "networks those whose filters one block alone has (no stem, no shortcuts)");
       p("add", &Options::add, at_least(0), "new filters of a layer in a round, at least");
-      p("ratio", &Options::ratio, at_least(1), "width after a round relative to that before, at least (rounded down)");
+      p("ratio", &Options::ratio, at_least(1),
+        "width after a round relative to that before, at least (rounded down, but one filter more)");
       p("params", &Options::params, at_least(1), "budget: the network never has more parameters");
       p("macs", &Options::macs, at_least(1), "budget: the network never has more multiply-accumulates");
       p("init", &Options::init, one_of({"random", "preserving", "orthogonal"}),
@@ -174,7 +175,7 @@ class AdeNeL final : public Controller {
       for (const Axis axis : u.axes) {
         const int64_t n = graph[axis].size;
         const auto larger = static_cast<int64_t>(std::floor(o_.ratio * static_cast<double>(n)));
-        u.count = std::max({u.count, o_.add, larger - n});
+        u.count = std::max({u.count, o_.add, larger - n, int64_t{1}});
       }
       return !trips;
     });

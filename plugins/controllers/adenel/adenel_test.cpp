@@ -76,6 +76,10 @@ TEST(AdeNeL, TakesTheLargerOfANumberAndARatio) {
     b.round(R"(, "add": 2, "ratio": 1.1)");
     EXPECT_EQ(b.width("conv1"), after) << width;
   }
+  Bench b;
+  b.select("conv1", 4);
+  b.round(R"(, "add": 0, "ratio": 1.1)");
+  EXPECT_EQ(b.width("conv1"), 5) << "a tenth of 4 is less than a filter";
 }
 
 TEST(AdeNeL, TestsEveryFewEpochsButNotAtTheLast) {

@@ -131,13 +131,17 @@ class Lbi final : public Optimizer {
   }
 
   // Until a filter is selected Gamma is zero and Z the sum of lr / nu W, so that it is selected where the norm of W's
-  // mean over the steps is beyond lambda nu / (lr steps). Without gradient W fades by 1 - lr kappa / nu a step.
+  // mean over the steps is beyond lambda nu / (lr steps). Without gradient W fades by 1 - lr kappa / nu a step, and by
+  // its decay, which momentum makes 1 / (1 - momentum) times as strong.
   std::vector<std::string> outlook(const Graph& graph, const std::function<const Weights&()>& initial,
                                    const Selector& on, int64_t steps) const override {
     const double rate = o_.lr / (o_.scale_z ? o_.nu * o_.kappa : o_.nu);
     const double mean = o_.lambda / (rate * static_cast<double>(steps));
-    const double fade = o_.lr * o_.kappa / o_.nu;
-    const double begin = o_.lambda * fade / (rate * (1 - std::pow(1 - fade, static_cast<double>(steps))));
+    const auto begin = [&](bool decays) {
+      const double decay = decays ? o_.weight_decay / (1 - o_.momentum) : 0;
+      const double fade = o_.lr * o_.kappa * (1 / o_.nu + decay);
+      return o_.lambda * fade / (rate * (1 - std::pow(1 - fade, static_cast<double>(steps))));
+    };
     const std::string of = o_.threshold == "rms" ? "root mean square" : "norm";
     char line[200];
     const auto print = [&](const char* form, auto... values) {
@@ -147,9 +151,10 @@ class Lbi final : public Optimizer {
     std::vector<std::string> lines{
         print("in %lld steps a filter is selected where the %s of its mean is above %.3g (lambda nu / (lr steps));",
               static_cast<long long>(steps), of.c_str(), mean),
-        print("without a gradient, where it begins above %.3g. They begin with a %s of", begin, of.c_str()),
+        print("without a gradient, where it begins above %.3g. They begin with a %s of", begin(true), of.c_str()),
         print("%-28s %8s %9s %9s %9s %9s", "weights", "filters", "least", "mean", "most", "above")};
-    const std::vector<ParamId> updated = on.match(graph), sparse = o_.sparse_on.match(graph),
+    const std::vector<ParamId> updated = on.match(graph), decayed = o_.decay_on.match(graph),
+                               sparse = o_.sparse_on.match(graph),
                                grouped = o_.groups ? groups_of(o_).match(graph) : std::vector<ParamId>{};
     const auto holds = [](const std::vector<ParamId>& all, ParamId p) {
       return std::ranges::find(all, p) != all.end();
@@ -162,7 +167,8 @@ class Lbi final : public Optimizer {
       if (o_.threshold == "rms") norms = norms / std::sqrt(static_cast<double>(all.size(1)));
       lines.push_back(print("%-28s %8lld %9.3g %9.3g %9.3g %8.0f%%", graph[p].name.c_str(),
                             static_cast<long long>(w.size(0)), norms.min().item<double>(), norms.mean().item<double>(),
-                            norms.max().item<double>(), 100 * norms.gt(begin).to(at::kDouble).mean().item<double>()));
+                            norms.max().item<double>(),
+                            100 * norms.gt(begin(holds(decayed, p))).to(at::kDouble).mean().item<double>()));
     }
     return lines;
   }

@@ -222,5 +222,34 @@ TEST(Lbi, IsPlainDescentWithoutGamma) {
   EXPECT_LE((w[g.parameter("conv.weight")].detach() - (conv * (1 - 0.15) - 0.3)).abs().max().item<double>(), 1e-14);
 }
 
+// What `plan` says: the norm from which a filter without gradient is still selected by the end of a round.
+TEST(Lbi, TellsWhichFiltersCanBeSelectedWithoutGradient) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblbi.so");
+  const c10::NoGradGuard no_grad;
+  constexpr int steps = 4000;
+  for (const char* options :
+       {R"({"use": "lbi", "lr": 0.05, "nu": 100})", R"({"use": "lbi", "lr": 0.05, "nu": 100, "weight_decay": 0.0005})",
+        R"({"use": "lbi", "lr": 0.05, "nu": 150, "weight_decay": 0.0005, "momentum": 0, "lambda": 0.5, "kappa": 2})"}) {
+    const Graph g = small_network();
+    Weights w(g, at::kDouble, at::kCPU);
+    w.initialize(g, RandomKey(1));
+    const auto lbi = Registry::instance().create<Optimizer>(from_json(options));
+    lbi->attach(g, w, {}, "lbi");
+    const auto initial = [&]() -> const Weights& { return w; };
+    const std::string text = lbi->outlook(g, initial, Selector("all"), steps).at(1);
+    const std::string before = "where it begins above ";
+    ASSERT_NE(text.find(before), std::string::npos) << text;
+    const double norm = std::stod(text.substr(text.find(before) + before.size()));
+    const ParamId conv = g.parameter("conv.weight");
+    at::Tensor values = w[conv];
+    for (int64_t i = 0; i < 2; ++i) values[i].mul_((i ? 1.02 : 0.98) * norm / values[i].norm());
+    at::Tensor(w.bank(Role::weight).gradients.flat()).zero_();
+    for (int step = 0; step < steps; ++step) lbi->step(w, 0.05);
+    const Value support = values_of(w.state("lbi.support", conv));
+    EXPECT_EQ(support.as_list()[0].as_double(), 0) << options << ": " << text;
+    EXPECT_EQ(support.as_list()[1].as_double(), 1) << options << ": " << text;
+  }
+}
+
 }  // namespace
 }  // namespace espalier

@@ -503,6 +503,7 @@ void apply_scale(Value& tree, const std::filesystem::path& path, const std::stri
   if (names.empty()) throw InputError(path.string(), "the recipe has no scales, and '" + scale + "' is asked for");
   const Value* changes = scales.find(scale);
   if (!changes) throw InputError(path.string(), "the recipe has no scale '" + scale + "'" + suggestion(scale, names));
+  tree.erase("expect");  // what is expected of the recipe as it stands; a scale has its own or none
   for (const Value::Entry& e : changes->as_map()) set_value(tree, e.key, e.value, e.key_location);
   if (Value* name = tree.find("name"); name && name->is_string()) *name = name->as_string() + "-" + scale;
 }

@@ -1,6 +1,7 @@
 #include "train/report.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "espalier/backbone.h"
 #include "espalier/error.h"
@@ -59,6 +60,33 @@ std::string before_and_after(const Graph& first, const Graph& last) {
   }
   rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()),
                   change(first.macs(), last.macs()), share(last.macs(), first.macs())});
+  return number_table(rows);
+}
+
+Value compared(const Value& expect, const Value& summary) {
+  Value all = Value::map();
+  for (const Value::Entry& e : expect.as_map()) {
+    const Value* found = summary.find(e.key);
+    if (!found) found = summary.at("final").find(e.key);
+    Value& line = all[e.key] = e.value;
+    line["found"] = found ? *found : Value();
+    line["met"] =
+        found && std::abs(found->as_double() - e.value.at("value").as_double()) <= e.value.at("within").as_double();
+  }
+  return all;
+}
+
+std::string expectation_table(const Value& compared) {
+  if (compared.as_map().empty()) return "";
+  std::vector<std::vector<std::string>> rows{{"metric", "expected", "found", ""}};
+  for (const Value::Entry& e : compared.as_map()) {
+    const bool count = e.key == "params" || e.key == "macs";
+    const auto text = [&](const Value& v) {
+      return v.is_null() ? "-" : count ? count_text(std::llround(v.as_double())) : fixed(v.as_double(), 3);
+    };
+    rows.push_back({e.key, text(e.value.at("value")) + " ± " + text(e.value.at("within")), text(e.value.at("found")),
+                    e.value.at("met").as_bool() ? "met" : "missed"});
+  }
   return number_table(rows);
 }
 

@@ -15,4 +15,9 @@ double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& fir
 std::string before_and_after(const Graph& first, const Graph& last);
 std::string stage_table(const Value& stages);
 
+// A recipe's `expect` beside what a summary says: each metric's {value, within, found, met}; found is null where the
+// summary has no such number. The table is empty where nothing is expected.
+Value compared(const Value& expect, const Value& summary);
+std::string expectation_table(const Value& compared);
+
 }  // namespace espalier

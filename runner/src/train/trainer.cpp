@@ -625,12 +625,13 @@ Value Trainer::summary() const {
   s["precision"] = recipe_.precision;
   s["threads"] = static_cast<int64_t>(at::get_num_threads());
   s["stages"] = stages_;
-  if (!recipe_.expect.is_null()) s["expect"] = recipe_.expect;
+  if (!recipe_.expect.is_null()) s["expect"] = compared(recipe_.expect, s);
   return s;
 }
 
 void Trainer::print_table() const {
   std::printf("\n%s\n%s", before_and_after(first_, graph_).c_str(), stage_table(stages_).c_str());
+  if (!recipe_.expect.is_null()) std::printf("\n%s", expectation_table(summary().at("expect")).c_str());
   std::printf("\nRun folder: %s\n", folder_.path().c_str());
 }
 

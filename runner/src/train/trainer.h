@@ -197,7 +197,7 @@ class Trainer final : public Run {
   int64_t images_ = 0;
   Value metrics_ = Value::map();
   Evaluation test_result_;
-  double best_accuracy_ = -1;   // test accuracy, over the run
+  double best_accuracy_ = -1;   // test accuracy, since the network's structure changed
   double best_selection_ = -1;  // validation or test accuracy, in the stage: selects the best checkpoint
   double macs_sum_ = 0;         // of the network at each step, in epochs
   double step_macs_ = 0;        // of the present network
