@@ -30,10 +30,10 @@ void for_blocks(int64_t rows, int64_t channels, const Body& body) {
 
 // Sixteen channels at once: a vector of AVX-512, or so many narrower ones. An element's result does not depend on
 // which.
-constexpr int64_t lanes = 16;
-using Lanes = float __attribute__((vector_size(lanes * sizeof(float))));
+template <int64_t lanes>
+using Lanes __attribute__((vector_size(lanes * sizeof(float)))) = float;
 
-// The same code for sixteen channels and for one of those that are left over.
+// The same code for sixteen channels and for those that are left over.
 template <class T>
 inline T load(const float* p) {
   T v;
@@ -50,12 +50,20 @@ inline T relu_of(const T& pass, const T& v) {
   return pass <= 0 ? T{} : v;
 }
 
-// body(T, c): for each sixteen channels with T = Lanes, for each one left over with T = float, from channel c on.
+// body(T, c): for each sixteen channels from c on with T = Lanes<16>; those left over, 12 say, in halves: 8 and 4.
 template <class Body>
 inline void for_channels(int64_t channels, const Body& body) {
   int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) body(Lanes{}, c);
-  for (; c < channels; ++c) body(float{}, c);
+  for (; c + 16 <= channels; c += 16) body(Lanes<16>{}, c);
+  const auto half = [&]<class T>(T zero, int64_t lanes) {
+    if (c + lanes > channels) return;
+    body(zero, c);
+    c += lanes;
+  };
+  half(Lanes<8>{}, 8);
+  half(Lanes<4>{}, 4);
+  half(Lanes<2>{}, 2);
+  half(float{}, 1);
 }
 
 // Two sums over the rows of each channel, in blocks: body(T, c, first, end, s, p) adds those of its rows.
