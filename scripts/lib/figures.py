@@ -8,7 +8,7 @@ from pathlib import Path
 EXAMPLES = """examples:
   scripts/figures growth runs/adenel-lenet5-seed0
   scripts/figures filters runs/adenel-lenet5-seed0 --beside runs/lenet5-seed0
-  scripts/figures front "AdeNeL=runs/f3-grown/*" "from scratch=runs/f3-scratch/*" --quoted recipes/paper/000/f3-quoted.json
+  scripts/figures front "AdeNeL=runs/000-f3-budgets/*" "from scratch=runs/000-f3-scratch/*" --quoted recipes/paper/000/f3-quoted.json
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel)."""
 
@@ -163,7 +163,8 @@ def front(groups, quoted, value, metric, out):
         panel.plot(*zip(*points), marker="o", label=name)
     if quoted:
         for name, points in json.loads(Path(quoted).read_text()).items():
-            if isinstance(points, list):
+            points = [p for p in points if value in p] if isinstance(points, list) else []
+            if points:
                 panel.plot([p[value] for p in points], [p["accuracy"] for p in points], linestyle="", marker="x", label=name)
     panel.set_xscale("log")
     panel.set_xlabel("parameters, millions" if value == "params" else "multiply-accumulates, millions")
