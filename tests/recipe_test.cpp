@@ -206,12 +206,15 @@ TEST(Extends, ChangesStagesByTheirNames) {
 
 TEST(Scales, ChangeTheRecipeAndItsName) {
   const TempFolder folder;
-  const auto path = folder.write(
-      "r.yaml", std::string(small) + "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n  tiny: {}\n");
+  const auto path = folder.write("r.yaml", std::string(small) +
+                                               "expect: {accuracy: {value: 92, within: 1}}\n"
+                                               "scales:\n  smoke: {data.batch: 5, stages.0.epochs: 2}\n"
+                                               "  tiny: {expect: {accuracy: {value: 50, within: 5}}}\n");
   EXPECT_EQ(load_recipe(path, {}, toys()).name, "small");
   EXPECT_FALSE(load_recipe(path, {}, toys()).expect.is_null());
   const Recipe r = check_recipe(read_recipe(path, {}, "smoke"), toys());
   EXPECT_TRUE(r.expect.is_null()) << "what the whole recipe reaches";
+  EXPECT_EQ(check_recipe(read_recipe(path, {}, "tiny"), toys()).expect.at("accuracy").at("value").as_double(), 50);
   EXPECT_EQ(r.name, "small-smoke");
   EXPECT_EQ(r.data.batch, 5);
   EXPECT_EQ(r.stages[0].epochs, 2);
