@@ -42,11 +42,9 @@ class Select final : public OperationOf<Select, SelectOptions> {
     at::Tensor x = f.inputs[0];
     if (o_.stride > 1) x = x.slice(2, 0, x.size(2), o_.stride).slice(3, 0, x.size(3), o_.stride);
     if (const auto run = neighbours()) {
-      std::vector<int64_t> zeros(static_cast<size_t>(2 * (x.dim() - d)), 0);
-      zeros[zeros.size() - 2] = run->before;
-      zeros[zeros.size() - 1] = run->behind;
-      x = run->count == x.size(d) ? x : x.narrow(d, run->first, run->count);
-      return {run->before + run->behind == 0 ? x : at::constant_pad_nd(x, zeros)};
+      // A view would keep the gaps between its pixels, and its gradient would not be in channels_last order.
+      x = padded(x, d, -run->first, run->first + run->count - x.size(d));
+      return {padded(x, d, run->before, run->behind)};
     }
     const at::Tensor index = constants_.get({0}, x.device(), at::kLong, [&] { return integers(filled()); });
     x = x.index_select(d, index);
@@ -160,6 +158,14 @@ class Select final : public OperationOf<Select, SelectOptions> {
                      std::all_of(last, o_.index.end(), [](int64_t i) { return i < 0; });
     if (!run) return std::nullopt;
     return Neighbours{first - o_.index.begin(), *first, last - first, o_.index.end() - last};
+  }
+  // Zeros before and behind the dimension; negative numbers take away.
+  static at::Tensor padded(const at::Tensor& x, int64_t d, int64_t before, int64_t behind) {
+    if (before == 0 && behind == 0) return x;
+    std::vector<int64_t> zeros(static_cast<size_t>(2 * (x.dim() - d)), 0);
+    zeros[zeros.size() - 2] = before;
+    zeros[zeros.size() - 1] = behind;
+    return at::constant_pad_nd(x, zeros);
   }
   static int64_t dim(const Graph& g, const Node& node) {
     return static_cast<int64_t>(channel_dim(g[node.inputs[0]].shape)) + 1;
