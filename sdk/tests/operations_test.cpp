@@ -383,6 +383,11 @@ TEST(Select, ReadsChannelsByIndex) {
     of(index, 1);
     of(index, 2);
   }
+  GraphBuilder crop({4, 3, 3});
+  const Graph g = crop.output(crop.select("view", crop.input(), {1, 2}, {}));
+  const at::Tensor y = value(g, testkit::input_of(g, 2, 1).contiguous(at::MemoryFormat::ChannelsLast));
+  EXPECT_TRUE(y.is_contiguous(at::MemoryFormat::ChannelsLast)) << "without gaps, as fast kernels want it";
+
   GraphBuilder b({4, 3, 3});
   EXPECT_THROW(b.select("wrong", b.input(), {4}, {}), Error);
   EXPECT_THROW(b.select("tokens", b.to_tokens(b.input()), {0}, {.stride = 2}), Error);
