@@ -4,22 +4,27 @@
 
 namespace espalier {
 
-std::optional<double> value_for(const PerSelector& values, const Graph& graph, ParamId parameter) {
+namespace {
+
+// named(selector): what the selector names.
+template <class T, class Named>
+std::optional<double> first_value(const PerSelector& values, T what, const Named& named) {
   if (values.by_selector.empty()) return values.everywhere;
   for (const auto& [selector, value] : values.by_selector) {
-    const std::vector<ParamId> named = selector.match(graph);
-    if (std::ranges::find(named, parameter) != named.end()) return value;
+    const std::vector<T> all = named(selector);
+    if (std::ranges::find(all, what) != all.end()) return value;
   }
   return {};
 }
 
+}  // namespace
+
+std::optional<double> value_for(const PerSelector& values, const Graph& graph, ParamId parameter) {
+  return first_value(values, parameter, [&](const Selector& s) { return s.match(graph); });
+}
+
 std::optional<double> value_for(const PerSelector& values, const Graph& graph, Axis axis) {
-  if (values.by_selector.empty()) return values.everywhere;
-  for (const auto& [selector, value] : values.by_selector) {
-    const std::vector<Axis> named = graph.axes(selector);
-    if (std::ranges::find(named, axis) != named.end()) return value;
-  }
-  return {};
+  return first_value(values, axis, [&](const Selector& s) { return graph.axes(s); });
 }
 
 }  // namespace espalier
