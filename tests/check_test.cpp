@@ -96,6 +96,8 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"regularizer/overwrites", "adds", "elements differ"},
         Fault{"optimizer/hidden_state", "checkpoint", "elements differ"},
         Fault{"optimizer/hidden_state", "edits", "elements differ"}, Fault{"operation/adds_one", "zero", "1 ("},
+        Fault{"operation/first_sample", "samples", "a difference"},
+        Fault{"backbone/first_sample_network", "samples", "a difference"},
         Fault{"operation/crashes", "shapes", "a crash: signal 6 (Aborted)"},
         Fault{"controller/loops_forever", "run", "none within 3 s"}, Fault{"controller/forgets", "resume", "1.0"},
         Fault{"controller/bad_default", "parameters", "'rate' must be a number > 0 and < 1, got 2.0"},
@@ -111,7 +113,7 @@ TEST(Check, ACrashKeepsNoOtherCheckFromBeingDone) {
   EXPECT_EQ(o.status, 1);
   EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("operation/crashes +parameters +passed"),
                             ::testing::ContainsRegex("operation/crashes +exports +skipped"),
-                            HasSubstr("1 passed, 8 failed, 1 skipped")));
+                            HasSubstr("1 passed, 9 failed, 1 skipped")));
 }
 
 TEST(Check, APluginThatCannotBeLoadedIsAFailure) {

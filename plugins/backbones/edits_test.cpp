@@ -225,6 +225,73 @@ TEST(PreResnet, ABlockSplitsItsInputOffTheStream) {
   EXPECT_THAT(refusal(n, {{SplitOff{"layer2.1.add1", 1, ""}}}), HasSubstr("needs inputs of one width"));
 }
 
+// What removal is, told without the library's zero(): each reader sees zeros in place of what went, and not a bit of what
+// stays is another.
+TEST(Edits, RemoveFromEveryNetworkAndTouchNothingElse) {
+  struct Case {
+    const char *plugin, *spec;
+    int64_t size;
+  };
+  constexpr size_t most_axes = 8;  // of each network, spread over it
+  for (const Case& c : {
+           Case{"lenet5", R"({"use": "lenet5", "conv1": 4, "conv2": 5, "hidden": 6})", 28},
+           Case{"vgg16", R"({"use": "vgg16", "width": 0.0625, "hidden": 8})", 32},
+           Case{"resnet_cifar", R"({"use": "resnet20", "widths": [4, 6, 8]})", 8},
+           Case{"resnet_cifar", R"({"use": "resnet20", "widths": [4, 6, 8], "own_widths": true})", 8},
+           Case{"resnet_cifar", R"({"use": "se_resnet20", "widths": [4, 6, 8], "reduction": 2})", 8},
+           Case{"resnet", R"({"use": "resnet50", "width": 0.0625, "stem": "cifar"})", 8},
+           Case{"resnext", R"({"use": "resnext29_8x64d", "cardinality": 4, "base_width": 2})", 8},
+           Case{"preresnet", R"({"use": "preresnet56", "width": 0.25, "select": true})", 8},
+           Case{"mobilenet_v2", R"({"use": "mobilenet_v2", "width": 0.25, "stem": "cifar"})", 16},
+           Case{"densenet", R"({"use": "densenet40", "growth": 3})", 8},
+           Case{"densenet", R"({"use": "densenet_bc100", "growth": 2})", 8},
+           Case{"vit", R"({"use": "vit_tiny", "patch": 4, "dim": 12, "depth": 2, "heads": 3})", 8},
+           Case{"swin", R"({"use": "swin_t", "dim": 12, "depths": [2, 2], "heads": [2, 3], "window": 3})", 28},
+           Case{"darts", R"({"use": "darts_v1", "layers": 3, "channels": 4})", 16},
+           Case{"darts", R"({"use": "darts_search", "layers": 3, "channels": 4})", 16},
+           Case{"nasbench201",
+                R"({"use": "nasbench201", "channels": 4, "cells": 1,
+                    "cell": "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|"})",
+                8},
+           Case{"nasbench201", R"({"use": "nasbench201_search", "channels": 4, "cells": 1})", 8},
+       }) {
+    const Network whole(backbone(c.plugin, c.spec, c.size), 7, 3);
+    const Graph& g = whole.graph;
+    std::vector<Axis> axes;
+    for (size_t i = 0; i < g.axes().size(); ++i) {
+      if (!g.axes()[i].fixed && g.axes()[i].size > 1) axes.push_back({static_cast<int32_t>(i)});
+    }
+    size_t carried_out = 0, exact = 0;
+    for (size_t i = 0; i < axes.size(); i += std::max<size_t>(1, axes.size() / most_axes)) {
+      Indices keep;
+      for (int64_t k = 0; k < g[axes[i]].size; ++k) {
+        if (k % 3 != 1) keep.push_back(k);
+      }
+      const Edit e = shrink(g, axes[i], keep);
+      std::vector<AxisChange> changes;
+      try {
+        changes = plan(g, e).changes;
+      } catch (const EditError&) {
+        continue;  // a mixture needs all of its coefficients
+      }
+      const auto masked = masked_logits(whole, changes);
+      const auto values = values_by_name(whole);
+      Network n(whole);
+      for (const AxisChange& change : changes)
+        zero(n.graph, n.weights, change.axis, complement(change.from, g[change.axis].size));
+      n.edit({e});
+      ++carried_out;
+      const std::string what = std::string(c.spec) + ": " + e.str();
+      EXPECT_EQ(changed_values(g, values, n, changes), "") << what;
+      if (!masked) continue;
+      ++exact;
+      EXPECT_LE(largest(n.logits() - *masked), 1e-10 * std::max(1., largest(*masked))) << what;
+    }
+    EXPECT_GE(carried_out, std::min<size_t>(axes.size(), 3)) << c.spec;
+    EXPECT_GE(exact, 1U) << c.spec;
+  }
+}
+
 TEST(Edits, GrowEveryNetworkAndKeepItsFunctionWhereTheySay) {
   struct Case {
     const char *plugin, *spec;

@@ -20,17 +20,28 @@
 
 namespace espalier {
 
+// Declares `of_groups`, which every controller that removes filters by their norms has.
+template <class Options>
+void declare_of_groups(Declare<Options>& p) {
+  p("of_groups", &Options::of_groups, one_of({"within", "whole"}),
+    "what goes of layers with groups or heads; within: the same positions of each; whole: whole groups or heads");
+}
+inline FilterUnit filter_unit(const std::string& of_groups) {
+  return of_groups == "whole" ? FilterUnit::whole_groups : FilterUnit::within_groups;
+}
+
 // What controllers that prune by norm have in common: of each width a share of the filters, those of the smallest
 // norms. No selector: the widths that a single convolution with kernels larger than 1 makes and that no sum carries, of
 // a residual network those within its blocks: a channel of the stream could go only from all blocks at once.
 class FilterShare {
  public:
-  FilterShare(PerSelector ratio, Selector on, int64_t least)
-      : ratio_(std::move(ratio)), on_(std::move(on)), least_(least) {}
+  FilterShare(PerSelector ratio, Selector on, int64_t least, FilterUnit unit)
+      : ratio_(std::move(ratio)), on_(std::move(on)), least_(least), unit_(unit) {}
 
   // Throws Error where a selector means nothing or no filter would go.
   void require(const Graph& graph) const {
-    on_.require_matches(graph);
+    require_filters(graph, on_, "`on`");
+    require_filters(graph, ratio_, "`ratio`");
     const std::vector<Axis> all = axes(graph);
     if (all.empty()) {
       throw Error(on_.empty()
@@ -40,8 +51,7 @@ class FilterShare {
                             "' has filters or units that may go (the number of classes stays)");
     }
     for (const auto& [selector, ratio] : ratio_.by_selector) {
-      selector.require_matches(graph);
-      const std::vector<Axis> named = graph.axes(selector);
+      const std::vector<Axis> named = filter_axes(graph, selector, unit_);
       if (std::ranges::find_first_of(named, all) == named.end()) {
         throw Error("`ratio` names '" + selector.str() +
                     "', and no width of it is to be pruned; name its layers by `on`");
@@ -80,10 +90,8 @@ class FilterShare {
   std::vector<Axis> axes(const Graph& graph) const {
     std::vector<Axis> result;
     const std::set<std::string> blocks = residual_blocks(graph);
-    for (const Axis axis : graph.axes(on_.empty() ? Selector("convolutions") : on_)) {
+    for (const Axis axis : filter_axes(graph, on_.empty() ? Selector("convolutions") : on_, unit_)) {
       const std::vector<ParamId> makers = graph.producers(axis);
-      const auto has_filters = [&](ParamId p) { return graph[p].shape[0].whole() == axis; };
-      if (std::ranges::none_of(makers, has_filters)) continue;
       if (!on_.empty() || (makers.size() == 1 && is_spatial(graph, makers[0]) && !is_summed(graph, axis) &&
                            (blocks.empty() || !block_of(graph, makers[0], blocks).empty())))
         result.push_back(axis);
@@ -109,6 +117,7 @@ class FilterShare {
   PerSelector ratio_;
   Selector on_;
   int64_t least_;
+  FilterUnit unit_;
 };
 
 }  // namespace espalier

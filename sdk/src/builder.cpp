@@ -47,24 +47,35 @@ void GraphBuilder::unify(const std::vector<Edge>& xs) {
   for (size_t i = 1; i < xs.size(); ++i) {
     if (sizes(xs[i]) != sizes(xs[0])) return;
     for (size_t d = 0; d < graph_[xs[0]].shape.size(); ++d) {
-      // Read again for each factor: the numbers of axes change.
-      const auto factor = [&](Edge e, size_t s, size_t f) { return graph_[e].shape[d].segments[s].factors[f]; };
-      const std::vector<Segment>& a = graph_[xs[0]].shape[d].segments;
-      const std::vector<Segment>& b = graph_[xs[i]].shape[d].segments;
-      const auto alike = [&](const Segment& p, const Segment& q) {
-        return std::ranges::equal(p.factors, q.factors, [&](const Factor& m, const Factor& n) {
-          return (m.axis.id < 0) == (n.axis.id < 0) && graph_.size(Segment{{m}}) == graph_.size(Segment{{n}});
-        });
-      };
-      if (!std::ranges::equal(a, b, alike)) return;
-      for (size_t s = 0; s < a.size(); ++s) {
-        for (size_t f = 0; f < a[s].factors.size(); ++f) {
-          const Axis one = factor(xs[0], s, f).axis;
-          if (one.id >= 0) graph_.unify(one, factor(xs[i], s, f).axis);
-        }
-      }
+      if (!unify_dimension(xs[0], d, xs[i], d)) return;
     }
   }
+}
+
+bool GraphBuilder::unify_dimension(Edge x, size_t dx, Edge y, size_t dy) {
+  // Read again for each factor: the numbers of axes change.
+  const auto factor = [&](Edge e, size_t d, size_t s, size_t f) { return graph_[e].shape[d].segments[s].factors[f]; };
+  const std::vector<Segment>& a = graph_[x].shape[dx].segments;
+  const std::vector<Segment>& b = graph_[y].shape[dy].segments;
+  const auto alike = [&](const Segment& p, const Segment& q) {
+    return std::ranges::equal(p.factors, q.factors, [&](const Factor& m, const Factor& n) {
+      return (m.axis.id < 0) == (n.axis.id < 0) && graph_.size(Segment{{m}}) == graph_.size(Segment{{n}});
+    });
+  };
+  if (!std::ranges::equal(a, b, alike)) return false;
+  for (size_t s = 0; s < a.size(); ++s) {
+    for (size_t f = 0; f < a[s].factors.size(); ++f) {
+      const Axis one = factor(x, dx, s, f).axis;
+      if (one.id >= 0) graph_.unify(one, factor(y, dy, s, f).axis);
+    }
+  }
+  return true;
+}
+
+Edge GraphBuilder::scale(Edge x, Edge coefficients) {
+  const size_t dim = channel_dim(graph_[x].shape);
+  if (graph_[coefficients].shape.size() == 1) unify_dimension(x, dim, coefficients, 0);
+  return node("gate", auto_name("scale"), {x, coefficients}, Value::map({{"dim", static_cast<int64_t>(dim)}}));
 }
 
 Edge GraphBuilder::elementwise(const std::string& type, const std::vector<Edge>& xs) {

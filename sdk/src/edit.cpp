@@ -207,6 +207,27 @@ std::optional<Indices> gather(const Graph& before, const Dim& dim, const std::ve
   return result;
 }
 
+Indices positions_of(const Graph& graph, const Dim& dim, Axis axis, const Indices& positions) {
+  // By what stays: a segment that does not read the axis stays whole.
+  const auto kept = gather(graph, dim, {{axis, complement(positions, graph[axis].size)}});
+  return kept ? complement(*kept, graph.size(dim)) : Indices{};
+}
+
+Indices axis_positions(const Graph& graph, const Dim& dim, Axis axis) {
+  Indices result;
+  for (const Segment& s : dim.segments) {
+    const auto at = std::ranges::find(s.factors, axis, &Factor::axis);
+    int64_t inner = 1;
+    for (auto f = at; f != s.factors.end(); ++f) {
+      if (f != at) inner *= graph.size(Segment{{*f}});
+    }
+    const int64_t size = graph.size(s);
+    for (int64_t i = 0; i < size; ++i)
+      result.push_back(at == s.factors.end() ? -1 : i / inner % graph[axis].size);
+  }
+  return result;
+}
+
 std::optional<Indices> Rewrite::gather(const Graph& before, const Dim& old, const Dim& now) const {
   Indices result;
   bool same = true;

@@ -1,8 +1,29 @@
 #include "espalier/execute.h"
 
+#include <ATen/ops/index_fill.h>
+#include <ATen/ops/tensor.h>
+
+#include "espalier/edit.h"
 #include "espalier/error.h"
+#include "espalier/rewrite.h"
 
 namespace espalier {
+
+namespace {
+
+// A node's output with zeros at the positions that the changes drop.
+at::Tensor without_positions(const Graph& graph, const Shape& shape, at::Tensor value,
+                             const std::vector<AxisChange>& changes) {
+  for (size_t d = 0; d < shape.size(); ++d) {
+    const auto kept = gather(graph, shape[d], changes);
+    if (!kept) continue;
+    const at::Tensor gone = at::tensor(complement(*kept, graph.size(shape[d])), at::kLong).to(value.device());
+    value = at::index_fill(value, static_cast<int64_t>(d) + 1, gone, 0);  // the batch comes first
+  }
+  return value;
+}
+
+}  // namespace
 
 std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
                             const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
@@ -52,7 +73,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
     }
     // Together with what follows, where nothing else reads what is between and all else is there already.
     chain.clear();
-    for (const Node* last = &node; pass.fuse && chain.size() < 2;) {
+    for (const Node* last = &node; pass.fuse && !pass.without && chain.size() < 2;) {
       const size_t out = static_cast<size_t>(last->outputs[0].id);
       if (last->outputs.size() != 1 || readers[out] != 1 || reader[out] < 0) break;
       const Node& next = graph.nodes()[static_cast<size_t>(reader[out])];
@@ -82,8 +103,11 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
       }
     }
     std::vector<at::Tensor> results = node.op->forward({graph, node, weights, pass, arguments});
-    for (size_t i = 0; i < node.outputs.size(); ++i)
-      values[static_cast<size_t>(node.outputs[i].id)] = std::move(results[i]);
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      const Edge out = node.outputs[i];
+      if (pass.without) results[i] = without_positions(graph, graph[out].shape, results[i], *pass.without);
+      values[static_cast<size_t>(out.id)] = std::move(results[i]);
+    }
   }
 
   std::vector<at::Tensor> result;

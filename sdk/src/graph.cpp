@@ -114,9 +114,13 @@ std::vector<ParamId> Graph::producers(Axis axis) const {
   return result;
 }
 
+int64_t Graph::parameter_count(const Node& node) const {
+  return node.op->parameter_count(*this, node);
+}
+
 int64_t Graph::parameter_count() const {
   int64_t n = 0;
-  for (const Node& node : nodes_) n += node.op->parameter_count(*this, node);
+  for (const Node& node : nodes_) n += parameter_count(node);
   return n;
 }
 

@@ -2,15 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
 
 #include "espalier/edit.h"
 #include "espalier/execute.h"
+#include "espalier/operation.h"
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
 
@@ -112,6 +116,96 @@ struct Network {
 
 inline double largest(const at::Tensor& t) {
   return t.numel() == 0 ? 0 : t.abs().max().item<double>();
+}
+
+// Which positions of a dimension stay where these changes of widths drop positions: counted segment by segment and factor
+// by factor, without the library's own ways of doing it.
+inline std::vector<bool> stays(const Graph& g, const Dim& dim, const std::vector<AxisChange>& changes) {
+  std::vector<bool> all;
+  for (const Segment& s : dim.segments) {
+    const int64_t size = g.size(s);
+    for (int64_t i = 0; i < size; ++i) {
+      bool stays = true;
+      int64_t rest = i;
+      for (size_t f = s.factors.size(); f-- > 0;) {
+        const int64_t extent = g.size(Segment{{s.factors[f]}}), at = rest % extent;
+        rest /= extent;
+        for (const AxisChange& c : changes) {
+          if (c.axis == s.factors[f].axis) stays = stays && std::ranges::find(c.from, at) != c.from.end();
+        }
+      }
+      all.push_back(stays);
+    }
+  }
+  return all;
+}
+
+// What remains of a tensor of this shape.
+inline at::Tensor remaining(const Graph& g, const Shape& shape, const at::Tensor& t,
+                            const std::vector<AxisChange>& changes) {
+  at::Tensor part = t;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    const at::Tensor kept = at::tensor(indices_of(stays(g, shape[d], changes)), at::kLong);
+    part = part.index_select(static_cast<int64_t>(d), kept);
+  }
+  return part;
+}
+
+// The logits where every node gives zero at the positions that the changes drop, so that each reader sees zeros there. An
+// oracle of removal that looks at no parameter. nullopt: something counts the channels (layer norm, softmax).
+inline std::optional<at::Tensor> masked_logits(const Network& n, const std::vector<AxisChange>& changes) {
+  const c10::NoGradGuard no_grad;
+  const Graph& g = n.graph;
+  const Pass pass{.training = false, .key = RandomKey(1), .fuse = false};
+  std::vector<at::Tensor> values(g.edges().size());
+  const Edge wanted = g.output("logits");
+  for (const Port& port : g.inputs()) values[static_cast<size_t>(port.edge.id)] = n.x;
+  for (const Node& node : g.nodes()) {
+    std::vector<at::Tensor> inputs;
+    bool touched = false;
+    for (const Edge e : node.inputs) {
+      inputs.push_back(values[static_cast<size_t>(e.id)]);
+      for (const Dim& d : g[e].shape) {
+        for (const AxisChange& c : changes) touched = touched || d.reads(c.axis);
+      }
+    }
+    if (touched && node.op->reduces_over_width()) return std::nullopt;
+    if (node.op->type() == "cross_entropy") continue;
+    const std::vector<at::Tensor> results = node.op->forward({g, node, n.weights, pass, inputs});
+    for (size_t i = 0; i < results.size(); ++i) {
+      const Shape& shape = g[node.outputs[i]].shape;
+      at::Tensor y = results[i];
+      for (size_t d = 0; d < shape.size(); ++d) {
+        std::vector<double> factors;
+        for (const bool s : stays(g, shape[d], changes)) factors.push_back(s ? 1 : 0);
+        std::vector<int64_t> sizes(shape.size() + 1, 1);
+        sizes[d + 1] = -1;
+        y = y * at::tensor(factors, at::kDouble).to(y.scalar_type()).reshape(sizes);
+      }
+      values[static_cast<size_t>(node.outputs[i].id)] = y;
+    }
+  }
+  return values[static_cast<size_t>(wanted.id)];
+}
+
+// Values and buffers by name, copied.
+inline std::map<std::string, at::Tensor> values_by_name(const Network& n) {
+  std::map<std::string, at::Tensor> values;
+  for (size_t i = 0; i < n.graph.parameters().size(); ++i)
+    values[n.graph.parameters()[i].name] = n.weights[{static_cast<int32_t>(i)}].detach().clone();
+  return values;
+}
+
+// Of the values (of a network with graph `before`): what is no longer what it was, bit for bit, after only these changes
+// of widths. Empty: all is.
+inline std::string changed_values(const Graph& before, const std::map<std::string, at::Tensor>& values,
+                                  const Network& after, const std::vector<AxisChange>& changes) {
+  std::string changed;
+  for (const auto& [name, value] : values) {
+    const at::Tensor expected = remaining(before, before[before.parameter(name)].shape, value, changes);
+    if (!at::equal(after[name], expected)) changed += (changed.empty() ? "" : ", ") + name;
+  }
+  return changed;
 }
 
 // Whether the edits are refused for a reason that holds `why`, and nothing changes.

@@ -532,6 +532,17 @@ std::vector<Graph> networks() {
     x = b.graph_conv("conv2", b.activation("tanh", x), b.grid_adjacency(b.input()), 3, /*bias=*/false);
     all.push_back(b.output(x));
   }
+  {  // coefficients of the sample: of channels, of terms, of heads
+    GraphBuilder b({2, 4, 4});
+    Edge x = b.conv("conv1", b.input(), {.filters = 4, .padding = 1});
+    const Edge means = b.global_avg_pool(x);
+    const Edge y = b.scale(x, b.activation("sigmoid", b.linear("excite", means, {.features = 4})));
+    x = b.node("weighted_sum", "routed", {x, y, b.softmax(b.linear("router", means, {.features = 2}))});
+    const Edge t = b.to_tokens(x, /*flat=*/true);
+    const Edge v = b.linear("v", t, {.features = 6, .heads = 3});
+    all.push_back(b.output(b.linear("fc", b.mean(b.scale(v, b.linear("of_each", b.mean(t), {.features = 6, .heads = 3}))),
+                                    {.features = 3})));
+  }
   for (const bool bias : {true, false}) {  // kernels of several sizes; coefficients
     GraphBuilder b({2, 7, 7});
     const auto cropped = [&](const char* name, Edge x, int64_t kernel, int64_t stride, int64_t padding,
@@ -553,6 +564,32 @@ std::vector<Graph> networks() {
     apply(all.back(), {}, {InsertGate{"gate", "crop2", ""}});
   }
   return all;
+}
+
+// Squeeze-and-excitation and a router, by their formulas, for a batch: each sample has coefficients of its own.
+TEST(Operations, CoefficientsOfTheSample) {
+  GraphBuilder b({3, 4, 5});
+  const Edge x = b.input();
+  const Edge s = b.linear("s", b.global_avg_pool(x), {.features = 3});
+  const Edge r = b.softmax(b.linear("r", b.global_avg_pool(x), {.features = 2}));
+  const Edge y = b.conv("conv", x, {.filters = 3, .kernel = 1});
+  const Edge mixed = b.node("weighted_sum", "mixed", {y, b.scale(y, s), r});
+  const Graph g = b.output(b.flatten(mixed));
+  Weights w(g, at::kDouble, at::kCPU);
+  fill(g, w);
+  const c10::NoGradGuard no_grad;
+  const at::Tensor in = testkit::input_of(g, 4, 1);
+  const auto linear = [&](const char* name, const at::Tensor& v) {
+    return at::matmul(w[g.parameter(name + std::string(".weight"))], v) + w[g.parameter(name + std::string(".bias"))];
+  };
+  const at::Tensor out = logits(g, w, in);
+  for (int64_t n = 0; n < 4; ++n) {
+    const at::Tensor means = in[n].mean(at::IntArrayRef{1, 2});
+    const at::Tensor scales = linear("s", means).reshape({3, 1, 1}), shares = at::softmax(linear("r", means), 0);
+    const at::Tensor pixels =
+        at::conv2d(in.narrow(0, n, 1), w[g.parameter("conv.weight")], w[g.parameter("conv.bias")])[0];
+    EXPECT_LE(largest_difference(out[n], (pixels * shares[0] + pixels * scales * shares[1]).flatten()), 1e-12) << n;
+  }
 }
 
 TEST(Operations, GradientsAreThoseOfFiniteDifferences) {
@@ -763,6 +800,8 @@ class OnnxEvaluation final : public OnnxNodes {
       at::Tensor x = in(0);
       return put((x + at::zeros(list(1), x.options())));
     }
+    if (type == "GlobalAveragePool") return put(in(0).mean(at::IntArrayRef{2, 3}, /*keepdim=*/true));
+    if (type == "Flatten") return put(in(0).flatten(1));
     if (type == "Transpose") return put(in(0).permute(attribute("perm", std::vector<int64_t>{})).contiguous());
     if (type == "Squeeze") return put(in(0).squeeze(list(1).at(0)));
     if (type == "ReduceMean") return put(in(0).mean(list(1), attribute("keepdims", int64_t{}) != 0));
@@ -839,7 +878,7 @@ TEST(Operations, EqualTheirOnnxForms) {
     EXPECT_LE(largest_difference(to.at(names[0]), n.output), 1e-6);
     seen.insert(n.node->op->type());
   }
-  EXPECT_EQ(seen.size(), 23U) << "an operation is in no network";
+  EXPECT_EQ(seen.size(), 24U) << "an operation is in no network";
 
   GraphBuilder b({2, 3, 3});
   const Edge x = b.batch_norm("bn", b.input(), {.track_running_stats = false});

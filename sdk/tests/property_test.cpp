@@ -67,7 +67,7 @@ Graph random_network(const Case& c) {
     const auto norm = [&](Edge y) {
       return g.batch_norm("bn", y, {.affine = e.chance(80), .track_running_stats = e.chance(80)});
     };
-    int64_t kind = e.below(9);
+    int64_t kind = e.below(10);
     if (!one_axis && (kind == 1 || kind == 6)) kind = 0;
     const bool one_axis_before = one_axis;
     one_axis = kind != 3 && kind != 4;
@@ -108,6 +108,12 @@ Graph random_network(const Case& c) {
         const Edge chosen = g.select("chosen", norm(x), index, {.drops = e.chance(50)});
         const Edge y = conv("conv", activation(chosen), one_axis_before ? width : 2 * e.between(1, 3));
         x = one_axis_before ? g.add(y, x) : y;
+        break;
+      }
+      case 8: {  // channels by what the sample's mean is: squeeze-and-excitation
+        const Edge y = conv("conv", x, 2 * e.between(1, 4));
+        const Edge hidden = g.relu(g.linear("squeeze", g.global_avg_pool(y), {.features = e.between(1, 3)}));
+        x = g.scale(y, g.activation("sigmoid", g.linear("excite", hidden, {.features = g.channels(y)})));
         break;
       }
       default:
@@ -170,9 +176,9 @@ struct RandomNetwork : Network {
       const ParamId p{static_cast<int32_t>(i)};
       if (graph[p].role == Role::buffer) continue;
       for (size_t d = 0; d < graph[p].shape.size(); ++d) {
-        const auto kept = gather(graph, graph[p].shape[d], changes);
-        if (!kept) continue;
-        const at::Tensor gone = at::tensor(complement(*kept, graph.size(graph[p].shape[d])), at::kLong);
+        std::vector<bool> goes = stays(graph, graph[p].shape[d], changes);
+        goes.flip();
+        const at::Tensor gone = at::tensor(indices_of(goes), at::kLong);
         const auto dim = static_cast<int64_t>(d);
         for (const at::Tensor& t : {weights[p].detach(), weights.gradient(p), weights.state("momentum", p)})
           at::Tensor(t).index_fill_(dim, gone, 0);
@@ -390,6 +396,16 @@ class Trial {
       carried_out(e);  // a view would lose all
       return;
     }
+    // What removal must give is known before anything is set to zero.
+    const std::optional<at::Tensor> masked = masked_logits(n_, changes);
+    const auto values = values_by_name(n_);
+    const Graph before = n_.graph;
+    if (masked) {
+      const c10::NoGradGuard no_grad;
+      expect_same(e.str() + ", a pass without what goes",
+                  espalier::run(n_.graph, n_.weights, {{"input", n_.x}}, {"logits"}, {.training = false, .key = {}, .without = &changes}).front(),
+                  *masked);
+    }
     std::string inexact;
     for (const AxisChange& change : changes) {
       if (inexact.empty()) inexact = inexact_at(n_.graph, change.axis);
@@ -408,8 +424,12 @@ class Trial {
       if (const double difference = other->difference(*first); !(difference <= 1e-12))
         wrong_ << e.str() << ": steps of groups do not commute with it: " << difference << "\n";
     }
-    carried_out(e);
-    if (inexact.empty()) expect_same(e.str() + " (keep " + to_json(Value(keep)) + ")", n_.logits(), zeroed);
+    if (!carried_out(e)) return;
+    const std::string what = e.str() + " (keep " + to_json(Value(keep)) + ")";
+    if (inexact.empty()) expect_same(what, n_.logits(), zeroed);
+    if (masked) expect_same(what + ", masked", n_.logits(), *masked);
+    if (const std::string changed = changed_values(before, values, n_, changes); !changed.empty())
+      wrong_ << what << ": of what stays, " << changed << " changed\n";
   }
 
   void gate(const std::string& name) {

@@ -467,6 +467,20 @@ TEST(Mixture, IsFoldedIntoASumWhereLayersMakeItsTerms) {
 
 // ---- gates ----
 
+// Coefficients of the sample are no parameters that could take them in.
+TEST(Gate, OfTheSampleIsNotFolded) {
+  GraphBuilder g({2, 6, 6});
+  const Edge x = g.conv("conv", g.input(), {.filters = 3});
+  const Edge s = g.linear("s", g.global_avg_pool(x), {.features = 3});
+  const Edge r = g.softmax(g.linear("r", g.global_avg_pool(x), {.features = 2}));
+  const Edge y = g.conv("conv2", g.scale(x, s), {.filters = 3});
+  const Edge z = g.conv("conv3", g.scale(x, s), {.filters = 3});
+  g.unify({y, z});
+  Network n(g.output(g.linear("fc", g.flatten(g.node("weighted_sum", "mixed", {y, z, r})), {.features = 3})));
+  for (const char* gate : {"scale1", "mixed"})
+    EXPECT_THAT(refusal(n, {{FoldGate{gate}}}), HasSubstr("coefficients depend on the sample")) << gate;
+}
+
 TEST(Gate, IsFoldedOnConcatenationsHeadsAndDepthwiseConvolutions) {
   GraphBuilder g({2, 6, 6});
   const Edge a = g.conv("a", g.input(), {.filters = 3, .padding = 1});

@@ -12,6 +12,7 @@
 #include "espalier/execute.h"
 #include "espalier/groups.h"
 #include "espalier/selector.h"
+#include "espalier/rewrite.h"
 #include "espalier/testkit.h"
 
 namespace espalier {
@@ -132,6 +133,40 @@ TEST(Edit, RemovingZeroedStructureKeepsTheFunction) {
 TEST(Edit, NamesTheNodeWhereRemovalIsNotExact) {
   const Graph g = chain("sigmoid");
   EXPECT_EQ(inexact_at(g, g.axis("conv2")), "sigmoid2");
+}
+
+// A sigmoid's output that multiplies the channel itself is no harm: the channel is zero.
+TEST(Edit, RemovesChannelsThatAnAttentionBlockScales) {
+  GraphBuilder b({2, 6, 6});
+  const Edge x = b.conv("conv", b.input(), {.filters = 4});
+  const Edge s = b.activation("sigmoid", b.linear("excite", b.global_avg_pool(x), {.features = 4}));
+  const Graph g = b.output(b.linear("fc", b.global_avg_pool(b.scale(x, s)), {.features = 3}));
+  EXPECT_EQ(inexact_at(g, g.axis("conv")), "");
+  GraphBuilder c({2, 6, 6});
+  const Edge y = c.activation("sigmoid", c.linear("hidden", c.flatten(c.input()), {.features = 4}));
+  const Graph h = c.output(c.linear("fc", c.multiply(y, c.relu(y)), {.features = 3}));
+  EXPECT_EQ(inexact_at(h, h.axis("hidden")), "sigmoid1") << "neither factor is zero";
+}
+
+// Of a dimension made up of several segments, positions of an axis are those of its own segments.
+TEST(Edit, PositionsOfAnAxisInAConcatenation) {
+  GraphBuilder b({2, 6, 6});
+  const Edge x = b.conv("x", b.input(), {.filters = 3}), y = b.conv("y", b.input(), {.filters = 2});
+  const Edge z = b.batch_norm("bn", b.concat({x, y, x}));
+  const Graph g = b.output(b.linear("fc", b.global_avg_pool(z), {.features = 3}));
+  const Dim& dim = g[g.parameter("bn.weight")].shape[0];
+  EXPECT_EQ(positions_of(g, dim, g.axis("y"), {1}), (Indices{4}));
+  EXPECT_EQ(positions_of(g, dim, g.axis("x"), {0, 2}), (Indices{0, 2, 5, 7}));
+  EXPECT_EQ(positions_of(g, g[g.parameter("x.weight")].shape[0], g.axis("y"), {0}), (Indices{}));
+  EXPECT_EQ(axis_positions(g, dim, g.axis("x")), (Indices{0, 1, 2, -1, -1, 0, 1, 2}));
+  Weights w(g, at::kDouble, at::kCPU);
+  const c10::NoGradGuard no_grad;
+  for (const char* p : {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"}) w[g.parameter(p)].detach().fill_(5);
+  zero(g, w, g.axis("y"), {1});
+  for (const auto& [p, gone] : {std::pair{"bn.weight", 0.}, {"bn.bias", 0.}, {"bn.running_mean", 0.}, {"bn.running_var", 1.}}) {
+    const at::Tensor t = w[g.parameter(p)].detach();
+    for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(t[i].item<double>(), i == 4 ? gone : 5) << p << " " << i;
+  }
 }
 
 TEST(Edit, SlicesEveryStateWithTheParameters) {
@@ -300,6 +335,74 @@ TEST(Weights, InitialisationIsPyTorchsDefaultAndKeyedByName) {
   EXPECT_EQ(largest_difference(conv, again[g.parameter("conv.weight")].detach()), 0);
   again.initialize(g, RandomKey(12));
   EXPECT_GT(largest_difference(conv, again[g.parameter("conv.weight")].detach()), 0);
+}
+
+// A convolution of two groups and queries of three heads: what can only go together is one group.
+TEST(Groups, OfLayersWithGroupsAndHeadsGoTogether) {
+  GraphBuilder b({2, 6, 6});
+  const Edge x = b.conv("conv", b.conv("first", b.input(), {.filters = 4}), {.filters = 8, .groups = 2});
+  const Edge t = b.to_tokens(x, /*flat=*/true);
+  const Edge q = b.linear("q", t, {.features = 6, .heads = 3}), k = b.linear("k", t, {.features = 6, .heads = 3}),
+             v = b.linear("v", t, {.features = 6, .heads = 3});
+  const Graph g = b.output(b.linear("fc", b.mean(b.attention("attention", q, k, v)), {.features = 3}));
+  Weights w(g, at::kDouble, at::kCPU);
+  w.initialize(g, RandomKey(1));
+  const at::Tensor conv = w[g.parameter("conv.weight")].detach();
+  const auto norm = [](std::initializer_list<at::Tensor> parts) {
+    double squares = 0;
+    for (const at::Tensor& p : parts) squares += p.square().sum().item<double>();
+    return std::sqrt(squares);
+  };
+  // Filter f of group i is row 4 i + f.
+  EXPECT_EQ(filter_axes(g, "conv"), (std::vector{g.axis("conv")}));
+  EXPECT_EQ(filter_axes(g, "conv", FilterUnit::whole_groups), (std::vector{g.axis("conv.groups")}));
+  const std::vector<double> within = filter_norms(g, w, g.axis("conv"));
+  for (int64_t f = 0; f < 4; ++f) EXPECT_NEAR(within[static_cast<size_t>(f)], norm({conv[f], conv[4 + f]}), 1e-12);
+  const at::Tensor first = w[g.parameter("first.weight")].detach();  // it makes what the groups read
+  const std::vector<double> whole = filter_norms(g, w, g.axis("conv.groups"));
+  for (int64_t i = 0; i < 2; ++i) {
+    EXPECT_NEAR(whole[static_cast<size_t>(i)],
+                norm({conv.slice(0, 4 * i, 4 * i + 4), first.slice(0, 2 * i, 2 * i + 2)}), 1e-12);
+  }
+  // Position d of head h is row 2 h + d, in queries and keys together.
+  const auto rows = [&](const char* layer) { return w[g.parameter(std::string(layer) + ".weight")].detach(); };
+  const std::vector<double> heads = filter_norms(g, w, g.axis("q"), 1);
+  for (int64_t d = 0; d < 2; ++d) {
+    double sum = 0;
+    for (const char* layer : {"q", "k", "v"}) {
+      for (int64_t h = 0; h < 3; ++h) sum += rows(layer)[2 * h + d].abs().sum().item<double>();
+    }
+    EXPECT_NEAR(heads[static_cast<size_t>(d)], sum, 1e-12);
+  }
+  const auto families = output_groups(g, w, "conv");
+  ASSERT_EQ(families.size(), 1U);
+  EXPECT_EQ(families[0].count, 4);
+  EXPECT_EQ(families[0].pieces, 2);
+  EXPECT_EQ(families[0].size, 2 * 9);
+  EXPECT_EQ(families[0].stride, 4 * 2 * 9);
+}
+
+TEST(Groups, OfWhatHasNoneAreRefused) {
+  GraphBuilder b({2, 6, 6});
+  const Edge x = b.batch_norm("bn", b.conv("conv", b.input(), {.filters = 3}));
+  const Edge view = b.select("view", x, {0, 2}, {});
+  const Graph g = b.output(b.linear("fc", b.global_avg_pool(view), {.features = 3}));
+  Weights w(g, at::kDouble, at::kCPU);
+  const auto refusal = [](const auto& body) -> std::string {
+    try {
+      body();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal([&] { filter_norms(g, w, g.axis("view")); }).find("'view' has no filters"), std::string::npos);
+  EXPECT_EQ(refusal([&] { require_filters(g, "all, !bn", "`on`"); }), "");
+  EXPECT_EQ(refusal([&] { require_filters(g, "conv", "`on`"); }), "");
+  for (const char* selector : {"bn*.weight", "norms", "conv, bn", "*.bias"}) {
+    EXPECT_NE(refusal([&] { require_filters(g, selector, "`on`"); }).find("`on` names '"), std::string::npos) << selector;
+  }
+  EXPECT_NE(refusal([&] { require_filters(g, "conv7", "`on`"); }).find("matches no parameter"), std::string::npos);
 }
 
 TEST(Groups, AreTheFiltersAndUnitsWithoutTheLastLayer) {

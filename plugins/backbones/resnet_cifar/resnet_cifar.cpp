@@ -15,6 +15,7 @@ struct ResnetCifarOptions {
   std::vector<int64_t> blocks;
   std::string shortcut = "A";
   bool own_widths = false;
+  int64_t reduction = 0;
 
   static void declare(Declare<ResnetCifarOptions>& p) {
     p("width", &ResnetCifarOptions::width, above(0), at_most(1000), "factor on all widths");
@@ -30,6 +31,9 @@ struct ResnetCifarOptions {
     p("own_widths", &ResnetCifarOptions::own_widths,
       "each block has a width of its own, which can shrink and grow alone: equal widths get a shortcut of option A, "
       "too");
+    p("reduction", &ResnetCifarOptions::reduction, at_least(0),
+      "squeeze-and-excitation at the end of each block: the channels are scaled by two linear layers of their means, the "
+      "hidden one of channels / reduction units; 0: none (se_resnet20: 16)");
   }
 };
 
@@ -39,6 +43,15 @@ Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int
   x = g.conv("conv" + n, x,
              {.filters = filters, .stride = stride, .padding = 1, .bias = false, .init = "kaiming_normal_in"});
   return g.batch_norm("bn" + n, x);
+}
+
+// Hu et al. 2018, eq. (2)-(4): every channel times a factor that the image itself decides. Without biases, as the authors
+// found it better.
+Edge squeeze_and_excite(GraphBuilder& g, Edge x, int64_t reduction) {
+  const auto scope = g.scope("se");
+  const int64_t channels = g.channels(x), hidden = std::max<int64_t>(1, channels / reduction);
+  const Edge squeezed = g.relu(g.linear("fc1", g.global_avg_pool(x), {.features = hidden, .bias = false}));
+  return g.scale(x, g.activation("sigmoid", g.linear("fc2", squeezed, {.features = channels, .bias = false})));
 }
 
 Edge basic_block(GraphBuilder& g, Edge x, int64_t inner, int64_t width, int64_t stride, const ResnetCifarOptions& o) {
@@ -52,7 +65,8 @@ Edge basic_block(GraphBuilder& g, Edge x, int64_t inner, int64_t width, int64_t 
   } else if (o.shortcut != "none" && (unequal || o.own_widths)) {
     shortcut = g.pad_or_crop(x, width, stride);
   }
-  const Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
+  Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
+  if (o.reduction > 0) y = squeeze_and_excite(g, y, o.reduction);
   return g.relu(o.shortcut == "none" ? y : g.add(y, shortcut));
 }
 
@@ -93,10 +107,18 @@ Graph resnet(const ResnetCifarOptions& o, const InputSpec& input, const TargetSp
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
 }
 
+// Hu et al. 2018 with the blocks of the above.
+Graph se_resnet20(const ResnetCifarOptions& options, const InputSpec& input, const TargetSpec& target) {
+  ResnetCifarOptions o = options;
+  if (o.reduction == 0) o.reduction = 16;
+  return resnet<3>(o, input, target);
+}
+
 }  // namespace
 
 ESPALIER_PLUGIN("resnet_cifar", "1.0.0",
                 backbone<ResnetCifarOptions>("resnet20", "ResNet-20 in its CIFAR form", resnet<3>),
+                backbone<ResnetCifarOptions>("se_resnet20", "ResNet-20 with squeeze-and-excitation blocks", se_resnet20),
                 backbone<ResnetCifarOptions>("resnet32", "ResNet-32 in its CIFAR form", resnet<5>),
                 backbone<ResnetCifarOptions>("resnet44", "ResNet-44 in its CIFAR form", resnet<7>),
                 backbone<ResnetCifarOptions>("resnet56", "ResNet-56 in its CIFAR form", resnet<9>),

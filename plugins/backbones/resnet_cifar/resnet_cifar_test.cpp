@@ -48,6 +48,15 @@ TEST(ResnetCifar, HasThePublishedCounts) {
     EXPECT_EQ(cifar(R"({"use": ")" + name + R"("})").parameter_count(), parameters(n, 1)) << name;
 }
 
+// Hu et al. 2018, eq. (5): 2 / r times the sum of C^2 over all blocks.
+TEST(ResnetCifar, SqueezeAndExcitationAddsItsTwoLayers) {
+  const int64_t squares = 3 * (16 * 16 + 32 * 32 + 64 * 64);
+  const Graph g = cifar(R"({"use": "se_resnet20"})");
+  EXPECT_EQ(g.parameter_count(), 269'722 + 2 * squares / 16);
+  EXPECT_EQ(g.macs(), 40'551'040 + 2 * squares / 16);
+  EXPECT_EQ(cifar(R"({"use": "resnet56", "reduction": 4})").parameter_count(), parameters(9, 1) + 2 * 3 * squares / 4);
+}
+
 TEST(ResnetCifar, OptionBAddsConvolutionsAndThePlainNetworkNothing) {
   const int64_t b = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64;
   EXPECT_EQ(cifar(R"({"use": "resnet20", "shortcut": "B"})").parameter_count(), 269'722 + b);

@@ -8,6 +8,7 @@
 
 #include <espalier/blocks.h>
 #include <espalier/controller.h>
+#include <espalier/groups.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
 #include <espalier/rewrite.h>
@@ -91,10 +92,9 @@ class AdeNeL final : public Controller {
 
   void stage_begin(Run& run) override {
     const Graph& graph = run.graph();
-    for (const Selector& s : {o_.on, o_.record}) {
-      if (!s.empty()) s.require_matches(graph);
-    }
-    for (const auto& [selector, tau] : o_.tau.by_selector) selector.require_matches(graph);
+    require_filters(graph, o_.on, "`on`");
+    require_filters(graph, o_.tau, "`tau`");
+    o_.record.require_matches(graph);
     if (o_.add == 0 && o_.ratio == 1) throw Error("with `add: 0` and `ratio: 1` nothing can grow");
     if (units(graph).empty()) {
       throw Error(

@@ -14,6 +14,7 @@ class L1Prune final : public Controller {
     Selector on;
     int64_t least = 1;
     std::string when = "begin";
+    std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
       p("ratio", &Options::ratio, at_least(0), below(1),
@@ -24,9 +25,10 @@ class L1Prune final : public Controller {
       p("least", &Options::least, at_least(1), "how many of a layer always stay");
       p("when", &Options::when, one_of({"begin", "end"}),
         "of the stage; begin: after a stage of training, before one of fine-tuning");
+      declare_of_groups(p);
     }
   };
-  explicit L1Prune(const Options& o) : filters_(o.ratio, o.on, o.least), at_end_(o.when == "end") {}
+  explicit L1Prune(const Options& o) : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
 
   void stage_begin(Run& run) override {
     filters_.require(run.graph());

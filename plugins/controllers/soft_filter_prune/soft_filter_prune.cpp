@@ -3,6 +3,7 @@
 
 #include <espalier/controller.h>
 #include <espalier/plugin.h>
+#include <espalier/rewrite.h>
 
 #include "../filter_pruning.h"
 
@@ -18,6 +19,7 @@ class SoftFilterPrune final : public Controller {
     Selector on;
     int64_t every = 1;
     int64_t least = 1;
+    std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
       p("ratio", &Options::ratio, at_least(0), below(1),
@@ -28,9 +30,10 @@ class SoftFilterPrune final : public Controller {
         "in residual networks those within blocks, but for the last");
       p("every", &Options::every, at_least(1), unit("epochs"), "between one choice of filters and the next");
       p("least", &Options::least, at_least(1), "how many of a layer always stay");
+      declare_of_groups(p);
     }
   };
-  explicit SoftFilterPrune(const Options& o) : filters_(o.ratio, o.on, o.least), every_(o.every) {}
+  explicit SoftFilterPrune(const Options& o) : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), every_(o.every) {}
 
   int64_t round() const override { return every_; }
 
@@ -41,10 +44,10 @@ class SoftFilterPrune final : public Controller {
     const Graph& graph = run.graph();
     for (const auto& [axis, positions] : filters_.smallest(graph, run.weights(), 2)) {
       for (const ParamId p : graph.producers(axis)) {
-        if (graph[p].shape[0].whole() != axis) continue;
         // The weights alone: biases, batch norm and the optimizer's states stay, as in the paper.
         at::Tensor w = run.weights()[p].detach();
-        w.index_fill_(0, at::tensor(positions, at::TensorOptions(at::kLong).device(w.device())), 0);
+        const Indices filters = positions_of(graph, graph[p].shape[0], axis, positions);
+        w.index_fill_(0, at::tensor(filters, at::TensorOptions(at::kLong).device(w.device())), 0);
       }
     }
   }

@@ -5,6 +5,8 @@
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
 
+#include "../filter_pruning.h"
+
 namespace espalier {
 
 // Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every
@@ -16,6 +18,7 @@ class Threshold final : public Controller {
     Selector on;
     int64_t every = 0;
     int64_t least = 1;
+    std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
       p("tau", &Options::tau, at_least(0), "filters and units with a norm up to this are removed");
@@ -23,14 +26,15 @@ class Threshold final : public Controller {
       p("every", &Options::every, at_least(0), unit("epochs"),
         "removes after every so many epochs too; 0: only at the end of the stage");
       p("least", &Options::least, at_least(1), "how many of a layer always stay, those of the largest norms");
+      declare_of_groups(p);
     }
   };
 
   explicit Threshold(Options options) : o_(std::move(options)) {}
 
   void stage_begin(Run& run) override {
-    o_.on.require_matches(run.graph());
-    for (const auto& [selector, tau] : o_.tau.by_selector) selector.require_matches(run.graph());
+    require_filters(run.graph(), o_.on, "`on`");
+    require_filters(run.graph(), o_.tau, "`tau`");
   }
   void epoch_end(Run& run) override {
     const bool last = run.epoch() + 1 == run.epochs();
@@ -40,7 +44,8 @@ class Threshold final : public Controller {
 
  private:
   void remove(Run& run) {
-    for (const Axis axis : run.graph().axes(o_.on)) {
+    // Edits of widths keep the numbers of axes.
+    for (const Axis axis : filter_axes(run.graph(), o_.on, filter_unit(o_.of_groups))) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
       const double tau = std::min(value_for(o_.tau, run.graph(), axis).value_or(-1), largest_but(o_.least, norms));
       std::vector<bool> keep;

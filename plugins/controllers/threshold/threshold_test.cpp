@@ -86,9 +86,46 @@ TEST(Threshold, WorksOnItsSelectionAndEveryFewEpochs) {
   EXPECT_EQ(b.width("conv"), 4);
 }
 
-TEST(Threshold, RefusesASelectorThatMatchesNothing) {
-  Bench b;
-  EXPECT_THROW(Bench::make(R"({"use": "threshold", "on": "conv7"})")->stage_begin(b.run), Error);
+TEST(Threshold, RefusesASelectorThatMatchesNothingOrNoFilters) {
+  for (const auto& [spec, why] :
+       std::vector<std::pair<const char*, const char*>>{{R"("on": "conv7")", "'conv7' matches no parameter"},
+                                                        {R"("on": "conv.bias")", "`on` names 'conv.bias'"},
+                                                        {R"("on": ["conv", "*.bias"])", "`on` names '*.bias'"},
+                                                        {R"("tau": {"biases": 1})", "`tau` names 'biases'"}}) {
+    Bench b;
+    try {
+      Bench::make((R"({"use": "threshold", )" + std::string(spec) + "}").c_str())->stage_begin(b.run);
+      ADD_FAILURE() << spec;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(why), std::string::npos) << e.what();
+    }
+  }
+}
+
+// Two groups of four filters, of norms 1, 2, 3, 4 and 5, 6, 7, 8: equally in both, or one of them whole.
+TEST(Threshold, TakesFiltersFromAllGroupsOrWholeGroups) {
+  for (const bool whole : {false, true}) {
+    testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libthreshold.so");
+    GraphBuilder g({2, 6, 6});
+    const Edge x = g.relu(g.conv("first", g.input(), {.filters = 4, .kernel = 1}));
+    const Edge y = g.conv("conv", x, {.filters = 8, .kernel = 3, .groups = 2});
+    testkit::TestRun run(g.output(g.linear("fc", g.flatten(y), {.features = 2})), 1);
+    const c10::NoGradGuard no_grad;
+    run.weights()[run.graph().parameter("first.weight")].detach().zero_();
+    const at::Tensor w = run.weights()[run.graph().parameter("conv.weight")].detach();
+    for (int64_t k = 0; k < 8; ++k) w[k].mul_(static_cast<double>(k + 1) / w[k].norm().item<double>());
+    const auto width = [&](const char* axis) { return run.graph()[run.graph().axis(axis)].size; };
+    // Together the filters have the norms sqrt(1 + 25), sqrt(4 + 36), ...; the groups sqrt(30) and sqrt(174).
+    const auto c = Bench::make(whole ? R"({"use": "threshold", "tau": 6, "on": "conv", "of_groups": "whole"})"
+                                     : R"({"use": "threshold", "tau": 6, "on": "conv"})");
+    c->stage_begin(run);
+    c->stage_end(run);
+    EXPECT_EQ(width("conv.groups"), whole ? 1 : 2);
+    EXPECT_EQ(width("conv"), whole ? 4 : 3);
+    EXPECT_EQ(run.weights()[run.graph().parameter("conv.weight")].detach().size(0), whole ? 4 : 6);
+    EXPECT_NEAR(run.weights()[run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), whole ? 5 : 2, 1e-12);
+    EXPECT_EQ(run.weights()[run.graph().parameter("first.weight")].detach().size(0), whole ? 2 : 4);
+  }
 }
 
 }  // namespace

@@ -12,7 +12,8 @@
 namespace espalier {
 
 // weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
-// none (001-X7). The gradient is w_k / ||w_k||, zero where the norm is zero.
+// none (001-X7). Of a layer with groups or heads, w_k is what can only go together: the k-th filter of each group. The
+// gradient is w_k / ||w_k||, zero where the norm is zero.
 class GroupLasso final : public Regularizer {
  public:
   struct Options {
@@ -46,22 +47,30 @@ class GroupLasso final : public Regularizer {
     auto* total = value.data_ptr<double>();
     for (const GroupFamily& f : families_) {
       if (weights.device().is_cuda()) {
-        launch_group_lasso(w + f.offset, g + f.offset, f.count, f.size, o_.weight, total, weights.device().index());
+        launch_group_lasso(w + f.offset, g + f.offset, {f.count, f.size, f.pieces, f.stride}, o_.weight, total,
+                           weights.device().index());
         continue;
       }
       norms_.resize(static_cast<size_t>(f.count));
       double* norms = norms_.data();
-      parallel_for(f.count, std::max<int64_t>(1, (1 << 14) / f.size), [&](int64_t begin, int64_t end) {
-        with_isa([=, size = f.size, weight = static_cast<T>(o_.weight)] {
+      const int64_t grain = std::max<int64_t>(1, (1 << 14) / (f.size * f.pieces));
+      parallel_for(f.count, grain, [&](int64_t begin, int64_t end) {
+        with_isa([=, size = f.size, pieces = f.pieces, stride = f.stride, weight = static_cast<T>(o_.weight)] {
           for (int64_t k = begin; k < end; ++k) {
             const T* wk = w + f.offset + k * size;
             T* gk = g + f.offset + k * size;
-            const T norm = std::sqrt(sum_of_squares(wk, size));
+            T squares = 0;
+            for (int64_t j = 0; j < pieces; ++j) squares += sum_of_squares(wk + j * stride, size);
+            const T norm = std::sqrt(squares);
             norms[k] = static_cast<double>(norm);
             if (norm == 0) continue;
             const T scale = weight / norm;
+            for (int64_t j = 0; j < pieces; ++j) {
+              const T* wj = wk + j * stride;
+              T* gj = gk + j * stride;
 #pragma omp simd
-            for (int64_t i = 0; i < size; ++i) gk[i] += scale * wk[i];
+              for (int64_t i = 0; i < size; ++i) gj[i] += scale * wj[i];
+            }
           }
         });
       });

@@ -25,6 +25,28 @@ TEST(GroupLasso, GradientEqualsFiniteDifferencesAndIsZeroAtZero) {
   EXPECT_NEAR(b.gradient("conv.weight")[1].norm().item<double>(), 0.3, 1e-12);
 }
 
+// The k-th filters of all groups are one term, since they can only go together.
+TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/libgroup_lasso.so");
+  GraphBuilder b({4, 6, 6});
+  const Edge x = b.conv("first", b.input(), {.filters = 4, .kernel = 1});
+  const Graph g = b.output(b.linear("fc", b.flatten(b.conv("conv", x, {.filters = 6, .groups = 2})), {.features = 3}));
+  Weights weights(g, at::kDouble, at::kCPU);
+  weights.initialize(g, RandomKey(4));
+  const auto lasso = Registry::instance().create<Regularizer>(
+      from_json(R"({"use": "group_lasso", "weight": 0.5, "on": "conv"})"));
+  lasso->attach(g, weights);
+  at::Tensor value = at::zeros({}, at::kDouble);
+  lasso->add(g, weights, value);
+  const at::Tensor w = weights[g.parameter("conv.weight")].detach();
+  double expected = 0;
+  for (int64_t k = 0; k < 3; ++k)
+    expected += 0.5 * std::hypot(w[k].norm().item<double>(), w[3 + k].norm().item<double>());
+  EXPECT_NEAR(value.item<double>(), expected, 1e-12);
+  weights.zero_gradients();
+  EXPECT_LE(testkit::gradient_error(*lasso, g, weights), 1e-6);
+}
+
 TEST(GroupLasso, FollowsItsSelectorAndEdits) {
   RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 1, "on": "conv"})");
   apply(b.graph, {b.weights.get()}, shrink(b.graph, b.graph.axis("conv"), {3}));

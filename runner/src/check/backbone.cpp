@@ -1,6 +1,7 @@
 // What holds for every backbone, on inputs of several kinds.
 #include "espalier/backbone.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <c10/core/GradMode.h>
@@ -68,9 +69,9 @@ Fed feed(const Graph& g, int64_t batch) {
   return fed;
 }
 
-at::Tensor logits_of(const Graph& g, const Weights& w, int64_t batch) {
+at::Tensor logits_of(const Graph& g, const Weights& w, int64_t batch, const std::vector<AxisChange>* without = nullptr) {
   const c10::NoGradGuard no_grad;
-  return run(g, w, feed(g, batch), {"logits"})[0];
+  return run(g, w, feed(g, batch), {"logits"}, {.training = false, .key = {}, .without = without})[0];
 }
 
 std::string check_builds(const Registered& r) {
@@ -124,6 +125,29 @@ std::string check_passes(const Registered& r) {
   return {};
 }
 
+std::string check_samples(const Registered& r) {
+  constexpr int64_t batch = 3;
+  const c10::NoGradGuard no_grad;
+  for (const Network& n : networks_of(r)) {
+    const Graph& g = n.graph;
+    const auto mixing = std::ranges::find_if(g.nodes(), [](const Node& node) { return node.op->mixes_samples(); });
+    if (mixing != g.nodes().end())
+      throw CheckSkipped("'" + mixing->name + "' (" + mixing->op->type() + ") normalises over the batch in evaluation");
+    Weights w(g, at::kFloat, at::kCPU);
+    w.initialize(g, key);
+    const Fed all = feed(g, batch);
+    const at::Tensor together = run(g, w, all, {"logits"})[0];
+    for (int64_t i = 0; i < batch; ++i) {
+      Fed one;
+      for (const auto& [name, x] : all) one.emplace_back(name, x.narrow(0, i, 1));
+      expect_near("the logits of sample " + std::to_string(i) + " of " + std::to_string(batch) + " of " + n.input +
+                      ", evaluated alone",
+                  run(g, w, one, {"logits"})[0], together.narrow(0, i, 1), tolerance);
+    }
+  }
+  return {};
+}
+
 std::string check_serialization(const Registered& r) {
   for (const Network& n : networks_of(r, /*first=*/true)) {
     const std::string text = to_json(n.graph.to_value());
@@ -159,20 +183,26 @@ std::string check_edits(const Registered& r) {
       if (keep.empty()) keep.push_back(0);
       const std::string what = n.input + " after '" + g[axis].name + "' shrinks from " + std::to_string(size) + " to " +
                                std::to_string(keep.size());
+      std::vector<AxisChange> changes;
       try {
-        plan(g, shrink(g, axis, keep));
+        changes = plan(g, shrink(g, axis, keep)).changes;
       } catch (const EditError&) {
         continue;  // refused with a reason: the coefficients of a mixture, say
       }
-      const bool claimed = inexact_at(g, axis).empty();
-      zero(g, w, axis, complement(keep, size));
-      const at::Tensor before = logits_of(g, w, 2);
+      const bool claimed = std::ranges::all_of(
+          changes, [&](const AxisChange& change) { return inexact_at(g, change.axis).empty(); });
+      const Graph whole = g;
+      const std::vector<at::Tensor> values = copied_values(g, w);
+      const at::Tensor before = logits_of(g, w, 2, &changes);
+      for (const AxisChange& change : changes)
+        zero(g, w, change.axis, complement(change.from, g[change.axis].size));
       apply(g, {&w}, shrink(g, axis, keep));
+      expect_rest_unchanged(what, whole, values, g, w, changes);
       const at::Tensor after = logits_of(g, w, 2);
       expect_finite("the logits for " + what, after);
       if (!claimed) continue;
       ++exact;
-      expect_near("the logits for " + what + " of zeros", before, after, tolerance);
+      expect_near("the logits for " + what + ", which read as zeros before", before, after, tolerance);
     }
   }
   return std::to_string(exact) + " exact";
@@ -185,6 +215,7 @@ std::vector<Check> backbone_checks() {
   return {{kind, "builds", "the same graph each time, with logits and loss, and as many parameters as its tensors hold",
            check_builds},
           {kind, "passes", "loss and gradients are finite; one sample can be evaluated", check_passes},
+          {kind, "samples", "a sample's logits are the same alone and in a batch", check_samples},
           {kind, "serialization", "written to a graph file and read again, it is the same", check_serialization},
           {kind, "edits", "widths shrink at random, exactly where that is claimed", check_edits}};
 }

@@ -95,10 +95,20 @@ const Inputs known_inputs[] = {
        const Axis a = g.add_axis("a", 4);
        return std::vector{image(g, "x", a), coefficients(g, a)};
      }},
+    {"an image and a vector of as many",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 4);
+       return std::vector{image(g, "x", a), vector(g, "s", a)};
+     }},
     {"two images and a coefficient for each",
      [](Graph& g) {
        const Axis a = g.add_axis("a", 4);
        return std::vector{image(g, "x", a), image(g, "y", a), coefficients(g, g.add_axis("terms", 2, /*fixed=*/true))};
+     }},
+    {"two images and a vector of two",
+     [](Graph& g) {
+       const Axis a = g.add_axis("a", 4);
+       return std::vector{image(g, "x", a), image(g, "y", a), vector(g, "s", g.add_axis("terms", 2, /*fixed=*/true))};
      }},
     {"tokens and a matrix between them",
      [](Graph& g) {
@@ -187,9 +197,11 @@ struct Values {
   Weights weights;
 };
 
-std::vector<at::Tensor> values_of(const Graph& g, const Weights& w, bool training, bool fuse = true) {
+std::vector<at::Tensor> values_of(const Graph& g, const Weights& w, bool training, bool fuse = true,
+                                  const std::vector<AxisChange>* without = nullptr) {
   const c10::NoGradGuard no_grad;
-  return outputs_of(g, w, feed(g, 5, w.dtype()), {.training = training, .key = key, .fuse = fuse});
+  return outputs_of(g, w, feed(g, 5, w.dtype()),
+                    {.training = training, .key = key, .fuse = fuse, .without = without});
 }
 
 const char* mode(bool training) {
@@ -226,6 +238,45 @@ std::string check_shapes(const Registered& r) {
   }
   expect(t.operation().macs(t.graph, t.the_node()) >= 0, "no negative number of multiply-accumulates",
          std::to_string(t.operation().macs(t.graph, t.the_node())));
+  return {};
+}
+
+// On every kind of inputs that it takes: what depends on the sample may come by any of them.
+std::string check_samples(const Registered& r) {
+  constexpr int64_t batch = 3;
+  const c10::NoGradGuard no_grad;
+  for (const Inputs& inputs : known_inputs) {
+    std::string why;
+    std::optional<Trial> t;
+    for (size_t made = 0; made <= most_made && !t; ++made) t = try_inputs(r, inputs, made, why);
+    if (!t) continue;
+    if (t->operation().mixes_samples()) throw CheckSkipped("mixes_samples() is true");
+    const Values v(t->graph, at::kDouble);
+    const Pass pass{.training = false, .key = key};
+    const Fed all = feed(t->graph, batch, at::kDouble);
+    const auto together = outputs_of(t->graph, v.weights, all, pass);
+    std::vector<at::Tensor> sums(together.size());
+    for (int64_t i = 0; i < batch; ++i) {
+      Fed one;
+      for (const auto& [name, x] : all) one.emplace_back(name, x.narrow(0, i, 1));
+      const auto alone = outputs_of(t->graph, v.weights, one, pass);
+      for (size_t k = 0; k < alone.size(); ++k) {
+        if (together[k].dim() == 0) {  // a loss: the mean of the samples' losses
+          sums[k] = i == 0 ? alone[k] / batch : sums[k] + alone[k] / batch;
+          continue;
+        }
+        const bool shared = together[k].size(0) == 1;  // coefficients of free parameters
+        expect_near("output " + std::to_string(k) + " of " + inputs.what + " for sample " + std::to_string(i) + " of " +
+                        std::to_string(batch) + " as for it alone",
+                    alone[k], shared ? together[k] : together[k].narrow(0, i, 1), precise);
+      }
+    }
+    for (size_t k = 0; k < together.size(); ++k) {
+      if (sums[k].defined())
+        expect_near("output " + std::to_string(k) + " for a batch: the mean of the samples' own", sums[k], together[k],
+                    precise);
+    }
+  }
   return {};
 }
 
@@ -367,9 +418,13 @@ std::string check_edits(const Registered& r) {
     const Indices keep = kept_positions(size);
     Graph g = t.graph;
     Values v(g, at::kDouble);
-    zero(g, v.weights, axis, complement(keep, size));
-    const auto before = values_of(g, v.weights, /*training=*/false);
+    std::vector<AxisChange> changes;
+    std::vector<at::Tensor> before;
+    const std::vector<at::Tensor> values = copied_values(g, v.weights);
     try {
+      changes = plan(g, shrink(g, axis, keep)).changes;
+      before = values_of(g, v.weights, /*training=*/false, /*fuse=*/false, &changes);
+      zero(g, v.weights, axis, complement(keep, size));
       apply(g, {&v.weights}, shrink(g, axis, keep));
     } catch (const EditError& e) {
       refused = e.what();
@@ -378,6 +433,7 @@ std::string check_edits(const Registered& r) {
     ++carried_out;
     const std::string what =
         "after the axis '" + name + "' shrinks from " + std::to_string(size) + " to " + std::to_string(keep.size());
+    expect_rest_unchanged(what, t.graph, values, g, v.weights, changes);
     const auto after = values_of(g, v.weights, /*training=*/false);
     // What the operation says of zeros holds for the axes that it makes, too.
     const bool touched = has(t.graph, t.the_node().inputs, axis) || has(t.graph, t.the_node().outputs, axis);
@@ -389,7 +445,8 @@ std::string check_edits(const Registered& r) {
       expect(after[i].sizes() == kept.sizes(), "an output of " + to_string(kept.sizes().vec()) + " " + what,
              to_string(after[i].sizes().vec()));
       expect_finite("an output " + what, after[i]);
-      if (exact) expect_near("the same output " + what + " of zeros", kept, after[i], precise);
+      if (exact)
+        expect_near("the same output " + what + ", which read as zeros before", kept, after[i], precise);
     }
 
     Graph h = t.graph;
@@ -566,6 +623,7 @@ std::vector<Check> operation_checks() {
       {kind, "shapes", "outputs are finite, of the declared sizes and of the inputs' type", check_shapes},
       {kind, "deterministic", "the same inputs and key give the same bytes, in two objects", check_deterministic},
       {kind, "fused", "computed together with its neighbours, the same as by itself", check_fused},
+      {kind, "samples", "for a batch it gives what it gives for each sample alone", check_samples},
       {kind, "gradients", "by inputs and parameters, against finite differences in float64", check_gradients},
       {kind, "edits", "widths shrink, exactly where that is claimed; growing and shrinking back restores", check_edits},
       {kind, "zero", "a channel of zeros stays zero where preserves_zero() says so", check_zero},

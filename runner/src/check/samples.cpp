@@ -180,12 +180,32 @@ void expect_same(const std::string& what, const Graph& graph, const Weights& exp
   }
 }
 
+std::vector<at::Tensor> copied_values(const Graph& graph, const Weights& weights) {
+  std::vector<at::Tensor> values;
+  for (size_t i = 0; i < graph.parameters().size(); ++i)
+    values.push_back(weights[{static_cast<int32_t>(i)}].detach().clone());
+  return values;
+}
+
+void expect_rest_unchanged(const std::string& what, const Graph& before, const std::vector<at::Tensor>& values,
+                           const Graph& after, const Weights& weights, const std::vector<AxisChange>& changes) {
+  for (size_t i = 0; i < before.parameters().size(); ++i) {
+    const Parameter& p = before.parameters()[i];
+    at::Tensor kept = values[i];
+    for (size_t d = 0; d < p.shape.size(); ++d) {
+      if (const auto from = gather(before, p.shape[d], changes))
+        kept = kept.index_select(static_cast<int64_t>(d), at::tensor(*from, at::kLong));
+    }
+    expect_equal("what stays of '" + p.name + "' " + what, kept, weights[after.parameter(p.name)]);
+  }
+}
+
 at::Tensor belongs_to(const Graph& graph, ParamId parameter, Axis axis, const Indices& positions) {
   const Parameter& p = graph[parameter];
   at::Tensor mask = at::zeros(graph.sizes(p.shape), at::kByte);
   for (size_t d = 0; d < p.shape.size(); ++d) {
-    const auto at = gather(graph, p.shape[d], {{axis, positions}});
-    if (at) mask.index_fill_(static_cast<int64_t>(d), at::tensor(*at, at::kLong), 1);
+    const Indices at = positions_of(graph, p.shape[d], axis, positions);
+    if (!at.empty()) mask.index_fill_(static_cast<int64_t>(d), at::tensor(at, at::kLong), 1);
   }
   return mask;
 }

@@ -47,6 +47,13 @@ void copy_all(const Weights& from, Weights& to, const std::string& who);
 // Values, buffers and states: CheckFailure where a bit differs.
 void expect_same(const std::string& what, const Graph& graph, const Weights& expected, const Weights& got);
 
+// Values and buffers, one for each parameter of the graph, copied.
+std::vector<at::Tensor> copied_values(const Graph& graph, const Weights& weights);
+// That after changes of widths, which only drop positions, each parameter holds exactly what stays of its values before:
+// CheckFailure where a bit differs.
+void expect_rest_unchanged(const std::string& what, const Graph& before, const std::vector<at::Tensor>& values,
+                           const Graph& after, const Weights& weights, const std::vector<AxisChange>& changes);
+
 // Of each parameter's dimensions: which elements belong to the listed positions of the axis. uint8 of the parameter's
 // sizes, 1: they do.
 at::Tensor belongs_to(const Graph& graph, ParamId parameter, Axis axis, const Indices& positions);

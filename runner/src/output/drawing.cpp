@@ -106,8 +106,7 @@ std::string network_dot(const Graph& graph, const std::string& title) {
       frame = &frame->inner[name.substr(0, dot)];
       name.erase(0, dot + 1);
     }
-    int64_t params = 0;
-    for (const ParamId p : node.parameters) params += graph[p].role == Role::buffer ? 0 : graph.numel(graph[p].shape);
+    const int64_t params = graph.parameter_count(node);
     const std::string label = (name == node.op->type() ? "" : name + "\\n") + node.op->type() +
                               (params ? "\\n" + count_text(params) + " params" : "");
     frame->nodes += "n" + std::to_string(n) + " [label = " + quoted(label) + ", tooltip = " + quoted(node.name) +

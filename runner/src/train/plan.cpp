@@ -51,16 +51,12 @@ Value layers_of(const Graph& g) {
   Value layers = Value::list();
   for (const Node& n : g.nodes()) {
     Value parameters = Value::map();
-    int64_t count = 0;
-    for (const ParamId p : n.parameters) {
-      parameters[g[p].name] = g.sizes(g[p].shape);
-      count += g[p].role == Role::buffer ? 0 : g.numel(g[p].shape);
-    }
+    for (const ParamId p : n.parameters) parameters[g[p].name] = g.sizes(g[p].shape);
     layers.push_back(Value::map({{"name", n.name},
                                  {"operation", n.op->type()},
                                  {"output", g.sizes(g[n.outputs[0]].shape)},
                                  {"parameters", parameters},
-                                 {"params", count},
+                                 {"params", g.parameter_count(n)},
                                  {"macs", g.macs(n)}}));
   }
   return layers;

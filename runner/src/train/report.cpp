@@ -13,12 +13,6 @@ namespace espalier {
 
 namespace {
 
-int64_t parameters_of(const Graph& g, const Node& n) {
-  int64_t count = 0;
-  for (const ParamId p : n.parameters) count += g[p].role == Role::buffer ? 0 : g.numel(g[p].shape);
-  return count;
-}
-
 std::string change(int64_t before, int64_t after) {
   return before == after ? count_text(after) : count_text(before) + " → " + count_text(after);
 }
@@ -44,19 +38,19 @@ std::string before_and_after(const Graph& first, const Graph& last) {
       if (candidate.name == n.name) m = &candidate;
     }
     if (!m) {
-      rows.push_back({n.name, "removed", change(parameters_of(first, n), 0), change(first.macs(n), 0), ""});
+      rows.push_back({n.name, "removed", change(first.parameter_count(n), 0), change(first.macs(n), 0), ""});
       continue;
     }
     const Shape& x = first[n.outputs[0]].shape;
     const Shape& y = last[m->outputs[0]].shape;
     rows.push_back(
-        {n.name, change(first.size(x[0]), last.size(y[0])), change(parameters_of(first, n), parameters_of(last, *m)),
+        {n.name, change(first.size(x[0]), last.size(y[0])), change(first.parameter_count(n), last.parameter_count(*m)),
          first.macs(n) == 0 ? "" : change(first.macs(n), last.macs(*m)), share(last.macs(*m), first.macs(n))});
   }
   for (const Node& n : last.nodes()) {
     if (n.parameters.empty() || std::ranges::find(first.nodes(), n.name, &Node::name) != first.nodes().end()) continue;
     rows.push_back(
-        {n.name, "new", change(0, parameters_of(last, n)), last.macs(n) == 0 ? "" : change(0, last.macs(n)), ""});
+        {n.name, "new", change(0, last.parameter_count(n)), last.macs(n) == 0 ? "" : change(0, last.macs(n)), ""});
   }
   rows.push_back({"network", "", change(first.parameter_count(), last.parameter_count()),
                   change(first.macs(), last.macs()), share(last.macs(), first.macs())});

@@ -332,9 +332,9 @@ void Trainer::train_step(const Batch& batch) {
 
 // ---- evaluation ----
 
-at::Tensor Trainer::logits(const Batch& batch) const {
+at::Tensor Trainer::logits(const Batch& batch, const std::vector<AxisChange>* without) const {
   const c10::NoGradGuard no_grad;
-  return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"})[0];
+  return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"}, {.training = false, .key = {}, .without = without})[0];
 }
 
 Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const {

@@ -126,7 +126,8 @@ class Trainer final : public Run {
   void restore_best();
   // The network in plain PyTorch, and its values, in a folder.
   void export_model(const std::filesystem::path& folder) const;
-  at::Tensor logits(const Batch& batch) const;
+  // without: positions of widths that read as zeros (see Pass); null: none.
+  at::Tensor logits(const Batch& batch, const std::vector<AxisChange>* without = nullptr) const;
   // interruptible: throws Interrupted once a signal asks to stop.
   Evaluation evaluate_part(std::string_view part, bool interruptible) const;
   Evaluation evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const;

@@ -3,10 +3,14 @@
 #include <utility>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/eq.h>
 #include <ATen/ops/max.h>
+#include <ATen/ops/mean.h>
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
+#include "espalier/log.h"
 #include "espalier/rewrite.h"
 #include "output/text.h"
 #include "train/trainer.h"
@@ -18,6 +22,22 @@ namespace {
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
+
+// Share of the batch (or of its nodes) whose class has the largest logit.
+double accuracy_of(const at::Tensor& logits, const Batch& batch) {
+  return logits.argmax(-1).eq(batch.target).to(at::kDouble).mean().item<double>();
+}
+
+// The masked pass is an identity of numbers: a few samples show it.
+constexpr int64_t masked_samples = 32;
+
+Batch first_of(const Batch& batch, int64_t samples) {
+  const int64_t n = std::min(samples, batch.input.size(0));
+  return {batch.input.narrow(0, 0, n), batch.target.narrow(0, 0, n)};
+}
+
+// A fall of the probe's accuracy beyond this is not rounding, which moves only images on the edge between two classes.
+constexpr double unexplained_fall = 0.01;
 
 // All values as they were, to undo an edit that fails its check.
 class Snapshot {
@@ -62,7 +82,7 @@ void Trainer::edit(const Edits& edits) {
   for (const Weights* w : all) undo.push_back(w->present());
   std::optional<Snapshot> snapshot;
   std::vector<Value> lines;
-  std::vector<std::string> notes;
+  std::vector<std::string> notes, warnings;
   try {
     const Batch probe = test_->plain_batch(0, std::min(test_->size(), data_.eval_batch));
     at::Tensor before;
@@ -83,8 +103,11 @@ void Trainer::edit(const Edits& edits) {
             {{"name", axis.name}, {"before", axis.size}, {"after", static_cast<int64_t>(change.from.size())}}));
         if (inexact.empty()) inexact = inexact_at(graph_, change.axis);
       }
-      at::Tensor zeroed = before;
+      at::Tensor zeroed = before, masked;
       if (effect == Rewrite::Effect::removes) {
+        // First with zeros in all that the nodes give of what goes: known without touching a value, so that zeroing or
+        // removing cannot agree with it where they damage what stays.
+        if (!rewrite.changes.empty()) masked = logits(first_of(probe, masked_samples), &rewrite.changes);
         if (!snapshot) snapshot.emplace(*weights_);
         for (const AxisChange& change : rewrite.changes)
           zero(graph_, *weights_, change.axis, complement(change.from, graph_[change.axis].size));
@@ -105,20 +128,42 @@ void Trainer::edit(const Edits& edits) {
       const double tolerance =
           (dtype_ == at::kDouble ? 1e-10 : 1e-5) * std::max(1.0, zeroed.abs().max().item<double>());
       const double difference = largest_difference(zeroed, after);
+      double masking = 0;
       if (effect == Rewrite::Effect::removes) {
         const double zeroing = largest_difference(before, zeroed);
         line["zeroing_difference"] = zeroing;
         line["removal_difference"] = difference;
+        if (masked.defined())
+          masking = largest_difference(zeroed.narrow(0, 0, masked.size(0)), masked);
         notes.push_back(text + "; logits differ by " + scientific(zeroing) + " (zeroing) and " +
                         scientific(difference) + " (removal)");
       } else {
         line["difference"] = difference;
         notes.push_back(text + "; logits differ by " + scientific(difference));
       }
+      const double accuracy_before = accuracy_of(before, probe), accuracy_zeroed = accuracy_of(zeroed, probe),
+                   accuracy_after = accuracy_of(after, probe);
+      line["accuracy"] = Value::map({{"samples", probe.input.size(0)},
+                                     {"before", accuracy_before},
+                                     {"zeroed", accuracy_zeroed},
+                                     {"after", accuracy_after}});
+      if (effect != Rewrite::Effect::changes && accuracy_after < accuracy_zeroed - unexplained_fall) {
+        warnings.push_back(
+            text + ": the accuracy on " + std::to_string(probe.input.size(0)) + " test samples fell from " +
+            fixed(100 * accuracy_before, 2) + " % to " + fixed(100 * accuracy_after, 2) +
+            " %. With zeros in place of what was removed it is " + fixed(100 * accuracy_zeroed, 2) + " %" +
+            (inexact.empty() ? "" : "; '" + inexact + "' depends on the number of its channels"));
+      }
       const bool exact =
           effect == Rewrite::Effect::preserves || (effect == Rewrite::Effect::removes && inexact.empty());
       if (exact) line["tolerance"] = tolerance;
       if (!inexact.empty()) line["inexact_at"] = inexact;
+      if (exact && !(masking <= tolerance)) {
+        throw EditError(edits[first].str() + ": the network's function changed by " + std::to_string(masking) +
+                        " more than zeros in place of what goes explain (at most " + std::to_string(tolerance) +
+                        " is rounding): an operation that claims to keep zeros does not, or something that stays was "
+                        "set to zero, too");
+      }
       if (exact && !(difference <= tolerance)) {
         throw EditError(edits[first].str() + ": the network's function changed by " + std::to_string(difference) +
                         " where this edit must not change it (at most " + std::to_string(tolerance) + ")");
@@ -134,6 +179,7 @@ void Trainer::edit(const Edits& edits) {
   }
   for (const Value& line : lines) folder_.add_history(line);
   for (const std::string& text : notes) note(text);
+  for (const std::string& text : warnings) log::warning(text);
   stale_ = true;
   best_accuracy_ = -1;
   attach();

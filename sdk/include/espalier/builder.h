@@ -120,6 +120,9 @@ class ESPALIER_API GraphBuilder {
   Edge add(Edge x, Edge y) { return add({x, y}); }
   Edge multiply(const std::vector<Edge>& xs) { return elementwise("multiply", xs); }
   Edge multiply(Edge x, Edge y) { return multiply({x, y}); }
+  // x times one coefficient for each of its channels (an edge of shape [channels]): the
+  // same for all samples, or each sample's own (squeeze-and-excitation). The widths become one.
+  Edge scale(Edge x, Edge coefficients);
   // Makes the axes of all one, pair by pair, as add() does; shapes of other sizes or made up otherwise stay as they
   // are, for the operation to refuse.
   void unify(const std::vector<Edge>& xs);
@@ -172,6 +175,8 @@ class ESPALIER_API GraphBuilder {
   Edge add_node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs, Value options,
                 std::vector<Axis> axes);
   Edge elementwise(const std::string& type, const std::vector<Edge>& xs);
+  // Makes the axes of one dimension of each one; false, and nothing is done, where they are made up differently.
+  bool unify_dimension(Edge x, size_t dx, Edge y, size_t dy);
   void unify_heads(Edge q, Edge k, Edge v);
 
   Graph graph_;

@@ -127,7 +127,9 @@ ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, cons
 // gives zero. Where a view brings values of another axis there, the columns that read them become zero too.
 ESPALIER_API void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions);
 
-// Whether removing zeroed structure of this axis is exact: the name of the first node where it is not, or "".
+// Whether removing zeroed structure of this axis is exact: the name of the first node that makes something else of the
+// zeros which a layer then reads (a sigmoid before a layer, but not one whose output multiplies the zeros), or that
+// depends on the number of positions (softmax, layer norm); "": it is exact.
 ESPALIER_API std::string inexact_at(const Graph& graph, Axis axis);
 
 // The positions that hold true.

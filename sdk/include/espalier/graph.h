@@ -108,8 +108,10 @@ class ESPALIER_API Graph {
   // units.
   std::vector<ParamId> producers(Axis axis) const;
 
-  // Trainable numbers. Multiply-accumulates of one sample: convolutions, linear layers and attention products.
+  // Trainable numbers, of all or of one node; what lies outside of cropped kernels does not count.
   int64_t parameter_count() const;
+  int64_t parameter_count(const Node& node) const;
+  // Multiply-accumulates of one sample: convolutions, linear layers and attention products.
   int64_t macs() const;
   int64_t macs(const Node& node) const;
 

@@ -20,6 +20,9 @@ struct Pass {
   bool training = false;
   RandomKey key;     // of this step: dropout and its like derive theirs from it
   bool fuse = true;  // neighbouring nodes may be computed together; false: each by itself, with all its derivatives
+  // Where it is set, every position that these changes of widths drop is zero in what each node gives, whatever its
+  // parameters are: the network as it will be without them. Nothing is fused then.
+  const std::vector<AxisChange>* without = nullptr;
 };
 
 // What an operation sees while its node is added to a graph.
@@ -109,6 +112,10 @@ class ESPALIER_API Operation : public Object {
   // Whether zero in a channel of the input gives zero in that channel of the output, once the channel's parameters hold
   // their `removed` values. Where false, removing structure before it changes the function.
   virtual bool preserves_zero() const = 0;
+  // Whether it multiplies its inputs element by element: then zero in a channel of any one of them gives zero there.
+  virtual bool multiplies_inputs() const { return false; }
+  // Whether in evaluation, too, what it gives for one sample depends on the others of its batch.
+  virtual bool mixes_samples() const { return false; }
   // Whether its output in one position depends on the number or values of others along the input's width, beyond a sum
   // in which zeros do not count (softmax, layer norm, mean over channels).
   virtual bool reduces_over_width() const { return false; }

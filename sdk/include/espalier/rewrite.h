@@ -51,7 +51,15 @@ struct Rewrite {
 };
 
 // For a dimension: the old position of each new one after these changes (-1: new); nullopt where nothing changed.
+// Segments that read none of the changed axes stay whole.
 ESPALIER_API std::optional<Indices> gather(const Graph& before, const Dim& dim, const std::vector<AxisChange>& changes);
+
+// The positions of a dimension (ascending) that belong to the given positions of an axis (ascending); none where the
+// dimension does not read the axis. Of a concatenation these are positions of the axis's own segments alone.
+ESPALIER_API Indices positions_of(const Graph& graph, const Dim& dim, Axis axis, const Indices& positions);
+
+// For each position of a dimension the position of the axis that it belongs to, -1: to none.
+ESPALIER_API Indices axis_positions(const Graph& graph, const Dim& dim, Axis axis);
 
 // Of one edit, or of a run of width changes from `first` on; `first` goes to the next one not yet planned. Throws
 // EditError.

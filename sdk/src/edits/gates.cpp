@@ -187,6 +187,9 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
   const std::string why =
       "neither what makes its input, which it alone must read, nor all that reads its output is a layer or an affine "
       "batch norm without a nonlinearity between; the gate stays";
+  if ((node.op->type() == "gate" || dynamic_cast<const Mixture*>(node.op.get())) &&
+      depends_on_input(graph)[static_cast<size_t>(node.inputs.back().id)])
+    throw EditError(what + "its coefficients depend on the sample, so no parameters can hold them; the gate stays");
   // What is multiplied by which coefficients.
   struct Fold {
     std::vector<Multiply> into;
@@ -234,7 +237,8 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
         }
         std::vector<int64_t> sizes(static_cast<size_t>(parameter.dim()), 1);
         sizes[m.dimension] = -1;
-        parameter.mul_(spread(was, values, f.dim, was[m.parameter].shape[m.dimension]).reshape(sizes));
+        const Dim& along = was[m.parameter].shape[m.dimension];
+        parameter.mul_(spread(was, values.unsqueeze(0), f.dim, along).reshape(sizes));
       }
     }
   };

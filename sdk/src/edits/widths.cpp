@@ -148,22 +148,37 @@ void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positi
     const Parameter& p = graph.parameters()[i];
     for (size_t d = 0; d < p.shape.size(); ++d) {
       if (p.input[d] && !view) continue;
-      const auto at = gather(graph, p.shape[d], {{axis, positions}});
-      if (!at) continue;
+      const Indices at = positions_of(graph, p.shape[d], axis, positions);
+      if (at.empty()) continue;
       at::Tensor t = weights[{static_cast<int32_t>(i)}];
-      t.index_fill_(static_cast<int64_t>(d), at::tensor(*at, at::kLong).to(t.device()), p.input[d] ? 0 : p.removed);
+      t.index_fill_(static_cast<int64_t>(d), at::tensor(at, at::kLong).to(t.device()), p.input[d] ? 0 : p.removed);
     }
   }
 }
 
 std::string inexact_at(const Graph& graph, Axis axis) {
   const bool view = has_view(graph, axis);
+  // For each edge the node that makes something else than zero of the zeros there; null: they are zeros still.
+  std::vector<const Node*> culprits(graph.edges().size(), nullptr);
   for (const Node& n : graph.nodes()) {
+    const bool passes_on = reads(graph, n.outputs, axis);
     // Coefficients are made of nothing but parameters.
-    if (!reads(graph, n.inputs, axis) && !(n.inputs.empty() && reads(graph, n.outputs, axis))) continue;
-    if (!n.op->preserves_zero() || n.op->reduces_over_width()) return n.name;
+    if (!reads(graph, n.inputs, axis) && !(n.inputs.empty() && passes_on)) continue;
+    if (n.op->reduces_over_width()) return n.name;
+    const Node* culprit = nullptr;
+    bool any_zero = false;
+    for (const Edge e : n.inputs) {
+      if (!reads(graph, {e}, axis)) continue;
+      const Node* of_input = culprits[static_cast<size_t>(e.id)];
+      any_zero = any_zero || !of_input;
+      if (!culprit) culprit = of_input;
+    }
+    if (n.op->multiplies_inputs() && any_zero) culprit = nullptr;
+    if (!n.op->preserves_zero()) culprit = &n;
+    if (culprit && !passes_on) return culprit->name;
+    for (const Edge e : n.outputs) culprits[static_cast<size_t>(e.id)] = culprit;
     // What a view brought here goes on into another width.
-    if (view && n.parameters.empty() && !reads(graph, n.outputs, axis)) return n.name;
+    if (view && n.parameters.empty() && !passes_on) return n.name;
   }
   return {};
 }

@@ -43,6 +43,8 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
                            /*cudnn_enabled=*/true)};
   }
 
+  bool mixes_samples() const override { return !o_.track_running_stats; }
+
   // With a ReLU behind it, and a sum between them: the end of a residual block.
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];

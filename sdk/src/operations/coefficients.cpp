@@ -1,5 +1,5 @@
-// Coefficients that multiply channels or whole components. They are small subgraphs of free parameters and have a
-// batch of one: [1, ...].
+// Coefficients that multiply channels or whole components: [1, ...] where they are made of free parameters alone, one for
+// all samples; [batch, ...] where they depend on the sample (squeeze-and-excitation, routers).
 #include "operations/coefficients.h"
 
 #include <algorithm>
@@ -24,9 +24,16 @@ namespace espalier {
 
 namespace {
 
-// For each factor of to's segment: its size where it is one of from's, in order, or 1.
+// [batch], then for each factor of to's segment: its size.
+std::vector<int64_t> factor_sizes(const Graph& g, const Dim& to, int64_t batch) {
+  std::vector<int64_t> sizes{batch};
+  for (const Factor& f : to.segments[0].factors) sizes.push_back(g.size(Segment{{f}}));
+  return sizes;
+}
+
+// [batch], then for each factor of to's segment: its size where it is one of from's, in order, or 1.
 std::vector<int64_t> view_sizes(const Graph& g, const Dim& from, const Dim& to) {
-  std::vector<int64_t> sizes;
+  std::vector<int64_t> sizes{-1};
   size_t next = 0;
   const std::vector<Factor>& mine = from.segments[0].factors;
   for (const Factor& f : to.segments[0].factors) {
@@ -91,7 +98,7 @@ struct GateOptions {
 };
 
 // The first input times the coefficients (second input), one for each position along a dimension, or along one of its
-// axes.
+// axes; the same for all samples, or each sample's own.
 class Gate final : public OperationOf<Gate, GateOptions> {
  public:
   static constexpr const char* name = "gate";
@@ -106,20 +113,19 @@ class Gate final : public OperationOf<Gate, GateOptions> {
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const Shape& x = f.graph[f.node.inputs[0]].shape;
-    const at::Tensor c = spread(f.graph, f.inputs[1][0], f.graph[f.node.inputs[1]].shape[0], x[dim()]);
-    return {f.inputs[0] * c.reshape(broadcast(x.size()))};
+    const at::Tensor c = spread(f.graph, f.inputs[1], f.graph[f.node.inputs[1]].shape[0], x[dim()]);
+    return {f.inputs[0] * c.reshape(broadcast(f.graph, x))};
   }
   bool preserves_zero() const override { return true; }
+  bool multiplies_inputs() const override { return true; }
   PythonForm python(const Graph& g, const Node& node) const override {
     const Shape& x = g[node.inputs[0]].shape;
     const Dim& from = g[node.inputs[1]].shape[0];
     std::string c = "{1}";
     if (!(from == x[dim()])) {
-      std::vector<int64_t> all;
-      for (const Factor& f : x[dim()].segments[0].factors) all.push_back(g.size(Segment{{f}}));
-      c += ".reshape(" + list(view_sizes(g, from, x[dim()])) + ").expand(" + list(all) + ")";
+      c += ".reshape(" + list(view_sizes(g, from, x[dim()])) + ").expand(" + list(factor_sizes(g, x[dim()], -1)) + ")";
     }
-    return {"({0} * " + c + ".reshape(" + list(broadcast(x.size())) + "))"};
+    return {"({0} * " + c + ".reshape(" + list(broadcast(g, x)) + "))"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
     const Shape& x = g[node.inputs[0]].shape;
@@ -127,18 +133,20 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     std::string c = to.input(1);
     const auto shape = [&](const std::vector<int64_t>& v) { return to.constant(at::tensor(v, at::kLong)); };
     if (!(from == x[dim()])) {
-      std::vector<int64_t> all;
-      for (const Factor& f : x[dim()].segments[0].factors) all.push_back(g.size(Segment{{f}}));
-      c = to.add("Expand", {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}), shape(all)});
+      // ONNX's Expand keeps a dimension where it is told 1.
+      c = to.add("Expand", {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}),
+                            shape(factor_sizes(g, x[dim()], 1))});
     }
-    return {to.add("Mul", {to.input(0), to.add("Reshape", {c, shape(broadcast(x.size()))})})};
+    return {to.add("Mul", {to.input(0), to.add("Reshape", {c, shape(broadcast(g, x))})})};
   }
 
  private:
   size_t dim() const { return static_cast<size_t>(o_.dim); }
-  std::vector<int64_t> broadcast(size_t dims) const {
-    std::vector<int64_t> sizes(dims + 1, 1);
-    sizes[dim() + 1] = -1;
+  // [batch (1 or that of the input), 1, ..., size, ..., 1]
+  std::vector<int64_t> broadcast(const Graph& g, const Shape& x) const {
+    std::vector<int64_t> sizes(x.size() + 1, 1);
+    sizes[0] = -1;
+    sizes[dim() + 1] = g.size(x[dim()]);
     return sizes;
   }
 };
@@ -183,10 +191,11 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const Indices at = positions(f.node);
-    const at::Tensor c = o_.row < 0 ? f.inputs.back()[0] : f.inputs.back()[0][o_.row];
+    const at::Tensor c = o_.row < 0 ? f.inputs.back() : f.inputs.back().select(1, o_.row);
+    const std::vector<int64_t> one_each = broadcast(f.graph, f.node);
     at::Tensor sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      const at::Tensor term = f.inputs[i] * c[at[i]];
+      const at::Tensor term = f.inputs[i] * c.select(1, at[i]).reshape(one_each);
       sum = sum.defined() ? sum + term : term;
     }
     return {sum};
@@ -223,17 +232,18 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
     return changed ? std::make_shared<WeightedSum>(o) : nullptr;
   }
   bool preserves_zero() const override { return true; }
-  PythonForm python(const Graph&, const Node& node) const override {
+  PythonForm python(const Graph& g, const Node& node) const override {
     const Indices at = positions(node);
     const std::string row = o_.row < 0 ? "" : std::to_string(o_.row) + ", ";
     std::string sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[0, " + row +
-             std::to_string(at[i]) + "]";
+      sum += (i ? " + {" : "{") + std::to_string(i) + "} * {" + std::to_string(at.size()) + "}[:, " + row +
+             std::to_string(at[i]) + "].reshape(" + list(broadcast(g, node)) + ")";
     }
     return {"(" + sum + ")"};
   }
-  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node& node) const override {
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    const std::string one_each = to.constant(at::tensor(broadcast(g, node), at::kLong));
     const Indices at = positions(node);
     const auto gather = [&](const std::string& c, int64_t i) {
       return to.add("Gather", {c, to.constant(at::scalar_tensor(i, at::kLong))}, {{"axis", int64_t{1}}});
@@ -241,13 +251,19 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
     const std::string row = o_.row < 0 ? to.input(at.size()) : gather(to.input(at.size()), o_.row);
     std::string sum;
     for (size_t i = 0; i < at.size(); ++i) {
-      const std::string term = to.add("Mul", {to.input(i), gather(row, at[i])});
+      const std::string term = to.add("Mul", {to.input(i), to.add("Reshape", {gather(row, at[i]), one_each})});
       sum = i ? to.add("Add", {sum, term}) : term;
     }
     return {sum};
   }
 
  private:
+  // [batch (1 or that of the inputs), 1, ..., 1]
+  static std::vector<int64_t> broadcast(const Graph& g, const Node& node) {
+    std::vector<int64_t> sizes(g[node.outputs[0]].shape.size() + 1, 1);
+    sizes[0] = -1;
+    return sizes;
+  }
   // Of each component's coefficient in its row.
   Indices positions(const Node& node) const {
     if (!o_.components.empty()) return o_.components;
@@ -324,9 +340,9 @@ bool spreads(const Graph&, const Dim& from, const Dim& to) {
 
 at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim& from, const Dim& to) {
   if (from == to) return coefficients;
-  std::vector<int64_t> all;
-  for (const Factor& f : to.segments[0].factors) all.push_back(graph.size(Segment{{f}}));
-  return coefficients.reshape(view_sizes(graph, from, to)).expand(all).reshape({-1});
+  return coefficients.reshape(view_sizes(graph, from, to))
+      .expand(factor_sizes(graph, to, -1))
+      .reshape({coefficients.size(0), -1});
 }
 
 std::vector<Component> coefficient_operations() {

@@ -10,7 +10,8 @@ namespace espalier {
 // segment, in order.
 bool spreads(const Graph& graph, const Dim& from, const Dim& to);
 
-// Coefficients [size of `from`] along `to`: repeated for the factors that `from` does not have.
+// Coefficients [batch, size of `from`] along `to`, [batch, size of `to`]: repeated for the factors that `from` does not
+// have.
 at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim& from, const Dim& to);
 
 // A sum of components, each with a coefficient.

@@ -32,6 +32,7 @@ class Elementwise final : public OperationOf<Elementwise<Sum>, NoOptions> {
     return Sum ? std::make_shared<Elementwise>() : nullptr;
   }
   bool preserves_zero() const override { return true; }
+  bool multiplies_inputs() const override { return !Sum; }
   PythonForm python(const Graph&, const Node& node) const override {
     std::string text = "{0}";
     for (size_t i = 1; i < node.inputs.size(); ++i) text += (Sum ? " + {" : " * {") + std::to_string(i) + "}";

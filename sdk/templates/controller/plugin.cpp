@@ -22,7 +22,8 @@ class @CLASS@ final : public Controller {
   explicit @CLASS@(Options options) : o_(std::move(options)) {}
 
   void stage_begin(Run& run) override {
-    for (const Axis axis : run.graph().axes(o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
+    require_filters(run.graph(), o_.on, "`on`");
+    for (const Axis axis : filter_axes(run.graph(), o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
   }
   // A run that goes on from a checkpoint knows the first widths from there: axis and width, one after the other.
   Value save() const override {
