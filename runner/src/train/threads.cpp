@@ -1,10 +1,15 @@
 #include "train/threads.h"
 
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include <ATen/Parallel.h>
 #include <omp.h>
 #include <sched.h>
+
+#include "espalier/error.h"
+#include "espalier/log.h"
 
 namespace espalier {
 
@@ -19,6 +24,31 @@ const cpu_set_t& cores_at_first() {
     return all;
   }();
   return cores;
+}
+
+// How many threads OpenMP makes where so many are asked for.
+int given_threads(int wanted) {
+  int given = 0;
+#pragma omp parallel num_threads(wanted)
+  {
+#pragma omp single
+    given = omp_get_num_threads();
+  }
+  return given;
+}
+
+void require_threads(int wanted) {
+  const int given = given_threads(wanted);
+  if (given >= wanted) return;
+  std::string in_the_way;
+  for (const char* name : {"OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS"}) {
+    if (const char* value = std::getenv(name))
+      in_the_way += (in_the_way.empty() ? "" : ", ") + std::string(name) + "=" + value;
+  }
+  throw Error(
+      std::to_string(wanted) + " threads are needed, and OpenMP gives " + std::to_string(given) + ": " +
+      (in_the_way.empty() ? "the system allows no more" : in_the_way + " in the environment stands in the way") +
+      "; change that, or ask for as many as there are: --threads " + std::to_string(given));
 }
 
 }  // namespace
@@ -38,6 +68,13 @@ void use_threads(int64_t threads) {
     if (CPU_ISSET(c, &allowed)) cores.push_back(c);
   }
   const int count = at::get_num_threads();
+  require_threads(count);
+  // Not those that this thread is bound to, where an earlier call has bound it.
+  if (const int there = CPU_COUNT(&cores_at_first()); count > there && there > 0) {
+    log::warning(std::to_string(count) + " threads on " + std::to_string(there) + (there == 1 ? " core" : " cores") +
+                 " wait for each other, which can make a run hundreds of times slower: --threads " +
+                 std::to_string(there) + " uses them all");
+  }
   if (count < 2 || count != static_cast<int>(cores.size())) return;
 #pragma omp parallel num_threads(count)
   {
