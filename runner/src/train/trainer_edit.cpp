@@ -135,7 +135,7 @@ void Trainer::edit(const Edits& edits) {
   for (const Value& line : lines) folder_.add_history(line);
   for (const std::string& text : notes) note(text);
   stale_ = true;
-  best_accuracy_ = -1;
+  best_accuracy_ = best_selection_ = -1;
   attach();
 }
 
