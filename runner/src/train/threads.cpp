@@ -1,5 +1,6 @@
 #include "train/threads.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -24,6 +25,14 @@ const cpu_set_t& cores_at_first() {
     return all;
   }();
   return cores;
+}
+
+// Those that the threads may use together. OMP_PROC_BIND and the like bind the first thread to a place of its own before
+// the program begins: then the places count.
+int cores_there() {
+  int in_places = 0;
+  for (int i = 0; i < omp_get_num_places(); ++i) in_places += omp_get_place_num_procs(i);
+  return std::max(in_places, CPU_COUNT(&cores_at_first()));
 }
 
 // How many threads OpenMP makes where so many are asked for.
@@ -69,8 +78,7 @@ void use_threads(int64_t threads) {
   }
   const int count = at::get_num_threads();
   require_threads(count);
-  // Not those that this thread is bound to, where an earlier call has bound it.
-  if (const int there = CPU_COUNT(&cores_at_first()); count > there && there > 0) {
+  if (const int there = cores_there(); count > there && there > 0) {
     log::warning(std::to_string(count) + " threads on " + std::to_string(there) + (there == 1 ? " core" : " cores") +
                  " wait for each other, which can make a run hundreds of times slower: --threads " +
                  std::to_string(there) + " uses them all");
