@@ -55,6 +55,44 @@ TEST(PluginsCommand, SearchesTheVariableToo) {
   EXPECT_THAT(o.text, AllOf(HasSubstr("fixture_fine"), Not(HasSubstr("Problems:"))));
 }
 
+// A copy of a plugin of the program's own stands in for it: whoever uses it is told so.
+TEST(PluginsCommand, WhatHidesAPluginIsSaidByEveryCommandAndRecorded) {
+  const TempFolder folder;
+  const auto copy = folder / "libsgd.so";
+  std::filesystem::copy_file(ESPALIER_PLUGIN_DIR "/libsgd.so", copy);
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+threads: 1
+data: {use: synthetic, count: 40, batch: 20}
+network: {use: mlp, hidden: [4]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.1}}]
+)");
+  const std::string run = (folder / "run").string(), with = " --plugins " + folder.path().string();
+  for (const std::string& command : {std::string("validate "), std::string("plan "), "run --out " + run + " "}) {
+    const Output o = espalier_command(command + recipe.string() + with);
+    EXPECT_EQ(o.status, 0) << o.text;
+    EXPECT_THAT(o.text, AllOf(HasSubstr("libsgd.so: not loaded: " + copy.string()), HasSubstr("takes its place")));
+  }
+  const std::string environment = (folder / "run" / "environment.json").string();
+  const Value libraries = from_json(shell("cat " + environment).text).at("libraries");
+  const Value* sgd = item(libraries, "name", "plugin sgd");
+  ASSERT_NE(sgd, nullptr);
+  EXPECT_EQ(sgd->at("path").as_string(), copy.string());
+  EXPECT_EQ(sgd->at("version").as_string(), "1.0.0");
+  EXPECT_EQ(shell("sha256sum " + copy.string()).text.substr(0, 64), sgd->at("sha256").as_string());
+  const Value* library = item(libraries, "name", "espalier (library)");
+  ASSERT_NE(library, nullptr);
+  EXPECT_THAT(library->at("path").as_string(), HasSubstr("libespalier.so"));
+  EXPECT_EQ(item(libraries, "name", "plugin adam"), nullptr) << "it is not used";
+
+  // Another file in its place.
+  shell("printf more >> " + copy.string());
+  const Output o = espalier_command("resume " + run + " --set stages.train.epochs=2");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("plugin sgd: another file than before, of the same version (" + copy.string() + ")"));
+}
+
 TEST(PluginsCommand, AMissingFolderIsAnError) {
   const Output o = espalier_command("plugins --plugins /no/such/folder");
   EXPECT_EQ(o.status, 1);

@@ -10,6 +10,7 @@
 #include "recipe/recipe.h"
 #include "schedule.h"
 #include "sweep/matrix.h"
+#include "temp_folder.h"
 
 namespace espalier {
 namespace {
@@ -48,6 +49,34 @@ TEST(Recipes, AreValidInEveryScale) {
   }
   EXPECT_GT(recipes, 80);
   EXPECT_GT(scaled, 60);
+}
+
+TEST(Recipes, PathsAreRelativeToTheFileThatNamesThem) {
+  register_schedules(Registry::instance());
+  load_all_plugins();
+  const TempFolder folder;
+  folder.write("in/base.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic}
+network: {use: recorded, graph: ../s, from: values.pt}
+base: {use: recorded, graph: t/graph.json}
+stages: [{name: grow, epochs: 1, optimizer: sgd, controller: {use: replay, run: ../u}}]
+)");
+  const auto file = folder.write("r.yaml", "extends: in/base.yaml\nscales: {small: {network.graph: v}}\n");
+  const auto text = [&](const std::string& name) { return (folder / name).string(); };
+  const auto resolved = [&](const std::vector<std::string>& set, const std::string& scale) {
+    return check_recipe(read_recipe(file, set, scale), Registry::instance()).resolved;
+  };
+  const Value r = resolved({}, "");
+  EXPECT_EQ(r.at("network").at("graph").as_string(), text("s"));
+  EXPECT_EQ(r.at("network").at("from").as_string(), text("in/values.pt"));
+  EXPECT_EQ(r.at("base").at("graph").as_string(), text("in/t/graph.json"));
+  EXPECT_EQ(r.at("stages").as_list()[0].at("controller").at("run").as_string(), text("u"));
+  EXPECT_EQ(resolved({}, "small").at("network").at("graph").as_string(), text("v"));
+  EXPECT_EQ(resolved({"network.graph=../w"}, "").at("network").at("graph").as_string(),
+            fs::absolute("../w").lexically_normal().string())
+      << "what is typed is relative to where it is typed";
 }
 
 }  // namespace

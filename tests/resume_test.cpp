@@ -522,5 +522,150 @@ TEST_F(Resume, RefusesWhatIsNoRun) {
   EXPECT_THAT(finished.text, HasSubstr("finished"));
 }
 
+// A finished run, trained on, is the run that it would have been: with a constant learning rate nothing depends on how
+// many epochs were meant.
+class Further : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    recipe_ = folder_.write("r.yaml", R"(
+espalier: 1
+name: further
+threads: 2
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: lenet5, conv1: 4, conv2: 6, hidden: 10}
+stages:
+  - {name: first, epochs: 1, optimizer: {use: adam, lr: 0.002}}
+  - name: train
+    epochs: 2
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
+    controller: {use: l1_prune, ratio: 0.5, when: end}
+)");
+    const Output o = espalier_command("run -q " + recipe_.string() + " --out " + run());
+    ASSERT_EQ(o.status, 0) << o.text;
+  }
+  std::string run() const { return (folder_ / "run").string(); }
+  Value summary(const std::string& of = "run") const { return from_json(read_file(folder_ / of / "summary.json")); }
+
+  TempFolder folder_;
+  fs::path recipe_;
+};
+
+TEST_F(Further, EqualsALongerRun) {
+  const std::string short_model = read_file(folder_ / "run" / "model.safetensors");
+  const Output told = espalier_command("resume " + run());
+  EXPECT_EQ(told.status, 0);
+  const std::string advice = "espalier resume " + run() + " --set stages.train.epochs=4";
+  ASSERT_THAT(told.text, HasSubstr(advice));
+  ASSERT_EQ(espalier_command("run -q " + recipe_.string() + " --set stages.train.epochs=4 --out " +
+                             (folder_ / "long").string())
+                .status,
+            0);
+  const Output o = espalier_command(advice.substr(9));
+  ASSERT_EQ(o.status, 0) << o.text;
+  EXPECT_EQ(read_file(folder_ / "run" / "model.safetensors"), read_file(folder_ / "long" / "model.safetensors"));
+  EXPECT_EQ(read_file(folder_ / "run" / "history.jsonl"), read_file(folder_ / "long" / "history.jsonl"));
+  EXPECT_TRUE(timeless_lines(folder_ / "run" / "metrics.jsonl") == timeless_lines(folder_ / "long" / "metrics.jsonl"));
+  EXPECT_EQ(summary().at("train_cost").as_double(), summary("long").at("train_cost").as_double());
+  EXPECT_EQ(read_file(folder_ / "run" / "finished-1" / "model.safetensors"), short_model) << "nothing is lost";
+}
+
+TEST_F(Further, SaysWhereNothingIsLeftToDo) {
+  for (const std::string flags : {"--set stages.first.epochs=5", "--set stages.train.optimizers.sgd.lr=0.01"}) {
+    const Output o = espalier_command("resume " + run() + " " + flags);
+    EXPECT_EQ(o.status, 1) << flags;
+    EXPECT_THAT(o.text, HasSubstr("nothing is left to do"));
+    EXPECT_THAT(o.text, HasSubstr("espalier resume " + run() + " --set stages.train.epochs=4"));
+  }
+  // Here the best is the network that the stage's end left: no epoch had that structure.
+  const Output best = espalier_command("resume " + run() + " --from best");
+  EXPECT_EQ(best.status, 1) << best.text;
+  EXPECT_THAT(best.text, HasSubstr("which: best}"));
+  EXPECT_EQ(summary().at("status").as_string(), "finished");
+  EXPECT_FALSE(fs::exists(folder_ / "run" / "finished-1"));
+}
+
+// Six epochs of a learning rate that jumps about: the best is not the last.
+TEST(Best, IsExportedUsedAndGoneOnFrom) {
+  const TempFolder folder;
+  const std::string head = "espalier: 1\nname: best\nthreads: 2\ndata: {use: synthetic, count: 100, batch: 10}\n";
+  const auto recipe = folder.write("r.yaml", head + R"(
+network: {use: mlp, hidden: [6]}
+stages: [{name: train, epochs: 6, optimizer: {use: sgd, lr: 0.9, momentum: 0.5}}]
+)");
+  // A seed whose best epoch lies in the middle.
+  fs::path run;
+  Value summary;
+  for (int seed = 0; run.empty() && seed < 10; ++seed) {
+    const fs::path out = folder / ("seed" + std::to_string(seed));
+    ASSERT_EQ(
+        espalier_command("run -q " + recipe.string() + " --seed " + std::to_string(seed) + " --out " + out.string())
+            .status,
+        0);
+    summary = from_json(read_file(out / "summary.json"));
+    if (summary.at("accuracy_best").as_double() > summary.at("accuracy").as_double()) run = out;
+  }
+  ASSERT_FALSE(run.empty());
+  const std::string model = read_file(run / "model.safetensors");
+  const auto used = folder.write(
+      "used.yaml", head + "network: {from: " + run.string() + ", which: best}\nstages: [{name: look, epochs: 0}]\n");
+  ASSERT_EQ(espalier_command("run -q " + used.string() + " --out " + (folder / "used").string()).status, 0);
+  EXPECT_EQ(from_json(read_file(folder / "used" / "summary.json")).at("accuracy").as_double(),
+            summary.at("accuracy_best").as_double());
+
+  const Output exported = espalier_command("export " + run.string() + " --from best --to safetensors --out " +
+                                           (folder / "best.safetensors").string());
+  ASSERT_EQ(exported.status, 0) << exported.text;
+  const auto best = load_safetensors(folder / "best.safetensors").tensors;
+  const auto now = load_safetensors(folder / "used" / "model.safetensors").tensors;
+  ASSERT_EQ(best.size(), now.size());
+  for (size_t i = 0; i < best.size(); ++i) EXPECT_TRUE(best[i].second.equal(now[i].second)) << best[i].first;
+
+  // From the best epoch on everything happens again.
+  const Output again = espalier_command("resume -q " + run.string() + " --from best");
+  EXPECT_EQ(again.status, 0) << again.text;
+  EXPECT_EQ(read_file(run / "model.safetensors"), model);
+  EXPECT_EQ(lines_of(run / "metrics.jsonl").size(), 6U);
+}
+
+// An image that came to the folder after the run began.
+TEST(ChangedData, AreRefusedUnlessTheyAreMeant) {
+  const TempFolder folder;
+  const auto image = [&](const std::string& name, uint32_t seed) {
+    samples::write(folder / ("images/" + name), samples::png(16, 16, samples::noise(16, 16, seed)));
+  };
+  for (uint32_t n = 0; n < 12; ++n)
+    image(std::string(n < 8 ? "train/" : "val/") + (n % 2 ? "a/" : "b/") + std::to_string(n) + ".png", n);
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: images
+threads: 1
+data: {use: image_folder, folder: images, classes: 2, size: 16, batch: 4}
+network: {use: mlp, hidden: [4]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.02}}]
+)");
+  const std::string run = (folder / "run").string();
+  const Output o =
+      espalier_command("run -q " + recipe.string() + " --data " + folder.path().string() + " --out " + run);
+  ASSERT_EQ(o.status, 0) << o.text;
+  const Value record = from_json(read_file(folder / "run" / "data.json"));
+  EXPECT_EQ(record.as_list()[0].at("train").at("samples").as_int(), 8);
+
+  const std::string further = "resume -q " + run + " --set stages.train.epochs=2";
+  image("train/a/another.png", 77);
+  const Output refused = espalier_command(further);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.text, HasSubstr("train: 8 samples before, 9 now"));
+  EXPECT_THAT(refused.text, HasSubstr("--changed-data"));
+  EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("status").as_string(), "finished")
+      << "what is refused changes nothing";
+  EXPECT_FALSE(fs::exists(folder / "run" / "finished-1"));
+  // As many as before, of which one is another.
+  fs::remove(folder / "images/train/a/1.png");
+  EXPECT_THAT(espalier_command(further).text, HasSubstr("train: 8 samples as before, but others"));
+  const Output meant = espalier_command(further + " --changed-data");
+  EXPECT_EQ(meant.status, 0) << meant.text;
+  EXPECT_THAT(meant.text, HasSubstr("the data are not those that the run began with"));
+}
+
 }  // namespace
 }  // namespace espalier

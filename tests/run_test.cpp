@@ -184,8 +184,15 @@ stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.001}}]
     const Output o = espalier_command("run " + recipe.string() + " --set precision=" + precision + " --out " +
                                       (folder / precision).string());
     EXPECT_EQ(o.status, 1);
-    EXPECT_NE(o.text.find("batch norm 'bn"), std::string::npos) << o.text;
+    EXPECT_NE(o.text.find("error: batch norm 'bn"), std::string::npos) << "no controller is blamed: " << o.text;
+    EXPECT_NE(o.text.find("(stage 'train', epoch 1, step 2)"), std::string::npos) << o.text;
     EXPECT_NE(o.text.find("data.drop_last: true"), std::string::npos) << o.text;
+    // What it advises is possible, also with another batch size.
+    const std::string resume = "espalier resume " + (folder / precision).string();
+    EXPECT_NE(o.text.find(resume), std::string::npos) << o.text;
+    const std::string change = precision == std::string("float32") ? "data.drop_last=true" : "data.batch=17";
+    const Output again = espalier_command(resume.substr(9) + " --set " + change);
+    EXPECT_EQ(again.status, 0) << again.text;
   }
 }
 
@@ -205,6 +212,56 @@ stages:
   ASSERT_EQ(o.status, 0) << o.text;
   const Value stages = from_json(read_file(folder / "run" / "summary.json")).at("stages");
   EXPECT_TRUE(stages.as_list()[2].at("before") == stages.as_list()[1].at("after")) << "what was pruned stays pruned";
+}
+
+// The best epochs of a stage that removes filters at its end are of a network that is no more.
+TEST(Run, TakesTheBestOfTheFinalStructure) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+threads: 2
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - {name: prune, epochs: 2, optimizer: {use: sgd, lr: 0.05}, controller: {use: soft_filter_prune, ratio: 0.5, on: all}}
+  - {name: end, epochs: 0, start_from: best}
+)");
+  const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  const Value summary = from_json(read_file(folder / "run" / "summary.json"));
+  const Value::List& stages = summary.at("stages").as_list();
+  EXPECT_LT(stages[0].at("after").at("params").as_int(), stages[0].at("before").at("params").as_int());
+  EXPECT_TRUE(stages[1].at("before") == stages[0].at("after"));
+  EXPECT_TRUE(summary.at("final") == stages[0].at("after"));
+}
+
+// A controller that copies an average into the weights at the end, without an edit: what is measured is what is saved.
+TEST(Run, EvaluatesWhatAControllerLeavesAtTheEndOfAStage) {
+  const TempFolder folder;
+  const std::string head = R"(
+espalier: 1
+name: r
+threads: 2
+data: {use: synthetic, count: 300, batch: 20}
+)";
+  const auto recipe = folder.write("r.yaml", head + R"(
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages: [{name: keep, epochs: 1, optimizer: {use: sgd, lr: 0.05}, controller: keeper}]
+)");
+  const Output o =
+      espalier_command("run -q " + recipe.string() + " --plugins '" ESPALIER_FIXTURE_DIR "/libresumable.so' --out " +
+                       (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  const auto again = folder.write("again.yaml", head + "network: {from: run}\nstages: [{name: look, epochs: 0}]\n");
+  const Output look = espalier_command("run -q " + again.string() + " --out " + (folder / "again").string());
+  ASSERT_EQ(look.status, 0) << look.text;
+  const Value one = from_json(read_file(folder / "run" / "summary.json"));
+  const Value two = from_json(read_file(folder / "again" / "summary.json"));
+  EXPECT_EQ(one.at("accuracy").as_double(), two.at("accuracy").as_double());
+  EXPECT_EQ(one.at("loss").as_double(), two.at("loss").as_double());
+  EXPECT_NE(one.at("loss").as_double(), lines_of(folder / "run" / "metrics.jsonl").back().at("test_loss").as_double())
+      << "the average is another network than the last epoch's";
 }
 
 // model.py, by PyTorch alone, against the run that wrote it, on real images.
@@ -240,6 +297,31 @@ stages:
                    from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
 }
 
+// LibTorch would wait for ever for threads that do not come.
+TEST(Run, SaysWhatStandsInTheWayOfItsThreads) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 20, batch: 20}
+network: {use: mlp, hidden: [4]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.1}}]
+)");
+  const auto run = [&](const std::string& variables, const std::string& flags, const char* out) {
+    return shell(variables + " timeout 60 '" ESPALIER_PROGRAM "' run " + recipe.string() + " --out " +
+                 (folder / out).string() + " " + flags);
+  };
+  const Output limited = run("OMP_THREAD_LIMIT=1", "--threads 2", "a");
+  EXPECT_EQ(limited.status, 1) << limited.text;
+  EXPECT_NE(limited.text.find("2 threads are needed, and OpenMP gives 1: OMP_THREAD_LIMIT=1 in the environment"),
+            std::string::npos)
+      << limited.text;
+  EXPECT_EQ(run("OMP_THREAD_LIMIT=1", "--threads 1", "b").status, 0) << "what it advises";
+  const Output many = run("", "--threads 300", "c");
+  EXPECT_EQ(many.status, 0) << many.text;
+  EXPECT_NE(many.text.find("300 threads on "), std::string::npos) << many.text;
+}
+
 std::string faults() {
   return " --plugins '" ESPALIER_FIXTURE_DIR "/libfaults.so'";
 }
@@ -260,6 +342,7 @@ stages:
   EXPECT_EQ(o.status, 1);
   EXPECT_NE(o.text.find("r.yaml:9:20: regularizer 'throws_in_step' of plugin faults 1.0.0"), std::string::npos)
       << o.text;
+  EXPECT_EQ(o.text.find("controller"), std::string::npos) << "only the innermost component is named: " << o.text;
   EXPECT_NE(o.text.find("the penalty is out of order"), std::string::npos) << o.text;
   EXPECT_EQ(from_json(read_file(folder / "run" / "summary.json")).at("status").as_string(), "failed");
 }

@@ -89,10 +89,15 @@ TEST(WarmStart, ListsEverythingThatDoesNotMatch) {
   EXPECT_THAT(o.text, AllOf(HasSubstr("r.yaml:4:"), HasSubstr("not in the file: fc1.weight [4, 64]"),
                             HasSubstr("not in the network: conv.weight [4, 64]"),
                             HasSubstr("fc2.weight is [3, 5] in the file, [3, 4] in the network"),
-                            HasSubstr("partial: true"), Not(HasSubstr("fc1.bias"))));
+                            Not(HasSubstr("partial: true")), Not(HasSubstr("fc1.bias"))))
+      << "no weight is left that `partial` could take";
   EXPECT_FALSE(fs::exists(folder / "a")) << "before anything is written";
 
-  const auto partial = folder.write("p.yaml", recipe("from: old.safetensors, partial: true"));
+  file.tensors[2] = values().tensors[2];
+  save_safetensors(folder / "half.safetensors", file);
+  EXPECT_THAT(run(folder.write("h.yaml", recipe("from: half.safetensors")), folder / "h").text,
+              HasSubstr("`partial: true` leaves out what does not match"));
+  const auto partial = folder.write("p.yaml", recipe("from: half.safetensors, partial: true"));
   const Output noted = run(partial, folder / "b");
   EXPECT_EQ(noted.status, 0) << noted.text;
   EXPECT_THAT(noted.text, HasSubstr("not in the file: fc1.weight"));
@@ -107,6 +112,65 @@ TEST(WarmStart, ListsEverythingThatDoesNotMatch) {
 
   const auto nothing = folder.write("n.yaml", recipe("from: old.safetensors, partial: true, rename: {'^': x}"));
   EXPECT_THAT(run(nothing, folder / "c").text, HasSubstr("nothing in it is of this network"));
+}
+
+// A network that lost half of its filters and units.
+TEST(WarmStart, TakesThePrunedStructureOfARunWithItsValues) {
+  const TempFolder folder;
+  const std::string head = "espalier: 1\nname: r\nthreads: 2\ndata: {use: synthetic, count: 60, batch: 20}\n";
+  const Output first = run(folder.write("a.yaml", head + R"(
+network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
+stages:
+  - {name: train, epochs: 1, optimizer: {use: sgd, lr: 0.05}}
+  - {name: prune, epochs: 0, controller: {use: l1_prune, ratio: 0.5, on: all}}
+)"),
+                           folder / "a");
+  ASSERT_EQ(first.status, 0) << first.text;
+
+  // With the backbone's own structure nothing but the last layer's bias fits, whatever is asked for.
+  const std::string stages = "stages: [{name: look, epochs: 0}]\n";
+  const std::string own = "network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20, from: a";
+  const Output strict = run(folder.write("s.yaml", head + own + "}\n" + stages), folder / "s");
+  EXPECT_EQ(strict.status, 1);
+  EXPECT_THAT(strict.text, AllOf(HasSubstr("network: {from: " + (folder / "a").string() + "}"),
+                                 HasSubstr("1 of 8 tensors (4 of "), Not(HasSubstr("partial: true"))));
+  const Output partial = run(folder.write("p.yaml", head + own + ", partial: true}\n" + stages), folder / "p");
+  EXPECT_EQ(partial.status, 1) << "it would train anew";
+  EXPECT_THAT(partial.text, HasSubstr("no weight of a layer in it is of this network"));
+
+  // What the message says.
+  const Output whole =
+      espalier_command("run " + folder.write("w.yaml", head + "network: {from: a}\n" + stages).string() + " --out " +
+                       (folder / "w").string());
+  ASSERT_EQ(whole.status, 0) << whole.text;
+  EXPECT_THAT(whole.text, HasSubstr("The network begins with all 8 tensors ("));
+  const auto was = final_values(folder / "a"), is = final_values(folder / "w");
+  ASSERT_EQ(was.size(), is.size());
+  for (const auto& [name, tensor] : was) EXPECT_TRUE(is.at(name).equal(tensor)) << name;
+  EXPECT_EQ(was.at("conv1.weight").size(0), 3) << "half of 6 filters";
+  const Value a = from_json(read_file(folder / "a" / "summary.json")),
+              w = from_json(read_file(folder / "w" / "summary.json"));
+  EXPECT_EQ(w.at("accuracy").as_double(), a.at("accuracy").as_double());
+  // The run's own recipe is one, from anywhere.
+  EXPECT_EQ(espalier_command("validate " + (folder / "w" / "recipe.yaml").string()).status, 0);
+
+  const Output file =
+      run(folder.write("f.yaml", head + "network: {from: a/model.safetensors}\n" + stages), folder / "f");
+  EXPECT_EQ(file.status, 1);
+  EXPECT_THAT(file.text, AllOf(HasSubstr("f.yaml:5:"), HasSubstr("is a file: name the backbone with `use`")));
+}
+
+TEST(WarmStart, SaysHowMuchIsLoadedInPart) {
+  const TempFolder folder;
+  TensorFile file = values();
+  file.tensors[0].first = "conv.weight";  // of [4, 64]
+  save_safetensors(folder / "old.safetensors", file);
+  const auto recipe_file = folder.write("p.yaml", recipe("from: old.safetensors, partial: true"));
+  const Output o = espalier_command("run " + recipe_file.string() + " --out " + (folder / "p").string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  // 4 + 12 + 3 of 256 + 4 + 12 + 3 numbers.
+  EXPECT_THAT(o.text, AllOf(HasSubstr("network.from: 3 of 4 tensors (19 of 275 numbers)"),
+                            HasSubstr("The network begins with 3 of 4 tensors (19 of 275 numbers)")));
 }
 
 // A header of 640 bytes begins as an old pickle does; LeNet-5's is as long.

@@ -16,6 +16,7 @@
 #include "commands/recipe_commands.h"
 #include "commands/resume.h"
 #include "commands/schema.h"
+#include "commands/show.h"
 #include "espalier/build_config.h"
 #include "espalier/log.h"
 #include "train/interrupt.h"
@@ -34,6 +35,7 @@ int main(int argc, char** argv) {
   espalier::add_recipe_commands(app);
   espalier::add_resume_command(app);
   espalier::add_export_command(app);
+  espalier::add_show_command(app);
   espalier::add_bench_command(app);
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
@@ -47,6 +49,7 @@ int main(int argc, char** argv) {
       "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
       "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
+      "  espalier show runs/quickstart-seed0            its stages, edits and checkpoints\n"
       "  espalier plugins                               which components there are\n"
       "  espalier describe threshold                    what one of them can be told\n"
       "  espalier check build/libmy_penalty.so          whether a plugin does what its kind promises\n"

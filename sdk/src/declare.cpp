@@ -18,6 +18,8 @@ const char* to_string(ParameterType type) {
       return "number";
     case ParameterType::string:
       return "string";
+    case ParameterType::path:
+      return "path";
     case ParameterType::choice:
       return "choice";
     case ParameterType::integers:
@@ -132,6 +134,8 @@ std::string ParameterInfo::expected() const {
       return "a number" + range + of_unit;
     case ParameterType::string:
       return "a string";
+    case ParameterType::path:
+      return "a path (of a file or folder, relative to the recipe)";
     case ParameterType::choice:
       return "one of " + join(choices);
     case ParameterType::integers:
@@ -166,6 +170,7 @@ Value ParameterInfo::check(const Value& v) const {
     case ParameterType::number:
       return check_number(*this, v);
     case ParameterType::string:
+    case ParameterType::path:
       return check_string(*this, v);
     case ParameterType::choice:
       if (!v.is_string()) refuse(*this, v, v.describe());

@@ -6,6 +6,7 @@
 namespace espalier {
 Error::~Error() = default;
 InputError::~InputError() = default;
+LocatedError::~LocatedError() = default;
 EditError::~EditError() = default;
 Object::~Object() = default;
 }  // namespace espalier

@@ -136,14 +136,16 @@ void labelled(const Registered& component, const Location& where, const std::fun
     body();
   } catch (const InputError&) {
     throw;  // already says where
+  } catch (const LocatedError&) {
+    throw;
   } catch (const EditError& e) {
     throw EditError(place + component.str() + ": " + e.what());
   } catch (const c10::Error& e) {
-    throw Error(place + component.str() + ": " + e.what_without_backtrace());
+    throw LocatedError(place + component.str() + ": " + e.what_without_backtrace());
   } catch (const std::exception& e) {
-    throw Error(place + component.str() + ": " + e.what());
+    throw LocatedError(place + component.str() + ": " + e.what());
   } catch (...) {
-    throw Error(place + component.str() + ": threw something that is no std::exception");
+    throw LocatedError(place + component.str() + ": threw something that is no std::exception");
   }
 }
 

@@ -1,6 +1,10 @@
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <string_view>
 
 #include <espalier/backbone.h>
 #include <espalier/plugin.h>
@@ -11,18 +15,36 @@ struct RecordedOptions {
   std::string graph;
 
   static void declare(Declare<RecordedOptions>& p) {
-    p("graph", &RecordedOptions::graph, required(), "a run's folder, or a graph.json; relative to the working folder");
+    p("graph", &RecordedOptions::graph, path(), required(),
+      "a run's folder, its graph.json, or one of its checkpoints");
   }
 };
 
-// The structure that a run ended with, to be trained from its beginning (paper 000, table 4: Train Scratch - Base).
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  if (!in) throw InputError(file.string(), "there is no such file; `graph` is the folder of a finished run");
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// A checkpoint is a safetensors file (the length of a JSON header, the header) whose metadata hold the graph.
+Value graph_of_checkpoint(const std::filesystem::path& file) {
+  const std::string bytes = text_of(file);
+  uint64_t length = 0;
+  if (bytes.size() >= sizeof length) std::memcpy(&length, bytes.data(), sizeof length);
+  if (length == 0 || length > bytes.size() - sizeof length) throw InputError(file.string(), "is no checkpoint");
+  const Value header = from_json(std::string_view(bytes).substr(sizeof length, length), file.string());
+  const Value* metadata = header.find("__metadata__");
+  const Value* of_run = metadata ? metadata->find("espalier") : nullptr;
+  if (!of_run) throw InputError(file.string(), "a safetensors file, but not a checkpoint of a run");
+  return from_json(of_run->as_string(), file.string()).at("graph");
+}
+
+// The structure that a run ended with, or that of a checkpoint (paper 000, table 4: Train Scratch - Base).
 Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpec& target) {
   std::filesystem::path file = o.graph;
   if (std::filesystem::is_directory(file)) file /= "graph.json";
-  std::ifstream in(file);
-  if (!in) throw InputError(file.string(), "there is no such file; `graph` is the folder of a finished run");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  Graph g = Graph::from_value(from_json(text, file.string()));
+  Graph g = Graph::from_value(file.extension() == ".safetensors" ? graph_of_checkpoint(file)
+                                                                 : from_json(text_of(file), file.string()));
   const auto require = [&](const char* what, const std::vector<int64_t>& has, const std::vector<int64_t>& wanted) {
     if (has != wanted) {
       throw InputError(file.string(), std::string("the recorded network has ") + what + " " + to_string(has) +

@@ -1,8 +1,10 @@
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <espalier/controller.h>
 #include <espalier/plugin.h>
@@ -30,7 +32,7 @@ class Replay final : public Controller {
     std::string statistics = "keep";
 
     static void declare(Declare<Options>& p) {
-      p("run", &Options::run, required(), "folder of the recorded run");
+      p("run", &Options::run, path(), required(), "folder of the recorded run");
       p("stage", &Options::stage, "whose edits; left out: the stage with this one's name");
       p("states", &Options::states, one_of({"reset", "keep"}), "of the optimizers after edits");
       p("statistics", &Options::statistics, one_of({"reset", "keep"}), "of batch norms after edits");
@@ -44,20 +46,32 @@ class Replay final : public Controller {
       throw Error("the recorded stage has " + std::to_string(epochs_) + " epochs, this one at most " +
                   std::to_string(run.epochs()));
     }
+    if (lines_.empty()) run.note("the recorded stage has no edits: there is nothing to replay");
   }
-  void resume(Run& run, const Value&) override { read(run); }
+  Value save() const override { return Value::map({{"done", static_cast<int64_t>(done_)}}); }
+  void resume(Run& run, const Value& saved) override {
+    read(run);
+    done_ = static_cast<size_t>(saved.at("done").as_int());
+  }
 
-  void epoch_begin(Run& run) override { carry_out(run, 0, 0); }
-  void step_end(Run& run) override {
-    if (run.step() > 0) carry_out(run, run.step(), run.step());
-  }
+  void epoch_begin(Run& run) override { carry_out(run, run.epoch(), 0); }
+  void step_end(Run& run) override { carry_out(run, run.epoch(), run.step()); }
   // What was done after the last step; also where an epoch has another number of them here.
   void epoch_end(Run& run) override {
-    carry_out(run, run.step(), std::numeric_limits<int64_t>::max());
+    carry_out(run, run.epoch(), last_step);
     if (run.epoch() + 1 == epochs_) run.end_stage();
+  }
+  // What was done at the stage's end stands in the history behind its epochs.
+  void stage_end(Run& run) override {
+    if (run.epoch() == epochs_) carry_out(run, epochs_, last_step);
+    if (done_ == lines_.size()) return;
+    throw Error(std::to_string(lines_.size() - done_) + " of the " + std::to_string(lines_.size()) +
+                " recorded edits were not carried out: the recorded stage has " + std::to_string(epochs_) +
+                " epochs, this one ended after " + std::to_string(run.epoch()));
   }
 
  private:
+  static constexpr int64_t last_step = std::numeric_limits<int64_t>::max();
   struct Line {
     int64_t epoch;
     int64_t step;
@@ -88,21 +102,22 @@ class Replay final : public Controller {
     }
   }
 
-  // What was done in this epoch after the steps from `first` to `last`.
-  void carry_out(Run& run, int64_t first, int64_t last) {
-    bool edited = false;
-    for (const Line& line : lines_) {
-      if (line.epoch != run.epoch() || line.step < first || line.step > last) continue;
+  // What was done until this epoch and step and is not done yet, in its order.
+  void carry_out(Run& run, int64_t epoch, int64_t step) {
+    const size_t before = done_;
+    for (; done_ < lines_.size(); ++done_) {
+      const Line& line = lines_[done_];
+      if (std::pair(line.epoch, line.step) > std::pair(epoch, step)) break;
       run.edit(line.edits);
-      edited = true;
     }
-    if (!edited) return;
+    if (done_ == before) return;
     if (o_.states == "reset") run.weights().reset_states(run.graph());
     if (o_.statistics == "reset") run.weights().reset_statistics(run.graph());
   }
 
   Options o_;
   std::vector<Line> lines_;
+  size_t done_ = 0;     // of the lines
   int64_t epochs_ = 0;  // of the recorded stage
 };
 

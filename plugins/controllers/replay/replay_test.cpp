@@ -46,6 +46,14 @@ class Replay : public testing::Test {
     for (const Value::Entry& e : more.as_map()) spec[e.key] = e.value;
     return Registry::instance().create<Controller>(spec);
   }
+  // Another edit of the stage, written behind those that there are.
+  void add_line(int epoch, int step, int64_t count) const {
+    const Edit edit{Grow{.axis = "conv1", .count = count, .init = "random", .seed = 3}};
+    std::ofstream(folder / "history.jsonl", std::ios::app)
+        << to_json(Value::map(
+               {{"stage", "test"}, {"epoch", epoch}, {"step", step}, {"edits", Value::List{edit.to_value()}}}))
+        << "\n";
+  }
   int64_t width() const { return run.graph()[run.graph().axis("conv1")].size; }
   // Widths after each of `steps` steps and after the epoch.
   std::vector<int64_t> epoch(Controller& c, int64_t number, int64_t steps) {
@@ -85,9 +93,49 @@ TEST_F(Replay, DoesWhatIsLeftAtTheEndOfAShorterEpoch) {
 }
 
 TEST_F(Replay, GoesOnInAResumedRun) {
+  const auto first = make();
+  first->stage_begin(run);
+  EXPECT_EQ(epoch(*first, 0, 5).back(), 5);
+  const auto second = make();
+  second->resume(run, first->save());
+  EXPECT_EQ(epoch(*second, 1, 5).back(), 11);
+}
+
+// What was done when the stage ended stands in the history behind its last epoch.
+TEST_F(Replay, DoesAtTheStagesEndWhatWasDoneThere) {
+  add_line(3, 0, 8);
   const auto c = make();
-  c->resume(run, {});
-  EXPECT_EQ(epoch(*c, 1, 5).back(), 10);
+  c->stage_begin(run);
+  for (int e = 0; e < 3; ++e) epoch(*c, e, 5);
+  EXPECT_EQ(width(), 11);
+  run.at_epoch = 3, run.at_step = 0;
+  c->stage_end(run);
+  EXPECT_EQ(width(), 19);
+}
+
+TEST_F(Replay, OfAStageWithoutEpochsDoesWhatWasDoneAtItsEnd) {
+  summary(R"({"status": "finished", "stages": [{"name": "test", "epochs": 0}]})");
+  std::ofstream(folder / "history.jsonl").close();
+  add_line(0, 0, 8);
+  run.of_epochs = 0, run.at_epoch = 0, run.at_step = 0;
+  const auto c = make();
+  c->stage_begin(run);
+  c->stage_end(run);
+  EXPECT_EQ(width(), 12);
+}
+
+TEST_F(Replay, FailsWhereSomethingWasNotCarriedOut) {
+  const auto c = make();
+  c->stage_begin(run);
+  epoch(*c, 0, 5);
+  run.at_epoch = 1, run.at_step = 0;
+  try {
+    c->stage_end(run);
+    FAIL() << "two edits of the second epoch are missing";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("2 of the 3 recorded edits were not carried out"), std::string::npos)
+        << e.what();
+  }
 }
 
 TEST_F(Replay, ResetsWhatItIsTold) {

@@ -2,9 +2,12 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -141,6 +144,14 @@ class Files final : public Samples {
     const bool random = training && cutting_.random;
     resize(image, random ? cutting_.draw(image.width, image.height, key) : cutting_.centre(image.width, image.height),
            cutting_.size, out);
+  }
+
+  void identify(const std::function<void(std::string_view)>& add) const override {
+    for (const size_t begin : begins_) {
+      const std::string name = names_.c_str() + begin;
+      std::error_code unreadable;  // read() says so
+      add(name + '\0' + std::to_string(fs::file_size(folder_ + name, unreadable)) + '\n');
+    }
   }
 
  private:

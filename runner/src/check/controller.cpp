@@ -209,7 +209,7 @@ Graph graph_for(const Registered& r) {
     throw CheckSkipped("it needs " + r.component.needs.front().what + " of its stage, and on " + why);
   // A file's name, say, of which there is no example.
   for (const ParameterInfo& p : r.component.parameters) {
-    if (p.required && p.type == ParameterType::string)
+    if (p.required && (p.type == ParameterType::string || p.type == ParameterType::path))
       throw CheckSkipped("it needs a '" + p.name + "' that cannot be made up, and on " + why);
   }
   throw CheckFailure("a short run on one of the networks that are tried", "an error on " + why);

@@ -86,6 +86,7 @@ std::vector<Value> forbidden(const ParameterInfo& p) {
       numbers.push_back(Value(Value::List{"many"}));
       return numbers;
     case ParameterType::string:
+    case ParameterType::path:
       return {1, Value::list()};
     case ParameterType::choice:
       return {"none of these", 1};

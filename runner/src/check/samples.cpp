@@ -48,6 +48,7 @@ Value example_value(const ParameterInfo& p) {
     case ParameterType::per_selector:
       return example_number(p);
     case ParameterType::string:
+    case ParameterType::path:
       return "x";
     case ParameterType::choice:
       return p.choices.front();

@@ -11,7 +11,6 @@
 #include "commands/plugin_options.h"
 #include "commands/recorded.h"
 #include "espalier/error.h"
-#include "espalier/log.h"
 #include "espalier/registry.h"
 #include "output/files.h"
 #include "output/onnx_export.h"
@@ -22,8 +21,8 @@
 #include "recipe/recipe.h"
 #include "schedule.h"
 #include "sweep/sweep.h"
-#include "train/checkpoint.h"
 #include "train/data_pipeline.h"
+#include "train/run_network.h"
 #include "train/warm_start.h"
 
 namespace espalier {
@@ -33,54 +32,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct ExportOptions {
-  std::string run, format, out;
+  std::string run, format, out, from = "last";
   PluginOptions plugins;
 };
-
-// A run's network: the final one, or that of its last good checkpoint.
-struct RunNetwork {
-  Graph graph;
-  NamedTensors tensors;
-  size_t stages = SIZE_MAX;  // of the recipe, begun
-  fs::path from;
-};
-
-Graph read_graph(const fs::path& file) {
-  const Value value = from_json(read_file(file), file.string());
-  try {
-    return Graph::from_value(value);
-  } catch (const Error& e) {
-    throw InputError(file.string(), std::string("holds no network: ") + e.what());
-  }
-}
-
-RunNetwork network_of(const fs::path& run) {
-  RunNetwork n;
-  n.from = run / "model.safetensors";
-  if (fs::exists(run / "graph.json") && fs::exists(n.from)) {
-    n.graph = read_graph(run / "graph.json");
-    n.tensors = load_safetensors(n.from).tensors;
-    return n;
-  }
-  for (const char* name : {"last", "previous"}) {
-    n.from = run / "checkpoints" / (std::string(name) + ".safetensors");
-    if (!fs::exists(n.from)) continue;
-    try {
-      const Checkpoint checkpoint = load_checkpoint(n.from);
-      n.graph = checkpoint.graph;
-      for (const Parameter& p : n.graph.parameters())
-        n.tensors.emplace_back(p.name, checkpoint.tensors.at("parameter:" + p.name));
-      const Value& p = checkpoint.progress;
-      n.stages = static_cast<size_t>(p.at("stage").as_int()) + (p.at("stage_begun").as_bool() ? 1 : 0);
-      return n;
-    } catch (const InputError& e) {
-      log::warning(e.what());
-    }
-  }
-  throw InputError(run.string(),
-                   "it holds no network yet, neither model.safetensors nor a good checkpoint; "
-                   "`espalier resume` goes on with the run");
-}
 
 // The data in force after so many stages.
 const DataSection& data_of(const Recipe& recipe, size_t stages) {
@@ -99,7 +53,7 @@ void write_export(ExportOptions o) {
   register_schedules(Registry::instance());
   o.plugins.load();
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
-  const RunNetwork n = network_of(run);
+  const RunNetwork n = read_run_network(run, o.from);
   const bool is_double = !n.tensors.empty() && n.tensors.front().second.scalar_type() == at::kDouble;
   Weights weights(n.graph, is_double ? at::kDouble : at::kFloat, at::kCPU);
   set_values(n.graph, weights, n.tensors, n.from);
@@ -129,7 +83,10 @@ void write_export(ExportOptions o) {
   const InputSpec& in = info.input;
   std::cout << file.string() << also << ": " << count_text(n.graph.parameter_count()) << " parameters, input [batch, "
             << in.channels << ", " << in.height << ", " << in.width << "]"
-            << (n.stages == SIZE_MAX ? "" : "; of " + n.from.string() + ", as the run has not finished") << "\n";
+            << (n.stages == SIZE_MAX
+                    ? ""
+                    : "; of " + n.from.string() + (o.from == "last" ? ", as the run has not finished" : ""))
+            << "\n";
 }
 
 }  // namespace
@@ -144,6 +101,9 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"safetensors", "python", "onnx", "torchscript"}));
+  command->add_option("--from", o->from, "Which network: last (default), or that of the checkpoint previous or best")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"last", "previous", "best"}));
   command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")
       ->type_name("FILE");
   o->plugins.add_to(*command);
@@ -151,6 +111,7 @@ void add_export_command(CLI::App& app) {
       "The input is normalised outside of the network: a pixel's byte * scale + shift, per channel, which the files "
       "say.\npython writes the values beside the program, as FILE with the ending .safetensors.\n\nExamples:\n"
       "  espalier export runs/quickstart-seed0 --to onnx\n"
+      "  espalier export runs/quickstart-seed0 --to onnx --from best    the best epoch's network\n"
       "  espalier export runs/quickstart-seed0 --to torchscript --out network.pt\n");
   command->callback([o] { write_export(*o); });
 }

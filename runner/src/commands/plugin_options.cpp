@@ -13,7 +13,9 @@ void PluginOptions::add_to(CLI::App& command) {
 
 PluginReport PluginOptions::load() const {
   PluginReport report = load_plugins(plugin_search_path(folders), Registry::instance());
-  for (const PluginProblem& p : report.problems) log::warning(p.path.string() + ": " + p.reason);
+  for (const auto* list : {&report.notes, &report.problems}) {
+    for (const PluginProblem& p : *list) log::warning(p.path.string() + ": " + p.reason);
+  }
   return report;
 }
 

@@ -14,7 +14,8 @@ struct PluginOptions {
   std::vector<std::string> folders;
 
   void add_to(CLI::App& command);
-  // Loads all plugins; what is wrong with one goes to standard error and keeps nothing else from being loaded.
+  // Loads all plugins; what is wrong with one, or hides another, goes to standard error and keeps nothing else from
+  // being loaded.
   PluginReport load() const;
 };
 

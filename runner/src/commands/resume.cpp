@@ -1,5 +1,6 @@
 #include "commands/resume.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -28,25 +29,49 @@ struct ResumeOptions {
   std::string run;
   std::vector<std::string> overrides;
   std::string device, from = "last";
+  bool changed_data = false;
   int64_t threads = 0;
   int jobs = 0;
   PluginOptions plugins;
   TrainingOptions training;
 };
 
-bool is_finished(const fs::path& run) {
-  const Value summary = recorded(run / "summary.json");
+// How the data are fed may change in a run that has begun; what they are and the network may not.
+void require_changeable(const std::string& set) {
+  if (set.starts_with("stages.")) return;
+  const std::string key = set.substr(0, set.find('='));
+  for (const char* allowed : {"data.batch", "data.eval_batch", "data.drop_last", "data.workers"}) {
+    if (key == allowed) return;
+  }
+  throw InputError("--set " + set,
+                   "of a run that has begun only the stages (stages.NAME...) and data.batch, data.eval_batch, "
+                   "data.drop_last and data.workers can be changed");
+}
+
+bool is_finished(const Value& summary) {
   const Value* status = summary.find("status");
   return status && status->as_string() == "finished";
+}
+
+// How a finished run is trained further: a command.
+std::string further(const fs::path& run, const Value& summary) {
+  const Value* stages = summary.find("stages");
+  if (!stages || stages->size() == 0) return "";
+  const Value& last = stages->as_list().back();
+  const int64_t epochs = last.at("epochs").as_int();
+  return "; to train it further: espalier resume " + run.string() + " --set stages." + last.at("name").as_string() +
+         ".epochs=" + std::to_string(2 * std::max<int64_t>(1, epochs));
 }
 
 void resume(ResumeOptions o) {
   const fs::path run = o.run;
   if (!fs::is_directory(run)) throw InputError(o.run, "there is no such run folder");
   if (is_sweep(run)) {
-    if (!o.overrides.empty() || !o.device.empty() || o.threads > 0 || o.from != "last")
-      throw InputError(
-          o.run, "of a whole sweep --set, --device, --threads and --from cannot be changed; resume one of its runs");
+    if (!o.overrides.empty() || !o.device.empty() || o.threads > 0 || o.from != "last" || o.changed_data) {
+      throw InputError(o.run,
+                       "of a whole sweep --set, --device, --threads, --from and --changed-data cannot be given; resume "
+                       "one of its runs");
+    }
     SweepOptions sweep = o.training.of_sweep(o.plugins);
     sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(recorded(run / "sweep.json").at("jobs").as_int());
     const int status = resume_sweep(run, sweep);
@@ -54,13 +79,11 @@ void resume(ResumeOptions o) {
     return;
   }
   require_run(run);
-  for (const std::string& set : o.overrides) {
-    if (!set.starts_with("stages."))
-      throw InputError("--set " + set, "only the stages of a run that has begun can be changed (stages.NAME...)");
-  }
-  if (is_finished(run)) {
-    if (!o.overrides.empty()) throw InputError(o.run, "this run is finished: there is nothing left to change");
-    if (!o.training.quiet) std::cout << o.run << ": this run is finished\n";
+  for (const std::string& set : o.overrides) require_changeable(set);
+  const Value summary = recorded(run / "summary.json");
+  const bool finished = is_finished(summary);
+  if (finished && o.overrides.empty() && o.from == "last") {
+    if (!o.training.quiet) std::cout << o.run << ": this run is finished" << further(run, summary) << "\n";
     return;
   }
   const Value before = recorded(run / "environment.json");
@@ -81,6 +104,8 @@ void resume(ResumeOptions o) {
   options.out = run;
   options.resume = true;
   options.resume_from = o.from;
+  options.finished = finished;
+  options.changed_data = o.changed_data;
   Trainer(recipe, options).run();
 }
 
@@ -97,6 +122,8 @@ void add_resume_command(CLI::App& app) {
   command->add_option("--from", o->from, "Which checkpoint: last (default), previous, best (of the stage)")
       ->type_name("NAME")
       ->check(CLI::IsMember({"last", "previous", "best"}));
+  command->add_flag("--changed-data", o->changed_data,
+                    "Goes on although the data are not those that the run began with");
   command->add_option("--device", o->device, "auto, cpu or cuda: overrides the recipe's")->type_name("DEVICE");
   command->add_option("--threads", o->threads, "CPU threads (default: as many as the run began with)")
       ->type_name("N")
@@ -110,6 +137,7 @@ void add_resume_command(CLI::App& app) {
       "On the CPU of the same kind and with as many threads, the run ends with the same bytes as one that was never "
       "stopped.\n\nExamples:\n"
       "  espalier resume runs/quickstart-seed0\n"
+      "  espalier resume runs/quickstart-seed0 --set stages.finetune.epochs=8    trains a finished run further\n"
       "  espalier resume runs/quickstart-seed0 --from best --set stages.shrink.optimizers.sgd.lr=0.01\n");
   command->callback([o] { resume(*o); });
 }

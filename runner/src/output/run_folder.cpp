@@ -29,6 +29,10 @@ bool holds_nothing(const fs::path& folder) {
   return true;
 }
 
+// Written at a run's end, or by `espalier export`.
+constexpr const char* results[] = {"summary.json", "graph.json", "model.safetensors",
+                                   "model.py",     "model.onnx", "model.pt"};
+
 }  // namespace
 
 RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
@@ -79,6 +83,16 @@ std::vector<std::string> RunFolder::cut_to(const Value& sizes) const {
     if (!truncate_file(file(name), sizes.is_null() ? 0 : sizes.at(name).as_int())) shorter.emplace_back(name);
   }
   return shorter;
+}
+
+void RunFolder::put_results_away() const {
+  int n = 1;
+  while (fs::exists(path_ / ("finished-" + std::to_string(n)))) ++n;
+  const fs::path away = path_ / ("finished-" + std::to_string(n));
+  fs::create_directory(away);
+  for (const char* name : results) {
+    if (fs::exists(file(name))) fs::rename(file(name), away / name);
+  }
 }
 
 }  // namespace espalier

@@ -23,6 +23,7 @@ namespace espalier {
 //   model.py             the network in plain PyTorch
 //   model.onnx, model.pt what `espalier export` writes unless it is told where
 //   summary.json
+//   finished-1/ ...      what a finished run left that was then trained further: summary, network and exports
 class RunFolder {
  public:
   // Claims an existing folder until the end of the process's work on it. Throws Error where another process has it.
@@ -44,6 +45,9 @@ class RunFolder {
   Value sizes() const;
   // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be.
   std::vector<std::string> cut_to(const Value& sizes) const;
+
+  // Moves what a finished run left at its end into the first of finished-1, finished-2 ... that is not there.
+  void put_results_away() const;
 
  private:
   std::filesystem::path path_;

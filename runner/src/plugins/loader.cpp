@@ -91,8 +91,9 @@ class Loader {
       if (const auto different = differences(stamp, program_stamp()); !different.empty())
         throw Error(rejection(stamp, different));
       if (const auto [first, is_new] = names_.try_emplace(stamp.name, path); !is_new) {
-        report_.notes.push_back({path, "not loaded: the plugin " + std::string(stamp.name) + " was found before, in " +
-                                           first->second.string()});
+        report_.notes.push_back({path, "not loaded: " + first->second.string() +
+                                           ", which was found before, is called " + std::string(stamp.name) +
+                                           " too and takes its place"});
         return;
       }
       try {

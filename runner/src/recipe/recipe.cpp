@@ -15,12 +15,25 @@
 
 namespace espalier {
 
+namespace fs = std::filesystem;
+
 namespace {
 
 constexpr size_t max_stages = 1000;
 // So that counts of steps and samples fit into 64 bits whatever they are multiplied by.
 constexpr int64_t max_epochs = 1'000'000'000;
 constexpr int64_t max_batch = 100'000'000;
+
+// The absolute path that a value of the recipe stands for. What a file says is relative to it, what the command line
+// says to the working folder.
+Value absolute_path(const Value& given) {
+  if (given.as_string().empty()) return given;
+  const bool in_file = given.location.file && !is_from_command_line(given.location);
+  const fs::path folder = in_file ? fs::path(*given.location.file).parent_path() : "";
+  Value path(fs::absolute(folder / given.as_string()).lexically_normal().string());
+  path.location = given.location;
+  return path;
+}
 
 // `what` names the section in messages: "the recipe", "stage 'shrink'".
 void refuse_unknown_keys(const Value& section, const std::string& what, const std::vector<ParameterInfo>& keys,
@@ -85,7 +98,8 @@ class Reader {
  public:
   explicit Reader(const Registry& registry) : registry_(registry) {}
 
-  Recipe read(const Value& root) {
+  Recipe read(const Value& given) {
+    const Value root = with_whole_network(given);
     const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
     expect_map(root, "a recipe", "a map (key: value)");
     refuse_unknown_keys(root, "the recipe", keys, recipe_subsections());
@@ -130,6 +144,25 @@ class Reader {
   }
 
  private:
+  // A component's spec, checked, with all defaults and absolute paths: the run folder's recipe lies elsewhere.
+  Value check(const std::string& kind, const Value& spec) const {
+    Value checked = registry_.check(kind, spec);
+    make_paths_absolute(kind, checked);
+    return checked;
+  }
+
+  void make_paths_absolute(const std::string& kind, Value& spec) const {
+    for (const ParameterInfo& p : registry_.at(kind, name_of(spec, kind), spec.location).component.parameters) {
+      Value* v = spec.find(p.name);
+      if (!v || v->is_null()) continue;
+      if (p.type == ParameterType::path) *v = absolute_path(*v);
+      if (p.type == ParameterType::component) make_paths_absolute(p.component_kind, *v);
+      if (p.type == ParameterType::components) {
+        for (Value& e : v->as_list()) make_paths_absolute(p.component_kind, e);
+      }
+    }
+  }
+
   // `data: mnist` is short for {use: mnist}.
   static Value as_map(const Value& data) {
     if (!data.is_string()) return expect_map(data, "'data'", "a map: {use: DATASET, ...}");
@@ -160,7 +193,7 @@ class Reader {
       const auto same = [&](const ParameterInfo& p) { return p.name == e.key; };
       if (std::ranges::any_of(own, same)) spec.as_map().push_back(e);
     }
-    resolved = d.dataset = registry_.check("dataset", spec);
+    resolved = d.dataset = check("dataset", spec);
     const Value checked = read_keys(data, keys, "data");
     const DataKeys k = Declare<DataKeys>().read(checked, "data");
     d.batch = k.batch;
@@ -248,6 +281,40 @@ class Reader {
     return checked;
   }
 
+  // A network without `use` has the structure of the run that its values come from. Returns the section with all of it
+  // said.
+  static Value with_whole_network(const Value& section) {
+    const Value* network = section.is_map() ? section.find("network") : nullptr;
+    if (!network || !network->is_map() || network->find("use")) return section;
+    Value whole = section;
+    whole["network"] = with_structure(*network);
+    return whole;
+  }
+  static Value with_structure(const Value& given) {
+    const Value* from = given.find("from");
+    if (!from || !from->is_string() || from->as_string().empty()) return given;
+    const fs::path run = absolute_path(*from).as_string();
+    if (!fs::is_directory(run)) {
+      throw InputError(from->location.str(), "without `use` the network's structure is that of a run, and " +
+                                                 run.string() + (fs::exists(run) ? " is a file" : " does not exist") +
+                                                 ": name the backbone with `use`");
+    }
+    const Value* which = given.find("which");
+    const bool best = which && which->is_string() && which->as_string() == "best";
+    if (!best && !fs::exists(run / "graph.json")) {
+      throw InputError(from->location.str(), run.string() + " is no folder of a finished run: it has no graph.json" +
+                                                 (fs::exists(run / "checkpoints" / "best.safetensors")
+                                                      ? "; `which: best` begins with its best epoch"
+                                                      : ""));
+    }
+    Value graph((best ? run / "checkpoints" / "best.safetensors" : run).string());
+    graph.location = from->location;
+    Value whole = Value::map({{"use", "recorded"}, {"graph", graph}});
+    whole.location = whole["use"].location = given.location;
+    for (const Value::Entry& e : given.as_map()) whole.as_map().push_back(e);
+    return whole;
+  }
+
   // The backbone's spec, checked, without the keys that any network takes.
   Value read_network(const Value& given, WarmStart& start, Value& resolved) const {
     const std::vector<ParameterInfo> keys = Declare<NetworkKeys>().parameters();
@@ -271,25 +338,27 @@ class Reader {
       take("rename");
       rename = given.find("rename");
     }
-    resolved = spec = registry_.check("backbone", spec);
+    resolved = spec = check("backbone", spec);
     const Value checked = read_keys(given.is_map() ? given : Value::map(), keys, "network");
     const NetworkKeys k = Declare<NetworkKeys>().read(checked, "network");
-    const Value* from = given.is_map() ? given.find("from") : nullptr;
     if (k.from.empty()) {
-      if (rename || k.partial)
-        throw InputError(
-            (rename ? *rename : given.at("partial")).location.str(),
-            "'rename' and 'partial' say how the values of 'from' are taken, and the network has no 'from'");
+      for (const char* key : {"rename", "partial", "which"}) {
+        const Value* v = given.is_map() ? given.find(key) : nullptr;
+        const bool says_something = v && (key == std::string("rename") || !(*v == Value(false)));
+        if (!says_something) continue;
+        throw InputError(v->location.str(), "'" + std::string(key) +
+                                                "' says how the values of 'from' are taken, and the network has no "
+                                                "'from'");
+      }
       return spec;
     }
-    start.location = from->location;
+    const Value from = absolute_path(checked.at("from"));
+    start.location = from.location;
     start.partial = k.partial;
-    const std::filesystem::path folder = start.location.file && !is_from_command_line(start.location)
-                                             ? std::filesystem::path(*start.location.file).parent_path()
-                                             : "";
-    // The run folder's recipe lies elsewhere.
-    start.from = std::filesystem::absolute(folder / k.from).lexically_normal();
-    resolved["from"] = start.from.string();
+    start.which = k.which;
+    start.from = from.as_string();
+    resolved["from"] = from;
+    if (start.which != "last") resolved["which"] = start.which;
     if (rename) resolved["rename"] = read_rename(*rename, start.rename);
     resolved["partial"] = k.partial;
     return spec;
@@ -335,7 +404,8 @@ class Reader {
     }
   }
 
-  StageSection read_stage(const Value& stage, size_t number, Value& resolved) {
+  StageSection read_stage(const Value& as_written, size_t number, Value& resolved) {
+    const Value stage = with_whole_network(as_written);
     const Value* name = stage.find("name");
     const std::string what =
         name && name->is_string() ? "stage '" + name->as_string() + "'" : "stage " + std::to_string(number);
@@ -384,7 +454,7 @@ class Reader {
 
     list = Value::list();
     for (const Nested& r : k.regularizers) {
-      s.regularizers.push_back(registry_.check("regularizer", r.value));
+      s.regularizers.push_back(check("regularizer", r.value));
       participants.push_back({"regularizer", s.regularizers.back()});
       list.push_back(s.regularizers.back());
     }
@@ -435,15 +505,15 @@ class Reader {
       o.on_location = on->location;
       spec.erase("on");
     }
-    o.spec = registry_.check("optimizer", spec);
+    o.spec = check("optimizer", spec);
     return o;
   }
 
   Value component_or(const std::string& kind, const Value& given, const char* otherwise, const Location& where) const {
-    if (!given.is_null()) return registry_.check(kind, given);
+    if (!given.is_null()) return check(kind, given);
     Value spec = Value::map({{"use", otherwise}});
     spec.location = spec["use"].location = where;
-    return registry_.check(kind, spec);
+    return check(kind, spec);
   }
 
   // Returns all of it; the network without the other keys goes into `base`.
@@ -461,7 +531,7 @@ class Reader {
       epochs = Declare<BaseCostKeys>().read(cost, "base").epochs;
       spec.erase("epochs");
     }
-    Value all = base = registry_.check("backbone", spec);
+    Value all = base = check("backbone", spec);
     if (epochs) all["epochs"] = *epochs;
     return all;
   }

@@ -42,6 +42,7 @@ struct DataSection {
 // The values of an earlier training that a network begins with.
 struct WarmStart {
   std::filesystem::path from;  // a safetensors file, a PyTorch state dict or a run's folder; empty: none
+  std::string which = "last";  // of a run's folder: last, best
   // Regular expressions, and what replaces them in the file's names; one after the other.
   std::vector<std::pair<std::string, std::string>> rename;
   bool partial = false;  // what does not match is left out

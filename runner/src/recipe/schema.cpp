@@ -42,6 +42,7 @@ Value type_schema(const ParameterInfo& p) {
     case ParameterType::number:
       return number_schema(p, "number");
     case ParameterType::string:
+    case ParameterType::path:
       return text;
     case ParameterType::choice:
       return Value::map({{"enum", p.choices}});
@@ -175,10 +176,14 @@ Value recipe_schema(const Registry& registry) {
   }
   const Value replacements =
       Value::map({{"type", "object"}, {"additionalProperties", Value::map({{"type", "string"}})}});
-  definitions["network"] = component_schema(registry, "backbone",
-                                            ObjectSchema()
-                                                .add(Declare<NetworkKeys>().parameters())
-                                                .add("rename", described(replacements, network_subsections()[0].doc)));
+  ObjectSchema values;
+  values.add(Declare<NetworkKeys>().parameters()).add("rename", described(replacements, network_subsections()[0].doc));
+  // Without `use` the structure is that of the run in `from`.
+  Value of_run = values.value();
+  of_run["required"] = std::vector<std::string>{"from"};
+  definitions["network"] = Value::map({{"if", Value::map({{"required", std::vector<std::string>{"use"}}})},
+                                       {"then", component_schema(registry, "backbone", values)},
+                                       {"else", of_run}});
   definitions["optimizer"] =
       component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
   definitions["dataset"] = component_schema(registry, "dataset", {});

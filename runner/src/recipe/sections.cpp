@@ -41,9 +41,11 @@ void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
 }
 
 void NetworkKeys::declare(Declare<NetworkKeys>& p) {
-  p("from", &NetworkKeys::from,
-    "values to begin with, relative to the recipe's folder: a safetensors file, a PyTorch state dict (.pt, .pth) or a "
-    "run's folder");
+  p("from", &NetworkKeys::from, path(),
+    "values to begin with: a safetensors file, a PyTorch state dict (.pt, .pth) or a run's folder; without "
+    "`use` a run's, whose structure is taken too");
+  p("which", &NetworkKeys::which, one_of({"last", "best"}),
+    "of a run's folder: last: as the run ended; best: its best epoch");
   p("partial", &NetworkKeys::partial, "names and shapes that differ are left out and noted; false: an error");
 }
 

@@ -53,6 +53,7 @@ struct NormalizeKeys {
 // The extra keys of a network, beside the backbone's own.
 struct NetworkKeys {
   std::string from;
+  std::string which = "last";
   bool partial = false;
   static void declare(Declare<NetworkKeys>& p);
 };

@@ -20,8 +20,9 @@ bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-// What neither shells nor file systems mind.
-std::string safe(const std::string& text) {
+// What neither shells nor file systems mind. Of a path the steps up to its folder say nothing.
+std::string safe(std::string_view text) {
+  while (text.starts_with("../")) text.remove_prefix(3);
   std::string result;
   for (const char c : text) {
     const bool kept = is_letter_or_digit(c) || c == '.' || c == '_' || c == '+' || c == '-';

@@ -206,7 +206,11 @@ Value plan_recipe(const Recipe& recipe) {
   Value notes = Value::list();
   const auto check_warm_start = [&](const WarmStart& start) {
     if (start.from.empty()) return;
-    for (const std::string& line : warm_start(start, network.graph, nullptr)) notes.push_back("network.from: " + line);
+    const Loaded loaded = warm_start(start, network.graph, nullptr);
+    if (loaded.tensors < loaded.of_tensors)
+      notes.push_back("network.from: " + loaded.str() + " begin with the values of " + start.from.string() +
+                      ", the rest as new");
+    for (const std::string& line : loaded.rest) notes.push_back("network.from: " + line);
   };
   check_warm_start(recipe.warm_start);
   int64_t most_states = 0;

@@ -24,6 +24,7 @@
 #include "output/python_export.h"
 #include "output/text.h"
 #include "recipe/yaml.h"
+#include "train/data_record.h"
 #include "train/interrupt.h"
 #include "train/phase_timer.h"
 #include "train/report.h"
@@ -90,6 +91,32 @@ Trainer::Made<T> Trainer::make(const Value& spec) {
   return {registry.create<T>(spec), &registry.at(T::kind, name_of(spec, T::kind), spec.location), spec.location};
 }
 
+std::string Trainer::place() const {
+  const std::string stage = "stage '" + stage_->name + "'";
+  if (!epoch_begun_) return stage;
+  return stage + ", epoch " + std::to_string(epoch_ + 1) + ", step " + std::to_string(step_ + 1);
+}
+
+template <class Body>
+auto Trainer::placed(const Body& body) const {
+  const auto where = [&] { return " (" + place() + ")"; };
+  try {
+    return body();
+  } catch (const InputError&) {
+    throw;
+  } catch (const LocatedError&) {
+    throw;
+  } catch (const EditError&) {
+    throw;
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const c10::Error& e) {
+    throw LocatedError(e.what_without_backtrace() + where());
+  } catch (const std::exception& e) {
+    throw LocatedError(e.what() + where());
+  }
+}
+
 Trainer::Trainer(const Recipe& recipe, const TrainerOptions& options)
     : recipe_(recipe),
       options_(options),
@@ -125,6 +152,10 @@ void Trainer::load_data(const DataSection& data) {
     train = labelled_split(d.load("train", options_.data), *dataset.component, dataset.where);
     test = labelled_split(d.load("test", options_.data), *dataset.component, dataset.where);
   });
+  check_info(info_, *dataset.component, dataset.where);
+  check_split(train, "train", info_, *dataset.component, dataset.where);
+  check_split(test, "test", info_, *dataset.component, dataset.where);
+  keep_record(data_record(data.dataset, info_, train, test));
   const Normalization normalization = normalization_of(data.normalize, info_);
   const int64_t count = train.targets.size(0);
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
@@ -149,15 +180,44 @@ void Trainer::load_data(const DataSection& data) {
   draws_.clear();
 }
 
+void Trainer::keep_record(const Value& record) const {
+  const std::filesystem::path file = folder_.file("data.json");
+  Value all = std::filesystem::exists(file) ? from_json(read_file(file), file.string()) : Value::list();
+  Value* before = nullptr;
+  std::vector<std::string> found;
+  try {
+    for (Value& r : all.as_list()) {
+      if (r.at("dataset") == record.at("dataset")) before = &r;
+    }
+    if (before) found = data_differences(*before, record);
+  } catch (const InputError& e) {
+    throw InputError(file.string(), std::string("is no record of what the data were: ") + e.what());
+  }
+  if (before) {
+    if (found.empty()) return;
+    std::string text = "the data are not those that the run began with";
+    for (const std::string& line : found) text += "\n  " + line;
+    if (!options_.changed_data) {
+      throw InputError(folder_.path().string(),
+                       text + "\n`espalier resume` goes on with what they are now where it is given --changed-data");
+    }
+    log::warning(text);
+    *before = record;
+  } else {
+    all.push_back(record);
+  }
+  write_file(file, to_json(all, 1) + "\n");
+}
+
 void Trainer::build_network(const Value& spec, const WarmStart& warm, const std::string& purpose) {
   const Made<Backbone> backbone = make<Backbone>(spec);
   backbone.call([&](Backbone& b) { graph_ = b.build(info_.input, info_.target); });
   weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
   weights_->initialize(graph_, seed_.with(purpose));
   if (!warm.from.empty()) {
-    const size_t left_out = warm_start(warm, graph_, weights_.get()).size();
-    progress_.note("The network begins with the values of " + warm.from.string() +
-                   (left_out > 0 ? " (" + std::to_string(left_out) + " names or patterns do not match)" : ""));
+    const Loaded loaded = warm_start(warm, graph_, weights_.get());
+    progress_.note("The network begins with " + loaded.str() + " of " + warm.from.string() +
+                   (warm.which == "best" ? ", its best checkpoint" : ""));
   }
   stale_ = true;
 }
@@ -195,7 +255,7 @@ void Trainer::begin_stage() {
   for (const OptimizerSection& o : stage_->optimizers) o.on.require_matches(graph_);
   attach();
   stage_before_ = counts_value();
-  controller_.call([&](Controller& c) { c.stage_begin(*this); });
+  watch([&](Controller& c) { c.stage_begin(*this); });
   stage_begun_ = true;
   // Twice, so that the previous checkpoint too lies behind the beginning: from here on the best checkpoint is this
   // stage's, and what `start_from: best` takes is gone.
@@ -244,13 +304,16 @@ void Trainer::attach() {
 
 void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
   const PhaseTimer timer(*this, &Phases::gradients);
-  std::vector<at::Tensor> results;
-  {
-    const ComputeType compute(recipe_.precision, device_);
-    results = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss, "logits"},
-                            {.training = true, .key = key()});
-  }
-  results[0].backward();
+  const std::vector<at::Tensor> results = placed([&] {
+    std::vector<at::Tensor> r;
+    {
+      const ComputeType compute(recipe_.precision, device_);
+      r = espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss, "logits"},
+                        {.training = true, .key = key()});
+    }
+    r[0].backward();
+    return r;
+  });
   const c10::NoGradGuard no_grad;
   const int64_t n = batch.target.size(0);
   images_ += n;
@@ -334,7 +397,8 @@ void Trainer::train_step(const Batch& batch) {
 
 at::Tensor Trainer::logits(const Batch& batch, const std::vector<AxisChange>* without) const {
   const c10::NoGradGuard no_grad;
-  return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"}, {.training = false, .key = {}, .without = without})[0];
+  const Pass pass{.training = false, .key = {}, .without = without};
+  return placed([&] { return espalier::run(graph_, *weights_, {{"input", batch.input}}, {"logits"}, pass)[0]; });
 }
 
 Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline, bool interruptible) const {
@@ -350,8 +414,9 @@ Evaluation Trainer::evaluate_pipeline(DataPipeline& pipeline, bool interruptible
     if (interruptible && interrupt() != 0) throw Interrupted(interrupt());
     const int64_t end = std::min(n, begin + data_.eval_batch);
     const Batch batch = pipeline.plain_batch(begin, end);
-    const auto results =
-        espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
+    const auto results = placed([&] {
+      return espalier::run(graph_, *weights_, {{"input", batch.input}, {"target", batch.target}}, {"loss", "logits"});
+    });
     loss.add_(results[0].to(at::kDouble), end - begin);
     correct.add_(results[1].argmax(1).eq(batch.target).sum());
     if (wide) among5.add_(std::get<1>(results[1].topk(5, 1)).eq(batch.target.unsqueeze(1)).sum());
@@ -372,6 +437,10 @@ Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible) con
 
 Evaluation Trainer::evaluate(std::string_view part) {
   return evaluate_part(part, false);  // whoever asks is in the middle of something
+}
+
+double Trainer::selection_accuracy(bool interruptible) const {
+  return validation_ ? evaluate_part("validation", interruptible).accuracy : test_result_.accuracy;
 }
 
 void Trainer::evaluate_now(bool interruptible) {
@@ -493,7 +562,7 @@ void Trainer::finish_epoch() {
   text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " +
           fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
   progress_.note(text);
-  controller_.call([&](Controller& c) { c.epoch_end(*this); });
+  watch([&](Controller& c) { c.epoch_end(*this); });
   for (const Value::Entry& m : metrics_.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
   ++epochs_done_;
@@ -511,8 +580,14 @@ void Trainer::run_stage() {
     finish_epoch();
   }
   steps_total_ -= (stage_->epochs - epoch_) * steps_per_epoch(train_->size(), data_);
-  controller_.call([&](Controller& c) { c.stage_end(*this); });
+  // From here on a finished run can be trained further: see go_on().
+  if (stage_index_ + 1 == recipe_.stages.size()) save_last();
+  watch([&](Controller& c) { c.stage_end(*this); });
+  // What the last epochs' evaluations did not see, the stage's end included, may be the best; where the structure
+  // changed after them, nothing else is.
+  const bool unseen = stale_ || best_selection_ < 0;
   evaluate_now(false);
+  const double selection = unseen ? selection_accuracy(false) : 0;
   stages_.push_back(Value::map({{"name", stage_->name},
                                 {"epochs", epoch_},
                                 {"accuracy", test_result_.accuracy},
@@ -521,8 +596,23 @@ void Trainer::run_stage() {
                                 {"seconds", stage_watch_.seconds()}}));
   ++stage_index_;
   stage_begun_ = false;
+  if (unseen && selection > best_selection_) {
+    best_selection_ = selection;
+    save_checkpoint(folder_.checkpoint("best"), state());
+  }
   save_last();
-  checkpoint_if_due();
+  if (interrupt() != 0) throw Interrupted(interrupt());
+}
+
+void Trainer::watch(const std::function<void(Controller&)>& turn) {
+  constexpr Role roles[] = {Role::weight, Role::architecture, Role::buffer};
+  std::vector<at::Tensor> before;
+  if (!stale_) {
+    for (const Role r : roles) before.push_back(weights_->bank(r).values.flat().clone());
+  }
+  controller_.call(turn);
+  for (size_t i = 0; !stale_ && i < before.size(); ++i)
+    stale_ = !before[i].equal(weights_->bank(roles[i]).values.flat());
 }
 
 void Trainer::restore_best() {
@@ -537,7 +627,10 @@ void Trainer::restore_best() {
 }
 
 void Trainer::start() {
+  at_work_ = true;
   folder_.cut_to({});
+  std::error_code none;
+  std::filesystem::remove(folder_.file("data.json"), none);
   // The recipe last: what has one can be resumed, with the plugins that the environment names.
   write_environment({});
   write_file(folder_.file("recipe.yaml"), to_yaml(recipe_.resolved));

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,8 @@ struct TrainerOptions {
   bool quiet = false;
   bool resume = false;               // goes on from a checkpoint of the folder
   std::string resume_from = "last";  // last (or previous, where the last is damaged), previous, best
+  bool changed_data = false;         // goes on although the data are not those that the run began with
+  bool finished = false;             // what it goes on with is a finished run, which is to be trained further
   double save_every = 60;            // seconds between checkpoints; 0: after every step
   Value origin = Value::map();       // what environment.json says besides the machine: command line, folders
 };
@@ -88,6 +91,11 @@ class Trainer final : public Run {
   };
   template <class T>
   static Made<T> make(const Value& spec);
+  // Calls `body`, which is the run's own work and no component's: what goes wrong in it is said with the place in the
+  // run, so that whoever called it, a controller say, is not blamed.
+  template <class Body>
+  auto placed(const Body& body) const;
+  std::string place() const;
 
   struct Counts {
     int64_t params = 0;
@@ -108,6 +116,8 @@ class Trainer final : public Run {
   void start();
   void finish();
   void load_data(const DataSection& data);
+  // Writes down what the data are, where that is not known yet. Throws InputError where they are not what they were.
+  void keep_record(const Value& record) const;
   void build_network(const Value& spec, const WarmStart& warm, const std::string& purpose);
   // The stage's optimizers, regularizers, controller and schedule, not yet attached.
   void make_parts(size_t index);
@@ -124,6 +134,11 @@ class Trainer final : public Run {
   void train_epoch();
   void finish_epoch();
   void restore_best();
+  // A turn in which the controller may change the network's values without an edit: what was evaluated before it no
+  // longer counts where it did.
+  void watch(const std::function<void(Controller&)>& turn);
+  // What selects the best checkpoint: validation accuracy, or test accuracy where nothing is held out.
+  double selection_accuracy(bool interruptible) const;
   // The network in plain PyTorch, and its values, in a folder.
   void export_model(const std::filesystem::path& folder) const;
   // without: positions of widths that read as zeros (see Pass); null: none.
@@ -144,7 +159,11 @@ class Trainer final : public Run {
   void check_weights() const;
   // From the newest good checkpoint. False: there is none yet, the run starts from the beginning.
   bool go_on();
+  // Throws InputError where a finished run would come to nothing but its end from there.
+  void require_something_to_do(const Checkpoint& checkpoint) const;
+  // Everything that is in memory; then what lies in the folder.
   void restore(const Checkpoint& checkpoint);
+  void take_up(const Checkpoint& checkpoint);
   void write_environment(const Value& checkpoint) const;
   [[noreturn]] void fail(const std::string& message) const;
   void write_unfinished(const std::string& status, const std::string& error) const;
@@ -175,6 +194,8 @@ class Trainer final : public Run {
   };
   std::vector<Follower> followers_;
 
+  bool at_work_ = false;  // the folder holds what this process makes: it has begun, or taken the run up
+
   // Where the run stands, between two steps.
   size_t stage_index_ = 0;
   bool stage_begun_ = false;
@@ -199,7 +220,7 @@ class Trainer final : public Run {
   Value metrics_ = Value::map();
   Evaluation test_result_;
   double best_accuracy_ = -1;   // test accuracy, since the network's structure changed
-  double best_selection_ = -1;  // validation or test accuracy, in the stage: selects the best checkpoint
+  double best_selection_ = -1;  // the best checkpoint's, of this stage and structure; below zero: there is none yet
   double macs_sum_ = 0;         // of the network at each step, in epochs
   double step_macs_ = 0;        // of the present network
   double base_macs_ = 0;

@@ -181,7 +181,7 @@ void Trainer::edit(const Edits& edits) {
   for (const std::string& text : notes) note(text);
   for (const std::string& text : warnings) log::warning(text);
   stale_ = true;
-  best_accuracy_ = -1;
+  best_accuracy_ = best_selection_ = -1;
   attach();
 }
 

@@ -1,5 +1,7 @@
 // How a run saves its state, fails in order, and goes on.
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
@@ -11,6 +13,7 @@
 #include "output/files.h"
 #include "recipe/yaml.h"
 #include "train/interrupt.h"
+#include "train/libraries.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -39,6 +42,7 @@ State Trainer::state() const {
                   {"epoch", epoch_},
                   {"epoch_begun", epoch_begun_},
                   {"step", step_},
+                  {"batch", data_.batch},
                   {"epochs_done", epochs_done_},
                   {"steps_done", steps_done_},
                   {"steps_total", steps_total_},
@@ -107,7 +111,8 @@ void Trainer::check_weights() const {
 
 bool Trainer::go_on() {
   std::vector<std::string> damaged;
-  const std::string& from = options_.resume_from;
+  // The last checkpoint of a finished run lies behind the end of its last stage, the one before it just before that.
+  const std::string from = options_.finished && options_.resume_from == "last" ? "previous" : options_.resume_from;
   if (from != "last" && !std::filesystem::exists(folder_.checkpoint(from)))
     throw InputError(folder_.checkpoint(from).string(), "there is no such checkpoint");
   for (const std::string& name : from == "last" ? std::vector<std::string>{"last", "previous"} : std::vector{from}) {
@@ -117,10 +122,15 @@ bool Trainer::go_on() {
     try {
       checkpoint = load_checkpoint(path);
     } catch (const InputError& e) {
+      if (from != "last") throw;
       damaged.emplace_back(e.what());
       log::warning(damaged.back());
       continue;
     }
+    if (options_.finished) require_something_to_do(checkpoint);
+    // What is refused until here leaves the folder as it was.
+    restore(checkpoint);
+    if (options_.finished) folder_.put_results_away();
     // What is damaged must not take the good one's place when the next is saved.
     std::error_code none;
     if (!damaged.empty()) std::filesystem::rename(folder_.checkpoint("last"), folder_.checkpoint("damaged"), none);
@@ -129,13 +139,39 @@ bool Trainer::go_on() {
       write_file(folder_.checkpoint("last"), read_file(path));
       std::filesystem::remove(folder_.checkpoint("previous"), none);
     }
-    restore(checkpoint);
+    take_up(checkpoint);
     return true;
   }
   if (damaged.empty()) return false;
   std::string all;
   for (const std::string& d : damaged) all += "\n  " + d;
   throw InputError(folder_.path().string(), "no checkpoint is good; begin anew from its recipe.yaml:" + all);
+}
+
+void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
+  const Value& p = checkpoint.progress;
+  const auto index = static_cast<size_t>(p.at("stage").as_int());
+  const bool begun = p.at("stage_begun").as_bool();
+  if (index + 1 < recipe_.stages.size() || (index < recipe_.stages.size() && !begun)) return;
+  const StageSection& last = recipe_.stages.back();
+  const std::string run = folder_.path().string(), file = checkpoint.path.filename().string();
+  const auto refuse = [&](const std::string& what) { throw InputError(run, "this run is finished" + what); };
+  if (!begun) {
+    refuse(", and " + file + " holds the network as its last stage left it, after all training: `network: {from: " +
+           run + (options_.resume_from == "best" ? ", which: best" : "") + "}` in another recipe begins with it");
+  }
+  if (p.at("ended").as_bool()) {
+    refuse(": the controller of stage '" + last.name +
+           "' ended it, so that more epochs change nothing; `network: {from: " + run +
+           "}` in another recipe trains the network on");
+  }
+  const int64_t done = p.at("epoch").as_int() + (p.at("epoch_begun").as_bool() ? 1 : 0);
+  if (last.epochs > done) return;
+  const std::string flag = options_.resume_from == "last" ? "" : " --from " + options_.resume_from;
+  refuse(": " + file + " has " + std::to_string(done) + " epochs of its last stage '" + last.name +
+         "' behind it, and the recipe asks for no more than " + std::to_string(last.epochs) +
+         "; nothing is left to do. To train on: espalier resume " + run + flag + " --set stages." + last.name +
+         ".epochs=" + std::to_string(2 * std::max<int64_t>(1, done)));
 }
 
 void Trainer::restore(const Checkpoint& checkpoint) {
@@ -196,28 +232,41 @@ void Trainer::restore(const Checkpoint& checkpoint) {
                      "it holds Weights that nothing follows: a controller's resume() must "
                      "follow what its stage_begin() does");
   if (epoch_begun_) {
+    // With another batch size the epoch goes on behind the images that it has had, at the next whole batch.
+    const int64_t batch = p.at("batch").as_int();
+    if (batch != data_.batch) step_ = (std::min(train_->size(), step_ * batch) + data_.batch - 1) / data_.batch;
     images_ = p.at("images").as_int();
     metrics_ = p.at("metrics");
     loss_sum_ = checkpoint.tensor("loss_sum").to(device_);
     correct_ = checkpoint.tensor("correct").to(device_);
     penalty_ = checkpoint.tensor("penalty").to(device_);
   }
+}
 
+void Trainer::take_up(const Checkpoint& checkpoint) {
+  const Value& p = checkpoint.progress;
   for (const std::string& name : folder_.cut_to(p.at("files")))
     log::warning(folder_.file(name).string() + " is shorter than it was at the checkpoint: lines are missing");
   std::error_code none;
   std::filesystem::remove(folder_.file("summary.json"), none);
+  at_work_ = true;
+  const std::string text = to_yaml(recipe_.resolved);
+  const bool changed = text != read_file(folder_.file("recipe.yaml"));
   // A best checkpoint from beyond this point will be made again, or belongs to a run that went another way.
   if (const std::filesystem::path best = folder_.checkpoint("best"); std::filesystem::exists(best)) {
     bool later = true;
     try {
-      later = load_checkpoint(best).progress.at("steps_done").as_int() > steps_done_;
+      const Value at = load_checkpoint(best).progress;
+      later = std::pair(at.at("stage").as_int(), at.at("steps_done").as_int()) >
+              std::pair(static_cast<int64_t>(stage_index_), steps_done_);
     } catch (const InputError& e) {
       log::warning(e.what());
     }
     if (later) std::filesystem::remove(best, none);
+    // Going another way, the run may not come to one as good again.
+    if (later && changed) best_selection_ = -1;
   }
-  if (const std::string text = to_yaml(recipe_.resolved); text != read_file(folder_.file("recipe.yaml"))) {
+  if (changed) {
     log::warning("the recipe changes here: the run is not the one that it began as");
     write_file(folder_.file("recipe.yaml"), text);
   }
@@ -237,12 +286,17 @@ void Trainer::restore(const Checkpoint& checkpoint) {
 void Trainer::write_environment(const Value& checkpoint) const {
   const std::filesystem::path path = folder_.file("environment.json");
   Value now = environment_of(device_.str());
+  now["libraries"] = libraries_of(recipe_);
   for (const Value::Entry& e : options_.origin.as_map()) now[e.key] = e.value;
   Value all = now;
   if (!checkpoint.is_null() && std::filesystem::exists(path)) {
     all = from_json(read_file(path), path.string());
     for (const std::string& d : differences(all, now))
       log::warning("the run began elsewhere (" + d + "): its results may differ in the last digits");
+    if (const Value* libraries = all.find("libraries")) {
+      for (const std::string& d : library_differences(*libraries, now.at("libraries")))
+        log::warning("the run began with other libraries (" + d + "): its results may differ");
+    }
     now["from"] = checkpoint;
     if (!all.find("resumed")) all["resumed"] = Value::list();
     all["resumed"].push_back(now);
@@ -267,6 +321,7 @@ void Trainer::fail(const std::string& message) const {
 }
 
 void Trainer::write_unfinished(const std::string& status, const std::string& error) const {
+  if (!at_work_) return;  // what was refused leaves the folder as it was
   try {
     write_file(folder_.file("summary.json"), to_json(Value::map({{"name", recipe_.name},
                                                                  {"seed", recipe_.seed},

@@ -8,6 +8,8 @@
 
 #include "espalier/error.h"
 #include "output/state_dict.h"
+#include "output/text.h"
+#include "train/run_network.h"
 
 namespace espalier {
 
@@ -70,7 +72,13 @@ std::string nearest_file(const fs::path& file) {
   return suggestion(file.filename().string(), names);
 }
 
-NamedTensors read_tensors(const fs::path& path) {
+NamedTensors read_tensors(const WarmStart& start) {
+  const fs::path& path = start.from;
+  if (start.which == "best") {
+    if (fs::exists(path) && !fs::is_directory(path))
+      throw Error("this is a file; `which: best` is for the folder of a run");
+    return read_run_network(path, start.which).tensors;
+  }
   const fs::path file = fs::is_directory(path) ? path / "model.safetensors" : path;
   if (!fs::exists(file)) {
     if (!fs::is_directory(path)) throw InputError(path.string(), "there is no such file" + nearest_file(file));
@@ -116,6 +124,19 @@ std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTen
   return result;
 }
 
+// What helps where names or shapes differ. nothing: no weight matches, so that `partial` would be refused.
+std::string remedy(const WarmStart& start, bool nothing) {
+  return (fs::is_directory(start.from)
+              ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
+                    "}`, without `use`, takes the run's structure too"
+              : std::string("; `rename` maps names")) +
+         (start.partial || nothing ? "" : ", `partial: true` leaves out what does not match");
+}
+
+bool is_weight(const Parameter& p) {
+  return p.role == Role::weight && p.shape.size() > 1;
+}
+
 }  // namespace
 
 void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensors, const fs::path& file) {
@@ -125,27 +146,49 @@ void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensor
   fill(weights, matched);
 }
 
-std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
+std::string Loaded::str() const {
+  const auto with_unit = [](int64_t n, const std::string& unit) {
+    return count_text(n) + " " + unit + (n == 1 ? "" : "s");
+  };
+  if (tensors == of_tensors) return "all " + with_unit(tensors, "tensor") + " (" + with_unit(numbers, "number") + ")";
+  return count_text(tensors) + " of " + with_unit(of_tensors, "tensor") + " (" + count_text(numbers) + " of " +
+         with_unit(of_numbers, "number") + ")";
+}
+
+Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
   Matched matched;
-  std::vector<std::string> unused;
+  Loaded loaded;
   try {
-    matched = match(graph, renamed(start, read_tensors(start.from), unused));
+    matched = match(graph, renamed(start, read_tensors(start), loaded.rest));
   } catch (const InputError& e) {
     throw InputError(start.location.str(), e.what());
   } catch (const std::exception& e) {
     throw InputError(start.location.str(), start.from.string() + ": " + e.what());
   }
-  if (!matched.rest.empty() && (!start.partial || matched.tensors.empty())) {
-    throw InputError(
-        start.location.str(),
-        start.from.string() +
-            (matched.tensors.empty() ? ": nothing in it is of this network" : ": not all of it is of this network") +
-            "; `rename` maps names" + (start.partial ? "" : ", `partial: true` leaves out what does not match") + ":" +
-            lines(unused) + lines(matched.rest));
+  bool some_weight = false;
+  for (const auto& [id, tensor] : matched.tensors) {
+    ++loaded.tensors;
+    loaded.numbers += tensor.numel();
+    some_weight = some_weight || is_weight(graph[id]);
+  }
+  bool has_weights = false;
+  for (const Parameter& p : graph.parameters()) {
+    ++loaded.of_tensors;
+    loaded.of_numbers += graph.numel(p.shape);
+    has_weights = has_weights || is_weight(p);
+  }
+  const bool nothing = matched.tensors.empty() || (has_weights && !some_weight);
+  loaded.rest.insert(loaded.rest.end(), matched.rest.begin(), matched.rest.end());
+  if (!matched.rest.empty() && (!start.partial || nothing)) {
+    throw InputError(start.location.str(), start.from.string() + ": " +
+                                               (matched.tensors.empty() ? "nothing in it is of this network"
+                                                : nothing ? "no weight of a layer in it is of this network"
+                                                          : "not all of it is of this network") +
+                                               " (" + loaded.str() + " match)" + remedy(start, nothing) + ":" +
+                                               lines(loaded.rest));
   }
   if (weights) fill(*weights, matched);
-  unused.insert(unused.end(), matched.rest.begin(), matched.rest.end());
-  return unused;
+  return loaded;
 }
 
 }  // namespace espalier

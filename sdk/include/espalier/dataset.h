@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -34,6 +36,10 @@ class ESPALIER_API Samples : public Object {
   // Writes bytes [channels, height, width], sized as info() says. In training the data set may change the image at
   // random, by draws from the key alone. Throws InputError naming the file and what is wrong with it.
   virtual void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const = 0;
+  // Calls `add` with what tells these samples from others, without reading them all, piece by piece: names and sizes of
+  // their files, say. A run keeps a checksum of it, with which its continuation compares. Nothing: their number alone
+  // tells.
+  virtual void identify(const std::function<void(std::string_view)>& /*add*/) const {}
 };
 
 // One part of a data set, on the CPU: its inputs, or where to read them.

@@ -21,6 +21,7 @@ enum class ParameterType {
   integer,
   number,
   string,
+  path,  // of a file or folder, relative to the recipe
   choice,
   integers,      // a list of integers
   numbers,       // a list of numbers
@@ -90,6 +91,7 @@ struct Unit {
 struct OfKind {
   std::string kind;
 };
+struct IsPath {};
 struct Required {};
 inline AtLeast at_least(double v) {
   return {v};
@@ -111,6 +113,11 @@ inline Unit unit(std::string name) {
 }
 inline OfKind of_kind(std::string kind) {
   return {std::move(kind)};
+}
+// Of a string: it names a file or a folder. What a recipe gives is relative to the recipe's own folder, and comes to
+// the component as an absolute path.
+inline IsPath path() {
+  return {};
 }
 inline Required required() {
   return {};
@@ -137,6 +144,9 @@ inline void constrain(ParameterInfo& p, const Unit& c) {
 }
 inline void constrain(ParameterInfo& p, const OfKind& c) {
   p.component_kind = c.kind;
+}
+inline void constrain(ParameterInfo& p, const IsPath&) {
+  p.type = ParameterType::path;
 }
 inline void constrain(ParameterInfo& p, const Required&) {
   p.required = true;
@@ -195,8 +205,8 @@ class Declare {
  public:
   Declare() { Options::declare(*this); }
 
-  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, required, and the doc
-  // line.
+  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, path, required, and the
+  // doc line.
   template <class Member, class... Constraints>
   void operator()(const char* name, Member Options::*member, const Constraints&... constraints) {
     ParameterInfo info;

@@ -23,6 +23,14 @@ class ESPALIER_API InputError : public Error {
   ~InputError() override;
 };
 
+// An Error whose message says already which component, or which place of a run, it is about: whoever passes it on adds
+// no other.
+class ESPALIER_API LocatedError : public Error {
+ public:
+  explicit LocatedError(const std::string& message) : Error(message) {}
+  ~LocatedError() override;
+};
+
 // An edit of the structure that cannot be carried out; nothing has changed.
 class ESPALIER_API EditError : public Error {
  public:

@@ -62,8 +62,8 @@ class ESPALIER_API Registry {
 // The component's name in a spec: the string itself or the value of `use`. Throws InputError.
 ESPALIER_API const std::string& name_of(const Value& spec, const std::string& kind);
 
-// Calls `body`; what it throws becomes an Error that begins with the component, its plugin and where the recipe uses
-// it.
+// Calls `body`; what it throws becomes a LocatedError that begins with the component, its plugin and where the recipe
+// uses it. An InputError or a LocatedError stays as it is: of components that call each other the innermost leads.
 ESPALIER_API void labelled(const Registered& component, const Location& where, const std::function<void()>& body);
 
 }  // namespace espalier

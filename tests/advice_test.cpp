@@ -1,0 +1,109 @@
+// What messages advise can be done: their commands are taken from the text and run.
+#include <filesystem>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "output/files.h"
+#include "output/text.h"
+#include "subprocess.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// The command of a message that begins so, up to the end of its line, to a backquote or to a bracket.
+std::string advised(const Output& o, const std::string& start) {
+  const size_t from = o.text.find(start);
+  EXPECT_NE(from, std::string::npos) << start << " in: " << o.text;
+  if (from == std::string::npos) return "--version";
+  const size_t to = o.text.find_first_of("\n`(", from);
+  return o.text.substr(from + std::string("espalier ").size(), to - from - std::string("espalier ").size());
+}
+
+class Advice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_.write("r.yaml", R"(
+espalier: 1
+name: advice
+threads: 1
+data: {use: synthetic, size: 8, classes: 3, count: 60, batch: 20}
+network: {use: mlp, hidden: [4]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.01}}]
+)");
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  Output run(const std::string& flags) const {
+    return espalier_command("run -q " + path("r.yaml") + " --out " + path("run") + " " + flags);
+  }
+  TempFolder folder_;
+};
+
+TEST_F(Advice, OfAFolderThatIsNotEmpty) {
+  ASSERT_EQ(run("").status, 0);
+  const Output again = run("");
+  EXPECT_EQ(again.status, 1);
+  EXPECT_EQ(espalier_command(advised(again, "espalier resume ")).status, 0);
+
+  folder_.write("other/notes.txt", "mine");
+  const Output other = espalier_command("run -q " + path("r.yaml") + " --out " + path("other"));
+  EXPECT_EQ(other.status, 1);
+  EXPECT_THAT(other.text, Not(HasSubstr("espalier resume"))) << "there is no run in it";
+}
+
+TEST_F(Advice, OfALossThatIsNotANumber) {
+  const Output wild = run("--set stages.train.optimizer.lr=1e30");
+  EXPECT_EQ(wild.status, 1) << wild.text;
+  EXPECT_THAT(wild.text, HasSubstr("clip_norm"));
+  const std::string resume = advised(wild, "espalier resume ");
+  EXPECT_EQ(
+      espalier_command(resume + " --set stages.train.optimizers.sgd.lr=0.01 --set stages.train.clip_norm=1").status, 0);
+}
+
+TEST_F(Advice, OfValuesOfAStoppedRun) {
+  // A run that was stopped: all but what the end leaves.
+  ASSERT_EQ(run("").status, 0);
+  for (const char* name : {"model.safetensors", "graph.json", "summary.json"}) fs::remove(folder_ / "run" / name);
+  const std::string next = "run -q " + path("r.yaml") + " --set network.from=" + path("run") + " --out " + path("next");
+  const Output refused = espalier_command(next);
+  EXPECT_EQ(refused.status, 1);
+  std::string command = advised(refused, "espalier export ");
+  replace_all(command, "RUN", path("run"));
+  EXPECT_EQ(espalier_command(command).status, 0);
+  EXPECT_EQ(espalier_command(next).status, 0);
+
+  // Its structure, too.
+  const std::string whole = "validate " + path("r.yaml") + " --set 'network={from: " + path("run");
+  const Output unfinished = espalier_command(whole + "}'");
+  EXPECT_EQ(unfinished.status, 1);
+  EXPECT_THAT(unfinished.text, HasSubstr("`which: best`"));
+  EXPECT_EQ(espalier_command(whole + ", which: best}'").status, 0);
+}
+
+TEST_F(Advice, OfAMatrixThatIsPlanned) {
+  const Output all = espalier_command("plan " + path("r.yaml") + " --set 'matrix={seed: [0, 1]}'");
+  ASSERT_EQ(all.status, 0) << all.text;
+  std::string command = advised(all, "espalier plan ");
+  replace_all(command, "RECIPE", path("r.yaml"));
+  replace_all(command, "KEY=VALUE", "seed=1");
+  EXPECT_EQ(espalier_command(command).status, 0) << command;
+  const Output drawn = espalier_command("plan " + path("r.yaml") + " --set 'matrix={seed: [0, 1]}' --draw x.dot");
+  EXPECT_EQ(drawn.status, 1);
+  EXPECT_THAT(drawn.text, HasSubstr("--set matrix= --set KEY=VALUE"));
+}
+
+TEST_F(Advice, OfADeviceThatIsNotThere) {
+  const Output gpu = run("--device cuda");
+  if (gpu.status == 0) GTEST_SKIP() << "there is a GPU";
+  EXPECT_THAT(gpu.text, HasSubstr("use --device cpu"));
+  EXPECT_EQ(run("--device cpu").status, 0);
+}
+
+}  // namespace
+}  // namespace espalier
