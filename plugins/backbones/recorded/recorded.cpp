@@ -22,7 +22,15 @@ Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpe
   std::ifstream in(file);
   if (!in) throw InputError(file.string(), "there is no such file; `graph` is the folder of a finished run");
   const std::string text{std::istreambuf_iterator<char>(in), {}};
-  Graph g = Graph::from_value(from_json(text, file.string()));
+  const Value value = from_json(text, file.string());
+  Graph g = [&] {
+    try {
+      return Graph::from_value(value);
+    } catch (const Error& e) {
+      throw InputError(file.string(), std::string("holds no network: ") + e.what());
+    }
+  }();
+  if (g.inputs().empty()) throw InputError(file.string(), "holds no network: it has no input");
   const auto require = [&](const char* what, const std::vector<int64_t>& has, const std::vector<int64_t>& wanted) {
     if (has != wanted) {
       throw InputError(file.string(), std::string("the recorded network has ") + what + " " + to_string(has) +

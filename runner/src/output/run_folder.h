@@ -42,10 +42,13 @@ class RunFolder {
 
   // Bytes of the files that grow, on the disk when it returns: {"metrics.jsonl": n, ...}.
   Value sizes() const;
-  // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be.
+  // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be. Throws
+  // InputError, and cuts nothing, where a line of metrics.jsonl or history.jsonl that would stay is no JSON map.
   std::vector<std::string> cut_to(const Value& sizes) const;
 
  private:
+  void check_lines(const std::string& name, size_t size) const;
+
   std::filesystem::path path_;
   std::unique_ptr<Descriptor> lock_;
 };

@@ -54,6 +54,7 @@ struct NormalizeKeys {
 struct NetworkKeys {
   std::string from;
   bool partial = false;
+  std::string key;
   static void declare(Declare<NetworkKeys>& p);
 };
 

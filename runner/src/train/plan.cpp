@@ -210,7 +210,10 @@ Value plan_recipe(const Recipe& recipe) {
   Value notes = Value::list();
   const auto check_warm_start = [&](const WarmStart& start) {
     if (start.from.empty()) return;
-    for (const std::string& line : warm_start(start, network.graph, nullptr)) notes.push_back("network.from: " + line);
+    std::vector<std::string> lines;
+    const std::vector<std::string> left_out = warm_start(start, network.graph, nullptr, lines);
+    lines.insert(lines.end(), left_out.begin(), left_out.end());
+    for (const std::string& line : lines) notes.push_back("network.from: " + line);
   };
   check_warm_start(recipe.warm_start);
   int64_t most_states = 0;

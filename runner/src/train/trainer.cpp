@@ -155,7 +155,8 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
   weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
   weights_->initialize(graph_, seed_.with(purpose));
   if (!warm.from.empty()) {
-    const size_t left_out = warm_start(warm, graph_, weights_.get()).size();
+    std::vector<std::string> told;  // when the run was planned
+    const size_t left_out = warm_start(warm, graph_, weights_.get(), told).size();
     progress_.note("The network begins with the values of " + warm.from.string() +
                    (left_out > 0 ? " (" + std::to_string(left_out) + " names or patterns do not match)" : ""));
   }

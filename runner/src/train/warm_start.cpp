@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <map>
-#include <regex>
 
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
-#include "output/state_dict.h"
+#include "output/tensor_files.h"
+#include "recipe/rename.h"
 
 namespace espalier {
 
@@ -70,48 +70,39 @@ std::string nearest_file(const fs::path& file) {
   return suggestion(file.filename().string(), names);
 }
 
-NamedTensors read_tensors(const fs::path& path) {
-  const fs::path file = fs::is_directory(path) ? path / "model.safetensors" : path;
-  if (!fs::exists(file)) {
-    if (!fs::is_directory(path)) throw InputError(path.string(), "there is no such file" + nearest_file(file));
+LoadedTensors read_tensors(const fs::path& path, const std::string& key) {
+  if (!fs::exists(path)) throw InputError(path.string(), "there is no such file" + nearest_file(path));
+  if (fs::is_directory(path) && tensor_file_in(path).empty()) {
     throw InputError(path.string(), std::string("a folder without a model.safetensors: not of a finished run") +
                                         (fs::exists(path / "checkpoints")
                                              ? "; `espalier export RUN --to safetensors` writes what its last "
                                                "checkpoint holds"
                                              : ""));
   }
-  return is_state_dict(file) ? load_state_dict(file) : load_safetensors(file).tensors;
+  return load_tensors(path, key);
 }
 
 // Patterns that are in no name are added to `unused`.
 std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors,
                                           std::vector<std::string>& unused) {
-  struct Rule {
-    std::regex pattern;
-    bool used = false;
-  };
-  std::vector<Rule> rules;
-  for (const auto& [pattern, replacement] : start.rename) rules.push_back({std::regex(pattern)});
-  // std::regex descends once for every character.
-  constexpr size_t longest = 1000;
+  std::vector<RenameRule> rules;
+  for (const auto& [pattern, replacement] : start.rename) rules.emplace_back(pattern, replacement);
+  std::vector<bool> used(rules.size(), false);
   std::map<std::string, at::Tensor> result;
   std::map<std::string, std::string> before;
   for (const auto& [name, tensor] : tensors) {
     // A counter that PyTorch keeps beside the running statistics.
     if (name.ends_with("num_batches_tracked")) continue;
-    if (name.size() > longest) throw Error("a name of " + std::to_string(name.size()) + " characters");
     std::string now = name;
     for (size_t i = 0; i < rules.size(); ++i) {
-      if (!std::regex_search(now, rules[i].pattern)) continue;
-      rules[i].used = true;
-      now = std::regex_replace(now, rules[i].pattern, start.rename[i].second);
+      if (rules[i].apply(now)) used[i] = true;
     }
     if (!result.emplace(now, tensor).second)
       throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
     before[now] = name;
   }
   for (size_t i = 0; i < rules.size(); ++i) {
-    if (!rules[i].used) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
+    if (!used[i]) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
   }
   return result;
 }
@@ -125,11 +116,15 @@ void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensor
   fill(weights, matched);
 }
 
-std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
+std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights,
+                                    std::vector<std::string>& notes) {
   Matched matched;
   std::vector<std::string> unused;
   try {
-    matched = match(graph, renamed(start, read_tensors(start.from), unused));
+    const LoadedTensors loaded = read_tensors(start.from, start.key);
+    notes.insert(notes.end(), loaded.notes.begin(), loaded.notes.end());
+    matched = match(graph, renamed(start, loaded.tensors, unused));
+    for (const std::string& name : loaded.left) matched.rest.push_back("of a type that cannot be read: " + name);
   } catch (const InputError& e) {
     throw InputError(start.location.str(), e.what());
   } catch (const std::exception& e) {

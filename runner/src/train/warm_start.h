@@ -17,7 +17,8 @@ void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensor
 
 // The same as a recipe describes it: the file's names are rewritten first, and with `partial` what does not match is
 // left as it is and returned, a line each, as are patterns that are in no name. Without weights nothing is filled.
-// Throws InputError at the recipe's place.
-std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights);
+// What else is to be said of the file goes to `notes`. Throws InputError at the recipe's place.
+std::vector<std::string> warm_start(const WarmStart& start, const Graph& graph, Weights* weights,
+                                    std::vector<std::string>& notes);
 
 }  // namespace espalier
