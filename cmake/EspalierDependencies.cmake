@@ -27,12 +27,45 @@ find_package(LibArchive REQUIRED)
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)
 
+find_package(TIFF REQUIRED)
+find_package(Threads REQUIRED)
+
+# espalier_found(<library> <header>): a target <library>::<library>, for a library that comes without a file for CMake.
+function(espalier_found library header)
+  find_path(folder ${header} NO_CACHE REQUIRED)
+  find_library(file ${library} NO_CACHE REQUIRED)
+  add_library(${library}::${library} UNKNOWN IMPORTED GLOBAL)
+  set_target_properties(${library}::${library} PROPERTIES IMPORTED_LOCATION "${file}" INTERFACE_INCLUDE_DIRECTORIES "${folder}")
+endfunction()
+espalier_found(re2 re2/re2.h)
+espalier_found(minizip minizip/unzip.h)
+espalier_found(webp webp/decode.h)
+# What libtiff's static form needs.
+espalier_found(jbig jbig.h)
+espalier_found(Lerc Lerc_c_api.h)
+espalier_found(lzma lzma.h)
+espalier_found(zstd zstd.h)
+espalier_found(deflate libdeflate.h)
+find_path(ESPALIER_STB_INCLUDE_DIR stb/stb_image.h REQUIRED)
+
 espalier_dependency(yaml-cpp yaml-cpp)
+espalier_dependency(re2 re2::re2 Threads::Threads)
+espalier_dependency(minizip minizip::minizip espalier_z)
 espalier_dependency(z ZLIB::ZLIB)
 espalier_dependency(crypto OpenSSL::Crypto)
 espalier_dependency(archive LibArchive::LibArchive espalier_z)
 espalier_dependency(jpeg JPEG::JPEG)
 espalier_dependency(png PNG::PNG espalier_z m)
+espalier_dependency(webp webp::webp Threads::Threads m)
+foreach(library jbig Lerc lzma zstd deflate)
+  espalier_dependency(${library} ${library}::${library})
+endforeach()
+espalier_dependency(tiff TIFF::TIFF espalier_webp espalier_jbig espalier_Lerc espalier_lzma espalier_zstd espalier_deflate espalier_jpeg
+  espalier_z m)
+
+# Header files alone.
+add_library(espalier_stb INTERFACE)
+target_include_directories(espalier_stb SYSTEM INTERFACE ${ESPALIER_STB_INCLUDE_DIR})
 
 # Boost.DLL is headers when it takes the standard library's filesystem; Boost's own is a library, and not position-independent on Debian.
 add_library(espalier_boost INTERFACE)

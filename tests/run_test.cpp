@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "espalier/error.h"
@@ -79,6 +80,37 @@ TEST(Run, LeavesACompleteRunFolder) {
   const Output again = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
   EXPECT_EQ(again.status, 1);
   EXPECT_NE(again.text.find("not empty"), std::string::npos) << again.text;
+}
+
+TEST(Run, ValidateGoesOnAfterABadFileAndLooksAtTheScales) {
+  const TempFolder folder;
+  const std::string recipe = R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 300}
+network: {use: lenet5}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.01}}]
+)";
+  const std::string good = folder.write("good.yaml", recipe + "scales: {smoke: {data.count: 100}}\n").string();
+  const std::string bad = folder.write("bad.yaml", recipe + "sed: 3\n").string();
+  const std::string last = folder.write("last.yaml", recipe).string();
+  const Output all = espalier_command("validate " + good + " " + bad + " " + last);
+  EXPECT_EQ(all.status, 1);
+  EXPECT_THAT(all.text, testing::AllOf(testing::HasSubstr(good + ": fine (r, 1 stage, 1 scale)"),
+                                       testing::HasSubstr("bad.yaml:7:1: "), testing::HasSubstr(last + ": fine")));
+  EXPECT_EQ(espalier_command("validate " + good + " " + last).status, 0);
+
+  // A scale that nobody has asked for yet is part of the recipe.
+  const auto said = [&](const std::string& scales) {
+    const Output o = espalier_command("validate " + folder.write("s.yaml", recipe + scales).string());
+    EXPECT_EQ(o.status, 1) << o.text;
+    return o.text;
+  };
+  EXPECT_THAT(said("scales: {smoke: {datait: 100}}\n"),
+              testing::AllOf(testing::HasSubstr("with --scale smoke: "), testing::HasSubstr("s.yaml:7:18: "),
+                             testing::HasSubstr("did you mean 'data'?")));
+  EXPECT_THAT(said("scales: {smoke: {stages.tran.epochs: 1}}\n"), testing::HasSubstr("did you mean 'train'?"));
+  EXPECT_THAT(said("scales: {smoke: {stages.train.epochs: many}}\n"), testing::HasSubstr("'epochs' must be"));
 }
 
 // `bench` does the steps of a run: the mean of an epoch's losses is the run's.

@@ -268,17 +268,17 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
 )py",
                       {folder.path().string()});
   for (const char* file : {"state.pt", "checkpoint.pt", "bf16.pt"}) {
-    const auto tensors = by_name(load_state_dict(folder / file));
+    const auto tensors = by_name(load_state_dict(folder / file).tensors);
     EXPECT_EQ(tensors.size(), 9U) << file;
     EXPECT_TRUE(tensors.at("fc1.weight").to(at::kFloat).equal(at::full({4, 64}, 0.5))) << file;
     EXPECT_TRUE(tensors.at("bn.running_var").to(at::kFloat).equal(at::full({4}, 7.5))) << file;
   }
-  const auto views = by_name(load_state_dict(folder / "views.pt"));
+  const auto views = by_name(load_state_dict(folder / "views.pt").tensors);
   EXPECT_EQ(views.at("a").sizes().vec(), (std::vector<int64_t>{5, 4}));
   EXPECT_EQ(views.at("a")[2][1].item<float>(), 17);
   EXPECT_EQ(views.at("b").item<float>(), 3);
   EXPECT_EQ(views.at("c").numel(), 0);
-  EXPECT_EQ(load_state_dict(folder / "evil.pt").size(), 1U);
+  EXPECT_EQ(load_state_dict(folder / "evil.pt").tensors.size(), 1U);
   EXPECT_FALSE(fs::exists(folder / "evil")) << "nothing in a pickle is called";
 
   const auto said = [&](const char* file) -> std::string {
@@ -294,13 +294,17 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
   EXPECT_THAT(said("old.pt"), HasSubstr("before 1.6"));
   EXPECT_TRUE(is_state_dict(folder / "old.pt"));
   EXPECT_THAT(said("cut.pt"), HasSubstr("cannot be read as a PyTorch state dict"));
-  // Any byte may be damaged: an error or other numbers, and nothing worse.
+  // Any byte may be damaged: an error, or the same values (of a time, a padding, an unused name), and nothing else.
   const std::string whole = read_file(folder / "state.pt");
+  const auto original = by_name(load_state_dict(folder / "state.pt").tensors);
   for (size_t i = 0; i < whole.size(); i += 7) {
     std::string damaged = whole;
     damaged[i] = static_cast<char>(damaged[i] ^ 0x55);
     folder.write("damaged.pt", damaged);
-    said("damaged.pt");
+    if (said("damaged.pt") != "no error") continue;
+    const auto read = by_name(load_state_dict(folder / "damaged.pt").tensors);
+    ASSERT_EQ(read.size(), original.size()) << "byte " << i;
+    for (const auto& [name, value] : original) EXPECT_TRUE(read.at(name).equal(value)) << name << ", byte " << i;
   }
 
   // A network of PyTorch's with batch norm, whose counter this one has no use for.
@@ -309,6 +313,86 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
   ASSERT_EQ(o.status, 0) << o.text;
   EXPECT_THAT(o.text, AllOf(HasSubstr("not in the network: bn.running_mean [4]"), Not(HasSubstr("num_batches"))));
   EXPECT_TRUE(final_values(folder / "run").at("fc2.bias").equal(at::full({3}, 5.5)));
+}
+
+// What people's training scripts put beside and around the values.
+TEST(WarmStart, ReadsCheckpointsAsPeopleHaveThem) {
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+  const TempFolder folder;
+  testkit::run_python(ESPALIER_PYTHON, R"py(
+import sys, torch
+from torch import nn
+out = sys.argv[1] + "/"
+sd = {"fc1.weight": torch.full((4, 64), 0.5), "fc1.bias": torch.full((4,), 1.5),
+      "fc2.weight": torch.full((3, 4), 2.5), "fc2.bias": torch.full((3,), 3.5)}
+other = {k: -v for k, v in sd.items()}
+torch.save({"state_dict": sd, "seed": 2 ** 63 + 1, "big": 2 ** 3000}, out + "seed.pt")
+tagged = {k: nn.Parameter(v) for k, v in sd.items()}
+for v in tagged.values():
+    v.is_pruned = True
+torch.save(tagged, out + "attributes.pt")
+class Tagged(torch.Tensor):
+    pass
+import sys as _s
+_s.modules["tagged"] = _s.modules[__name__]
+Tagged.__module__ = "tagged"
+torch.save({k: v.as_subclass(Tagged) for k, v in sd.items()}, out + "subclass.pt")
+torch.save({**sd, "fc1.weight": sd["fc1.weight"].to(torch.float8_e4m3fn),
+            "fc2.weight": sd["fc2.weight"].to(torch.float8_e5m2)}, out + "float8.pt")
+torch.save({**sd, "fc1.weight": sd["fc1.weight"].to_sparse(), "fc2.weight": sd["fc2.weight"].to_sparse_csr()},
+           out + "sparse.pt")
+torch.save({**sd, "fc1.bias": torch._neg_view(-sd["fc1.bias"])}, out + "negated.pt")
+for key in ("net", "params", "ema", "module", "model_ema"):
+    torch.save({"epoch": 1, key: sd}, out + key + ".pt")
+torch.save({"model": {"state_dict": sd, "name": "mlp"}}, out + "nested.pt")
+torch.save({"model": sd, "ema": other, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, out + "two.pt")
+torch.save({"mine": sd, "step": torch.ones(1)}, out + "unknown.pt")
+torch.save({"epoch": 1, "args": slice(1), "loss": 0.5}, out + "nothing.pt")
+torch.jit.script(nn.Linear(2, 3)).save(out + "script.pt")
+torch.save(nn.Linear(2, 3), out + "object.pt")
+q = torch.quantize_per_tensor(torch.ones(4, 64), 0.1, 0, torch.qint8)
+torch.save({**sd, "fc1.weight": q}, out + "quantized.pt")
+)py",
+                      {folder.path().string()});
+  for (const char* file : {"seed", "attributes", "subclass", "float8", "sparse", "negated", "net", "params", "ema",
+                           "module", "model_ema", "nested", "two", "unknown"}) {
+    SCOPED_TRACE(file);
+    const StateDict read = load_state_dict(folder / (file + std::string(".pt")));
+    const auto tensors = by_name(read.tensors);
+    ASSERT_EQ(tensors.size(), 4U);
+    EXPECT_TRUE(tensors.at("fc1.weight").to(at::kFloat).equal(at::full({4, 64}, 0.5)));
+    EXPECT_TRUE(tensors.at("fc1.bias").to(at::kFloat).equal(at::full({4}, 1.5)));
+    EXPECT_TRUE(tensors.at("fc2.weight").to(at::kFloat).equal(at::full({3, 4}, 2.5)));
+    EXPECT_EQ(read.others.empty(), std::string(file) != "two");
+  }
+  EXPECT_EQ(load_state_dict(folder / "nested.pt").key, "model.state_dict");
+  const auto chosen = by_name(load_state_dict(folder / "two.pt", "ema").tensors);
+  EXPECT_TRUE(chosen.at("fc1.bias").equal(at::full({4}, -1.5)));
+
+  const auto said = [&](const char* file, const std::string& key = "") -> std::string {
+    try {
+      load_state_dict(folder / file, key);
+      return "no error";
+    } catch (const InputError& e) {
+      return e.what();
+    }
+  };
+  EXPECT_THAT(said("nothing.pt"), AllOf(HasSubstr("epoch (a number)"), HasSubstr("args (")));
+  EXPECT_THAT(said("two.pt", "emma"), HasSubstr("'emma' is no dictionary of tensors in it; such are: model, ema"));
+  EXPECT_THAT(said("script.pt"), HasSubstr("it is a TorchScript module"));
+  EXPECT_THAT(said("object.pt"), HasSubstr("torch.nn.modules.linear.Linear"));
+  EXPECT_THAT(said("quantized.pt"), HasSubstr("'fc1.weight' is made by torch._utils._rebuild_qtensor"));
+
+  // A recipe chooses, and is told that there was a choice.
+  const Output two = run(folder.write("two.yaml", recipe("from: two.pt")), folder / "two");
+  EXPECT_EQ(two.status, 0) << two.text;
+  EXPECT_THAT(two.text, HasSubstr("'model' is taken; 'ema' would do as well, and `key` chooses"));
+  EXPECT_TRUE(final_values(folder / "two").at("fc1.bias").equal(at::full({4}, 1.5)));
+  const Output ema = run(folder.write("ema.yaml", recipe("from: two.pt, key: ema")), folder / "ema");
+  EXPECT_EQ(ema.status, 0) << ema.text;
+  EXPECT_THAT(ema.text, Not(HasSubstr("is taken")));
+  EXPECT_TRUE(final_values(folder / "ema").at("fc1.bias").equal(at::full({4}, -1.5)));
+  EXPECT_THAT(read_file(folder / "ema" / "recipe.yaml"), HasSubstr("key: ema"));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "espalier/graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "espalier/error.h"
@@ -279,6 +280,18 @@ Value shape_value(const Graph& g, const Shape& shape) {
   return v;
 }
 
+// What a file may say of a size: more than any network has is a mistake, and products of them must be countable.
+constexpr int64_t most_positions = (int64_t{1} << 31) - 1;
+constexpr double most_elements = 1e15;
+
+int64_t checked_size(const Value& v, int64_t least, const std::string& what) {
+  const int64_t n = v.as_int();
+  if (n < least || n > most_positions)
+    throw InputError(v.location.str(), what + " is " + std::to_string(n) + ", expected " + std::to_string(least) +
+                                           " to " + std::to_string(most_positions));
+  return n;
+}
+
 Shape shape_of(const Graph& g, const Value& v) {
   Shape shape;
   for (const Value& dim : v.as_list()) {
@@ -288,7 +301,7 @@ Shape shape_of(const Graph& g, const Value& v) {
       for (const Value& factor : segment.as_list()) {
         Factor f;
         if (factor.is_number()) {
-          f.constant = factor.as_int();
+          f.constant = checked_size(factor, 0, "a constant of a shape");
         } else {
           f.axis = g.axis(factor.as_string());
         }
@@ -301,11 +314,56 @@ Shape shape_of(const Graph& g, const Value& v) {
   return shape;
 }
 
+double checked_number(const Value& v, const std::string& what) {
+  const double n = v.as_double();
+  if (!std::isfinite(n)) throw InputError(v.location.str(), what + " is no finite number");
+  return n;
+}
+
+// Sizes that were written beside a shape, for readers of the file: they must be what the shape gives.
+void check_sizes(const Graph& g, const Shape& shape, const Value& written, const std::string& what) {
+  double elements = 1;
+  for (const Dim& d : shape) {
+    double positions = 0;
+    for (const Segment& s : d.segments) {
+      double product = 1;
+      for (const Factor& f : s.factors) product *= static_cast<double>(f.axis.id < 0 ? f.constant : g[f.axis].size);
+      positions += product;
+    }
+    elements *= std::max(positions, 1.0);
+  }
+  if (elements > most_elements) throw InputError("", what + " has more elements than any memory holds");
+  if (!(Value(g.sizes(shape)) == written)) {
+    throw InputError(written.location.str(), what + " has the sizes " + to_json(written) + ", and its shape gives " +
+                                                 to_string(g.sizes(shape)));
+  }
+}
+
 int32_t checked_index(const Value& v, size_t count, const char* what) {
   const int64_t i = v.as_int();
   if (i < 0 || i >= static_cast<int64_t>(count))
     throw InputError(v.location.str(), std::string("no such ") + what + ": " + std::to_string(i));
   return static_cast<int32_t>(i);
+}
+
+// Nodes read what the graph is given or what nodes before them made.
+void check_order(const Graph& g, const Value& inputs) {
+  std::vector<bool> made(g.edges().size(), false);
+  for (const Value::Entry& e : inputs.as_map())
+    made[static_cast<size_t>(checked_index(e.value, made.size(), "edge"))] = true;
+  for (const Node& n : g.nodes()) {
+    for (const Edge e : n.inputs) {
+      if (!made[static_cast<size_t>(e.id)])
+        throw InputError("", "node '" + n.name + "' reads '" + g[e].name + "', which no node before it makes");
+    }
+    for (const Edge e : n.outputs) made[static_cast<size_t>(e.id)] = true;
+  }
+}
+
+std::vector<const Value*> counts_of(const Value& graph) {
+  std::vector<const Value*> all{&graph.at("parameter_count"), &graph.at("macs")};
+  for (const Value& n : graph.at("nodes").as_list()) all.push_back(&n.at("macs"));
+  return all;
 }
 
 }  // namespace
@@ -373,12 +431,17 @@ Graph Graph::from_value(const Value& value) {
                      "graph schema " + to_json(value.at("schema")) + ", this program reads " + std::to_string(schema));
   }
   Graph g;
-  for (const Value& a : value.at("axes").as_list())
-    g.add_axis(a.at("name").as_string(), a.at("size").as_int(), a.at("fixed").as_bool());
+  for (const Value& a : value.at("axes").as_list()) {
+    const std::string& name = a.at("name").as_string();
+    g.add_axis(name, checked_size(a.at("size"), 0, "the size of axis '" + name + "'"), a.at("fixed").as_bool());
+  }
   const auto node_count = value.at("nodes").size();
   for (const Value& e : value.at("edges").as_list()) {
     const int32_t producer = e.at("producer").as_int() < 0 ? -1 : checked_index(e.at("producer"), node_count, "node");
-    g.add_edge(e.at("name").as_string(), shape_of(g, e.at("shape")), producer);
+    const std::string& name = e.at("name").as_string();
+    Shape shape = shape_of(g, e.at("shape"));
+    check_sizes(g, shape, e.at("sizes"), "edge '" + name + "'");
+    g.add_edge(name, std::move(shape), producer);
   }
   for (const Value& p : value.at("parameters").as_list()) {
     Parameter q;
@@ -386,6 +449,7 @@ Graph Graph::from_value(const Value& value) {
     q.kind = p.at("kind").as_string();
     q.role = role_of(p.at("role"));
     q.shape = shape_of(g, p.at("shape"));
+    check_sizes(g, q.shape, p.at("sizes"), "parameter '" + q.name + "'");
     for (const Value& b : p.at("input").as_list()) q.input.push_back(b.as_bool());
     if (q.input.size() != q.shape.size())
       throw InputError("", "parameter '" + q.name + "': 'input' and 'shape' differ in length");
@@ -393,8 +457,9 @@ Graph Graph::from_value(const Value& value) {
     const auto* found = std::ranges::find(init_names, kind.as_string());
     if (found == std::end(init_names))
       throw InputError("", "parameter '" + q.name + "': unknown initializer " + kind.describe());
-    q.init = {static_cast<Initializer::Kind>(found - std::begin(init_names)), p.at("init").at("a").as_double()};
-    q.removed = p.at("removed").as_double();
+    const double a = checked_number(p.at("init").at("a"), "the initializer's number of parameter '" + q.name + "'");
+    q.init = {static_cast<Initializer::Kind>(found - std::begin(init_names)), a};
+    q.removed = checked_number(p.at("removed"), "'removed' of parameter '" + q.name + "'");
     q.node = checked_index(p.at("node"), node_count, "node");
     g.add_parameter(std::move(q));
   }
@@ -411,10 +476,16 @@ Graph Graph::from_value(const Value& value) {
       node.parameters.push_back({checked_index(p, g.parameters_.size(), "parameter")});
     g.nodes_.push_back(std::move(node));
   }
+  check_order(g, value.at("inputs"));
   for (const Value::Entry& e : value.at("inputs").as_map())
     g.inputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
   for (const Value::Entry& e : value.at("outputs").as_map())
     g.outputs_.push_back({e.key, {checked_index(e.value, g.edges_.size(), "edge")}});
+  // Counts are written for readers of the file; how they are counted may change.
+  for (const Value* count : counts_of(value)) {
+    if (count->as_int() < 0)
+      throw InputError(count->location.str(), "a count of parameters or multiply-accumulates is " + to_json(*count));
+  }
   return g;
 }
 

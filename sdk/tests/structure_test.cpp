@@ -4,6 +4,7 @@
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "espalier/builder.h"
@@ -78,6 +79,40 @@ TEST(Graph, IsTheSameAfterBeingWrittenAndRead) {
   b.initialize(back, RandomKey(3));
   const at::Tensor x = testkit::input_of(g, 4, 1);
   EXPECT_EQ(largest_difference(logits(g, a, x), logits(back, b, x)), 0);
+}
+
+// What Graph::from_value() says of a file in which one text stands in another's place.
+std::string said_of(const std::string& text, const std::string& with) {
+  std::string json = to_json(chain().to_value());
+  const size_t at = json.find(text);
+  EXPECT_NE(at, std::string::npos) << text;
+  if (at != std::string::npos) json.replace(at, text.size(), with);
+  try {
+    Graph::from_value(from_json(json));
+    return "fine";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+TEST(Graph, FilesWithSizesThatCannotBeAreRefused) {
+  EXPECT_EQ(said_of("\"name\"", "\"name\""), "fine");
+  const std::string axis = R"({"name":"conv1","size":6,)", edge = R"("sizes":[6,8,8])";
+  for (const char* size : {"-1", "2147483648", "9223372036854775807", "1.5", "null", "\"6\""})
+    EXPECT_NE(said_of(axis, "{\"name\":\"conv1\",\"size\":" + std::string(size) + ","), "fine") << size;
+  EXPECT_THAT(said_of(axis, R"({"name":"conv1","size":2147483647,)"), testing::HasSubstr("the sizes"));
+  for (const char* sizes : {"[2147483648,8,8]", "[6,8]", "null", "[6,8,8.5]", "[6,null,8]"})
+    EXPECT_THAT(said_of(edge, "\"sizes\":" + std::string(sizes)), testing::HasSubstr("sizes")) << sizes;
+  EXPECT_NE(said_of("\"removed\":0", "\"removed\":null"), "fine");
+  EXPECT_NE(said_of("\"macs\":", "\"macs\":null,\"x\":"), "fine");
+  EXPECT_NE(said_of("\"macs\":", "\"macs\":-"), "fine");
+  EXPECT_NE(said_of("\"parameter_count\":", "\"parameter_count\":null,\"x\":"), "fine");
+}
+
+TEST(Graph, FilesWhoseNodesReadWhatIsNotThereYetAreRefused) {
+  Value v = chain().to_value();
+  std::swap(v.find("nodes")->as_list()[0], v.find("nodes")->as_list()[1]);
+  EXPECT_THROW(Graph::from_value(v), InputError);
 }
 
 TEST(Selector, MatchesClassesNamesAndExclusions) {

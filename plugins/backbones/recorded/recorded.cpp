@@ -43,8 +43,16 @@ Value graph_of_checkpoint(const std::filesystem::path& file) {
 Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpec& target) {
   std::filesystem::path file = o.graph;
   if (std::filesystem::is_directory(file)) file /= "graph.json";
-  Graph g = Graph::from_value(file.extension() == ".safetensors" ? graph_of_checkpoint(file)
-                                                                 : from_json(text_of(file), file.string()));
+  const Value value = file.extension() == ".safetensors" ? graph_of_checkpoint(file)
+                                                         : from_json(text_of(file), file.string());
+  Graph g = [&] {
+    try {
+      return Graph::from_value(value);
+    } catch (const Error& e) {
+      throw InputError(file.string(), std::string("holds no network: ") + e.what());
+    }
+  }();
+  if (g.inputs().empty()) throw InputError(file.string(), "holds no network: it has no input");
   const auto require = [&](const char* what, const std::vector<int64_t>& has, const std::vector<int64_t>& wanted) {
     if (has != wanted) {
       throw InputError(file.string(), std::string("the recorded network has ") + what + " " + to_string(has) +

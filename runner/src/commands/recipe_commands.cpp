@@ -4,12 +4,15 @@
 #include <iostream>
 #include <memory>
 #include <set>
+#include <string>
+#include <vector>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
 #include "commands/recipe_options.h"
 #include "commands/training_options.h"
+#include "espalier/error.h"
 #include "espalier/log.h"
 #include "espalier/registry.h"
 #include "output/drawing.h"
@@ -47,6 +50,38 @@ Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
 std::string matrix_plan_text(const Value& plans) {
   return plans.at("name").as_string() + ": " + std::to_string(plans.at("runs").size()) + " runs\n\n" +
          matrix_plan_table(plans) + "\nOne in full: espalier plan RECIPE --set matrix= --set KEY=VALUE\n";
+}
+
+std::string count_of(size_t n, const std::string& what) {
+  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
+// Checks a recipe as it is loaded, and says what it holds: "quickstart, 2 stages". Warnings, where they are wanted.
+std::string validated(const LoadedRecipe& loaded, bool warns) {
+  if (loaded.points.empty()) {
+    const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+    const Value plan = plan_recipe(recipe);
+    if (warns) warn(plan.at("notes"));
+    return recipe.name + ", " + count_of(recipe.stages.size(), "stage");
+  }
+  const Value plans = plan_matrix(loaded.tree, loaded.points);
+  if (warns) warn(plans.at("notes"));
+  return plans.at("name").as_string() + ", " + count_of(loaded.points.size(), "run");
+}
+
+// The same for a file; where no scale is asked for, its scales are checked, too.
+std::string validated(const RecipeOptions& options, const std::string& file) {
+  std::string about = validated(options.read(file, options.scale), /*warns=*/true);
+  if (!options.scale.empty()) return about;
+  const std::vector<std::string> scales = scales_of(file);
+  for (const std::string& scale : scales) {
+    try {
+      validated(options.read(file, scale), /*warns=*/false);
+    } catch (const Error& e) {
+      throw Error("with --scale " + scale + ": " + e.what());
+    }
+  }
+  return about + (scales.empty() ? "" : ", " + count_of(scales.size(), "scale"));
 }
 
 }  // namespace
@@ -128,26 +163,26 @@ void add_recipe_commands(CLI::App& app) {
     std::cout << (plan_flags->json ? to_json(p, 1) + "\n" : one ? plan_text(p, plan_flags->axes) : matrix_plan_text(p));
   });
 
-  CLI::App* validate = app.add_subcommand("validate", "Checks recipes without training");
+  CLI::App* validate = app.add_subcommand("validate", "Checks recipes, and their scales, without training");
   auto validate_options = std::make_shared<RecipeOptions>();
-  validate_options->add_to(*validate);
-  validate->footer("Example:\n  espalier validate my-recipe.yaml\n");
-  validate->callback([validate_options] {
-    const LoadedRecipe loaded = validate_options->load();
-    const auto count = [](size_t n, const std::string& what) {
-      return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
-    };
-    std::string about;
-    if (loaded.points.empty()) {
-      const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
-      warn(plan_recipe(recipe).at("notes"));
-      about = recipe.name + ", " + count(recipe.stages.size(), "stage");
-    } else {
-      const Value plans = plan_matrix(loaded.tree, loaded.points);
-      warn(plans.at("notes"));
-      about = plans.at("name").as_string() + ", " + count(loaded.points.size(), "run");
+  auto recipes = std::make_shared<std::vector<std::string>>();
+  validate->add_option("recipes", *recipes, "The recipes, YAML files")->required()->type_name("FILE...");
+  validate_options->add_settings_to(*validate);
+  validate->footer("Examples:\n  espalier validate my-recipe.yaml\n  espalier validate recipes/*.yaml\n");
+  validate->callback([validate_options, recipes] {
+    validate_options->load_plugins();
+    bool fine = true;
+    for (const std::string& file : *recipes) {
+      try {
+        const std::string about = validated(*validate_options, file);
+        std::cout << file << ": fine (" << about << ")" << std::endl;
+      } catch (const Error& e) {  // the others may be fine
+        if (recipes->size() == 1) throw;
+        log::error(e.what());
+        fine = false;
+      }
     }
-    std::cout << validate_options->recipe << ": fine (" << about << ")\n";
+    if (!fine) throw CLI::RuntimeError(1);
   });
 }
 

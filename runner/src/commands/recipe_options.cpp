@@ -11,6 +11,10 @@ namespace espalier {
 
 void RecipeOptions::add_to(CLI::App& command) {
   command.add_option("recipe", recipe, "The recipe, a YAML file")->required()->type_name("FILE");
+  add_settings_to(command);
+}
+
+void RecipeOptions::add_settings_to(CLI::App& command) {
   command
       .add_option("--set", overrides,
                   "Overrides a key, as often as needed: --set stages.shrink.epochs=2 (list items by name or index)")
@@ -25,13 +29,21 @@ void RecipeOptions::add_to(CLI::App& command) {
 }
 
 LoadedRecipe RecipeOptions::load() const {
+  load_plugins();
+  return read(recipe, scale);
+}
+
+void RecipeOptions::load_plugins() const {
   register_schedules(Registry::instance());
   plugins.load();
+}
+
+LoadedRecipe RecipeOptions::read(const std::string& file, const std::string& of_scale) const {
   std::vector<std::string> all = overrides;
   if (!seed.empty()) all.push_back("seed=" + seed);
   if (!device.empty()) all.push_back("device=" + device);
   if (!threads.empty()) all.push_back("threads=" + threads);
-  LoadedRecipe loaded{read_recipe(recipe, all, scale), {}};
+  LoadedRecipe loaded{read_recipe(file, all, of_scale), {}};
   loaded.points = matrix_points(loaded.tree);
   if (loaded.points.empty()) loaded.tree.erase("matrix");  // null
   return loaded;

@@ -25,8 +25,13 @@ struct RecipeOptions {
   PluginOptions plugins;
 
   void add_to(CLI::App& command);
+  // The same without the recipe, for commands that take several.
+  void add_settings_to(CLI::App& command);
   // Loads the plugins and the recipe.
   LoadedRecipe load() const;
+  void load_plugins() const;
+  // A recipe, or with `scale` one of its scales, once the plugins are loaded.
+  LoadedRecipe read(const std::string& file, const std::string& scale) const;
   // The same for commands that take one run. Throws InputError where the recipe has a matrix.
   Recipe load_one() const;
 };

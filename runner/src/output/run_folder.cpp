@@ -7,6 +7,7 @@
 
 #include "espalier/error.h"
 #include "output/environment.h"
+#include "output/files.h"
 #include "output/new_folder.h"
 #include "output/tensorboard.h"
 
@@ -76,7 +77,31 @@ Value RunFolder::sizes() const {
   return sizes;
 }
 
+void RunFolder::check_lines(const std::string& name, size_t size) const {
+  const fs::path path = file(name);
+  if (!fs::exists(path)) return;
+  const std::string content = read_file(path).substr(0, size);
+  int64_t number = 1;
+  for (size_t begin = 0; begin < content.size(); ++number) {
+    const size_t end = std::min(content.find('\n', begin), content.size());
+    const std::string where = path.string() + ":" + std::to_string(number);
+    constexpr const char* remedy =
+        "; put the line right, or move the file away: the run then goes on without what it recorded so far";
+    try {
+      if (!from_json(std::string_view(content).substr(begin, end - begin), where).is_map())
+        throw InputError(where, "is no JSON map");
+    } catch (const InputError& e) {
+      throw InputError("", e.what() + std::string(remedy));
+    }
+    begin = end + 1;
+  }
+}
+
 std::vector<std::string> RunFolder::cut_to(const Value& sizes) const {
+  if (!sizes.is_null()) {
+    for (const char* name : {"metrics.jsonl", "history.jsonl"})
+      check_lines(name, static_cast<size_t>(std::max<int64_t>(0, sizes.at(name).as_int())));
+  }
   std::vector<std::string> shorter;
   for (const char* name : growing) {
     sync_file(file(name));  // makes it where it is missing

@@ -43,13 +43,16 @@ class RunFolder {
 
   // Bytes of the files that grow, on the disk when it returns: {"metrics.jsonl": n, ...}.
   Value sizes() const;
-  // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be.
+  // Cuts what is behind those sizes (null: everything). Returns the files that are shorter than they should be. Throws
+  // InputError, and cuts nothing, where a line of metrics.jsonl or history.jsonl that would stay is no JSON map.
   std::vector<std::string> cut_to(const Value& sizes) const;
 
   // Moves what a finished run left at its end into the first of finished-1, finished-2 ... that is not there.
   void put_results_away() const;
 
  private:
+  void check_lines(const std::string& name, size_t size) const;
+
   std::filesystem::path path_;
   std::unique_ptr<Descriptor> lock_;
 };

@@ -1,5 +1,7 @@
 #include "output/safetensors.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -7,6 +9,7 @@
 #include <zlib.h>
 
 #include "espalier/error.h"
+#include "espalier/graph.h"
 #include "espalier/value.h"
 #include "output/files.h"
 
@@ -18,8 +21,23 @@ struct TypeName {
   at::ScalarType type;
   const char* name;
 };
-constexpr TypeName types[] = {{at::kFloat, "F32"}, {at::kDouble, "F64"}, {at::kBFloat16, "BF16"}, {at::kHalf, "F16"},
-                              {at::kLong, "I64"},  {at::kInt, "I32"},    {at::kByte, "U8"},       {at::kBool, "BOOL"}};
+constexpr TypeName types[] = {{at::kFloat, "F32"},
+                              {at::kDouble, "F64"},
+                              {at::kBFloat16, "BF16"},
+                              {at::kHalf, "F16"},
+                              {at::kLong, "I64"},
+                              {at::kInt, "I32"},
+                              {at::kShort, "I16"},
+                              {at::kChar, "I8"},
+                              {at::kUInt64, "U64"},
+                              {at::kUInt32, "U32"},
+                              {at::kUInt16, "U16"},
+                              {at::kByte, "U8"},
+                              {at::kBool, "BOOL"},
+                              {at::kFloat8_e4m3fn, "F8_E4M3"},
+                              {at::kFloat8_e5m2, "F8_E5M2"},
+                              {at::kFloat8_e8m0fnu, "F8_E8M0"},
+                              {at::kComplexFloat, "C64"}};
 
 // The CRC-32 of the whole file with eight zeros in this place, among the metadata: the format has none of its own.
 constexpr const char* checksum_key = "crc32";
@@ -99,38 +117,78 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
     }
     file.checked = true;
   }
-  const Value header = from_json(std::string_view(content).substr(8, size), path.string());
+  const Value header = [&] {
+    try {
+      return from_json(std::string_view(content).substr(8, size), path.string());
+    } catch (const InputError& e) {
+      throw bad("its header is " + std::string(e.what()).substr(path.string().size() + 2));
+    }
+  }();
+  if (!header.is_map()) throw bad("its header is no map");
+  // What of the values tensors have: all of them, and none twice.
+  std::vector<std::pair<uint64_t, uint64_t>> taken;
   for (const Value::Entry& e : header.as_map()) {
+    const auto wrong = [&](const std::string& why) { return bad("tensor '" + e.key + "' " + why); };
     if (e.key == "__metadata__") {
-      for (const Value::Entry& m : e.value.as_map()) file.metadata[m.key] = m.value.as_string();
+      if (!e.value.is_map()) throw bad("its metadata are no map");
+      for (const Value::Entry& m : e.value.as_map()) {
+        if (!m.value.is_string()) throw bad("its metadata '" + m.key + "' are no text");
+        file.metadata[m.key] = m.value.as_string();
+      }
       continue;
     }
-    const TypeName* type = nullptr;
     for (const char* key : {"dtype", "shape", "data_offsets"}) {
-      if (!e.value.is_map() || !e.value.find(key)) throw bad("tensor '" + e.key + "' has no '" + key + "'");
+      if (!e.value.is_map() || !e.value.find(key)) throw wrong(std::string("has no '") + key + "'");
     }
+    const Value& name = e.value.at("dtype");
+    const TypeName* type = nullptr;
     for (const TypeName& t : types) {
-      if (e.value.at("dtype").as_string() == t.name) type = &t;
-    }
-    if (!type) throw bad("tensor '" + e.key + "' has the unknown type " + e.value.at("dtype").describe());
-    std::vector<int64_t> shape;
-    uint64_t bytes = at::elementSize(type->type);
-    for (const Value& n : e.value.at("shape").as_list()) {
-      shape.push_back(n.as_int());
-      if (shape.back() < 0 || (shape.back() > 0 && bytes > data.size() / static_cast<uint64_t>(shape.back())))
-        throw bad("tensor '" + e.key + "' is larger than the file");
-      bytes *= static_cast<uint64_t>(shape.back());
+      if (name.is_string() && name.as_string() == t.name) type = &t;
     }
     const Value& offsets = e.value.at("data_offsets");
-    if (offsets.size() != 2) throw bad("tensor '" + e.key + "' has no offsets");
-    const auto begin = static_cast<uint64_t>(offsets.as_list()[0].as_int());
-    const auto end = static_cast<uint64_t>(offsets.as_list()[1].as_int());
-    if (begin > end || end > data.size() || end - begin != bytes)
-      throw bad("tensor '" + e.key + "' lies outside the file or has another size than its shape");
+    if (!offsets.is_list() || offsets.size() != 2) throw wrong("has no two offsets");
+    const auto count = [&](const Value& v, const char* what) {
+      if (!v.is(Value::Kind::integer) || v.as_int() < 0)
+        throw wrong(std::string("has the ") + what + " " + v.describe());
+      return static_cast<uint64_t>(v.as_int());
+    };
+    const uint64_t begin = count(offsets.as_list()[0], "offset"), end = count(offsets.as_list()[1], "offset");
+    if (begin > end || end > data.size()) throw wrong("lies outside the file");
+    taken.emplace_back(begin, end);
+    if (!type) {  // of a newer PyTorch, or of none
+      file.left.push_back(e.key + " (" + (name.is_string() ? name.as_string() : name.describe()) + ")");
+      continue;
+    }
+    if (!e.value.at("shape").is_list()) throw wrong("has a shape that is no list");
+    std::vector<int64_t> shape;
+    // The bytes as if no dimension were 0: sizes that PyTorch can count.
+    uint64_t bytes = at::elementSize(type->type);
+    bool empty = false;
+    for (const Value& n : e.value.at("shape").as_list()) {
+      const uint64_t length = count(n, "size");
+      shape.push_back(static_cast<int64_t>(length));
+      empty = empty || length == 0;
+      if (length > 0 && bytes > static_cast<uint64_t>(INT64_MAX) / length) throw wrong("is larger than any memory");
+      bytes *= std::max<uint64_t>(length, 1);
+    }
+    if (empty) bytes = 0;
+    if (end - begin != bytes) {
+      throw wrong("has " + std::to_string(end - begin) + " bytes, and its shape " + to_string(shape) + " of " +
+                  type->name + " needs " + std::to_string(bytes));
+    }
     at::Tensor t = at::empty(shape, type->type);
     std::memcpy(t.mutable_data_ptr(), data.data() + begin, bytes);
     file.tensors.emplace_back(e.key, std::move(t));
   }
+  std::ranges::sort(taken);
+  uint64_t next = 0;
+  for (const auto& [begin, end] : taken) {
+    if (begin < next) throw bad("two tensors have the same bytes, from " + std::to_string(begin) + " on");
+    if (begin > next)
+      throw bad("no tensor has its bytes from " + std::to_string(next) + " to " + std::to_string(begin));
+    next = end;
+  }
+  if (next != data.size()) throw bad("no tensor has its last " + std::to_string(data.size() - next) + " bytes");
   file.metadata.erase(checksum_key);
   return file;
 }

@@ -16,6 +16,8 @@ struct TensorFile {
   NamedTensors tensors;
   std::map<std::string, std::string> metadata;
   bool checked = false;  // when loaded: the file had a checksum, and it is right
+  // When loaded: tensors of types that PyTorch has not, "NAME (F4)". They are left out.
+  std::vector<std::string> left = {};
 };
 
 // The safetensors format (github.com/huggingface/safetensors): a JSON header and the raw little-endian values,
@@ -24,7 +26,8 @@ struct TensorFile {
 void save_safetensors(const std::filesystem::path& path, const TensorFile& file,
                       const std::filesystem::path& keep = {});
 
-// Throws InputError naming the file and what is wrong with it: its form, its length, its checksum.
+// Throws InputError naming the file and what is wrong with it: its form, its length, its checksum, values that no
+// tensor has or that two have.
 TensorFile load_safetensors(const std::filesystem::path& path);
 
 }  // namespace espalier

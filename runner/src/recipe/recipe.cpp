@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <regex>
 #include <string_view>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "recipe/extends.h"
 #include "recipe/needs.h"
 #include "recipe/overrides.h"
+#include "recipe/rename.h"
 #include "recipe/sections.h"
 #include "schedule.h"
 
@@ -342,7 +342,7 @@ class Reader {
     const Value checked = read_keys(given.is_map() ? given : Value::map(), keys, "network");
     const NetworkKeys k = Declare<NetworkKeys>().read(checked, "network");
     if (k.from.empty()) {
-      for (const char* key : {"rename", "partial", "which"}) {
+      for (const char* key : {"rename", "partial", "which", "key"}) {
         const Value* v = given.is_map() ? given.find(key) : nullptr;
         const bool says_something = v && (key == std::string("rename") || !(*v == Value(false)));
         if (!says_something) continue;
@@ -355,12 +355,14 @@ class Reader {
     const Value from = absolute_path(checked.at("from"));
     start.location = from.location;
     start.partial = k.partial;
+    start.key = k.key;
     start.which = k.which;
     start.from = from.as_string();
     resolved["from"] = from;
     if (start.which != "last") resolved["which"] = start.which;
     if (rename) resolved["rename"] = read_rename(*rename, start.rename);
     resolved["partial"] = k.partial;
+    if (!k.key.empty()) resolved["key"] = k.key;
     return spec;
   }
 
@@ -371,10 +373,9 @@ class Reader {
         throw InputError(e.value.location.str(),
                          "what replaces '" + e.key + "' must be a text, got " + e.value.describe());
       try {
-        static_cast<void>(std::regex(e.key));
-      } catch (const std::regex_error& error) {
-        throw InputError(e.key_location.str(),
-                         "'" + e.key + "' is no regular expression (ECMAScript): " + error.what());
+        static_cast<void>(RenameRule(e.key, e.value.as_string()));
+      } catch (const Error& error) {
+        throw InputError(e.key_location.str(), error.what());
       }
       rename.emplace_back(e.key, e.value.as_string());
     }
@@ -558,21 +559,31 @@ class Reader {
   double validation_in_force_ = 0;
 };
 
-// Carries out the changes of a scale; its name becomes part of the recipe's.
-void apply_scale(Value& tree, const std::filesystem::path& path, const std::string& scale) {
+// The recipe's scales, taken out of it. Throws InputError where they are no maps of changes.
+Value take_scales(Value& tree) {
   const Value* given = tree.find("scales");
-  const Value scales = given && !given->is_null() ? *given : Value::map();
+  Value scales = given && !given->is_null() ? *given : Value::map();
   tree.erase("scales");
   expect_map(scales, "'scales'", recipe_subsections()[5].expected);
-  std::vector<std::string> names;
-  for (const Value::Entry& e : scales.as_map()) {
-    names.push_back(e.key);
+  for (const Value::Entry& e : scales.as_map())
     expect_map(e.value, "the scale '" + e.key + "'", "a map of changes: {data.limit: 1000, stages.train.epochs: 1}");
-  }
+  return scales;
+}
+
+std::vector<std::string> keys_of(const Value& map) {
+  std::vector<std::string> keys;
+  for (const Value::Entry& e : map.as_map()) keys.push_back(e.key);
+  return keys;
+}
+
+// Carries out the changes of a scale; its name becomes part of the recipe's.
+void apply_scale(Value& tree, const std::filesystem::path& path, const std::string& scale) {
+  const Value scales = take_scales(tree);
   if (scale.empty()) return;
-  if (names.empty()) throw InputError(path.string(), "the recipe has no scales, and '" + scale + "' is asked for");
+  if (scales.size() == 0) throw InputError(path.string(), "the recipe has no scales, and '" + scale + "' is asked for");
   const Value* changes = scales.find(scale);
-  if (!changes) throw InputError(path.string(), "the recipe has no scale '" + scale + "'" + suggestion(scale, names));
+  if (!changes)
+    throw InputError(path.string(), "the recipe has no scale '" + scale + "'" + suggestion(scale, keys_of(scales)));
   tree.erase("expect");  // what is expected of the recipe as it stands; a scale has its own or none
   for (const Value::Entry& e : changes->as_map()) set_value(tree, e.key, e.value, e.key_location);
   if (Value* name = tree.find("name"); name && name->is_string()) *name = name->as_string() + "-" + scale;
@@ -586,6 +597,11 @@ Value read_recipe(const std::filesystem::path& path, const std::vector<std::stri
   apply_scale(tree, path, scale);
   for (const std::string& o : overrides) apply_override(tree, o);
   return tree;
+}
+
+std::vector<std::string> scales_of(const std::filesystem::path& path) {
+  Value tree = read_extended(path);
+  return keys_of(take_scales(tree));
 }
 
 Recipe check_recipe(const Value& tree, const Registry& registry) {

@@ -46,6 +46,7 @@ struct WarmStart {
   // Regular expressions, and what replaces them in the file's names; one after the other.
   std::vector<std::pair<std::string, std::string>> rename;
   bool partial = false;  // what does not match is left out
+  std::string key;       // of a checkpoint's dictionaries, the one that is meant; empty: as it is mostly called
   Location location;
 };
 
@@ -93,6 +94,8 @@ struct Recipe {
 // ("stages.shrink.epochs=2"). Throws InputError at "file:line:column".
 Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                   const std::string& scale = "");
+// The names of the recipe's scales. Throws InputError where `scales` is no map of changes.
+std::vector<std::string> scales_of(const std::filesystem::path& path);
 
 // Checks everything that needs no network. Throws InputError at "file:line:column". A `matrix` stands for several
 // recipes and is refused: see sweep/matrix.h.

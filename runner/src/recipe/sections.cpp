@@ -42,11 +42,15 @@ void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
 
 void NetworkKeys::declare(Declare<NetworkKeys>& p) {
   p("from", &NetworkKeys::from, path(),
-    "values to begin with: a safetensors file, a PyTorch state dict (.pt, .pth) or a run's folder; without "
-    "`use` a run's, whose structure is taken too");
+    "values to begin with: a safetensors file, a PyTorch state dict or checkpoint (.pt, .pth, .bin), an index of one in "
+    "parts (.index.json) or a run's folder; without `use` a run's, whose structure is taken too");
   p("which", &NetworkKeys::which, one_of({"last", "best"}),
     "of a run's folder: last: as the run ended; best: its best epoch");
   p("partial", &NetworkKeys::partial, "names and shapes that differ are left out and noted; false: an error");
+  p("key", &NetworkKeys::key,
+    "which dictionary of a checkpoint holds the values, 'ema' or 'model.state_dict'; left out: one called as state "
+    "dicts "
+    "mostly are");
 }
 
 void StageKeys::declare(Declare<StageKeys>& p) {
@@ -123,7 +127,8 @@ const std::vector<SubsectionInfo>& data_subsections() {
 const std::vector<SubsectionInfo>& network_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"rename", "a map {PATTERN: REPLACEMENT}", false,
-       "regular expressions replaced in the names of the file of `from`, in order: {'^module\\.': ''}"},
+       "regular expressions (of RE2) replaced in the names of the file of `from`, in order, $1 being a group: "
+       "{'^module\\.': ''}"},
   };
   return sections;
 }

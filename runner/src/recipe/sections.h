@@ -55,6 +55,7 @@ struct NetworkKeys {
   std::string from;
   std::string which = "last";
   bool partial = false;
+  std::string key;
   static void declare(Declare<NetworkKeys>& p);
 };
 

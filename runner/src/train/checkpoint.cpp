@@ -94,16 +94,19 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
   const auto text = file.metadata.find("espalier");
   if (text == file.metadata.end())
     throw InputError(path.string(), "a safetensors file, but not a checkpoint of Espalier");
-  const Value meta = from_json(text->second, path.string());
-  if (meta.at("schema").as_int() != schema)
-    throw InputError(path.string(), "checkpoint schema " + to_json(meta.at("schema")) + ", this program reads " +
-                                        std::to_string(schema));
   if (!file.checked) throw InputError(path.string(), "the checkpoint's checksum is missing");
   Checkpoint c;
   c.path = path;
-  c.graph = Graph::from_value(meta.at("graph"));
-  c.progress = all_numbers_of(meta.at("progress"));
-  c.counters = meta.at("counters");
+  try {
+    const Value meta = from_json(text->second, "what it says of itself");
+    if (meta.at("schema").as_int() != schema)
+      throw Error("checkpoint schema " + to_json(meta.at("schema")) + ", this program reads " + std::to_string(schema));
+    c.graph = Graph::from_value(meta.at("graph"));
+    c.progress = all_numbers_of(meta.at("progress"));
+    c.counters = meta.at("counters");
+  } catch (const Error& e) {
+    throw InputError(path.string(), e.what());
+  }
   for (auto& [name, tensor] : file.tensors) c.tensors.emplace(name, std::move(tensor));
   return c;
 }

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <map>
-#include <regex>
 
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
-#include "output/state_dict.h"
+#include "output/tensor_files.h"
 #include "output/text.h"
+#include "recipe/rename.h"
 #include "train/run_network.h"
 
 namespace espalier {
@@ -72,54 +72,44 @@ std::string nearest_file(const fs::path& file) {
   return suggestion(file.filename().string(), names);
 }
 
-NamedTensors read_tensors(const WarmStart& start) {
+LoadedTensors read_tensors(const WarmStart& start) {
   const fs::path& path = start.from;
+  if (!fs::exists(path)) throw InputError(path.string(), "there is no such file" + nearest_file(path));
   if (start.which == "best") {
-    if (fs::exists(path) && !fs::is_directory(path))
-      throw Error("this is a file; `which: best` is for the folder of a run");
-    return read_run_network(path, start.which).tensors;
+    if (!fs::is_directory(path)) throw Error("this is a file; `which: best` is for the folder of a run");
+    return {.tensors = read_run_network(path, start.which).tensors, .notes = {}, .left = {}};
   }
-  const fs::path file = fs::is_directory(path) ? path / "model.safetensors" : path;
-  if (!fs::exists(file)) {
-    if (!fs::is_directory(path)) throw InputError(path.string(), "there is no such file" + nearest_file(file));
+  if (fs::is_directory(path) && tensor_file_in(path).empty()) {
     throw InputError(path.string(), std::string("a folder without a model.safetensors: not of a finished run") +
                                         (fs::exists(path / "checkpoints")
                                              ? "; `espalier export RUN --to safetensors` writes what its last "
                                                "checkpoint holds"
                                              : ""));
   }
-  return is_state_dict(file) ? load_state_dict(file) : load_safetensors(file).tensors;
+  return load_tensors(path, start.key);
 }
 
 // Patterns that are in no name are added to `unused`.
 std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors,
                                           std::vector<std::string>& unused) {
-  struct Rule {
-    std::regex pattern;
-    bool used = false;
-  };
-  std::vector<Rule> rules;
-  for (const auto& [pattern, replacement] : start.rename) rules.push_back({std::regex(pattern)});
-  // std::regex descends once for every character.
-  constexpr size_t longest = 1000;
+  std::vector<RenameRule> rules;
+  for (const auto& [pattern, replacement] : start.rename) rules.emplace_back(pattern, replacement);
+  std::vector<bool> used(rules.size(), false);
   std::map<std::string, at::Tensor> result;
   std::map<std::string, std::string> before;
   for (const auto& [name, tensor] : tensors) {
     // A counter that PyTorch keeps beside the running statistics.
     if (name.ends_with("num_batches_tracked")) continue;
-    if (name.size() > longest) throw Error("a name of " + std::to_string(name.size()) + " characters");
     std::string now = name;
     for (size_t i = 0; i < rules.size(); ++i) {
-      if (!std::regex_search(now, rules[i].pattern)) continue;
-      rules[i].used = true;
-      now = std::regex_replace(now, rules[i].pattern, start.rename[i].second);
+      if (rules[i].apply(now)) used[i] = true;
     }
     if (!result.emplace(now, tensor).second)
       throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
     before[now] = name;
   }
   for (size_t i = 0; i < rules.size(); ++i) {
-    if (!rules[i].used) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
+    if (!used[i]) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
   }
   return result;
 }
@@ -159,7 +149,10 @@ Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) 
   Matched matched;
   Loaded loaded;
   try {
-    matched = match(graph, renamed(start, read_tensors(start), loaded.rest));
+    const LoadedTensors file = read_tensors(start);
+    loaded.rest = file.notes;
+    matched = match(graph, renamed(start, file.tensors, loaded.rest));
+    for (const std::string& name : file.left) matched.rest.push_back("of a type that cannot be read: " + name);
   } catch (const InputError& e) {
     throw InputError(start.location.str(), e.what());
   } catch (const std::exception& e) {
