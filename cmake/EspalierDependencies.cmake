@@ -40,9 +40,8 @@ endfunction()
 espalier_found(re2 re2/re2.h)
 espalier_found(minizip minizip/unzip.h)
 espalier_found(webp webp/decode.h)
-# What libtiff's static form needs.
+# What the static form of libtiff needs, besides LERC (plugins/datasets/image_folder/lerc.cpp).
 espalier_found(jbig jbig.h)
-espalier_found(Lerc Lerc_c_api.h)
 espalier_found(lzma lzma.h)
 espalier_found(zstd zstd.h)
 espalier_found(deflate libdeflate.h)
@@ -57,10 +56,10 @@ espalier_dependency(archive LibArchive::LibArchive espalier_z)
 espalier_dependency(jpeg JPEG::JPEG)
 espalier_dependency(png PNG::PNG espalier_z m)
 espalier_dependency(webp webp::webp Threads::Threads m)
-foreach(library jbig Lerc lzma zstd deflate)
+foreach(library jbig lzma zstd deflate)
   espalier_dependency(${library} ${library}::${library})
 endforeach()
-espalier_dependency(tiff TIFF::TIFF espalier_webp espalier_jbig espalier_Lerc espalier_lzma espalier_zstd espalier_deflate espalier_jpeg
+espalier_dependency(tiff TIFF::TIFF espalier_webp espalier_jbig espalier_lzma espalier_zstd espalier_deflate espalier_jpeg
   espalier_z m)
 
 # Header files alone.

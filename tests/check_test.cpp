@@ -99,6 +99,11 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"operation/first_sample", "samples", "a difference"},
         Fault{"backbone/first_sample_network", "samples", "a difference"},
         Fault{"operation/crashes", "shapes", "a crash: signal 6 (Aborted)"},
+        Fault{"operation/wrong_python", "exports", "node 'node' (operation 'wrong_python'): it differs by 5.0e-01"},
+        Fault{"operation/no_python", "exports", "is no TorchScript"},
+        Fault{"operation/no_module", "exports", "nn.Doubles(2: "},
+        Fault{"operation/no_onnx_operator", "exports", "the operator 'Multiply', which ONNX does not have"},
+        Fault{"operation/no_onnx_attribute", "exports", "gives the attribute 'axis', which ONNX's Mul does not have"},
         Fault{"controller/loops_forever", "run", "none within 3 s"}, Fault{"controller/forgets", "resume", "1.0"},
         Fault{"controller/bad_default", "parameters", "'rate' must be a number > 0 and < 1, got 2.0"},
         Fault{"controller/undocumented", "parameters", "''"}, Fault{"controller/unchecked", "parameters", "no error"},
@@ -107,6 +112,16 @@ INSTANTIATE_TEST_SUITE_P(
       const std::string name = fault.param.component;
       return name.substr(name.find('/') + 1) + "_" + fault.param.check;
     });
+
+// By its form there is nothing wrong with it.
+TEST(Check, FindsAWrongOnnxFormByRunningIt) {
+  const std::string check = "check '" + nonconforming + "' --only wrong_onnx --check exports";
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with onnxruntime";
+  const Output o = shell("ESPALIER_PYTHON='" ESPALIER_PYTHON "' '" ESPALIER_PROGRAM "' " + check);
+  if (o.text.find("no ONNX Runtime is at hand") != std::string::npos) GTEST_SKIP() << "no onnxruntime";
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("node 'node' (operation 'wrong_onnx'): it differs by"));
+}
 
 TEST(Check, ACrashKeepsNoOtherCheckFromBeingDone) {
   const Output o = espalier_command("check '" + nonconforming + "' --only crashes --jobs 2");

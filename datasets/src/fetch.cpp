@@ -10,8 +10,8 @@
 #include "espalier/datasets/check.h"
 #include "espalier/datasets/checksum.h"
 #include "espalier/datasets/find.h"
+#include "espalier/datasets/subprocess.h"
 #include "espalier/error.h"
-#include "subprocess.h"
 #include "text.h"
 #include "unpack.h"
 
@@ -169,6 +169,15 @@ void collect(const CatalogueEntry& entry, const FetchOptions& options, const fs:
   }
 }
 
+// The work folder is gone when its name is read: the folder that files came from, or that they were meant for.
+std::string in_users_words(std::string message, const fs::path& work, const FetchOptions& options) {
+  const std::string inner = work.string();
+  const std::string outer = (options.from.empty() ? options.to : options.from).string();
+  for (size_t at = message.find(inner); at != std::string::npos; at = message.find(inner, at + outer.size()))
+    message.replace(at, inner.size(), outer);
+  return message;
+}
+
 }  // namespace
 
 fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options) {
@@ -189,10 +198,14 @@ fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options)
   }
 
   const WorkFolder work(options.to);
-  collect(entry, options, work.path());
-  options.say("checking");
-  const DatasetCheck check = check_dataset(entry, {work.path()});
-  if (!check.faults.empty()) throw Error(entry.name + " is not what it should be:" + join(check.faults));
+  try {
+    collect(entry, options, work.path());
+    options.say("checking");
+    const DatasetCheck check = check_dataset(entry, {work.path()});
+    if (!check.faults.empty()) throw Error(entry.name + " is not what it should be:" + join(check.faults));
+  } catch (const std::exception& e) {
+    throw Error(in_users_words(e.what(), work.path(), options));
+  }
 
   const FoundDataset made = find_dataset(entry, {work.path()});
   fs::create_directories(target);

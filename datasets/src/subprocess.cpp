@@ -1,4 +1,4 @@
-#include "subprocess.h"
+#include "espalier/datasets/subprocess.h"
 
 #include <cerrno>
 #include <csignal>

@@ -219,7 +219,8 @@ TEST_F(Fetch, RejectsACopyWithOtherContent) {
   tiny.write(server_.path());
   from_ = server_.path();
   EXPECT_THAT(error_of([&] { fetch(tiny.entry); }),
-              AllOf(HasSubstr("tiny is not what it should be"), HasSubstr("SHA-256")));
+              AllOf(HasSubstr("tiny is not what it should be"), HasSubstr("SHA-256"),
+                    HasSubstr((server_ / "test-images").string()), Not(HasSubstr(".fetch-"))));
   EXPECT_TRUE(fs::is_empty(to_.path()));
 }
 

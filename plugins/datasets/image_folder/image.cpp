@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <csetjmp>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
@@ -13,7 +15,15 @@
 
 #include <fcntl.h>
 #include <png.h>
+#include <tiffio.h>
 #include <unistd.h>
+#include <webp/decode.h>
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_STDIO
+#define STBI_ONLY_BMP
+#include <stb/stb_image.h>
 
 // clang-format off
 #include <jpeglib.h>
@@ -207,6 +217,106 @@ Image png_image(const std::string& path, const Bytes& bytes) {
   return image;
 }
 
+Image webp_image(const std::string& path, const Bytes& bytes) {
+  WebPBitstreamFeatures features;
+  if (WebPGetFeatures(bytes.data(), bytes.size(), &features) != VP8_STATUS_OK) fail(path, "a damaged WebP file");
+  if (features.has_animation) fail(path, "an animated WebP file, and no image");
+  Image image = image_of(path, features.width, features.height);
+  const size_t size = image.row_bytes() * static_cast<size_t>(image.height);
+  const auto row = static_cast<int>(image.row_bytes());
+  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), image.pixels.get(), size, row))
+    fail(path, "a damaged WebP file: its pixels cannot be read");
+  return image;
+}
+
+Image bmp_image(const std::string& path, const Bytes& bytes) {
+  int width = 0, height = 0, channels = 0;
+  const auto size = static_cast<int>(std::min<size_t>(bytes.size(), INT_MAX));
+  const auto damaged = [&] { fail(path, std::string("a damaged BMP file: ") + stbi_failure_reason()); };
+  if (!stbi_info_from_memory(bytes.data(), size, &width, &height, &channels)) damaged();
+  Image image = image_of(path, width, height);
+  // The library takes what is missing as zeros. Rows of whole 32 bits lie behind the offset that the header names; how
+  // many bits a pixel has stands in another place of the oldest headers.
+  const auto number = [&](size_t at, size_t n) {
+    int64_t value = 0;
+    for (size_t i = n; i-- > 0;) value = value << 8 | (at + i < bytes.size() ? bytes[at + i] : 0);
+    return value;
+  };
+  const int64_t bits = number(number(14, 4) == 12 ? 24 : 28, 2);
+  if (number(10, 4) + (width * bits + 31) / 32 * 4 * height > static_cast<int64_t>(bytes.size()))
+    fail(path, "a damaged BMP file: it ends too early");
+  const std::unique_ptr<uint8_t, void (*)(void*)> pixels(
+      stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), stbi_image_free);
+  if (!pixels) damaged();
+  std::copy_n(pixels.get(), image.row_bytes() * static_cast<size_t>(image.height), image.pixels.get());
+  return image;
+}
+
+// A file in memory, as libtiff reads files.
+struct TiffFile {
+  std::span<const uint8_t> bytes;
+  size_t at = 0;
+  std::string message;
+
+  static TiffFile& of(thandle_t handle) { return *static_cast<TiffFile*>(handle); }
+  static tmsize_t read(thandle_t handle, void* to, tmsize_t size) {
+    TiffFile& f = of(handle);
+    const size_t n = std::min(static_cast<size_t>(std::max<tmsize_t>(0, size)), f.bytes.size() - f.at);
+    std::memcpy(to, f.bytes.data() + f.at, n);
+    f.at += n;
+    return static_cast<tmsize_t>(n);
+  }
+  static toff_t seek(thandle_t handle, toff_t offset, int from) {
+    TiffFile& f = of(handle);
+    const toff_t base = from == SEEK_SET ? 0 : from == SEEK_CUR ? f.at : f.bytes.size();
+    const toff_t to = base + offset;
+    if (to > f.bytes.size()) return static_cast<toff_t>(-1);
+    return f.at = to;
+  }
+  static int says(TIFF*, void* handle, const char*, const char* format, va_list values) {
+    char text[200];
+    std::vsnprintf(text, sizeof text, format, values);
+    TiffFile& f = of(handle);
+    if (f.message.empty()) f.message = text;
+    return 1;
+  }
+};
+
+Image tiff_image(const std::string& path, const Bytes& bytes) {
+  TiffFile file{bytes, 0, {}};
+  const std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(),
+                                                                             TIFFOpenOptionsFree);
+  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), TiffFile::says, &file);
+  TIFFOpenOptionsSetWarningHandlerExtR(
+      options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, nullptr);
+  const std::unique_ptr<TIFF, void (*)(TIFF*)> tiff(
+      TIFFClientOpenExt(
+          path.c_str(), "rm", &file, TiffFile::read, [](thandle_t, void*, tmsize_t) -> tmsize_t { return -1; },
+          TiffFile::seek, [](thandle_t) { return 0; },
+          [](thandle_t handle) -> toff_t { return TiffFile::of(handle).bytes.size(); }, nullptr, nullptr,
+          options.get()),
+      [](TIFF* t) {
+        if (t) TIFFClose(t);
+      });
+  const auto damaged = [&] { fail(path, "a damaged TIFF file: " + file.message); };
+  uint32_t width = 0, height = 0;
+  if (!tiff || !TIFFGetField(tiff.get(), TIFFTAG_IMAGEWIDTH, &width) ||
+      !TIFFGetField(tiff.get(), TIFFTAG_IMAGELENGTH, &height)) {
+    damaged();
+  }
+  Image image = image_of(path, width, height);
+  std::vector<uint32_t> pixels(size_t{width} * height);
+  if (!TIFFReadRGBAImageOriented(tiff.get(), width, height, pixels.data(), ORIENTATION_TOPLEFT, /*stopOnError=*/1))
+    damaged();
+  uint8_t* to = image.pixels.get();
+  for (const uint32_t p : pixels) {
+    *to++ = static_cast<uint8_t>(TIFFGetR(p));
+    *to++ = static_cast<uint8_t>(TIFFGetG(p));
+    *to++ = static_cast<uint8_t>(TIFFGetB(p));
+  }
+  return image;
+}
+
 bool begins_with(const Bytes& bytes, std::initializer_list<uint8_t> magic) {
   return bytes.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes.begin());
 }
@@ -217,8 +327,15 @@ Image read_image(const std::string& path) {
   const Bytes bytes = read_file(path);
   if (begins_with(bytes, {0xff, 0xd8, 0xff})) return jpeg_image(path, bytes);
   if (begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'})) return png_image(path, bytes);
+  if (begins_with(bytes, {'R', 'I', 'F', 'F'}) && bytes.size() >= 12 && std::memcmp(&bytes[8], "WEBP", 4) == 0)
+    return webp_image(path, bytes);
+  if (begins_with(bytes, {'B', 'M'})) return bmp_image(path, bytes);
+  for (const auto& magic :
+       {std::initializer_list<uint8_t>{'I', 'I', 42, 0}, {'M', 'M', 0, 42}, {'I', 'I', 43, 0}, {'M', 'M', 0, 43}}) {
+    if (begins_with(bytes, magic)) return tiff_image(path, bytes);
+  }
   if (bytes.empty()) fail(path, "is empty");
-  fail(path, "is neither a JPEG nor a PNG file, by its first bytes");
+  fail(path, "is no JPEG, PNG, WebP, BMP or TIFF file, by its first bytes");
 }
 
 }  // namespace espalier

@@ -16,8 +16,9 @@ struct Image {
   size_t row_bytes() const { return size_t{3} * static_cast<size_t>(width); }
 };
 
-// Reads a JPEG or PNG file, whatever its name, in colour: grey is spread over the channels, CMYK is taken as Adobe
-// writes it (inverted), alpha is left out, 16 bits are rounded to 8. Throws InputError naming the file.
+// Reads a JPEG, PNG, WebP, BMP or TIFF file, whatever its name, in colour: grey is spread over the channels, CMYK is
+// taken as Adobe writes it (inverted), alpha is left out, 16 bits are rounded to 8. Of a TIFF file it is the first
+// page, with transparent pixels as libtiff composes them (over black). Throws InputError naming the file.
 Image read_image(const std::string& path);
 
 }  // namespace espalier

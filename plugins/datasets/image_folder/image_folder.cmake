@@ -1,1 +1,1 @@
-target_link_libraries(image_folder PRIVATE espalier_jpeg espalier_png)
+target_link_libraries(image_folder PRIVATE espalier_jpeg espalier_png espalier_webp espalier_tiff espalier_stb)

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include <espalier/dataset.h>
 #include <espalier/datasets/find.h>
 #include <espalier/error.h>
+#include <espalier/log.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
 
@@ -34,7 +36,8 @@ bool is_hidden(const fs::path& name) {
 bool is_image(const fs::path& name) {
   std::string ending = name.extension().native();
   for (char& c : ending) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return !is_hidden(name) && (ending == ".jpg" || ending == ".jpeg" || ending == ".png");
+  constexpr const char* known[] = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"};
+  return std::ranges::count(known, ending) > 0;
 }
 
 // The names of the folders in a folder, sorted.
@@ -51,21 +54,36 @@ std::vector<std::string> folders_in(const fs::path& folder) {
   return names;
 }
 
-// The images of a class, in its folder and those in it, sorted, relative to `root`.
-std::vector<std::string> images_of(const std::string& name, const fs::path& root) {
-  std::vector<std::string> names;
+// What a class folder and those in it hold. What is hidden (".ipynb_checkpoints") is nobody's data.
+struct Content {
+  std::vector<std::string> images;          // sorted, relative to the folder that holds the classes
+  std::map<std::string, int64_t> others{};  // files with other endings, how many of each
+};
+
+Content content_of(const std::string& name, const fs::path& root) {
+  Content content;
   const fs::path folder = root / name;
   const size_t skipped = folder.native().size() - name.size();
   try {
     using Options = fs::directory_options;
-    for (const fs::directory_entry& e : fs::recursive_directory_iterator(folder, Options::follow_directory_symlink)) {
-      if (is_image(e.path().filename()) && !e.is_directory()) names.push_back(e.path().native().substr(skipped));
+    fs::recursive_directory_iterator e(folder, Options::follow_directory_symlink);
+    for (const fs::recursive_directory_iterator end; e != end; ++e) {
+      const fs::path file = e->path().filename();
+      if (is_hidden(file)) {
+        e.disable_recursion_pending();
+      } else if (e->is_directory()) {
+        continue;
+      } else if (is_image(file)) {
+        content.images.push_back(e->path().native().substr(skipped));
+      } else {
+        ++content.others[file.has_extension() ? file.extension().string() : "without an ending"];
+      }
     }
   } catch (const fs::filesystem_error& e) {
     throw InputError(folder.string(), e.code().message());
   }
-  std::ranges::sort(names);
-  return names;
+  std::ranges::sort(content.images);
+  return content;
 }
 
 // "a, b, c and 7 more"
@@ -74,6 +92,19 @@ std::string some_of(const std::vector<std::string>& names) {
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), shown); ++i) text += (i ? ", " : "") + names[i];
   return text + (names.size() > shown ? " and " + std::to_string(names.size() - shown) + " more" : "");
+}
+
+// Files that are passed over are said: images may be among them.
+void warn_of(const std::map<std::string, int64_t>& others, const fs::path& root) {
+  int64_t count = 0;
+  std::vector<std::string> endings;
+  for (const auto& [ending, n] : others) {
+    count += n;
+    endings.push_back(std::to_string(n) + " " + ending);
+  }
+  if (count == 0) return;
+  log::warning(root.string() + ": " + std::to_string(count) + (count == 1 ? " file is" : " files are") +
+               " passed over, being no JPEG, PNG, WebP, BMP or TIFF by the name: " + some_of(endings));
 }
 
 int round_to_int(double v) {
@@ -229,7 +260,8 @@ class ImageFolder final : public Dataset {
             .target = {.classes = classes_},
             .classes = o_.only,
             .mean = o_.mean,
-            .deviation = o_.deviation};
+            .deviation = o_.deviation,
+            .preparation = Value::map({{"resize", o_.resize}, {"center_crop", o_.size}})};
   }
 
   Split load(const std::string& part, const DataPaths& paths) const override {
@@ -241,23 +273,28 @@ class ImageFolder final : public Dataset {
     const std::vector<std::string> classes = classes_in(root);
     if (part == "test") expect_same_classes(classes_in(part_folder(folder, "train")), classes, root);
 
-    std::vector<std::vector<std::string>> names(classes.size());
+    std::vector<Content> contents(classes.size());
     parallel_for(static_cast<int64_t>(classes.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const auto c = static_cast<size_t>(i);
-        names[c] = images_of(classes[c], root);
+        contents[c] = content_of(classes[c], root);
       }
     });
     std::vector<std::string> without;
+    std::vector<std::vector<std::string>> names(classes.size());
+    std::map<std::string, int64_t> others;
     int64_t count = 0;
     for (size_t c = 0; c < classes.size(); ++c) {
+      names[c] = std::move(contents[c].images);
+      for (const auto& [ending, n] : contents[c].others) others[ending] += n;
       if (names[c].empty()) without.push_back(classes[c]);
       count += static_cast<int64_t>(names[c].size());
     }
     if (!without.empty()) {
-      throw InputError(root.string(), "no images (.jpg, .jpeg, .png) are in " + some_of(without) +
-                                          "; fill these folders, or name the others in `only`");
+      throw InputError(root.string(), "no images (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff) are in " +
+                                          some_of(without) + "; fill these folders, or name the others in `only`");
     }
+    warn_of(others, root);
     Split split{.inputs = {}, .targets = at::empty({count}, at::kLong)};
     auto* target = split.targets.mutable_data_ptr<int64_t>();
     for (size_t c = 0; c < classes.size(); ++c) target = std::fill_n(target, names[c].size(), static_cast<int64_t>(c));
@@ -312,6 +349,6 @@ class ImageFolder final : public Dataset {
 
 ESPALIER_PLUGIN("image_folder", "1.0.0",
                 component<ImageFolder>("image_folder",
-                                       "a folder of JPEG and PNG images for each class, as ImageNet's"));
+                                       "a folder of images for each class, as ImageNet's: JPEG, PNG, WebP, BMP, TIFF"));
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <thread>
 
 #include <ATen/TensorOperators.h>
@@ -195,6 +196,64 @@ TEST_F(ImageFolder, GoesByTheContentOfAFileNotItsName) {
   // ImageNet has such a file.
   add("a/1.JPEG", samples::png(4, 4, samples::noise(4, 4)));
   EXPECT_EQ(interleaved(read(4, R"("resize": 4)")), samples::noise(4, 4));
+}
+
+// Two rows of three pixels as Pillow 13.0.0 wrote them (lossless): red, green, blue; white, black, (12, 34, 56).
+TEST_F(ImageFolder, ReadsWebPBmpAndTiff) {
+  const Bytes pixels = {255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 12, 34, 56};
+  const Bytes webp = {82,  73,  70, 70,  58,  0,   0,   0,   87,  69,  66,  80,  86,  80,  56,  76,  46,
+                      0,   0,   0,  47,  2,   64,  0,   0,   47,  32,  16,  32,  104, 241, 223, 104, 67,
+                      32,  144, 36, 176, 63,  238, 2,   1,   130, 44,  255, 97,  230, 63,  64,  108, 114,
+                      108, 21,  40, 72,  219, 128, 197, 221, 83,  178, 136, 254, 199, 213, 1};
+  const Bytes bmp = {66, 77, 78,  0,  0, 0, 0, 0, 0,   0, 54,  0, 0,   0, 40,  0,   0,   0, 3,   0,
+                     0,  0,  2,   0,  0, 0, 1, 0, 24,  0, 0,   0, 0,   0, 24,  0,   0,   0, 196, 14,
+                     0,  0,  196, 14, 0, 0, 0, 0, 0,   0, 0,   0, 0,   0, 255, 255, 255, 0, 0,   0,
+                     56, 34, 12,  0,  0, 0, 0, 0, 255, 0, 255, 0, 255, 0, 0,   0,   0,   0};
+  const Bytes tiff = {73, 73, 42,  0,  8, 0, 0,   0, 10, 0,   0,   1,   4,   0,   1,  0, 0, 0,  3,  0,   0, 0, 1,
+                      1,  4,  0,   1,  0, 0, 0,   2, 0,  0,   0,   2,   1,   3,   0,  3, 0, 0,  0,  134, 0, 0, 0,
+                      3,  1,  3,   0,  1, 0, 0,   0, 1,  0,   0,   0,   6,   1,   3,  0, 1, 0,  0,  0,   2, 0, 0,
+                      0,  17, 1,   4,  0, 1, 0,   0, 0,  140, 0,   0,   0,   21,  1,  3, 0, 1,  0,  0,   0, 3, 0,
+                      0,  0,  22,  1,  4, 0, 1,   0, 0,  0,   2,   0,   0,   0,   23, 1, 4, 0,  1,  0,   0, 0, 18,
+                      0,  0,  0,   28, 1, 3, 0,   1, 0,  0,   0,   1,   0,   0,   0,  0, 0, 0,  0,  8,   0, 8, 0,
+                      8,  0,  255, 0,  0, 0, 255, 0, 0,  0,   255, 255, 255, 255, 0,  0, 0, 12, 34, 56};
+  const Bytes packed = {73, 73, 42, 0, 24, 0, 0,  0,  128, 63, 192, 16, 56,  20, 17, 255, 7, 129, 128, 1,  130, 33, 196,
+                        4,  10, 0,  0, 1,  3, 0,  1,  0,   0,  0,   3,  0,   0,  0,  1,   1, 3,   0,   1,  0,   0,  0,
+                        2,  0,  0,  0, 2,  1, 3,  0,  3,   0,  0,   0,  150, 0,  0,  0,   3, 1,   3,   0,  1,   0,  0,
+                        0,  5,  0,  0, 0,  6, 1,  3,  0,   1,  0,   0,  0,   2,  0,  0,   0, 17,  1,   4,  0,   1,  0,
+                        0,  0,  8,  0, 0,  0, 21, 1,  3,   0,  1,   0,  0,   0,  3,  0,   0, 0,   22,  1,  3,   0,  1,
+                        0,  0,  0,  2, 0,  0, 0,  23, 1,   4,  0,   1,  0,   0,  0,  16,  0, 0,   0,   28, 1,   3,  0,
+                        1,  0,  0,  0, 1,  0, 0,  0,  0,   0,  0,   0,  8,   0,  8,  0,   8, 0};
+  for (const auto& [name, file] :
+       std::map<std::string, Bytes>{{"1.webp", webp}, {"1.BMP", bmp}, {"1.tif", tiff}, {"1.tiff", packed}}) {
+    const fs::path path = add("a/" + name, file);
+    Bytes out(static_cast<size_t>(3 * 2 * 2));
+    const Split split = load(R"("size": 2, "resize": 2)");
+    ASSERT_EQ(split.samples->size(), 2) << name;
+    // Of 3 x 2 pixels the centre of 2 x 2: columns 0 and 1 (halves to even).
+    split.samples->read(0, false, RandomKey(), out.data());
+    EXPECT_EQ(interleaved(out), (Bytes{pixels[0], pixels[1], pixels[2], pixels[3], pixels[4], pixels[5], pixels[9],
+                                       pixels[10], pixels[11], pixels[12], pixels[13], pixels[14]}))
+        << name;
+    Bytes cut = file;
+    cut.resize(file.size() / 2);
+    add("a/" + name, cut);
+    EXPECT_THAT(samples::input_error([&] { split.samples->read(0, false, RandomKey(), out.data()); }),
+                HasSubstr(path.string() + ": a damaged "));
+    fs::remove(path);
+  }
+}
+
+TEST_F(ImageFolder, SaysHowManyFilesItPassesOverAndNeverReadsWhatIsHidden) {
+  add("a/1.png", samples::png(1, 1, {1, 1, 1}));
+  add("a/.ipynb_checkpoints/0.png", samples::png(1, 1, {2, 2, 2}));
+  add("a/inner/.git/0.png", samples::png(1, 1, {2, 2, 2}));
+  for (const char* name : {"a/2.gif", "a/inner/3.gif", "a/4.heic", "a/Thumbs", "a/.DS_Store"}) add(name, {1});
+  testing::internal::CaptureStderr();
+  const Split split = load("");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(split.samples->size(), 2) << "a/1.png and b/b.png";
+  EXPECT_THAT(said, AllOf(HasSubstr("4 files are passed over"), HasSubstr("2 .gif"), HasSubstr("1 .heic"),
+                          HasSubstr("1 without an ending")));
 }
 
 TEST_F(ImageFolder, TakesTheCentreOfTheResizedImage) {
@@ -408,7 +467,8 @@ TEST_F(ImageFolder, SaysWhichFileIsDamaged) {
   flipped[flipped.size() / 2] ^= 1;
   EXPECT_THAT(read_error("1.png", flipped), HasSubstr("a damaged PNG file: "));
   EXPECT_THAT(read_error("1.png", {}), HasSubstr("is empty"));
-  EXPECT_THAT(read_error("1.png", {'G', 'I', 'F', '8', '9', 'a'}), HasSubstr("neither a JPEG nor a PNG file"));
+  EXPECT_THAT(read_error("1.png", {'G', 'I', 'F', '8', '9', 'a'}),
+              HasSubstr("is no JPEG, PNG, WebP, BMP or TIFF file"));
   // 60,000 x 60,000 pixels: 10 GB.
   Bytes huge = samples::png(1, 1, {0}, {.color_type = PNG_COLOR_TYPE_GRAY, .depth = 8});
   huge[18] = huge[22] = 0xea;
@@ -444,7 +504,8 @@ TEST_F(ImageFolder, SaysWhatIsWrongWithTheFolders) {
       AllOf(HasSubstr((folder_ / "pictures/training").string() + ": no such folder"), HasSubstr("holds train")));
   fs::create_directories(train / "a");
   EXPECT_THAT(error(),
-              AllOf(HasSubstr(train.string() + ": no images (.jpg, .jpeg, .png) are in a;"), HasSubstr("only")));
+              AllOf(HasSubstr(train.string() + ": no images (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff) are in a;"),
+                    HasSubstr("only")));
   add("a/1.png", samples::png(1, 1, {1, 2, 3}));
   EXPECT_THAT(error("", "rest"), HasSubstr("no part 'rest'"));
   EXPECT_THAT(error("", "test"), HasSubstr((folder_ / "pictures/val").string() + ": no such folder"));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -17,9 +18,11 @@
 #include "check/samples.h"
 #include "espalier/edit.h"
 #include "espalier/execute.h"
-#include "espalier/onnx.h"
 #include "espalier/random_fill.h"
 #include "espalier/rewrite.h"
+#include "output/export_checks.h"
+#include "output/onnx_export.h"
+#include "output/torchscript_export.h"
 
 namespace espalier {
 
@@ -521,48 +524,33 @@ std::string check_serialization(const Registered& r) {
   return {};
 }
 
-// Takes an operation's ONNX form and keeps nothing of it.
-class OnnxNames final : public OnnxNodes {
- public:
-  OnnxNames(const Trial& t, const Weights& weights) : t_(t), weights_(weights) {}
-  at::ScalarType dtype() const override { return weights_.dtype(); }
-  std::string input(size_t i) const override {
-    expect(i < t_.the_node().inputs.size(), "onnx() uses inputs that there are", "input " + std::to_string(i));
-    return "input" + std::to_string(i);
-  }
-  std::string parameter(size_t i) override {
-    static_cast<void>(values(i));
-    return "parameter" + std::to_string(i);
-  }
-  at::Tensor values(size_t i) const override {
-    expect(i < t_.the_node().parameters.size(), "onnx() uses parameters that there are",
-           "parameter " + std::to_string(i));
-    return weights_[t_.the_node().parameters[i]].detach();
-  }
-  std::string constant(const at::Tensor&) override { return "constant"; }
-  std::string add(const std::string& type, const std::vector<std::string>& inputs, const Attributes&) override {
-    expect(!type.empty(), "ONNX nodes have a type", "an empty one");
-    for (const std::string& i : inputs)
-      expect(!i.empty() || type == "Clip" || type == "Resize", "inputs of ONNX's " + type + " that have names",
-             "an empty one");
-    return type;
-  }
-
- private:
-  const Trial& t_;
-  const Weights& weights_;
-};
-
 bool without_form(const Error& e) {
   const std::string what = e.what();
   return what.find("has no ") != std::string::npos && what.find(" form") != std::string::npos;
 }
 
+// Calls `form` and whether it is there.
+bool has_form(const std::function<void()>& form) {
+  try {
+    form();
+    return true;
+  } catch (const Error& e) {
+    if (!without_form(e)) throw;
+    return false;
+  }
+}
+
 std::string check_exports(const Registered& r) {
   const Trial t = trial_of(r);
-  std::vector<std::string> missing;
-  try {
-    const PythonForm form = t.operation().python(t.graph, t.the_node());
+  const Node& node = t.the_node();
+  const Values v(t.graph, at::kFloat);
+  std::vector<std::string> outputs;
+  for (const Port& p : t.graph.outputs()) outputs.push_back(p.name);
+  const NamedTensors inputs = feed(t.graph, 3, at::kFloat);
+
+  PythonForm form;
+  const bool python = has_form([&] { form = t.operation().python(t.graph, node); });
+  if (python) {
     expect(!form.expression.empty(), "an expression from python()", "an empty text");
     const auto places = [&](const std::string& prefix, size_t count, const char* what) {
       for (size_t i = count; i < count + 8; ++i) {
@@ -572,30 +560,38 @@ std::string check_exports(const Registered& r) {
                form.expression);
       }
     };
-    places("", t.the_node().inputs.size(), "inputs");
-    places("p", t.the_node().parameters.size(), "parameters");
-  } catch (const CheckFailure&) {
-    throw;
-  } catch (const Error& e) {
-    if (!without_form(e)) throw;
-    missing.emplace_back("Python");
+    places("", node.inputs.size(), "inputs");
+    places("p", node.parameters.size(), "parameters");
+    const std::string fault = form.module.empty() ? "" : python_fault(form.module);
+    expect(fault.empty(), "a constructor in Python as the module of python()", form.module + ": " + fault);
+    try {
+      compare_torchscript(t.graph, v.weights, outputs, inputs, torchscript_of(t.graph, v.weights, outputs));
+    } catch (const Error& e) {
+      throw CheckFailure("a Python form that is TorchScript and computes what forward() does", e.what());
+    }
   }
-  try {
-    const Values v(t.graph, at::kFloat);
-    OnnxNames to(t, v.weights);
-    const std::vector<std::string> outputs = t.operation().onnx(to, t.graph, t.the_node());
-    expect(outputs.size() == t.the_node().outputs.size(),
-           "as many values from onnx() as outputs, " + std::to_string(t.the_node().outputs.size()),
-           std::to_string(outputs.size()));
-    for (const std::string& o : outputs) expect(!o.empty(), "names of the outputs from onnx()", "an empty one");
-  } catch (const CheckFailure&) {
-    throw;
-  } catch (const Error& e) {
-    if (!without_form(e)) throw;
-    missing.emplace_back("ONNX");
+  std::string runtime;
+  const bool onnx = has_form([&] {
+    try {
+      const std::string file = onnx_of(t.graph, v.weights, outputs);
+      const auto version = compare_onnx(t.graph, v.weights, outputs, inputs, file, onnx_opset);
+      runtime = version ? "compared with ONNX Runtime " + *version
+                        : "no ONNX Runtime is at hand (ESPALIER_PYTHON), so ONNX is checked by its form alone";
+    } catch (const Error& e) {
+      if (without_form(e)) throw;
+      throw CheckFailure("an ONNX form that computes what forward() does", e.what());
+    }
+  });
+  for (const int64_t opset : onnx_opsets) {  // older ones are no duty
+    try {
+      if (onnx) static_cast<void>(onnx_of(t.graph, v.weights, outputs, opset));
+    } catch (const Error&) {
+      runtime += "; no ONNX form of opset " + std::to_string(opset);
+    }
   }
-  if (missing.size() == 2) throw CheckSkipped("it has no Python and no ONNX form");
-  return missing.empty() ? "" : "it has no " + missing.front() + " form";
+  if (!python && !onnx) throw CheckSkipped("it has no Python and no ONNX form");
+  if (!onnx) return "it has no ONNX form";
+  return python ? runtime : "it has no Python form; " + runtime;
 }
 
 std::string check_speed(const Registered& r) {
@@ -629,7 +625,8 @@ std::vector<Check> operation_checks() {
       {kind, "zero", "a channel of zeros stays zero where preserves_zero() says so", check_zero},
       {kind, "serialization", "made again from options(), alone and in a graph file, it is the same",
        check_serialization},
-      {kind, "exports", "a Python and an ONNX form, or a clear error that there is none", check_exports},
+      {kind, "exports", "the Python and the ONNX form compute the same, or a clear error says that there is none",
+       check_exports},
       {kind, "speed", "forward and backward pass beside those of a ReLU", check_speed}};
 }
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "commands/recorded.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
+#include "output/export_checks.h"
 #include "output/files.h"
 #include "output/onnx_export.h"
 #include "output/python_export.h"
@@ -33,6 +35,7 @@ namespace {
 
 struct ExportOptions {
   std::string run, format, out, from = "last";
+  int64_t opset = onnx_opset;
   PluginOptions plugins;
 };
 
@@ -53,6 +56,7 @@ void write_export(ExportOptions o) {
   register_schedules(Registry::instance());
   o.plugins.load();
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
+  if (o.format != "onnx" && o.opset != onnx_opset) throw InputError("--opset", "only ONNX has opsets (--to onnx)");
   const RunNetwork n = read_run_network(run, o.from);
   const bool is_double = !n.tensors.empty() && n.tensors.front().second.scalar_type() == at::kDouble;
   Weights weights(n.graph, is_double ? at::kDouble : at::kFloat, at::kCPU);
@@ -63,15 +67,26 @@ void write_export(ExportOptions o) {
   const Normalization normalization = normalization_of(data.normalize, info);
   const TrainedNetwork network{recipe.name, n.graph, weights, info, normalization, data.eval_batch};
   const auto target = [&](const char* name) { return o.out.empty() ? run / name : fs::path(o.out); };
+  // A file gets its name only after what it computes was compared with the network.
+  const std::vector<std::string> logits{"logits"};
+  const NamedTensors inputs = export_inputs(n.graph, weights, logits);
   fs::path file;
-  std::string also;
+  std::string also, compared;
   if (o.format == "onnx") {
-    write_file(file = target("model.onnx"), onnx_model(network));
+    const std::string model = onnx_model(network, o.opset);
+    const auto version = compare_onnx(n.graph, weights, logits, inputs, model, o.opset);
+    compared = version ? "; ONNX Runtime " + *version + " gives the same logits"
+                       : "; its form was checked, its logits were not: no Python with onnxruntime was found "
+                         "(ESPALIER_PYTHON names one)";
+    write_file(file = target("model.onnx"), model);
   } else if (o.format == "torchscript") {
-    write_file(file = target("model.pt"), torchscript_model(network));
+    const std::string model = torchscript_model(network);
+    compare_torchscript(n.graph, weights, logits, inputs, model);
+    write_file(file = target("model.pt"), model);
   } else if (o.format == "python") {
     file = target("model.py");
     const std::string text = python_model(network);
+    compare_torchscript(n.graph, weights, logits, inputs, torchscript_model(network));
     const fs::path values = fs::path(file).replace_extension(".safetensors");
     if (values == file) throw InputError(o.out, "the values are written to this name; let the program end in .py");
     save_safetensors(values, {n.tensors, {}});
@@ -82,7 +97,7 @@ void write_export(ExportOptions o) {
   }
   const InputSpec& in = info.input;
   std::cout << file.string() << also << ": " << count_text(n.graph.parameter_count()) << " parameters, input [batch, "
-            << in.channels << ", " << in.height << ", " << in.width << "]"
+            << in.channels << ", " << in.height << ", " << in.width << "]" << compared
             << (n.stages == SIZE_MAX
                     ? ""
                     : "; of " + n.from.string() + (o.from == "last" ? ", as the run has not finished" : ""))
@@ -106,10 +121,15 @@ void add_export_command(CLI::App& app) {
       ->check(CLI::IsMember({"last", "previous", "best"}));
   command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")
       ->type_name("FILE");
+  command->add_option("--opset", o->opset, "Of ONNX: 13, 17 or 20, for programs that do not know the newest")
+      ->type_name("N")
+      ->check(CLI::IsMember(std::vector<int64_t>(std::begin(onnx_opsets), std::end(onnx_opsets))));
   o->plugins.add_to(*command);
   command->footer(
       "The input is normalised outside of the network: a pixel's byte * scale + shift, per channel, which the files "
-      "say.\npython writes the values beside the program, as FILE with the ending .safetensors.\n\nExamples:\n"
+      "say. What a file computes is compared with the network before it gets its name: ONNX by the ONNX Runtime of the "
+      "Python in ESPALIER_PYTHON, or of python3, where it has one.\npython writes the values beside the program, as "
+      "FILE with the ending .safetensors.\n\nExamples:\n"
       "  espalier export runs/quickstart-seed0 --to onnx\n"
       "  espalier export runs/quickstart-seed0 --to onnx --from best    the best epoch's network\n"
       "  espalier export runs/quickstart-seed0 --to torchscript --out network.pt\n");

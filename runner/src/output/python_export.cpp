@@ -1,8 +1,11 @@
 #include "output/python_export.h"
 
+#include "espalier/error.h"
+#include "espalier/operation.h"
 #include "espalier/value.h"
 #include "output/network_source.h"
 #include "output/text.h"
+#include "output/torchscript_export.h"
 
 namespace espalier {
 
@@ -72,49 +75,77 @@ if __name__ == "__main__":
     main()
 )py";
 
-// A Python dictionary of the shapes of the parameters, or of the buffers.
-std::string shapes(const Graph& graph, bool buffers) {
-  std::string text = "{\n";
-  for (const Parameter& p : graph.parameters()) {
-    if ((p.role == Role::buffer) != buffers) continue;
-    text += "    " + to_json(p.name) + ": " + to_string(graph.sizes(p.shape)) + ",\n";
-  }
-  return text + "}\n";
-}
-
-constexpr const char* model_class = R"py(
-    def __init__(self):
-        super().__init__()
-        for name, shape in PARAMETERS.items():
-            self.add(name, nn.Parameter(torch.empty(shape)))
-        for name, shape in BUFFERS.items():
-            self.add(name, torch.empty(shape))
-
-    def add(self, name, tensor):
-        """A parameter or buffer in a tree of modules, so that state_dict() has the names of the file."""
+constexpr const char* add_method = R"py(
+    def add(self, name, value):
+        """A module, parameter or buffer in a tree of modules, so that state_dict() has the names of the file."""
         *path, last = name.split(".")
-        module = self
+        parent = self
         for part in path:
-            module = module._modules.setdefault(part, nn.Module())
-        if isinstance(tensor, nn.Parameter):
-            module.register_parameter(last, tensor)
+            parent = parent._modules.setdefault(part, nn.Module())
+        if isinstance(value, nn.Module):
+            if last in parent._modules:
+                value._modules.update(parent._modules[last]._modules)
+            parent._modules[last] = value
+        elif isinstance(value, nn.Parameter):
+            parent.register_parameter(last, value)
         else:
-            module.register_buffer(last, tensor)
+            parent.register_buffer(last, value)
 
     def __getitem__(self, name):
         *path, last = name.split(".")
-        module = self
+        parent = self
         for part in path:
-            module = module._modules[part]
-        return getattr(module, last)
+            parent = parent._modules[part]
+        return parent._modules[last] if last in parent._modules else getattr(parent, last)
 
 )py";
+
+// The lines of __init__ that make modules, and the parameters and buffers that belong to none. Throws Error naming the
+// node whose module is no Python.
+std::string made_by_init(const Graph& graph) {
+  std::string lines;
+  std::vector<bool> used(graph.parameters().size(), false);
+  const auto add = [&](const std::string& name, const std::string& value) {
+    lines += "        self.add(" + to_json(name) + ", " + value + ")\n";
+  };
+  for (const Node* n : nodes_for(graph, {"logits"})) {
+    const std::string module = n->op->python(graph, *n).module;
+    if (module.empty()) continue;
+    if (const std::string fault = python_fault(module); !fault.empty()) {
+      throw Error("node '" + n->name + "': the module of the Python form of '" + n->op->type() +
+                  "' is no Python: " + fault);
+    }
+    add(n->name, module);
+    for (const ParamId p : n->parameters) used[static_cast<size_t>(p.id)] = true;
+  }
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    if (used[i]) continue;
+    const Parameter& p = graph.parameters()[i];
+    const std::string tensor = "torch.empty(" + to_string(graph.sizes(p.shape)) + ")";
+    add(p.name, p.role == Role::buffer ? tensor : "nn.Parameter(" + tensor + ")");
+  }
+  return lines;
+}
+
+// The names by number, where they are known.
+std::string named_classes(const DatasetInfo& info) {
+  return info.classes.empty() ? "" : "\nCLASS_NAMES = " + to_json(info.classes);
+}
+
+// How an image of any size becomes an input, where the data set said so.
+std::string prepared(const DatasetInfo& info) {
+  if (info.preparation.size() == 0) return {};
+  return "\n# An image before its bytes are taken: its shorter side is resized, and the centre cut out.\nPREPARATION "
+         "= " +
+         to_json(info.preparation);
+}
 
 }  // namespace
 
 std::string python_model(const TrainedNetwork& n) {
   const auto by_name = [](const std::string& name) { return "self[" + to_json(name) + "]"; };
-  NetworkSource source = network_source(n.graph, by_name);
+  NetworkSource source = network_source(
+      n.graph, {"logits"}, {.parameter = by_name, .module = [&](const Node& node) { return by_name(node.name); }});
   replace_all(source.forward, "\n", "\n    ");
   source.forward.erase(source.forward.find_last_not_of(' ') + 1);
   const InputSpec& input = n.info.input;
@@ -130,14 +161,14 @@ std::string python_model(const TrainedNetwork& n) {
          "\n"
          "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n"
          "INPUT = (" +
-         size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + "\nBATCH = " + std::to_string(n.batch) +
-         "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = " +
+         size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + named_classes(n.info) + prepared(n.info) +
+         "\nBATCH = " + std::to_string(n.batch) + "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = " +
          number_list(n.normalization.scale, input.channels) +
-         "\nSHIFT = " + number_list(n.normalization.shift, input.channels) +
-         "\nPARAMETERS = " + shapes(n.graph, false) + "BUFFERS = " + shapes(n.graph, true) + "\n\n" + source.functions +
+         "\nSHIFT = " + number_list(n.normalization.shift, input.channels) + "\n\n\n" + source.functions +
          "class Model(nn.Module):\n    \"\"\"" + std::to_string(n.graph.parameter_count()) + " parameters, " +
-         std::to_string(n.graph.macs()) + " multiply-accumulates.\"\"\"\n" + model_class + "    " + source.forward +
-         tail;
+         std::to_string(n.graph.macs()) +
+         " multiply-accumulates.\"\"\"\n\n    def __init__(self):\n        super().__init__()\n" +
+         made_by_init(n.graph) + add_method + "    " + source.forward + tail;
 }
 
 }  // namespace espalier

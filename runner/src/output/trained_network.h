@@ -19,8 +19,9 @@ struct TrainedNetwork {
   const Normalization& normalization;
   int64_t batch = 1;  // of evaluations
 
-  // What a user of the bare network needs besides: classes, and how a pixel's byte becomes the input (byte * scale +
-  // shift, per channel), which is not part of the network. JSON values.
+  // What a user of the bare network needs besides, as JSON values: scale and shift, by which a pixel's byte becomes the
+  // input (byte * scale + shift, per channel), which is not part of the network; classes, how many; class_names, where
+  // they are known, by number; preparation, where images have to be resized and cropped first.
   std::map<std::string, std::string> metadata() const;
 };
 

@@ -20,9 +20,11 @@
 #include "espalier/execute.h"
 #include "espalier/log.h"
 #include "espalier/random_fill.h"
+#include "output/export_checks.h"
 #include "output/files.h"
 #include "output/python_export.h"
 #include "output/text.h"
+#include "output/torchscript_export.h"
 #include "recipe/yaml.h"
 #include "train/data_record.h"
 #include "train/interrupt.h"
@@ -680,6 +682,10 @@ void Trainer::export_model(const std::filesystem::path& folder) const {
   std::string program;
   try {
     program = python_model({recipe_.name, graph_, *weights_, info_, normalization, data_.eval_batch});
+    // What it computes is written in the same expressions as the TorchScript form, which can be tried here.
+    const std::vector<std::string> logits{"logits"};
+    compare_torchscript(graph_, *weights_, logits, export_inputs(graph_, *weights_, logits),
+                        torchscript_of(graph_, *weights_, logits));
   } catch (const Error& e) {  // operations need no Python form
     log::warning(std::string("model.py is not written: ") + e.what());
     return;

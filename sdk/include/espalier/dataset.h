@@ -13,6 +13,7 @@
 #include "espalier/builder.h"
 #include "espalier/component.h"
 #include "espalier/random.h"
+#include "espalier/value.h"
 
 namespace espalier {
 
@@ -26,6 +27,9 @@ struct DatasetInfo {
   std::vector<double> mean;          // per channel, of inputs scaled to [0, 1], for normalisation
   std::vector<double> deviation;
   int64_t samples = 0;  // of the training part; 0: known only once it is read
+  // How a test image of any size becomes an input, for who uses the network elsewhere: {resize: the shorter side,
+  // center_crop: the side of what is taken}. Empty: images have the input's size already.
+  Value preparation = Value::map();
 };
 
 // Images that are read when they are needed, for data sets that no memory holds. Called by several threads at a time;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <variant>
@@ -11,13 +12,16 @@
 
 namespace espalier {
 
-// What an operation writes its ONNX form with (opset 20): values go by name, the batch is the first dimension.
+// What an operation writes its ONNX form with: values go by name, the batch is the first dimension.
 class ESPALIER_API OnnxNodes {
  public:
   using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
   using Attributes = std::vector<std::pair<std::string, Attribute>>;
 
   virtual ~OnnxNodes();
+  // The version of ONNX's operators that the file is for: 13, 17 or 20. An operator that is newer must be written as
+  // others that the version has.
+  virtual int64_t opset() const = 0;
   // Of the network's values.
   virtual at::ScalarType dtype() const = 0;
   virtual std::string input(size_t i) const = 0;

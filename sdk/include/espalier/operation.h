@@ -73,14 +73,19 @@ struct Forward {
   ESPALIER_API const at::Tensor& parameter(size_t i) const;
 };
 
-// The plain PyTorch form of a node, which is its TorchScript form too: functions of torch and of Tensor, those of
-// torch.nn.functional (F) that are ATen's by name and arguments (linear, gelu, avg_pool2d), and no modules.
+// The plain PyTorch form of a node. The expression and the function are its TorchScript form too: functions of torch
+// and of Tensor, those of torch.nn.functional (F) that are ATen's by name and arguments (linear, gelu, avg_pool2d), and
+// no modules.
 struct PythonForm {
   // {0}, {1}: the inputs; {p0}, {p1}: the parameters and buffers in the order of their declaration; {training}:
   // self.training. "torch.conv2d({0}, {p0}, {p1}, [1, 1], [2, 2])"
   std::string expression;
-  std::string
-      function{};  // source of a function that the expression calls, written once for all nodes; typed for TorchScript
+  // Source of a function that the expression calls, written once for all nodes; typed for TorchScript.
+  std::string function{};
+  // Where PyTorch has a module for the same: its constructor, "nn.Conv2d(3, 8, 5)". model.py calls the module with the
+  // inputs in place of the expression, so that programs which look for modules (quantizers, pruners, hooks) find it.
+  // The module's parameters and buffers must have the names and sizes of those that the operation declares.
+  std::string module{};
 };
 
 // One operation of the field, with all that is known of it in one place. It holds its options, never values; one object
@@ -147,7 +152,7 @@ class ESPALIER_API Operation : public Object {
   // layer's columns absorb one on its input, too); `passes`: a factor before it is the same as one behind it.
   enum class Scaling { none, absorbs, passes };
   virtual Scaling scaling() const { return Scaling::none; }
-  // Both throw Error where the operation has no such form. onnx() gives the names of the outputs' values; opset 20.
+  // Both throw Error where the operation has no such form. onnx() gives the names of the outputs' values.
   virtual PythonForm python(const Graph& graph, const Node& node) const;
   virtual std::vector<std::string> onnx(OnnxNodes& to, const Graph& graph, const Node& node) const;
 };

@@ -1,3 +1,5 @@
+#include <numbers>
+
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/relu.h>
@@ -27,15 +29,16 @@ struct Activated {
   Function function;
   bool preserves_zero;
   const char* python;
+  const char* module;
   const char* onnx;
 };
 
-constexpr Activated activations[] = {{"relu", at::relu, true, "torch.relu({0})", "Relu"},
-                                     {"gelu", gelu, true, "F.gelu({0})", "Gelu"},
-                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})", "Sigmoid"},
-                                     {"tanh", at::tanh, true, "torch.tanh({0})", "Tanh"},
-                                     {"relu6", relu6, true, "torch.clamp({0}, 0, 6)", "Clip"},
-                                     {"silu", at::silu, true, "({0} * torch.sigmoid({0}))", "Swish"}};
+constexpr Activated activations[] = {{"relu", at::relu, true, "torch.relu({0})", "nn.ReLU()", "Relu"},
+                                     {"gelu", gelu, true, "F.gelu({0})", "nn.GELU()", "Gelu"},
+                                     {"sigmoid", at::sigmoid, false, "torch.sigmoid({0})", "nn.Sigmoid()", "Sigmoid"},
+                                     {"tanh", at::tanh, true, "torch.tanh({0})", "nn.Tanh()", "Tanh"},
+                                     {"relu6", relu6, true, "torch.clamp({0}, 0.0, 6.0)", "nn.ReLU6()", "Clip"},
+                                     {"silu", at::silu, true, "({0} * torch.sigmoid({0}))", "nn.SiLU()", "Swish"}};
 
 std::string constant(OnnxNodes& to, double value) {
   return to.constant(at::tensor(value, to.dtype()));
@@ -55,12 +58,18 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
     return {other ? other->forward_with_relu(f.inputs[0]) : at::Tensor(), 1};
   }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
-  PythonForm python(const Graph&, const Node&) const override { return {activations[I].python}; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {.expression = activations[I].python, .module = activations[I].module};
+  }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
     const std::string x = to.input(0);
     const std::string type = activations[I].onnx;
     if (type == "Clip") return {to.add(type, {x, constant(to, 0), constant(to, 6)})};
     if (type == "Swish") return {to.add("Mul", {x, to.add("Sigmoid", {x})})};  // only in a later opset
+    if (type == "Gelu" && to.opset() < 20) {                                   // x (1 + erf(x / sqrt(2))) / 2
+      const std::string erf = to.add("Erf", {to.add("Mul", {x, constant(to, std::numbers::sqrt2 / 2)})});
+      return {to.add("Mul", {to.add("Mul", {x, constant(to, 0.5)}), to.add("Add", {erf, constant(to, 1)})})};
+    }
     return {to.add(type, {x})};
   }
 };

@@ -7,6 +7,7 @@
 #include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
+#include "onnx_forms.h"
 
 namespace espalier {
 namespace {
@@ -83,26 +84,47 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   // With a running mean of zero and no shift, as removal leaves them.
   bool preserves_zero() const override { return true; }
 
-  PythonForm python(const Graph&, const Node&) const override {
+  PythonForm python(const Graph& g, const Node& node) const override {
     const char* statistics = !o_.track_running_stats ? "None, None, True"
                              : o_.affine             ? "{p2}, {p3}, {training}"
                                                      : "{p0}, {p1}, {training}";
-    return {std::string("torch.batch_norm({0}, ") + (o_.affine ? "{p0}, {p1}, " : "None, None, ") + statistics + ", " +
-            to_json(o_.momentum) + ", " + to_json(o_.eps) + ", True)"};
+    const Shape& x = g[node.inputs[0]].shape;
+    // Ones and zeros rather than None: TorchScript's optimizer for inference takes only norms with a scale and a shift.
+    const auto plain = [&](const char* of) {
+      return std::string("torch.") + of + "([" + std::to_string(g.size(x[0])) +
+             "], dtype={0}.dtype, device={0}.device), ";
+    };
+    return {.expression = "torch.batch_norm({0}, " + (o_.affine ? "{p0}, {p1}, " : plain("ones") + plain("zeros")) +
+                          statistics + ", " + to_json(o_.momentum) + ", " + to_json(o_.eps) + ", True)",
+            .module = (x.size() == 3 ? "nn.BatchNorm2d(" : "nn.BatchNorm1d(") + std::to_string(g.size(x[0])) +
+                      ", eps=" + to_json(o_.eps) + ", momentum=" + to_json(o_.momentum) +
+                      (o_.affine ? "" : ", affine=False") +
+                      (o_.track_running_stats ? ")" : ", track_running_stats=False)")};
   }
 
-  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node& node) const override {
-    if (!o_.track_running_stats) {
-      throw Error(
-          "batch norm '" + node.name +
-          "' keeps no running statistics (track_running_stats: false), and ONNX's BatchNormalization needs them "
-          "in evaluation; the Python and TorchScript forms normalise by the batch");
-    }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    if (!o_.track_running_stats) return {onnx_by_batch(to, g, node)};
     const size_t stats = o_.affine ? 2 : 0;
     const std::string mean = to.parameter(stats), variance = to.parameter(stats + 1);
     const std::string scale = o_.affine ? to.parameter(0) : to.constant(at::ones_like(to.values(stats)));
     const std::string shift = o_.affine ? to.parameter(1) : to.constant(at::zeros_like(to.values(stats)));
     return {to.add("BatchNormalization", {to.input(0), scale, shift, mean, variance}, {{"epsilon", o_.eps}})};
+  }
+
+ private:
+  // By the statistics of the batch. ONNX's BatchNormalization does that in training alone, in another form in each
+  // opset; written out, it is the same in all of them.
+  std::string onnx_by_batch(OnnxNodes& to, const Graph& g, const Node& node) const {
+    const Shape& x = g[node.inputs[0]].shape;
+    const bool image = x.size() == 3;
+    const std::vector<int64_t> dims = image ? std::vector<int64_t>{0, 2, 3} : std::vector<int64_t>{0};
+    const std::string y = onnx_normalized(to, to.input(0), dims, o_.eps);
+    if (!o_.affine) return y;
+    const auto each = [&](size_t parameter) {
+      const at::Tensor values = to.values(parameter);
+      return to.constant(image ? values.view({-1, 1, 1}) : values);
+    };
+    return to.add("Add", {to.add("Mul", {y, each(0)}), each(1)});
   }
 };
 

@@ -114,8 +114,20 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     const auto pair = [](int64_t n) { return to_string({n, n}); };
     const std::string parameters = std::string("{p0}, ") + (o_.bias ? "{p1}" : "None");
     if (o_.sizes.empty()) {
-      return {"torch.conv2d({0}, " + parameters + ", " + pair(o_.stride) + ", " + pair(o_.padding) + ", " +
-              pair(o_.dilation) + ", " + std::to_string(groups(g, node)) + ")"};
+      const std::vector<int64_t> weight = g.sizes(g[node.parameters[0]].shape);
+      const int64_t parts = groups(g, node);
+      std::string module = "nn.Conv2d(" + std::to_string(weight[1] * parts) + ", " + std::to_string(weight[0]) + ", " +
+                           std::to_string(o_.kernel);
+      const auto add = [&](const char* option, int64_t value, int64_t usual) {
+        if (value != usual) module += std::string(", ") + option + "=" + std::to_string(value);
+      };
+      add("stride", o_.stride, 1);
+      add("padding", o_.padding, 0);
+      add("dilation", o_.dilation, 1);
+      add("groups", parts, 1);
+      return {.expression = "torch.conv2d({0}, " + parameters + ", " + pair(o_.stride) + ", " + pair(o_.padding) +
+                            ", " + pair(o_.dilation) + ", " + std::to_string(parts) + ")",
+              .module = module + (o_.bias ? ")" : ", bias=False)")};
     }
     std::string filters, sides;
     for (const KernelClass& c : exported_classes(g, node)) {

@@ -28,7 +28,9 @@ class CrossEntropy final : public OperationOf<CrossEntropy, CrossEntropyOptions>
   }
   bool preserves_zero() const override { return false; }
   bool reduces_over_width() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override { return {"F.cross_entropy({0}, {1})"}; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {"F.nll_loss(torch.log_softmax({0}.flatten(0, -2), -1), {1}.flatten())"};
+  }
 };
 
 }  // namespace

@@ -23,7 +23,8 @@ class Dropout final : public OperationOf<Dropout, DropoutOptions> {
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
-    return {"torch.dropout({0}, " + to_json(o_.p) + ", {training})"};
+    return {.expression = "torch.dropout({0}, " + to_json(o_.p) + ", {training})",
+            .module = "nn.Dropout(" + to_json(o_.p) + ")"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override { return {to.input(0)}; }
 };

@@ -26,7 +26,9 @@ class Flatten final : public OperationOf<Flatten, NoOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override { return {f.inputs[0].flatten(1)}; }
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override { return {"{0}.flatten(1)"}; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {.expression = "{0}.flatten(1)", .module = "nn.Flatten()"};
+  }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
     return {to.add("Flatten", {to.input(0)}, {{"axis", int64_t{1}}})};
   }

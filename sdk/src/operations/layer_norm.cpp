@@ -3,6 +3,7 @@
 
 #include "builtin.h"
 #include "espalier/onnx.h"
+#include "onnx_forms.h"
 
 namespace espalier {
 namespace {
@@ -31,10 +32,19 @@ class LayerNorm final : public OperationOf<LayerNorm, LayerNormOptions> {
   bool preserves_zero() const override { return true; }
   bool reduces_over_width() const override { return true; }
   PythonForm python(const Graph& g, const Node& node) const override {
-    return {"torch.layer_norm({0}, [" + std::to_string(channels(g, node)) + "], " +
-            (o_.affine ? "{p0}, {p1}, " : "None, None, ") + to_json(o_.eps) + ")"};
+    const std::string size = std::to_string(channels(g, node));
+    return {.expression = "torch.layer_norm({0}, [" + size + "], " + (o_.affine ? "{p0}, {p1}, " : "None, None, ") +
+                          to_json(o_.eps) + ")",
+            .module = "nn.LayerNorm(" + size + ", eps=" + to_json(o_.eps) +
+                      (o_.affine ? ")" : ", elementwise_affine=False)")};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
+    if (to.opset() < 17) {
+      const auto last = static_cast<int64_t>(g[node.inputs[0]].shape.size());
+      const std::string y = onnx_normalized(to, to.input(0), {last}, o_.eps);
+      if (!o_.affine) return {y};
+      return {to.add("Add", {to.add("Mul", {y, to.parameter(0)}), to.parameter(1)})};
+    }
     std::vector<std::string> inputs{to.input(0)};
     if (o_.affine) {
       inputs.insert(inputs.end(), {to.parameter(0), to.parameter(1)});

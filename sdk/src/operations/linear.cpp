@@ -60,8 +60,11 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
   Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
 
-  PythonForm python(const Graph&, const Node&) const override {
-    return {o_.bias ? "F.linear({0}, {p0}, {p1})" : "F.linear({0}, {p0})"};
+  PythonForm python(const Graph& g, const Node& node) const override {
+    const std::vector<int64_t> weight = g.sizes(g[node.parameters[0]].shape);
+    return {.expression = o_.bias ? "F.linear({0}, {p0}, {p1})" : "F.linear({0}, {p0})",
+            .module = "nn.Linear(" + std::to_string(weight[1]) + ", " + std::to_string(weight[0]) +
+                      (o_.bias ? ")" : ", bias=False)")};
   }
 
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {

@@ -53,7 +53,11 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
   PythonForm python(const Graph&, const Node&) const override {
     const auto pair = [](int64_t n) { return ", [" + std::to_string(n) + ", " + std::to_string(n) + "]"; };
     const std::string window = "({0}" + pair(this->o_.kernel) + pair(stride()) + pair(this->o_.padding);
-    return {Max ? "torch.max_pool2d" + window + ")" : "F.avg_pool2d" + window + ", False, False)"};
+    std::string module = Max ? "nn.MaxPool2d(" : "nn.AvgPool2d(";
+    module += std::to_string(this->o_.kernel) + ", stride=" + std::to_string(stride());
+    if (this->o_.padding) module += ", padding=" + std::to_string(this->o_.padding);
+    return {.expression = Max ? "torch.max_pool2d" + window + ")" : "F.avg_pool2d" + window + ", False, False)",
+            .module = module + (Max ? ")" : ", count_include_pad=False)")};
   }
 
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {

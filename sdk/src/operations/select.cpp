@@ -140,7 +140,10 @@ class Select final : public OperationOf<Select, SelectOptions> {
     }
     if (has_zeros()) {
       // One channel of zeros behind the others; -1 counts from the end.
-      x = to.add("Pad", {x, integers(to, {0, 1}), "", integers(to, {d})}, {{"mode", std::string("constant")}});
+      const size_t dims = g[node.inputs[0]].shape.size() + 1;
+      std::vector<int64_t> zeros(2 * dims, 0);
+      zeros[dims + static_cast<size_t>(d)] = 1;
+      x = to.add("Pad", {x, integers(to, zeros)}, {{"mode", std::string("constant")}});
     }
     return {to.add("Gather", {x, integers(to, o_.index)}, {{"axis", d}})};
   }

@@ -5,6 +5,7 @@
 #include "builtin.h"
 #include "constants.h"
 #include "espalier/onnx.h"
+#include "onnx_forms.h"
 
 namespace espalier {
 namespace {
@@ -72,7 +73,7 @@ class Mean final : public OperationOf<Mean, NoOptions> {
     return {"{0}.mean(" + to_string(dims(rank(g, node))) + ")"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
-    return {to.add("ReduceMean", {to.input(0), integers(to, dims(rank(g, node)))}, {{"keepdims", int64_t{0}}})};
+    return {onnx_mean(to, to.input(0), dims(rank(g, node)), /*keep=*/false)};
   }
 
  private:
