@@ -49,9 +49,10 @@ void write_export(ExportOptions o) {
   const fs::path run = o.run;
   if (is_sweep(run)) throw InputError(o.run, "this is a sweep: export one of its runs, a folder in it");
   require_run(run);
-  add_recorded(recorded(run / "environment.json"), "plugins", o.plugins.folders);
+  const Value environment = recorded(run / "environment.json");
+  add_recorded(environment, "plugins", o.plugins.folders);
   register_schedules(Registry::instance());
-  o.plugins.load();
+  warn_of_missing_plugins(environment, o.plugins.load());
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
   const RunNetwork n = read_run_network(run, o.from);
   const bool is_double = !n.tensors.empty() && n.tensors.front().second.scalar_type() == at::kDouble;
