@@ -86,6 +86,19 @@ TEST_F(Advice, OfValuesOfAStoppedRun) {
   EXPECT_EQ(espalier_command(whole + ", which: best}'").status, 0);
 }
 
+TEST_F(Advice, OfARunThatHasNoNetworkYet) {
+  // Stopped in its first moments: it has a recipe and nothing else.
+  ASSERT_EQ(run("").status, 0);
+  for (const char* name : {"model.safetensors", "graph.json", "summary.json", "checkpoints"})
+    fs::remove_all(folder_ / "run" / name);
+  fs::create_directory(folder_ / "run" / "checkpoints");
+  const std::string command = "export " + path("run") + " --to python";
+  const Output refused = espalier_command(command);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(espalier_command(advised(refused, "espalier resume ")).status, 0);
+  EXPECT_EQ(espalier_command(command).status, 0);
+}
+
 TEST_F(Advice, OfAMatrixThatIsPlanned) {
   const Output all = espalier_command("plan " + path("r.yaml") + " --set 'matrix={seed: [0, 1]}'");
   ASSERT_EQ(all.status, 0) << all.text;

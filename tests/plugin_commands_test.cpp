@@ -86,6 +86,12 @@ stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.1}}]
   EXPECT_THAT(library->at("path").as_string(), HasSubstr("libespalier.so"));
   EXPECT_EQ(item(libraries, "name", "plugin adam"), nullptr) << "it is not used";
 
+  // Gone: the program's own would do in its place, another plugin's would not.
+  shell("sed -i 's/plugin sgd/plugin of-mine/' " + environment);
+  EXPECT_THAT(espalier_command("export " + run + " --to safetensors").text,
+              AllOf(HasSubstr("the run used the plugin of-mine 1.0.0, " + copy.string()), HasSubstr("--plugins")));
+  shell("sed -i 's/plugin of-mine/plugin sgd/' " + environment);
+
   // Another file in its place.
   shell("printf more >> " + copy.string());
   const Output o = espalier_command("resume " + run + " --set stages.train.epochs=2");

@@ -576,6 +576,10 @@ TEST_F(Further, SaysWhereNothingIsLeftToDo) {
     EXPECT_THAT(o.text, HasSubstr("nothing is left to do"));
     EXPECT_THAT(o.text, HasSubstr("espalier resume " + run() + " --set stages.train.epochs=4"));
   }
+  const Output adam =
+      espalier_command("resume " + run() + " --set stages.train.epochs=4 --set stages.train.optimizers=[adam]");
+  EXPECT_EQ(adam.status, 1);
+  EXPECT_THAT(adam.text, HasSubstr("not be replaced by others that keep other states"));
   // Here the best is the network that the stage's end left: no epoch had that structure.
   const Output best = espalier_command("resume " + run() + " --from best");
   EXPECT_EQ(best.status, 1) << best.text;

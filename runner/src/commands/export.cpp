@@ -52,9 +52,10 @@ void write_export(ExportOptions o) {
   const fs::path run = o.run;
   if (is_sweep(run)) throw InputError(o.run, "this is a sweep: export one of its runs, a folder in it");
   require_run(run);
-  add_recorded(recorded(run / "environment.json"), "plugins", o.plugins.folders);
+  const Value environment = recorded(run / "environment.json");
+  add_recorded(environment, "plugins", o.plugins.folders);
   register_schedules(Registry::instance());
-  o.plugins.load();
+  warn_of_missing_plugins(environment, o.plugins.load());
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
   if (o.format != "onnx" && o.opset != onnx_opset) throw InputError("--opset", "only ONNX has opsets (--to onnx)");
   const RunNetwork n = read_run_network(run, o.from);

@@ -1,6 +1,9 @@
 #include "commands/recorded.h"
 
+#include <algorithm>
+
 #include "espalier/error.h"
+#include "espalier/log.h"
 #include "output/files.h"
 
 namespace espalier {
@@ -16,6 +19,20 @@ void add_recorded(const Value& environment, const char* key, std::vector<std::st
   if (!before) return;
   for (const Value& folder : before->as_list()) {
     if (fs::exists(folder.as_string())) folders.push_back(folder.as_string());
+  }
+}
+
+void warn_of_missing_plugins(const Value& environment, const PluginReport& loaded) {
+  const Value* libraries = environment.find("libraries");
+  if (!libraries) return;
+  for (const Value& l : libraries->as_list()) {
+    const std::string prefix = "plugin ";
+    const std::string& name = l.at("name").as_string();
+    if (!name.starts_with(prefix)) continue;
+    const auto same = [&](const LoadedPlugin& p) { return p.origin.plugin == name.substr(prefix.size()); };
+    if (std::ranges::any_of(loaded.plugins, same)) continue;
+    log::warning("the run used the " + name + " " + l.at("version").as_string() + ", " + l.at("path").as_string() +
+                 ", which is not loaded: --plugins says where it is now");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "espalier/value.h"
+#include "plugins/loader.h"
 
 namespace espalier {
 
@@ -13,6 +14,10 @@ Value recorded(const std::filesystem::path& file);
 
 // Adds the folders that environment.json says the run used ("plugins", "data"), where they are still there.
 void add_recorded(const Value& environment, const char* key, std::vector<std::string>& folders);
+
+// Names the plugins that environment.json says the run used and that are not loaded: what the recipe says of their
+// components then makes no sense.
+void warn_of_missing_plugins(const Value& environment, const PluginReport& loaded);
 
 // Throws InputError where this is no folder of a run.
 void require_run(const std::filesystem::path& run);

@@ -90,7 +90,7 @@ void resume(ResumeOptions o) {
   add_recorded(before, "plugins", o.plugins.folders);
   add_recorded(before, "data", o.training.data);
   register_schedules(Registry::instance());
-  o.plugins.load();
+  warn_of_missing_plugins(before, o.plugins.load());
   std::vector<std::string> overrides = o.overrides;
   if (!o.device.empty()) overrides.push_back("device=" + o.device);
   Recipe recipe = load_recipe(run / "recipe.yaml", overrides, Registry::instance());

@@ -136,17 +136,42 @@ std::string place_of(const Value& checkpoint) {
          " epochs done, step " + std::to_string(checkpoint.at("step").as_int());
 }
 
+std::vector<std::string> states_of(const Value& tensors) {
+  std::vector<std::string> states;
+  for (const Value& t : tensors.as_list()) {
+    for (const Value::Entry& s : t.at("states").as_map()) {
+      if (std::ranges::find(states, s.key) == states.end()) states.push_back(s.key);
+    }
+  }
+  return states;
+}
+
+// Beside the network's values: "sgd.momentum; average: sgd.momentum", the names of states and of other Weights.
+std::string kept_text(const Value& weights) {
+  std::string text;
+  for (const Value& w : weights.as_list()) {
+    const std::string& name = w.at("name").as_string();
+    std::string states;
+    for (const std::string& s : states_of(w.at("tensors"))) states += (states.empty() ? "" : ", ") + s;
+    if (name.empty() && states.empty()) continue;
+    text += (text.empty() ? "" : "; ") + name + (name.empty() || states.empty() ? "" : ": ") + states;
+  }
+  return text;
+}
+
 std::string checkpoints_text(const Value& checkpoints) {
-  std::vector<std::vector<std::string>> rows{{"checkpoint", "stands", "params", "MACs", "test accuracy", "size"}};
+  std::vector<std::vector<std::string>> rows{
+      {"checkpoint", "stands", "params", "MACs", "test accuracy", "size", "states"}};
   for (const Value& c : checkpoints.as_list()) {
     const std::string size = bytes_text(c.at("bytes").as_int());
     if (const Value* damaged = c.find("damaged")) {
-      rows.push_back({c.at("name").as_string(), "damaged: " + damaged->as_string(), "", "", "", size});
+      rows.push_back({c.at("name").as_string(), "damaged: " + damaged->as_string(), "", "", "", size, ""});
       continue;
     }
     const Value* accuracy = c.find("accuracy");
     rows.push_back({c.at("name").as_string(), place_of(c), count_text(c.at("params").as_int()),
-                    count_text(c.at("macs").as_int()), accuracy ? fixed(accuracy->as_double(), 2) + " %" : "", size});
+                    count_text(c.at("macs").as_int()), accuracy ? fixed(accuracy->as_double(), 2) + " %" : "", size,
+                    kept_text(c.at("weights"))});
   }
   return table(rows, 0);
 }
@@ -159,12 +184,7 @@ std::string shape_text(const Value& shape) {
 
 // A row for each parameter, a column for each state.
 std::string tensors_text(const Value& tensors) {
-  std::vector<std::string> states;
-  for (const Value& t : tensors.as_list()) {
-    for (const Value::Entry& s : t.at("states").as_map()) {
-      if (std::ranges::find(states, s.key) == states.end()) states.push_back(s.key);
-    }
-  }
+  const std::vector<std::string> states = states_of(tensors);
   std::vector<std::vector<std::string>> rows{{"parameter", "shape"}};
   rows[0].insert(rows[0].end(), states.begin(), states.end());
   for (const Value& t : tensors.as_list()) {

@@ -12,6 +12,10 @@ namespace {
 
 constexpr int64_t schema = 2;
 
+constexpr const char* kept_components =
+    "the optimizers and the controller of a stage that has begun can get other numbers, but not be replaced by others "
+    "that keep other states";
+
 std::string prefix_of(const std::string& name) {
   return name.empty() ? "" : name + "/";
 }
@@ -119,8 +123,12 @@ void Checkpoint::restore(Weights& weights, const std::string& name, bool all_sta
     const Parameter& p = graph[id];
     copy_in(*this, prefix + "parameter:" + p.name, weights[id].detach());
     if (p.role == Role::buffer) continue;
-    for (const StateSpec& s : weights.state_specs())
-      copy_in(*this, prefix + "state:" + s.name + ":" + p.name, weights.state(s.name, id));
+    for (const StateSpec& s : weights.state_specs()) {
+      const std::string key = prefix + "state:" + s.name + ":" + p.name;
+      if (!tensors.contains(key))
+        throw InputError(path.string(), "it has no state '" + s.name + "'; " + kept_components);
+      copy_in(*this, key, weights.state(s.name, id));
+    }
   }
   for (const auto& [key, tensor] : tensors) {
     const std::string start = prefix + "state:";
@@ -128,8 +136,9 @@ void Checkpoint::restore(Weights& weights, const std::string& name, bool all_sta
     const std::string state = key.substr(start.size(), key.find(':', start.size()) - start.size());
     if (!weights.has_state(state))
       throw InputError(path.string(), "it holds the state '" + state +
-                                          "', which nothing has registered: a controller's resume() must register what "
-                                          "its stage_begin() does");
+                                          "', which nothing has registered: " + kept_components +
+                                          ", and a controller's resume() must register what its "
+                                          "stage_begin() does");
   }
   weights.counters().clear();
   for (const Value::Entry& e : counters.at(name).as_map()) weights.counters()[e.key] = e.value.as_double();
