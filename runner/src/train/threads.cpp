@@ -27,8 +27,8 @@ const cpu_set_t& cores_at_first() {
   return cores;
 }
 
-// Those that the threads may use together. OMP_PROC_BIND and the like bind the first thread to a place of its own before
-// the program begins: then the places count.
+// Those that the threads may use together. OMP_PROC_BIND and the like bind the first thread to a place of its own
+// before the program begins: then the places count.
 int cores_there() {
   int in_places = 0;
   for (int i = 0; i < omp_get_num_places(); ++i) in_places += omp_get_place_num_procs(i);
