@@ -352,6 +352,10 @@ torch.jit.script(nn.Linear(2, 3)).save(out + "script.pt")
 torch.save(nn.Linear(2, 3), out + "object.pt")
 q = torch.quantize_per_tensor(torch.ones(4, 64), 0.1, 0, torch.qint8)
 torch.save({**sd, "fc1.weight": q}, out + "quantized.pt")
+outside = {"coo": torch.sparse_coo_tensor([[5]], [1.0], (2,), check_invariants=False),
+           "csr": torch.sparse_csr_tensor([0, 1, 1], [7], [1.0], (2, 2), check_invariants=False)}
+for name, tensor in outside.items():
+    torch.save({"fc1.bias": tensor}, out + name + ".pt")
 )py",
                       {folder.path().string()});
   for (const char* file : {"seed", "attributes", "subclass", "float8", "sparse", "negated", "net", "params", "ema",
@@ -382,6 +386,9 @@ torch.save({**sd, "fc1.weight": q}, out + "quantized.pt")
   EXPECT_THAT(said("script.pt"), HasSubstr("it is a TorchScript module"));
   EXPECT_THAT(said("object.pt"), HasSubstr("torch.nn.modules.linear.Linear"));
   EXPECT_THAT(said("quantized.pt"), HasSubstr("'fc1.weight' is made by torch._utils._rebuild_qtensor"));
+
+  // Positions outside of the tensor.
+  for (const char* file : {"coo.pt", "csr.pt"}) EXPECT_THAT(said(file), HasSubstr("it is damaged"));
 
   // A recipe chooses, and is told that there was a choice.
   const Output two = run(folder.write("two.yaml", recipe("from: two.pt")), folder / "two");

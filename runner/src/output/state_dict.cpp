@@ -9,6 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include <ATen/ops/_validate_sparse_coo_tensor_args.h>
+#include <ATen/ops/_validate_sparse_csr_tensor_args.h>
 #include <ATen/ops/as_strided.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sparse_coo_tensor.h>
@@ -322,7 +324,7 @@ class Pickle {
     return made;
   }
 
-  // Dense. PyTorch checks what the indices say. Null: a layout that is not known.
+  // Dense. Null: a layout that is not known.
   Item* sparse(const std::string& layout, const std::vector<Item*>& parts) {
     const auto is_tensor = [&](size_t i) { return i < parts.size() && parts[i]->kind == Item::Kind::tensor; };
     const bool coo = layout == "torch.sparse_coo" && is_tensor(0) && is_tensor(1) && parts.size() >= 3;
@@ -334,8 +336,11 @@ class Pickle {
       if (n < 0 || (n > 0 && count > most_of_sparse / n)) throw Error("a sparse tensor is too large");
       count *= std::max<int64_t>(n, 1);
     }
-    Item* made = add(Item::Kind::tensor);
     const at::Tensor first = parts[0]->tensor, second = parts[1]->tensor;
+    // Not checked otherwise.
+    coo ? at::_validate_sparse_coo_tensor_args(first, second, sizes)
+        : at::_validate_sparse_csr_tensor_args(first, second, parts[2]->tensor, sizes);
+    Item* made = add(Item::Kind::tensor);
     made->tensor = coo ? at::sparse_coo_tensor(first, second, sizes, second.options().layout(at::kSparse)).to_dense()
                        : at::sparse_csr_tensor(first, second, parts[2]->tensor, sizes,
                                                parts[2]->tensor.options().layout(at::kSparseCsr))
