@@ -83,7 +83,20 @@ Edge GraphBuilder::elementwise(const std::string& type, const std::vector<Edge>&
   return node(type, auto_name(type), xs);
 }
 
-Edge GraphBuilder::conv(const std::string& name, Edge x, const Conv& o) {
+Edge GraphBuilder::conv(const std::string& name, Edge x, const Conv& given) {
+  Conv o = given;
+  if (o.same_padding) {
+    const std::vector<int64_t> image = sizes(x);
+    const auto zeros = [&](int64_t pixels) {
+      const int64_t outputs = (pixels + o.stride - 1) / o.stride;
+      return std::max<int64_t>(0, (outputs - 1) * o.stride + (o.kernel - 1) * o.dilation + 1 - pixels);
+    };
+    if (image.size() != 3 || zeros(image[1]) != zeros(image[2]))
+      throw Error("the convolution '" + prefix_ + name + "' pads as TensorFlow does, which needs square images here");
+    const int64_t all = zeros(image[1]);
+    o.padding = all / 2;
+    if (all % 2 == 1) x = zero_pad(x, 0, 1);
+  }
   if (o.depthwise && o.filters != 0 && o.filters != channels(x)) {
     throw Error("the depthwise convolution '" + prefix_ + name + "' has one filter for each of " +
                 std::to_string(channels(x)) + " channels, not " + std::to_string(o.filters));
@@ -181,6 +194,10 @@ Edge GraphBuilder::pad_or_crop(Edge x, int64_t width, int64_t stride) {
   Indices index;
   for (int64_t i = 0; i < width; ++i) index.push_back(i >= before && i - before < have ? i - before : -1);
   return select(auto_name("shortcut"), x, index, {.stride = stride});
+}
+
+Edge GraphBuilder::zero_pad(Edge x, int64_t before, int64_t after) {
+  return node("zero_pad", auto_name("zero_pad"), {x}, Value::map({{"before", before}, {"after", after}}));
 }
 
 Edge GraphBuilder::crop(Edge x, int64_t offset) {

@@ -64,6 +64,9 @@ class ESPALIER_API GraphBuilder {
     bool depthwise = false;
     bool bias = true;
     std::string init = "default";
+    // As TensorFlow pads ("SAME"), in place of `padding`: ceil(pixels / stride) outputs; where the zeros cannot be equally
+    // many on both sides, there is one more at the bottom and on the right.
+    bool same_padding = false;
   };
   struct Linear {
     int64_t features = 0;
@@ -135,6 +138,8 @@ class ESPALIER_API GraphBuilder {
   Edge pad_or_crop(Edge x, int64_t width, int64_t stride = 1);
   // Without the first `offset` rows and columns: [C, H - offset, W - offset].
   Edge crop(Edge x, int64_t offset);
+  // With rows and columns of zeros around it: [C, before + H + after, before + W + after].
+  Edge zero_pad(Edge x, int64_t before, int64_t after);
   // Zeros of the same shape.
   Edge zeros(Edge x);
 

@@ -1,3 +1,4 @@
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "builtin.h"
@@ -47,6 +48,42 @@ class Crop final : public OperationOf<Crop, CropOptions> {
   }
 };
 
+struct ZeroPadOptions {
+  int64_t before = 0;
+  int64_t after = 1;
+
+  static void declare(Declare<ZeroPadOptions>& p) {
+    p("before", &ZeroPadOptions::before, at_least(0), unit("pixels"), "rows of zeros above, and columns on the left");
+    p("after", &ZeroPadOptions::after, at_least(0), unit("pixels"), "rows of zeros below, and columns on the right");
+  }
+};
+
+// [C, H, W] with zeros around it, for convolutions whose padding is not the same on all sides.
+class ZeroPad final : public OperationOf<ZeroPad, ZeroPadOptions> {
+ public:
+  static constexpr const char* name = "zero_pad";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    Shape x = n.input(0);
+    if (x.size() != 3 || channel_dim(x) != 0) n.refuse("zeros around an image need [channels, height, width]");
+    for (size_t d = 1; d < 3; ++d) x[d] = Dim::of(n.input_sizes(0)[d] + o_.before + o_.after);
+    n.output(std::move(x));
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    return {at::constant_pad_nd(f.inputs[0], {o_.before, o_.after, o_.before, o_.after})};
+  }
+  Scaling scaling() const override { return Scaling::passes; }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override {
+    const std::string both = std::to_string(o_.before) + ", " + std::to_string(o_.after);
+    return {"torch.constant_pad_nd({0}, [" + both + ", " + both + "])"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    return {to.add("Pad", {to.input(0), integers(to, {0, 0, o_.before, o_.before, 0, 0, o_.after, o_.after})})};
+  }
+};
+
 class Zeros final : public OperationOf<Zeros, NoOptions> {
  public:
   static constexpr const char* name = "zeros";
@@ -65,6 +102,7 @@ class Zeros final : public OperationOf<Zeros, NoOptions> {
 
 std::vector<Component> image_operations() {
   return {component<Crop>(Crop::name, "an image without its first rows and columns"),
+          component<ZeroPad>(ZeroPad::name, "an image with rows and columns of zeros around it"),
           component<Zeros>(Zeros::name, "zeros of the input's shape")};
 }
 
