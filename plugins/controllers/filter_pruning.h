@@ -78,6 +78,17 @@ class FilterShare {
     return result;
   }
 
+  // As many as will go, whichever they are.
+  Edits expected(const Graph& graph) const {
+    Edits edits;
+    for (const Axis axis : axes(graph)) {
+      Indices keep(static_cast<size_t>(graph[axis].size - count(graph, axis)));
+      std::iota(keep.begin(), keep.end(), 0);
+      if (static_cast<int64_t>(keep.size()) < graph[axis].size) edits.push_back(shrink(graph, axis, std::move(keep)));
+    }
+    return edits;
+  }
+
   // That they go.
   Edits removal(const Graph& graph, const Weights& weights, int norm) const {
     Edits edits;

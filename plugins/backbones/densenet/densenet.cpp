@@ -6,10 +6,13 @@ namespace espalier {
 struct DensenetOptions {
   int64_t growth = 12;
   double dropout = 0;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<DensenetOptions>& p) {
     p("growth", &DensenetOptions::growth, at_least(1), "channels that each layer adds");
     p("dropout", &DensenetOptions::dropout, at_least(0), below(1), "probability of a zero after each convolution");
+    p("norm_eps", &DensenetOptions::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
   }
 };
 
@@ -22,7 +25,7 @@ struct Layers {
   // Batch norm, ReLU, convolution.
   Edge conv(const std::string& n, Edge x, int64_t filters, int64_t kernel) const {
     x = g.conv(
-        "conv" + n, g.relu(g.batch_norm("norm" + n, x)),
+        "conv" + n, g.relu(g.batch_norm("norm" + n, x, {.eps = o.norm_eps})),
         {.filters = filters, .kernel = kernel, .padding = kernel / 2, .bias = false, .init = "kaiming_normal_in"});
     return o.dropout > 0 ? g.dropout(x, o.dropout) : x;
   }
@@ -50,7 +53,7 @@ Graph densenet(const DensenetOptions& o, const InputSpec& input, const TargetSpe
       features.push_back(layers.conv(bc ? "2" : "1", bc ? layers.conv("1", x, 4 * o.growth, 1) : x, o.growth, 3));
     }
   }
-  const Edge x = g.global_avg_pool(g.relu(g.batch_norm("norm", all())));
+  const Edge x = g.global_avg_pool(g.relu(g.batch_norm("norm", all(), {.eps = o.norm_eps})));
   return g.output(g.linear("fc", x, {.features = target.classes}));
 }
 

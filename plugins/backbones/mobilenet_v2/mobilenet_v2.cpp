@@ -9,12 +9,21 @@ struct MobilenetV2Options {
   double width = 1;
   std::string stem = "imagenet";
   double dropout = 0.2;
+  double norm_eps = 1e-5;
+  std::string padding = "symmetric";
+  std::string activation = "relu6";
 
   static void declare(Declare<MobilenetV2Options>& p) {
     p("width", &MobilenetV2Options::width, above(0), at_most(1000), "factor on all widths, rounded to multiples of 8");
     p("stem", &MobilenetV2Options::stem, one_of({"imagenet", "cifar"}),
       "cifar: the first two strides are 1, for small images");
     p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "before the linear layer");
+    p("norm_eps", &MobilenetV2Options::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+    p("padding", &MobilenetV2Options::padding, one_of({"symmetric", "same"}),
+      "of the convolutions; same: as TensorFlow pads, with one more row and column of zeros behind where strides need it");
+    p("activation", &MobilenetV2Options::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}),
+      "behind each batch norm but a block's last");
   }
 };
 
@@ -26,23 +35,30 @@ int64_t rounded(double width) {
   return static_cast<double>(n) < 0.9 * width ? n + 8 : n;
 }
 
-Edge conv_bn(GraphBuilder& g, const std::string& name, Edge x, const GraphBuilder::Conv& c) {
-  GraphBuilder::Conv o = c;
-  o.padding = o.kernel / 2;
-  o.bias = false;
-  o.init = "kaiming_normal_out";
-  return g.batch_norm(name + "_bn", g.conv(name, x, o));
-}
+struct Layers {
+  GraphBuilder& g;
+  const MobilenetV2Options& o;
 
-// Expands the channels, filters each by itself, projects without an activation.
-Edge inverted_residual(GraphBuilder& g, Edge x, int64_t expansion, int64_t filters, int64_t stride) {
-  Edge y = x;
-  if (expansion != 1)
-    y = g.activation("relu6", conv_bn(g, "expand", y, {.filters = expansion * g.channels(x), .kernel = 1}));
-  y = g.activation("relu6", conv_bn(g, "depthwise", y, {.stride = stride, .depthwise = true}));
-  y = conv_bn(g, "project", y, {.filters = filters, .kernel = 1});
-  return stride == 1 && g.channels(x) == filters ? g.add(y, x) : y;
-}
+  Edge conv_bn(const std::string& name, Edge x, const GraphBuilder::Conv& given) const {
+    GraphBuilder::Conv c = given;
+    c.padding = c.kernel / 2;
+    c.same_padding = o.padding == "same";
+    c.bias = false;
+    c.init = "kaiming_normal_out";
+    return g.batch_norm(name + "_bn", g.conv(name, x, c), {.eps = o.norm_eps});
+  }
+  Edge activated(const std::string& name, Edge x, const GraphBuilder::Conv& c) const {
+    return g.activation(o.activation, conv_bn(name, x, c));
+  }
+  // Expands the channels, filters each by itself, projects without an activation.
+  Edge inverted_residual(Edge x, int64_t expansion, int64_t filters, int64_t stride) const {
+    Edge y = x;
+    if (expansion != 1) y = activated("expand", y, {.filters = expansion * g.channels(x), .kernel = 1});
+    y = activated("depthwise", y, {.stride = stride, .depthwise = true});
+    y = conv_bn("project", y, {.filters = filters, .kernel = 1});
+    return stride == 1 && g.channels(x) == filters ? g.add(y, x) : y;
+  }
+};
 
 // Sandler et al. 2018.
 Graph mobilenet_v2(const MobilenetV2Options& o, const InputSpec& input, const TargetSpec& target) {
@@ -53,16 +69,17 @@ Graph mobilenet_v2(const MobilenetV2Options& o, const InputSpec& input, const Ta
   const Stage stages[] = {{1, 16, 1, 1}, {6, 24, 2, early}, {6, 32, 3, 2}, {6, 64, 4, 2},
                           {6, 96, 3, 1}, {6, 160, 3, 2},    {6, 320, 1, 1}};
   GraphBuilder g(input);
-  Edge x = g.activation("relu6", conv_bn(g, "stem", g.input(), {.filters = rounded(32 * o.width), .stride = early}));
+  const Layers layers{g, o};
+  Edge x = layers.activated("stem", g.input(), {.filters = rounded(32 * o.width), .stride = early});
   int block = 0;
   for (const Stage& stage : stages) {
     for (int64_t b = 0; b < stage.blocks; ++b) {
       const auto s = g.scope("blocks." + std::to_string(block++));
-      x = inverted_residual(g, x, stage.expansion, rounded(static_cast<double>(stage.filters) * o.width),
-                            b == 0 ? stage.stride : 1);
+      x = layers.inverted_residual(x, stage.expansion, rounded(static_cast<double>(stage.filters) * o.width),
+                                   b == 0 ? stage.stride : 1);
     }
   }
-  x = g.activation("relu6", conv_bn(g, "head", x, {.filters = rounded(1280 * std::max(1.0, o.width)), .kernel = 1}));
+  x = layers.activated("head", x, {.filters = rounded(1280 * std::max(1.0, o.width)), .kernel = 1});
   x = g.global_avg_pool(x);
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
   return g.output(g.linear("fc", x, {.features = target.classes, .init = "normal"}));

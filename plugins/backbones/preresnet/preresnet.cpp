@@ -10,12 +10,15 @@ namespace espalier {
 struct PreResnetOptions {
   double width = 1;
   bool select = false;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<PreResnetOptions>& p) {
     p("width", &PreResnetOptions::width, above(0), at_most(1000), "factor on all widths");
     p("select", &PreResnetOptions::select,
       "the first convolution of each block reads its channels through an index view, so that each can be pruned for it "
       "alone while the residual stream stays (Liu et al. 2017)");
+    p("norm_eps", &PreResnetOptions::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
   }
 };
 
@@ -27,7 +30,7 @@ struct Block {
 
   // Batch norm, (selection,) ReLU: batch norm before the selection keeps the stream's channels.
   Edge bn_relu(const std::string& n, Edge x, bool stream = false) const {
-    x = g.batch_norm("bn" + n, x, {.init_weight = 0.5});
+    x = g.batch_norm("bn" + n, x, {.eps = o.norm_eps, .init_weight = 0.5});
     if (stream && o.select) {
       Indices all(static_cast<size_t>(g.channels(x)));
       std::iota(all.begin(), all.end(), 0);

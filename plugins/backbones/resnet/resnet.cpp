@@ -11,6 +11,10 @@ struct ResnetOptions {
   std::vector<int64_t> inner;
   std::string stem = "imagenet";
   bool zero_init = false;
+  double norm_eps = 1e-5;
+  std::string stride_in = "3x3";
+  int64_t dilated = 0;
+  std::string activation = "relu";
 
   static void declare(Declare<ResnetOptions>& p) {
     p("width", &ResnetOptions::width, above(0), at_most(1000), "factor on all widths");
@@ -20,6 +24,13 @@ struct ResnetOptions {
       "imagenet: 7x7 with stride 2 and max pooling; cifar: 3x3, for small images");
     p("zero_init", &ResnetOptions::zero_init,
       "each branch's last batch norm begins with the scale zero (Goyal et al. 2017)");
+    p("norm_eps", &ResnetOptions::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+    p("stride_in", &ResnetOptions::stride_in, one_of({"3x3", "1x1"}),
+      "which convolution of a bottleneck has the stride; 1x1: the first, as in the paper and in files of Caffe and Keras");
+    p("dilated", &ResnetOptions::dilated, at_least(0), at_most(3),
+      "how many of the last stages keep the size of their images: their convolutions are dilated in place of the stride");
+    p("activation", &ResnetOptions::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}), "behind the stem, within blocks and behind their sums");
   }
 };
 
@@ -31,24 +42,27 @@ struct Block {
 
   Edge conv_bn(const std::string& conv, const std::string& bn, Edge x, const GraphBuilder::Conv& c,
                bool last = false) const {
-    return g.batch_norm(bn, g.conv(conv, x, c), {.init_weight = last && o.zero_init ? 0.0 : 1.0});
+    return g.batch_norm(bn, g.conv(conv, x, c), {.eps = o.norm_eps, .init_weight = last && o.zero_init ? 0.0 : 1.0});
   }
-  static GraphBuilder::Conv same(int64_t filters, int64_t kernel, int64_t stride = 1) {
+  Edge activated(Edge x) const { return g.activation(o.activation, x); }
+  static GraphBuilder::Conv same(int64_t filters, int64_t kernel, int64_t stride = 1, int64_t dilation = 1) {
     return {.filters = filters,
             .kernel = kernel,
             .stride = stride,
-            .padding = kernel / 2,
+            .padding = dilation * (kernel / 2),
+            .dilation = dilation,
             .bias = false,
             .init = "kaiming_normal_out"};
   }
-  Edge basic(Edge x, int64_t inner, int64_t width, int64_t stride) const {
-    x = g.relu(conv_bn("conv1", "bn1", x, same(inner, 3, stride)));
-    return conv_bn("conv2", "bn2", x, same(width, 3), /*last=*/true);
+  Edge basic(Edge x, int64_t inner, int64_t width, int64_t stride, int64_t dilation) const {
+    x = activated(conv_bn("conv1", "bn1", x, same(inner, 3, stride, dilation)));
+    return conv_bn("conv2", "bn2", x, same(width, 3, 1, dilation), /*last=*/true);
   }
-  // The stride lies in the 3x3 convolution, as everyone has it now.
-  Edge bottleneck(Edge x, int64_t inner, int64_t width, int64_t stride) const {
-    x = g.relu(conv_bn("conv1", "bn1", x, same(inner, 1)));
-    x = g.relu(conv_bn("conv2", "bn2", x, same(inner, 3, stride)));
+  // The stride lies in the 3x3 convolution, as everyone has it now, unless the options say otherwise.
+  Edge bottleneck(Edge x, int64_t inner, int64_t width, int64_t stride, int64_t dilation) const {
+    const bool first = o.stride_in == "1x1";
+    x = activated(conv_bn("conv1", "bn1", x, same(inner, 1, first ? stride : 1)));
+    x = activated(conv_bn("conv2", "bn2", x, same(inner, 3, first ? 1 : stride, dilation)));
     return conv_bn("conv3", "bn3", x, same(4 * width, 1), /*last=*/true);
   }
 };
@@ -62,23 +76,30 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
   if (o.inner.size() > 1 && o.inner.size() != 4)
     throw Error("'inner' has " + std::to_string(o.inner.size()) + " entries; 1 or 4 (one for each stage) are needed");
   const bool small = o.stem == "cifar";
-  Edge x = g.relu(block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));
+  Edge x = block.activated(
+      block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));
   if (!small) x = g.max_pool(x, 3, 2, 1);
   int stage = 0;
+  int64_t dilation = 1;  // of the stage; its first block still has that of the stage before, as in torchvision
   for (const int count : {counts...}) {
+    const int64_t before = dilation;
+    const bool dilated = stage > 0 && stage + o.dilated >= 4;
+    if (dilated) dilation *= 2;
     const int64_t width = scaled(int64_t{64} << stage);
     const size_t at = o.inner.size() == 1 ? 0 : static_cast<size_t>(stage);
     const int64_t inner = o.inner.empty() ? width : scaled(o.inner[at]);
     for (int b = 0; b < count; ++b) {
       const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
-      const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
+      const int64_t stride = stage > 0 && b == 0 && !dilated ? 2 : 1;
       // The shortcut comes first, so that batch norm, sum and ReLU at the end can be one pass.
       const int64_t out = deep ? 4 * width : width;
       const Edge shortcut = stride != 1 || g.channels(x) != out
                                 ? block.conv_bn("downsample.0", "downsample.1", x, Block::same(out, 1, stride))
                                 : x;
-      const Edge y = deep ? block.bottleneck(x, inner, width, stride) : block.basic(x, inner, width, stride);
-      x = g.relu(g.add(y, shortcut));
+      const int64_t apart = b == 0 ? before : dilation;
+      const Edge y =
+          deep ? block.bottleneck(x, inner, width, stride, apart) : block.basic(x, inner, width, stride, apart);
+      x = block.activated(g.add(y, shortcut));
     }
     ++stage;
   }

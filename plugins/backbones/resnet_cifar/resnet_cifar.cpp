@@ -16,6 +16,7 @@ struct ResnetCifarOptions {
   std::string shortcut = "A";
   bool own_widths = false;
   int64_t reduction = 0;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<ResnetCifarOptions>& p) {
     p("width", &ResnetCifarOptions::width, above(0), at_most(1000), "factor on all widths");
@@ -34,15 +35,18 @@ struct ResnetCifarOptions {
     p("reduction", &ResnetCifarOptions::reduction, at_least(0),
       "squeeze-and-excitation at the end of each block: the channels are scaled by two linear layers of their means, the "
       "hidden one of channels / reduction units; 0: none (se_resnet20: 16)");
+    p("norm_eps", &ResnetCifarOptions::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
   }
 };
 
 namespace {
 
-Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int64_t stride = 1) {
+Edge conv_bn(GraphBuilder& g, const ResnetCifarOptions& o, const std::string& n, Edge x, int64_t filters,
+             int64_t stride = 1) {
   x = g.conv("conv" + n, x,
              {.filters = filters, .stride = stride, .padding = 1, .bias = false, .init = "kaiming_normal_in"});
-  return g.batch_norm("bn" + n, x);
+  return g.batch_norm("bn" + n, x, {.eps = o.norm_eps});
 }
 
 // Hu et al. 2018, eq. (2)-(4): every channel times a factor that the image itself decides. Without biases, as the authors
@@ -61,11 +65,11 @@ Edge basic_block(GraphBuilder& g, Edge x, int64_t inner, int64_t width, int64_t 
   if (unequal && o.shortcut == "B") {
     shortcut = g.conv("downsample.0", x,
                       {.filters = width, .kernel = 1, .stride = stride, .bias = false, .init = "kaiming_normal_in"});
-    shortcut = g.batch_norm("downsample.1", shortcut);
+    shortcut = g.batch_norm("downsample.1", shortcut, {.eps = o.norm_eps});
   } else if (o.shortcut != "none" && (unequal || o.own_widths)) {
     shortcut = g.pad_or_crop(x, width, stride);
   }
-  Edge y = conv_bn(g, "2", g.relu(conv_bn(g, "1", x, inner, stride)), width);
+  Edge y = conv_bn(g, o, "2", g.relu(conv_bn(g, o, "1", x, inner, stride)), width);
   if (o.reduction > 0) y = squeeze_and_excite(g, y, o.reduction);
   return g.relu(o.shortcut == "none" ? y : g.add(y, shortcut));
 }
@@ -96,7 +100,7 @@ Graph resnet(const ResnetCifarOptions& o, const InputSpec& input, const TargetSp
   const std::vector<int64_t> inner = for_each_block(o.inner.empty() ? o.widths : o.inner, blocks, o.width, "inner");
   const auto stem = static_cast<double>(o.stem) * o.width;
   GraphBuilder g(input);
-  Edge x = g.relu(conv_bn(g, "1", g.input(), o.stem ? std::max<int64_t>(1, std::llround(stem)) : widths[0]));
+  Edge x = g.relu(conv_bn(g, o, "1", g.input(), o.stem ? std::max<int64_t>(1, std::llround(stem)) : widths[0]));
   size_t i = 0;
   for (size_t stage = 0; stage < blocks.size(); ++stage) {
     for (int64_t b = 0; b < blocks[stage]; ++b, ++i) {

@@ -6,19 +6,22 @@ namespace espalier {
 struct ResnextOptions {
   int64_t cardinality = 0;
   int64_t base_width = 0;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<ResnextOptions>& p) {
     p("cardinality", &ResnextOptions::cardinality, at_least(0),
       "branches (groups) of each block; 0: those of the name");
     p("base_width", &ResnextOptions::base_width, at_least(0),
       "filters of each branch in the first stage; 0: those of the name");
+    p("norm_eps", &ResnextOptions::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
   }
 };
 
 namespace {
 
-Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int64_t kernel = 1, int64_t stride = 1,
-             int64_t groups = 1) {
+Edge conv_bn(GraphBuilder& g, const ResnextOptions& o, const std::string& n, Edge x, int64_t filters,
+             int64_t kernel = 1, int64_t stride = 1, int64_t groups = 1) {
   x = g.conv("conv" + n, x,
              {.filters = filters,
               .kernel = kernel,
@@ -27,7 +30,7 @@ Edge conv_bn(GraphBuilder& g, const std::string& n, Edge x, int64_t filters, int
               .groups = groups,
               .bias = false,
               .init = "kaiming_normal_out"});
-  return g.batch_norm("bn" + n, x);
+  return g.batch_norm("bn" + n, x, {.eps = o.norm_eps});
 }
 
 // Xie et al. 2017 for 32 x 32 images: 29 layers in three stages of three blocks.
@@ -36,18 +39,18 @@ Graph resnext29(const ResnextOptions& o, const InputSpec& input, const TargetSpe
   const int64_t branches = o.cardinality ? o.cardinality : cardinality;
   const int64_t width = o.base_width ? o.base_width : base_width;
   GraphBuilder g(input);
-  Edge x = g.relu(conv_bn(g, "1", g.input(), 64, 3));
+  Edge x = g.relu(conv_bn(g, o, "1", g.input(), 64, 3));
   for (int stage = 0; stage < 3; ++stage) {
     for (int b = 0; b < 3; ++b) {
       const auto s = g.scope("layer" + std::to_string(stage + 1) + "." + std::to_string(b));
       const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
       const int64_t inner = branches * width << stage;
-      Edge y = g.relu(conv_bn(g, "1", x, inner));
-      y = g.relu(conv_bn(g, "2", y, inner, 3, stride, branches));
-      y = conv_bn(g, "3", y, int64_t{256} << stage);
+      Edge y = g.relu(conv_bn(g, o, "1", x, inner));
+      y = g.relu(conv_bn(g, o, "2", y, inner, 3, stride, branches));
+      y = conv_bn(g, o, "3", y, int64_t{256} << stage);
       if (b == 0) {
         const auto d = g.scope("downsample");
-        x = conv_bn(g, "", x, int64_t{256} << stage, 1, stride);
+        x = conv_bn(g, o, "", x, int64_t{256} << stage, 1, stride);
       }
       x = g.relu(g.add(y, x));
     }

@@ -13,6 +13,7 @@ struct SwinOptions {
   int64_t window = 7;
   int64_t mlp_ratio = 4;
   double drop_path = 0.2;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<SwinOptions>& p) {
     p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
@@ -23,6 +24,7 @@ struct SwinOptions {
     p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");
     p("drop_path", &SwinOptions::drop_path, at_least(0), below(1),
       "probability of leaving out the last branch; it rises linearly from 0 at the first one");
+    p("norm_eps", &SwinOptions::norm_eps, above(0), "added to the variance in layer norms");
   }
 };
 
@@ -63,23 +65,23 @@ Graph swin(const SwinOptions& o, const InputSpec& input, const TargetSpec& targe
   const Block block{g, o};
   int64_t total = 0, i = 0;
   for (const int64_t d : o.depths) total += d;
-  Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch));
+  Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch), {.eps = o.norm_eps});
   for (size_t stage = 0; stage < o.depths.size(); ++stage) {
     const auto s = g.scope("layers." + std::to_string(stage));
     for (int64_t b = 0; b < o.depths[stage]; ++b, ++i) {
       const auto t = g.scope("blocks." + std::to_string(b));
       const double p = total > 1 ? o.drop_path * static_cast<double>(i) / static_cast<double>(total - 1) : 0;
-      x = block.residual(x, block.attention(g.layer_norm("norm1", x), o.heads[stage], b % 2 == 1), p);
-      x = block.residual(x, block.mlp(g.layer_norm("norm2", x)), p);
+      x = block.residual(x, block.attention(g.layer_norm("norm1", x, {.eps = o.norm_eps}), o.heads[stage], b % 2 == 1), p);
+      x = block.residual(x, block.mlp(g.layer_norm("norm2", x, {.eps = o.norm_eps})), p);
     }
     if (stage + 1 < o.depths.size()) {
       const auto t = g.scope("downsample");
       const int64_t channels = g.channels(x);
-      x = g.linear("reduction", g.layer_norm("norm", g.patch_merging(x)),
+      x = g.linear("reduction", g.layer_norm("norm", g.patch_merging(x), {.eps = o.norm_eps}),
                    {.features = 2 * channels, .bias = false, .init = "normal", .init_std = 0.02});
     }
   }
-  return g.output(block.linear("head", g.mean(g.layer_norm("norm", x)), target.classes));
+  return g.output(block.linear("head", g.mean(g.layer_norm("norm", x, {.eps = o.norm_eps})), target.classes));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ struct Vgg16Options {
   bool conv_bias = false;
   int64_t hidden = 512;
   double dropout = 0;
+  double norm_eps = 1e-5;
 
   static void declare(Declare<Vgg16Options>& p) {
     p("width", &Vgg16Options::width, above(0), at_most(1000), "factor on the filters of all convolutions");
@@ -23,6 +24,8 @@ struct Vgg16Options {
     p("conv_bias", &Vgg16Options::conv_bias, "convolutions have a bias although batch norm follows");
     p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
     p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");
+    p("norm_eps", &Vgg16Options::norm_eps, above(0),
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
   }
 };
 
@@ -43,13 +46,14 @@ Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& tar
       const int64_t filters = std::max<int64_t>(1, std::llround(static_cast<double>(width) * o.width));
       x = g.conv("conv" + n, x,
                  {.filters = filters, .kernel = 3, .padding = 1, .bias = o.conv_bias, .init = "kaiming_normal_out"});
-      x = g.relu(g.batch_norm("bn" + n, x));
+      x = g.relu(g.batch_norm("bn" + n, x, {.eps = o.norm_eps}));
     }
     if (static_cast<int64_t>(++pools) <= o.pools) x = g.max_pool(x, 2);
   }
   x = g.flatten(x);
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"})));
+  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"}),
+                          {.eps = o.norm_eps}));
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
   return g.output(g.linear("fc2", x, {.features = target.classes, .init = "normal"}));
 }

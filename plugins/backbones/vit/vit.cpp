@@ -11,6 +11,7 @@ struct VitOptions {
   int64_t mlp_ratio = 4;
   double dropout = 0;
   double drop_path = 0;
+  double norm_eps = 1e-6;
 
   static void declare(Declare<VitOptions>& p) {
     p("patch", &VitOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
@@ -22,6 +23,7 @@ struct VitOptions {
       "after the embedding and the linear layers of each block");
     p("drop_path", &VitOptions::drop_path, at_least(0), below(1),
       "probability of leaving out the last branch; it rises linearly from 0 at the first one");
+    p("norm_eps", &VitOptions::norm_eps, above(0), "added to the variance in layer norms");
   }
 };
 
@@ -31,7 +33,7 @@ struct Block {
   GraphBuilder& g;
   const VitOptions& o;
 
-  Edge norm(const std::string& name, Edge x) const { return g.layer_norm(name, x, {.eps = 1e-6}); }
+  Edge norm(const std::string& name, Edge x) const { return g.layer_norm(name, x, {.eps = o.norm_eps}); }
   Edge linear(const std::string& name, Edge x, int64_t features, int64_t heads = 0) const {
     return g.linear(name, x, {.features = features, .heads = heads, .init = "normal", .init_std = 0.02});
   }

@@ -90,8 +90,9 @@ class AdeNeL final : public Controller {
 
   int64_t round() const override { return o_.every; }
 
-  void stage_begin(Run& run) override {
-    const Graph& graph = run.graph();
+  void stage_begin(Run& run) override { check(run.graph()); }
+
+  void check(const Graph& graph) const override {
     require_filters(graph, o_.on, "`on`");
     require_filters(graph, o_.tau, "`tau`");
     o_.record.require_matches(graph);

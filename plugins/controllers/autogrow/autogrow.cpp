@@ -116,10 +116,14 @@ class AutoGrow final : public Controller {
 
   int64_t round() const override { return o_.every; }
 
+  void check(const Graph& graph) const override {
+    const std::vector<std::string> all = subnetworks(graph);
+    if (all.empty()) throw Error("nothing can grow: the network has no blocks with names like layer1.0, layer1.1");
+    for (const std::string& name : all) require(graph, name);
+  }
   void stage_begin(Run& run) override {
+    check(run.graph());
     turn_ = subnetworks(run.graph());
-    if (turn_.empty()) throw Error("nothing can grow: the network has no blocks with names like layer1.0, layer1.1");
-    for (const std::string& name : turn_) require(run.graph(), name);
   }
 
   void epoch_end(Run& run) override {

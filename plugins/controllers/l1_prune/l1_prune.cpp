@@ -30,8 +30,11 @@ class L1Prune final : public Controller {
   };
   explicit L1Prune(const Options& o) : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
 
+  void check(const Graph& graph) const override { filters_.require(graph); }
+  Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }
+
   void stage_begin(Run& run) override {
-    filters_.require(run.graph());
+    check(run.graph());
     if (!at_end_) prune(run);
   }
   void stage_end(Run& run) override {

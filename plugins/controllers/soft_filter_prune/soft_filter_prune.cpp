@@ -37,7 +37,10 @@ class SoftFilterPrune final : public Controller {
 
   int64_t round() const override { return every_; }
 
-  void stage_begin(Run& run) override { filters_.require(run.graph()); }
+  void check(const Graph& graph) const override { filters_.require(graph); }
+  Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }
+
+  void stage_begin(Run& run) override { check(run.graph()); }
   void epoch_end(Run& run) override {
     if ((run.epoch() + 1) % every_ != 0) return;
     const c10::NoGradGuard no_grad;

@@ -32,10 +32,14 @@ class Threshold final : public Controller {
 
   explicit Threshold(Options options) : o_(std::move(options)) {}
 
-  void stage_begin(Run& run) override {
-    require_filters(run.graph(), o_.on, "`on`");
-    require_filters(run.graph(), o_.tau, "`tau`");
+  void check(const Graph& graph) const override {
+    require_filters(graph, o_.on, "`on`");
+    require_filters(graph, o_.tau, "`tau`");
+    if (filter_axes(graph, o_.on, filter_unit(o_.of_groups)).empty())
+      throw Error("there is nothing to prune: no layer" + (o_.on.empty() ? "" : " of '" + o_.on.str() + "'") +
+                  " has filters or units that may go (the number of classes stays)");
   }
+  void stage_begin(Run& run) override { check(run.graph()); }
   void epoch_end(Run& run) override {
     const bool last = run.epoch() + 1 == run.epochs();
     if (o_.every > 0 && !last && (run.epoch() + 1) % o_.every == 0) remove(run);

@@ -214,6 +214,7 @@ Value plan_recipe(const Recipe& recipe) {
   };
   check_warm_start(recipe.warm_start);
   int64_t most_states = 0;
+  Graph largest = network.graph;  // which decides how much memory is needed
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
   for (const StageSection& s : recipe.stages) {
     // Whether the stage begins with drawn values, and what they are drawn for.
@@ -232,6 +233,7 @@ Value plan_recipe(const Recipe& recipe) {
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
       apply(network.graph, {}, controller->begin(network.graph));
+      controller->check(network.graph);
       return 0;
     });
     Value optimizers = Value::list();
@@ -271,6 +273,12 @@ Value plan_recipe(const Recipe& recipe) {
                     {"controller", s.controller},
                     {"schedule", s.schedule},
                     {"outlook", is_new ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
+    if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
+    at_recipe(s.controller, "controller", [&] {
+      const auto controller = Registry::instance().create<Controller>(s.controller);
+      apply(network.graph, {}, controller->expected_edits(network.graph));
+      return 0;
+    });
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;
@@ -278,7 +286,7 @@ Value plan_recipe(const Recipe& recipe) {
   if (!recipe.base.is_null() && !recipe.base.find("macs")) build(recipe.data, recipe.base);
 
   // Weights, gradients and states; activations of one batch, all kept for the backward pass.
-  const Graph& g = network.graph;
+  const Graph& g = largest;
   const int64_t word = recipe.precision == "float64" ? 8 : 4;
   int64_t activations = 0;
   for (const EdgeInfo& e : g.edges()) activations += g.numel(e.shape);
