@@ -90,5 +90,54 @@ TEST(Plan, DrawsByGraphviz) {
   EXPECT_THAT(read_file(folder / "net.svg"), AllOf(HasSubstr("<svg"), HasSubstr("conv1"), HasSubstr("20 × 12 × 12")));
 }
 
+// What a controller of a later stage cannot do with the network is said before the first one is trained.
+TEST(Plan, TriesEveryStagesControllerOnThePlannedStructure) {
+  struct Case {
+    const char *network, *stage, *why;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"{use: mobilenet_v2, stem: cifar, width: 0.25}", "{use: l1_prune}", "there is nothing to prune"},
+           {"{use: lenet5}", "{use: l1_prune, on: fc2}", "no layer of 'fc2'"},
+           {"{use: lenet5}", "{use: soft_filter_prune, ratio: 0.001}", "leave every filter in its place"},
+           {"{use: lenet5}", "{use: threshold, on: [\"*.bias\"]}", "`on` names '*.bias'"},
+           {"{use: lenet5}", "{use: adenel, params: 1000}", "more than the budget before it grows"},
+           {"{use: lenet5}", "{use: autogrow}", "no blocks with names like layer1.0"}}) {
+    const TempFolder folder;
+    const std::string file = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 200, validation: 0.2}
+network: )" + std::string(c.network) + R"(
+stages:
+  - {name: train, epochs: 1, optimizer: {use: sgd, lr: 0.05}}
+  - {name: prune, epochs: 2, optimizer: {use: lbi, lr: 0.05}, controller: )" + c.stage + "}\n").string();
+    const std::string run = (folder / "run").string();
+    for (const std::string& command : {"validate " + file, "plan " + file, "run " + file + " --out " + run}) {
+      const Output o = espalier_command(command);
+      EXPECT_EQ(o.status, 1) << o.text;
+      EXPECT_THAT(o.text, AllOf(HasSubstr(c.why), HasSubstr("r.yaml:8:")));
+    }
+    EXPECT_FALSE(std::filesystem::exists(run)) << "nothing is trained";
+  }
+}
+
+// The second stage finds what the first one leaves: of four filters one, which must stay.
+TEST(Plan, KnowsWhatStagesLeaveToTheNext) {
+  const TempFolder folder;
+  const std::string file = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 200}
+network: {use: lenet5, conv1: 4, conv2: 4}
+stages:
+  - {name: first, epochs: 0, controller: {use: l1_prune, ratio: 0.75}}
+  - {name: second, epochs: 0, controller: {use: l1_prune, ratio: 0.75}}
+)").string();
+  const Output o = espalier_command("validate " + file);
+  EXPECT_EQ(o.status, 1) << o.text;
+  EXPECT_NE(o.text.find("leave every filter in its place"), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("r.yaml:8:"), std::string::npos) << o.text;
+}
+
 }  // namespace
 }  // namespace espalier

@@ -476,5 +476,50 @@ stages:
   }
 }
 
+TEST(Run, NotesAPenaltyOfExactlyZeroOnce) {
+  for (const auto& [regularizer, noted] : std::vector<std::pair<const char*, bool>>{{"{use: group_lasso, on: fc2}", true},
+                                                                                    {"{use: group_lasso, weight: 0}", true},
+                                                                                    {"{use: l1, weight: 0.001}", false}}) {
+    const TempFolder folder;
+    const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100, batch: 20}
+network: {use: lenet5, conv1: 2, conv2: 2, hidden: 4}
+stages:
+  - {name: train, epochs: 2, optimizer: {use: sgd, lr: 0.01}, regularizers: [)" + std::string(regularizer) + "]}\n");
+    const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+    EXPECT_EQ(o.status, 0) << o.text;
+    const std::string text = "is exactly zero in the stage's first step";
+    const size_t first = o.text.find(text);
+    EXPECT_EQ(first != std::string::npos, noted) << o.text;
+    if (noted) {
+      EXPECT_EQ(o.text.find(text, first + 1), std::string::npos) << o.text;
+    }
+  }
+}
+
+// Damage that zeroing and removing would agree on shows against the accuracy of a network that only reads zeros.
+TEST(Run, KeepsWhatAConcatenationPassesOnBesideWhatGoes) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 200}
+network: {use: densenet40, growth: 4}
+stages:
+  - {name: train, epochs: 1, optimizer: {use: sgd, lr: 0.05, momentum: 0.9}}
+  - {name: prune, epochs: 0, controller: {use: l1_prune, ratio: 0.5, on: [dense1.2.conv1]}}
+)");
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  const std::vector<Value> history = lines_of(folder / "run" / "history.jsonl");
+  ASSERT_EQ(history.size(), 1U);
+  EXPECT_LE(history[0].at("removal_difference").as_double(), history[0].at("tolerance").as_double());
+  const Value& accuracy = history[0].at("accuracy");
+  EXPECT_EQ(accuracy.at("after"), accuracy.at("zeroed"));
+  EXPECT_GT(accuracy.at("samples").as_int(), 0);
+}
+
 }  // namespace
 }  // namespace espalier

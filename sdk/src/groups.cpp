@@ -87,9 +87,9 @@ void require_filters(const Graph& graph, const Selector& on, const std::string& 
     if (term.starts_with('!')) continue;
     const std::vector<ParamId> named = Selector(term.c_str()).match(graph);
     if (std::ranges::any_of(named, [&](ParamId p) { return has_filters(graph[p]); })) continue;
-    throw Error(what + " names '" + term + "', which are no filters or units ('" + graph[named.front()].name + "' is a " +
-                graph[named.front()].kind +
-                "): filters are judged by the weights that make them; name the layer whose filters are meant");
+    throw Error(what + " names '" + term + "', which are no filters or units ('" + graph[named.front()].name +
+                "' is of the kind '" + graph[named.front()].kind +
+                "'): filters are judged by the weights that make them; name the layer whose filters are meant");
   }
 }
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <espalier/error.h>
+#include <espalier/operation.h>
 #include <espalier/testkit.h>
 
 namespace espalier {
@@ -40,6 +41,45 @@ TEST(Resnet, TakesFiltersInsideOfBlocks) {
   EXPECT_EQ(resnet(R"({"use": "resnet18", "inner": [16]})", 224, 1000).parameter_count(), expected);
   EXPECT_EQ(resnet(R"({"use": "resnet18", "inner": [64, 128, 256, 512]})", 224, 1000).parameter_count(), 11'689'512);
   EXPECT_THROW(resnet(R"({"use": "resnet18", "inner": [64, 128]})", 224, 1000), Error);
+}
+
+int64_t option(const Graph& g, const std::string& node, const char* name) {
+  return g.node(node).op->options().at(name).as_int();
+}
+
+// Files of the same names and shapes compute with other strides, dilations, epsilons and activations.
+TEST(Resnet, TakesTheArithmeticOfOtherFrameworks) {
+  const Graph usual = resnet(R"({"use": "resnet50", "width": 0.125})", 64, 10);
+  const Graph first = resnet(R"({"use": "resnet50", "width": 0.125, "stride_in": "1x1"})", 64, 10);
+  for (const char* block : {"layer2.0.", "layer3.0.", "layer4.0."}) {
+    EXPECT_EQ(option(usual, block + std::string("conv1"), "stride"), 1);
+    EXPECT_EQ(option(usual, block + std::string("conv2"), "stride"), 2);
+    EXPECT_EQ(option(first, block + std::string("conv1"), "stride"), 2);
+    EXPECT_EQ(option(first, block + std::string("conv2"), "stride"), 1);
+  }
+  EXPECT_EQ(first.parameter_count(), usual.parameter_count());
+  EXPECT_LT(first.macs(), usual.macs());
+
+  // torchvision's replace_stride_with_dilation=[False, True, True]: strides of 8 in all, dilations 1, 2, ... and 2, 4, ...
+  const Graph dilated = resnet(R"({"use": "resnet50", "width": 0.125, "dilated": 2})", 64, 10);
+  const Edge last = dilated.node("layer4.2.conv3").outputs[0];
+  EXPECT_EQ(dilated.sizes(dilated[last].shape), (std::vector<int64_t>{256, 8, 8}));
+  for (const auto& [conv, dilation] : std::vector<std::pair<const char*, int64_t>>{{"layer2.1.conv2", 1},
+                                                                                    {"layer3.0.conv2", 1},
+                                                                                    {"layer3.1.conv2", 2},
+                                                                                    {"layer4.0.conv2", 2},
+                                                                                    {"layer4.1.conv2", 4},
+                                                                                    {"layer4.1.conv1", 1}})
+    EXPECT_EQ(option(dilated, conv, "dilation"), dilation) << conv;
+  EXPECT_EQ(dilated.parameter_count(), usual.parameter_count());
+
+  const Graph other = resnet(R"({"use": "resnet18", "width": 0.125, "norm_eps": 1.001e-5, "activation": "silu"})", 32, 10);
+  for (const Node& n : other.nodes()) {
+    EXPECT_NE(n.op->type(), "relu") << n.name;
+    if (n.op->type() == "batch_norm") {
+      EXPECT_EQ(n.op->options().at("eps").as_double(), 1.001e-5) << n.name;
+    }
+  }
 }
 
 TEST(Resnet, BeginsWithEmptyBranchesWhereAskedFor) {

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 
 #include <espalier/controller.h>
 #include <espalier/groups.h>
@@ -44,18 +46,32 @@ class Threshold final : public Controller {
     const bool last = run.epoch() + 1 == run.epochs();
     if (o_.every > 0 && !last && (run.epoch() + 1) % o_.every == 0) remove(run);
   }
-  void stage_end(Run& run) override { remove(run); }
+  void stage_end(Run& run) override {
+    remove(run);
+    if (!met_ && !norms_.empty()) {
+      std::ranges::sort(norms_);
+      char text[200];
+      std::snprintf(text, sizeof text, "no filter or unit has a norm up to tau: the smallest of them is %.3g, the median "
+                    "%.3g, the largest %.3g", norms_.front(), norms_[norms_.size() / 2], norms_.back());
+      run.note(text);
+    }
+  }
 
  private:
   void remove(Run& run) {
+    norms_.clear();
     // Edits of widths keep the numbers of axes.
     for (const Axis axis : filter_axes(run.graph(), o_.on, filter_unit(o_.of_groups))) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
-      const double tau = std::min(value_for(o_.tau, run.graph(), axis).value_or(-1), largest_but(o_.least, norms));
+      const double given = value_for(o_.tau, run.graph(), axis).value_or(-1);
+      const double tau = std::min(given, largest_but(o_.least, norms));
+      met_ = met_ || std::ranges::any_of(norms, [&](double n) { return n <= given; });
+      norms_.insert(norms_.end(), norms.begin(), norms.end());
       std::vector<bool> keep;
       for (const double n : norms) keep.push_back(n > tau);
       const Indices kept = indices_of(keep);
-      if (kept.size() < norms.size()) run.edit(shrink(run.graph(), axis, kept));
+      if (kept.size() == norms.size()) continue;
+      run.edit(shrink(run.graph(), axis, kept));
     }
   }
 
@@ -63,11 +79,13 @@ class Threshold final : public Controller {
   static double largest_but(int64_t least, std::vector<double> norms) {
     if (least >= static_cast<int64_t>(norms.size())) return -1;
     std::ranges::sort(norms, std::greater());
-    const double smallest_kept = norms[static_cast<size_t>(least) - 1];
-    return std::nextafter(smallest_kept, -1);
+    const double norms_kept = norms[static_cast<size_t>(least) - 1];
+    return std::nextafter(norms_kept, -1);
   }
 
   Options o_;
+  bool met_ = false;           // a norm was up to tau, whether its filter went or not
+  std::vector<double> norms_;  // of all filters, when it last looked
 };
 
 ESPALIER_PLUGIN(

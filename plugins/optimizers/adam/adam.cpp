@@ -12,7 +12,7 @@
 
 namespace espalier {
 
-class Adam final : public FlatOptimizer {
+class Adam : public FlatOptimizer {
  public:
   struct Options {
     double lr = 1e-3;
@@ -83,8 +83,42 @@ class Adam final : public FlatOptimizer {
   StepScalars scalars_;
 };
 
-ESPALIER_PLUGIN(
-    "adam", "1.0.0",
-    component<Adam>("adam", "Adam, and with decoupled: true AdamW").provide("state:mean").provide("state:square"));
+// Loshchilov & Hutter 2019, with the defaults of PyTorch's: weight decay acts on the weights alone.
+class AdamW final : public Adam {
+ public:
+  struct Options {
+    double lr = 1e-3;
+    double beta1 = 0.9;
+    double beta2 = 0.999;
+    double eps = 1e-8;
+    double weight_decay = 1e-2;
+    Selector decay_on = Selector("all");
+
+    static void declare(Declare<Options>& p) {
+      p("lr", &Options::lr, above(0), "learning rate");
+      p("beta1", &Options::beta1, at_least(0), below(1), "decay of the mean of the gradients");
+      p("beta2", &Options::beta2, at_least(0), below(1), "decay of the mean of their squares");
+      p("eps", &Options::eps, above(0), "added to the root of the mean square");
+      p("weight_decay", &Options::weight_decay, at_least(0), "times the learning rate and the weights, taken off them");
+      p("decay_on", &Options::decay_on, "which parameters decay");
+    }
+  };
+  explicit AdamW(const Options& o)
+      : Adam({.lr = o.lr,
+              .beta1 = o.beta1,
+              .beta2 = o.beta2,
+              .eps = o.eps,
+              .weight_decay = o.weight_decay,
+              .decoupled = true,
+              .decay_on = o.decay_on}) {}
+};
+
+ESPALIER_PLUGIN("adam", "1.0.0",
+                component<Adam>("adam", "Adam; weight decay goes through its moments, unless it is decoupled")
+                    .provide("state:mean")
+                    .provide("state:square"),
+                component<AdamW>("adamw", "AdamW: Adam whose weight decay acts on the weights alone")
+                    .provide("state:mean")
+                    .provide("state:square"));
 
 }  // namespace espalier

@@ -9,6 +9,10 @@ const std::vector<OptimizerCase> cases = {
      "torch.optim.Adam(p, lr=0.01, betas=(0.5, 0.999), weight_decay=0.1)"},
     {"adamw", R"({"use": "adam", "lr": 0.01, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1, "decoupled": true})",
      "torch.optim.AdamW(p, lr=0.01, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)"},
+    {.name = "adamw by its name",
+     .spec = R"({"use": "adamw", "lr": 0.01})",
+     .torch = "torch.optim.AdamW(p, lr=0.01)",
+     .plugin = "adam"},
 };
 
 TEST(Adam, EqualsPyTorchOverAHundredSteps) {

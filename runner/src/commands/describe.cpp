@@ -153,6 +153,23 @@ void describe(const std::string& name, const std::string& kind, bool json) {
   if (json) std::cout << to_json(found, 1) << "\n";
 }
 
+// All that can be described, a line each: kind, name and what it is.
+void list_names(const std::string& kind, bool json) {
+  Value list = Value::list();
+  std::vector<std::vector<std::string>> rows{{"kind", "name", ""}};
+  std::set<std::string> kinds;
+  for (const Subject& s : all_subjects()) {
+    kinds.insert(s.kind);
+    if (!kind.empty() && s.kind != kind) continue;
+    list.push_back(Value::map({{"kind", s.kind}, {"name", s.name}, {"doc", s.doc}}));
+    rows.push_back({s.kind, s.name, s.doc});
+  }
+  if (list.size() == 0)
+    throw InputError("--kind", "there is no kind '" + kind + "'" + suggestion(kind, {kinds.begin(), kinds.end()}));
+  std::ranges::sort(rows.begin() + 1, rows.end());
+  std::cout << (json ? to_json(list, 1) + "\n" : table(rows, 0));
+}
+
 }  // namespace
 
 void add_describe_command(CLI::App& app) {
@@ -165,17 +182,23 @@ void add_describe_command(CLI::App& app) {
     bool json = false;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("name", flags->name, "Its name, as `espalier plugins` lists it")->required()->type_name("NAME");
+  command->add_option("name", flags->name, "Its name; without one, all names are listed")->type_name("NAME");
   command->add_option("--kind", flags->kind, "Only of this kind: optimizer, controller, ..., section")
       ->type_name("KIND");
   command->add_flag("--json", flags->json,
                     "Prints JSON: a list of {kind, name, doc, parameters, needs, provides, ...}");
   flags->plugins.add_to(*command);
-  command->footer("Examples:\n  espalier describe group_lasso\n  espalier describe stage\n");
+  command->footer(
+      "Examples:\n  espalier describe                      what can be described\n"
+      "  espalier describe --kind optimizer\n  espalier describe group_lasso\n  espalier describe stage\n");
   command->callback([flags] {
     register_schedules(Registry::instance());
     flags->plugins.load();
-    describe(flags->name, flags->kind, flags->json);
+    if (flags->name.empty()) {
+      list_names(flags->kind, flags->json);
+    } else {
+      describe(flags->name, flags->kind, flags->json);
+    }
   });
 }
 

@@ -108,6 +108,14 @@ Value read(const std::string& text, const Location& where) {
   }
   if (has_separators(digits)) {
     std::string plain = text;
+    // One comma that does not stand before three digits parts no thousands: it is a decimal point in many languages.
+    const size_t comma = digits.find(',');
+    const bool decimal = std::ranges::count(digits, ',') == 1 && digits.find_first_of("._") == std::string_view::npos &&
+                         (digits.size() - comma != 4 || digits.starts_with("0,"));
+    if (decimal) {
+      plain[plain.find(',')] = '.';
+      refuse(text, where, "is no number in YAML, which has a decimal point", plain);
+    }
     std::erase_if(plain, [](char c) { return c == ',' || c == '_'; });
     refuse(text, where, "is a number to some YAML programs and text to others", plain);
   }

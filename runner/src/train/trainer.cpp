@@ -234,6 +234,7 @@ void Trainer::make_parts(size_t index) {
   optimizers_.clear();
   for (const OptimizerSection& o : stage_->optimizers) optimizers_.push_back(make<Optimizer>(o.spec));
   regularizers_.clear();
+  penalties_looked_at_ = false;
   for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(r));
   controller_ = make<Controller>(stage_->controller);
   schedule_ = Registry::instance().create<Schedule>(stage_->schedule);
@@ -331,8 +332,14 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_vi
 void Trainer::add_regularizers(Weights& weights) {
   const PhaseTimer timer(*this, &Phases::regularizers);
   for (const auto& r : regularizers_) {
+    const double before = penalties_looked_at_ ? 0 : penalty_.item<double>();
     r.call([&](Regularizer& regularizer) { regularizer.add(graph_, weights, penalty_); });
+    if (!penalties_looked_at_ && penalty_.item<double>() == before) {
+      note("the penalty of '" + r.component->component.name +
+           "' is exactly zero in the stage's first step: its weight is 0, or nothing that it names counts");
+    }
   }
+  penalties_looked_at_ = true;
 }
 
 void Trainer::update(Weights& weights, const std::vector<Role>& roles) {

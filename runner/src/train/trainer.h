@@ -216,6 +216,7 @@ class Trainer final : public Run {
   double lr_factor_ = 1;
 
   at::Tensor loss_sum_, correct_, penalty_;  // of the epoch, on the device
+  bool penalties_looked_at_ = false;         // in this stage: those that are exactly zero were noted
   int64_t images_ = 0;
   Value metrics_ = Value::map();
   Evaluation test_result_;

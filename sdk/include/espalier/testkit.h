@@ -43,6 +43,7 @@ class ESPALIER_API TestRun final : public Run {
   bool ended = false;                                          // by end_stage()
   std::map<std::string, Evaluation, std::less<>> evaluations;  // what evaluate() gives of each part; {} of others
   std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
+  std::vector<std::string> notes;  // what note() was told
 
   const Graph& graph() const override { return graph_; }
   Weights& weights() override { return weights_; }
@@ -77,7 +78,7 @@ class ESPALIER_API TestRun final : public Run {
   void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override {
     records[name] = tensors;
   }
-  void note(const std::string&) override {}
+  void note(const std::string& text) override { notes.push_back(text); }
 
  private:
   Graph graph_;
