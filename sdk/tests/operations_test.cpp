@@ -600,8 +600,9 @@ TEST(Operations, PadAsTensorFlowDoes) {
     const c10::NoGradGuard no_grad;
     const at::Tensor in = testkit::input_of(g, 2, 1);
     const at::Tensor padded = at::constant_pad_nd(in, {c.before, c.after, c.before, c.after});
-    const at::Tensor expected = at::conv2d(padded, w[g.parameter("conv.weight")], {}, {c.stride, c.stride}, {0, 0},
-                                           {c.dilation, c.dilation});
+    const std::vector<int64_t> stride(2, c.stride), none(2, 0), dilation(2, c.dilation);
+    const at::Tensor expected =
+        at::conv2d(padded, w[g.parameter("conv.weight")], at::Tensor(), stride, none, dilation);
     EXPECT_LE(largest_difference(logits(g, w, in), expected.flatten(1)), 1e-12) << c.size << " " << c.kernel;
   }
 }

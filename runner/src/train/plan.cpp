@@ -276,7 +276,11 @@ Value plan_recipe(const Recipe& recipe) {
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
-      apply(network.graph, {}, controller->expected_edits(network.graph));
+      try {
+        apply(network.graph, {}, controller->expected_edits(network.graph));
+      } catch (const EditError&) {
+        // With other positions it may be possible: what the stages behind it find is not known then.
+      }
       return 0;
     });
   }
