@@ -202,7 +202,10 @@ fs::path fetch_dataset(const CatalogueEntry& entry, const FetchOptions& options)
     collect(entry, options, work.path());
     options.say("checking");
     const DatasetCheck check = check_dataset(entry, {work.path()});
-    if (!check.faults.empty()) throw Error(entry.name + " is not what it should be:" + join(check.faults));
+    if (!check.faults.empty()) {
+      throw Error(entry.name + " is not what it should be" +
+                  (options.from.empty() ? "" : " in " + options.from.string()) + ":" + join(check.faults));
+    }
   } catch (const std::exception& e) {
     throw Error(in_users_words(e.what(), work.path(), options));
   }
