@@ -103,14 +103,17 @@ TEST(Plan, TriesEveryStagesControllerOnThePlannedStructure) {
            {"{use: lenet5}", "{use: adenel, params: 1000}", "more than the budget before it grows"},
            {"{use: lenet5}", "{use: autogrow}", "no blocks with names like layer1.0"}}) {
     const TempFolder folder;
-    const std::string file = folder.write("r.yaml", R"(
+    const std::string file = folder
+                                 .write("r.yaml", R"(
 espalier: 1
 name: r
 data: {use: synthetic, count: 200, validation: 0.2}
 network: )" + std::string(c.network) + R"(
 stages:
   - {name: train, epochs: 1, optimizer: {use: sgd, lr: 0.05}}
-  - {name: prune, epochs: 2, optimizer: {use: lbi, lr: 0.05}, controller: )" + c.stage + "}\n").string();
+  - {name: prune, epochs: 2, optimizer: {use: lbi, lr: 0.05}, controller: )" +
+                                                      c.stage + "}\n")
+                                 .string();
     const std::string run = (folder / "run").string();
     for (const std::string& command : {"validate " + file, "plan " + file, "run " + file + " --out " + run}) {
       const Output o = espalier_command(command);
@@ -124,7 +127,8 @@ stages:
 // The second stage finds what the first one leaves: of four filters one, which must stay.
 TEST(Plan, KnowsWhatStagesLeaveToTheNext) {
   const TempFolder folder;
-  const std::string file = folder.write("r.yaml", R"(
+  const std::string file = folder
+                               .write("r.yaml", R"(
 espalier: 1
 name: r
 data: {use: synthetic, count: 200}
@@ -132,7 +136,8 @@ network: {use: lenet5, conv1: 4, conv2: 4}
 stages:
   - {name: first, epochs: 0, controller: {use: l1_prune, ratio: 0.75}}
   - {name: second, epochs: 0, controller: {use: l1_prune, ratio: 0.75}}
-)").string();
+)")
+                               .string();
   const Output o = espalier_command("validate " + file);
   EXPECT_EQ(o.status, 1) << o.text;
   EXPECT_NE(o.text.find("leave every filter in its place"), std::string::npos) << o.text;

@@ -477,9 +477,10 @@ stages:
 }
 
 TEST(Run, NotesAPenaltyOfExactlyZeroOnce) {
-  for (const auto& [regularizer, noted] : std::vector<std::pair<const char*, bool>>{{"{use: group_lasso, on: fc2}", true},
-                                                                                    {"{use: group_lasso, weight: 0}", true},
-                                                                                    {"{use: l1, weight: 0.001}", false}}) {
+  for (const auto& [regularizer, noted] :
+       std::vector<std::pair<const char*, bool>>{{"{use: group_lasso, on: fc2}", true},
+                                                 {"{use: group_lasso, weight: 0}", true},
+                                                 {"{use: l1, weight: 0.001}", false}}) {
     const TempFolder folder;
     const auto recipe = folder.write("r.yaml", R"(
 espalier: 1
@@ -487,7 +488,8 @@ name: r
 data: {use: synthetic, count: 100, batch: 20}
 network: {use: lenet5, conv1: 2, conv2: 2, hidden: 4}
 stages:
-  - {name: train, epochs: 2, optimizer: {use: sgd, lr: 0.01}, regularizers: [)" + std::string(regularizer) + "]}\n");
+  - {name: train, epochs: 2, optimizer: {use: sgd, lr: 0.01}, regularizers: [)" +
+                                                   std::string(regularizer) + "]}\n");
     const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
     EXPECT_EQ(o.status, 0) << o.text;
     const std::string text = "is exactly zero in the stage's first step";

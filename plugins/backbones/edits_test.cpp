@@ -225,8 +225,8 @@ TEST(PreResnet, ABlockSplitsItsInputOffTheStream) {
   EXPECT_THAT(refusal(n, {{SplitOff{"layer2.1.add1", 1, ""}}}), HasSubstr("needs inputs of one width"));
 }
 
-// What removal is, told without the library's zero(): each reader sees zeros in place of what went, and not a bit of what
-// stays is another.
+// What removal is, told without the library's zero(): each reader sees zeros in place of what went, and not a bit of
+// what stays is another.
 TEST(Edits, RemoveFromEveryNetworkAndTouchNothingElse) {
   struct Case {
     const char *plugin, *spec;

@@ -222,8 +222,7 @@ Indices axis_positions(const Graph& graph, const Dim& dim, Axis axis) {
       if (f != at) inner *= graph.size(Segment{{*f}});
     }
     const int64_t size = graph.size(s);
-    for (int64_t i = 0; i < size; ++i)
-      result.push_back(at == s.factors.end() ? -1 : i / inner % graph[axis].size);
+    for (int64_t i = 0; i < size; ++i) result.push_back(at == s.factors.end() ? -1 : i / inner % graph[axis].size);
   }
   return result;
 }

@@ -118,8 +118,8 @@ inline double largest(const at::Tensor& t) {
   return t.numel() == 0 ? 0 : t.abs().max().item<double>();
 }
 
-// Which positions of a dimension stay where these changes of widths drop positions: counted segment by segment and factor
-// by factor, without the library's own ways of doing it.
+// Which positions of a dimension stay where these changes of widths drop positions: counted segment by segment and
+// factor by factor, without the library's own ways of doing it.
 inline std::vector<bool> stays(const Graph& g, const Dim& dim, const std::vector<AxisChange>& changes) {
   std::vector<bool> all;
   for (const Segment& s : dim.segments) {
@@ -151,8 +151,8 @@ inline at::Tensor remaining(const Graph& g, const Shape& shape, const at::Tensor
   return part;
 }
 
-// The logits where every node gives zero at the positions that the changes drop, so that each reader sees zeros there. An
-// oracle of removal that looks at no parameter. nullopt: something counts the channels (layer norm, softmax).
+// The logits where every node gives zero at the positions that the changes drop, so that each reader sees zeros there.
+// An oracle of removal that looks at no parameter. nullopt: something counts the channels (layer norm, softmax).
 inline std::optional<at::Tensor> masked_logits(const Network& n, const std::vector<AxisChange>& changes) {
   const c10::NoGradGuard no_grad;
   const Graph& g = n.graph;
@@ -196,8 +196,8 @@ inline std::map<std::string, at::Tensor> values_by_name(const Network& n) {
   return values;
 }
 
-// Of the values (of a network with graph `before`): what is no longer what it was, bit for bit, after only these changes
-// of widths. Empty: all is.
+// Of the values (of a network with graph `before`): what is no longer what it was, bit for bit, after only these
+// changes of widths. Empty: all is.
 inline std::string changed_values(const Graph& before, const std::map<std::string, at::Tensor>& values,
                                   const Network& after, const std::vector<AxisChange>& changes) {
   std::string changed;

@@ -534,7 +534,7 @@ std::vector<Graph> networks() {
   }
   {  // norms by the batch's statistics; zeros on two sides
     GraphBuilder b({2, 5, 5});
-    Edge x = b.conv("conv1", b.input(), {.filters = 3, .kernel = 2, .stride = 2, .same_padding = true});
+    Edge x = b.conv("conv1", b.input(), {.filters = 3, .kernel = 2, .stride = 2, .bias = false, .same_padding = true});
     x = b.batch_norm("affine", b.batch_norm("plain", x, {.affine = false, .track_running_stats = false}),
                      {.track_running_stats = false});
     all.push_back(b.output(b.linear("fc", b.flatten(x), {.features = 3})));
@@ -547,8 +547,8 @@ std::vector<Graph> networks() {
     x = b.node("weighted_sum", "routed", {x, y, b.softmax(b.linear("router", means, {.features = 2}))});
     const Edge t = b.to_tokens(x, /*flat=*/true);
     const Edge v = b.linear("v", t, {.features = 6, .heads = 3});
-    all.push_back(b.output(b.linear("fc", b.mean(b.scale(v, b.linear("of_each", b.mean(t), {.features = 6, .heads = 3}))),
-                                    {.features = 3})));
+    all.push_back(b.output(b.linear(
+        "fc", b.mean(b.scale(v, b.linear("of_each", b.mean(t), {.features = 6, .heads = 3}))), {.features = 3})));
   }
   for (const bool bias : {true, false}) {  // kernels of several sizes; coefficients
     GraphBuilder b({2, 7, 7});
@@ -601,8 +601,7 @@ TEST(Operations, PadAsTensorFlowDoes) {
     const at::Tensor in = testkit::input_of(g, 2, 1);
     const at::Tensor padded = at::constant_pad_nd(in, {c.before, c.after, c.before, c.after});
     const std::vector<int64_t> stride(2, c.stride), none(2, 0), dilation(2, c.dilation);
-    const at::Tensor expected =
-        at::conv2d(padded, w[g.parameter("conv.weight")], at::Tensor(), stride, none, dilation);
+    const at::Tensor expected = at::conv2d(padded, w[g.parameter("conv.weight")], at::Tensor(), stride, none, dilation);
     EXPECT_LE(largest_difference(logits(g, w, in), expected.flatten(1)), 1e-12) << c.size << " " << c.kernel;
   }
 }

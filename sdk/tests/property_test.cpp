@@ -403,7 +403,9 @@ class Trial {
     if (masked) {
       const c10::NoGradGuard no_grad;
       expect_same(e.str() + ", a pass without what goes",
-                  espalier::run(n_.graph, n_.weights, {{"input", n_.x}}, {"logits"}, {.training = false, .key = {}, .without = &changes}).front(),
+                  espalier::run(n_.graph, n_.weights, {{"input", n_.x}}, {"logits"},
+                                {.training = false, .key = {}, .without = &changes})
+                      .front(),
                   *masked);
     }
     std::string inexact;

@@ -12,8 +12,8 @@
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/groups.h"
-#include "espalier/selector.h"
 #include "espalier/rewrite.h"
+#include "espalier/selector.h"
 #include "espalier/testkit.h"
 
 namespace espalier {
@@ -196,9 +196,11 @@ TEST(Edit, PositionsOfAnAxisInAConcatenation) {
   EXPECT_EQ(axis_positions(g, dim, g.axis("x")), (Indices{0, 1, 2, -1, -1, 0, 1, 2}));
   Weights w(g, at::kDouble, at::kCPU);
   const c10::NoGradGuard no_grad;
-  for (const char* p : {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"}) w[g.parameter(p)].detach().fill_(5);
+  for (const char* p : {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"})
+    w[g.parameter(p)].detach().fill_(5);
   zero(g, w, g.axis("y"), {1});
-  for (const auto& [p, gone] : {std::pair{"bn.weight", 0.}, {"bn.bias", 0.}, {"bn.running_mean", 0.}, {"bn.running_var", 1.}}) {
+  for (const auto& [p, gone] :
+       {std::pair{"bn.weight", 0.}, {"bn.bias", 0.}, {"bn.running_mean", 0.}, {"bn.running_var", 1.}}) {
     const at::Tensor t = w[g.parameter(p)].detach();
     for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(t[i].item<double>(), i == 4 ? gone : 5) << p << " " << i;
   }
@@ -435,7 +437,8 @@ TEST(Groups, OfWhatHasNoneAreRefused) {
   EXPECT_EQ(refusal([&] { require_filters(g, "all, !bn", "`on`"); }), "");
   EXPECT_EQ(refusal([&] { require_filters(g, "conv", "`on`"); }), "");
   for (const char* selector : {"bn*.weight", "norms", "conv, bn", "*.bias"}) {
-    EXPECT_NE(refusal([&] { require_filters(g, selector, "`on`"); }).find("`on` names '"), std::string::npos) << selector;
+    EXPECT_NE(refusal([&] { require_filters(g, selector, "`on`"); }).find("`on` names '"), std::string::npos)
+        << selector;
   }
   EXPECT_NE(refusal([&] { require_filters(g, "conv7", "`on`"); }).find("matches no parameter"), std::string::npos);
 }

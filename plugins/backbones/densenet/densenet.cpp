@@ -12,7 +12,8 @@ struct DensenetOptions {
     p("growth", &DensenetOptions::growth, at_least(1), "channels that each layer adds");
     p("dropout", &DensenetOptions::dropout, at_least(0), below(1), "probability of a zero after each convolution");
     p("norm_eps", &DensenetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
   }
 };
 

@@ -19,9 +19,11 @@ struct MobilenetV2Options {
       "cifar: the first two strides are 1, for small images");
     p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "before the linear layer");
     p("norm_eps", &MobilenetV2Options::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
     p("padding", &MobilenetV2Options::padding, one_of({"symmetric", "same"}),
-      "of the convolutions; same: as TensorFlow pads, with one more row and column of zeros behind where strides need it");
+      "of the convolutions; same: as TensorFlow pads, with one more row and column of zeros behind where strides need "
+      "it");
     p("activation", &MobilenetV2Options::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}),
       "behind each batch norm but a block's last");
   }

@@ -18,7 +18,8 @@ struct PreResnetOptions {
       "the first convolution of each block reads its channels through an index view, so that each can be pruned for it "
       "alone while the residual stream stays (Liu et al. 2017)");
     p("norm_eps", &PreResnetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
   }
 };
 

@@ -43,8 +43,8 @@ Value graph_of_checkpoint(const std::filesystem::path& file) {
 Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpec& target) {
   std::filesystem::path file = o.graph;
   if (std::filesystem::is_directory(file)) file /= "graph.json";
-  const Value value = file.extension() == ".safetensors" ? graph_of_checkpoint(file)
-                                                         : from_json(text_of(file), file.string());
+  const Value value =
+      file.extension() == ".safetensors" ? graph_of_checkpoint(file) : from_json(text_of(file), file.string());
   Graph g = [&] {
     try {
       return Graph::from_value(value);

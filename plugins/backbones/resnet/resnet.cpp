@@ -25,12 +25,16 @@ struct ResnetOptions {
     p("zero_init", &ResnetOptions::zero_init,
       "each branch's last batch norm begins with the scale zero (Goyal et al. 2017)");
     p("norm_eps", &ResnetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
     p("stride_in", &ResnetOptions::stride_in, one_of({"3x3", "1x1"}),
-      "which convolution of a bottleneck has the stride; 1x1: the first, as in the paper and in files of Caffe and Keras");
+      "which convolution of a bottleneck has the stride; 1x1: the first, as in the paper and in files of Caffe and "
+      "Keras");
     p("dilated", &ResnetOptions::dilated, at_least(0), at_most(3),
-      "how many of the last stages keep the size of their images: their convolutions are dilated in place of the stride");
-    p("activation", &ResnetOptions::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}), "behind the stem, within blocks and behind their sums");
+      "how many of the last stages keep the size of their images: their convolutions are dilated in place of the "
+      "stride");
+    p("activation", &ResnetOptions::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}),
+      "behind the stem, within blocks and behind their sums");
   }
 };
 
@@ -76,8 +80,8 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
   if (o.inner.size() > 1 && o.inner.size() != 4)
     throw Error("'inner' has " + std::to_string(o.inner.size()) + " entries; 1 or 4 (one for each stage) are needed");
   const bool small = o.stem == "cifar";
-  Edge x = block.activated(
-      block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));
+  Edge x =
+      block.activated(block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));
   if (!small) x = g.max_pool(x, 3, 2, 1);
   int stage = 0;
   int64_t dilation = 1;  // of the stage; its first block still has that of the stage before, as in torchvision

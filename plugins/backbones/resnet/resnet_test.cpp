@@ -60,20 +60,22 @@ TEST(Resnet, TakesTheArithmeticOfOtherFrameworks) {
   EXPECT_EQ(first.parameter_count(), usual.parameter_count());
   EXPECT_LT(first.macs(), usual.macs());
 
-  // torchvision's replace_stride_with_dilation=[False, True, True]: strides of 8 in all, dilations 1, 2, ... and 2, 4, ...
+  // torchvision's replace_stride_with_dilation=[False, True, True]: strides of 8 in all, dilations 1, 2, ... and 2, 4,
+  // ...
   const Graph dilated = resnet(R"({"use": "resnet50", "width": 0.125, "dilated": 2})", 64, 10);
   const Edge last = dilated.node("layer4.2.conv3").outputs[0];
   EXPECT_EQ(dilated.sizes(dilated[last].shape), (std::vector<int64_t>{256, 8, 8}));
   for (const auto& [conv, dilation] : std::vector<std::pair<const char*, int64_t>>{{"layer2.1.conv2", 1},
-                                                                                    {"layer3.0.conv2", 1},
-                                                                                    {"layer3.1.conv2", 2},
-                                                                                    {"layer4.0.conv2", 2},
-                                                                                    {"layer4.1.conv2", 4},
-                                                                                    {"layer4.1.conv1", 1}})
+                                                                                   {"layer3.0.conv2", 1},
+                                                                                   {"layer3.1.conv2", 2},
+                                                                                   {"layer4.0.conv2", 2},
+                                                                                   {"layer4.1.conv2", 4},
+                                                                                   {"layer4.1.conv1", 1}})
     EXPECT_EQ(option(dilated, conv, "dilation"), dilation) << conv;
   EXPECT_EQ(dilated.parameter_count(), usual.parameter_count());
 
-  const Graph other = resnet(R"({"use": "resnet18", "width": 0.125, "norm_eps": 1.001e-5, "activation": "silu"})", 32, 10);
+  const Graph other =
+      resnet(R"({"use": "resnet18", "width": 0.125, "norm_eps": 1.001e-5, "activation": "silu"})", 32, 10);
   for (const Node& n : other.nodes()) {
     EXPECT_NE(n.op->type(), "relu") << n.name;
     if (n.op->type() == "batch_norm") {

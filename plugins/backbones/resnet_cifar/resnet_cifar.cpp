@@ -33,10 +33,12 @@ struct ResnetCifarOptions {
       "each block has a width of its own, which can shrink and grow alone: equal widths get a shortcut of option A, "
       "too");
     p("reduction", &ResnetCifarOptions::reduction, at_least(0),
-      "squeeze-and-excitation at the end of each block: the channels are scaled by two linear layers of their means, the "
+      "squeeze-and-excitation at the end of each block: the channels are scaled by two linear layers of their means, "
+      "the "
       "hidden one of channels / reduction units; 0: none (se_resnet20: 16)");
     p("norm_eps", &ResnetCifarOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
   }
 };
 
@@ -49,8 +51,8 @@ Edge conv_bn(GraphBuilder& g, const ResnetCifarOptions& o, const std::string& n,
   return g.batch_norm("bn" + n, x, {.eps = o.norm_eps});
 }
 
-// Hu et al. 2018, eq. (2)-(4): every channel times a factor that the image itself decides. Without biases, as the authors
-// found it better.
+// Hu et al. 2018, eq. (2)-(4): every channel times a factor that the image itself decides. Without biases, as the
+// authors found it better.
 Edge squeeze_and_excite(GraphBuilder& g, Edge x, int64_t reduction) {
   const auto scope = g.scope("se");
   const int64_t channels = g.channels(x), hidden = std::max<int64_t>(1, channels / reduction);
@@ -122,7 +124,8 @@ Graph se_resnet20(const ResnetCifarOptions& options, const InputSpec& input, con
 
 ESPALIER_PLUGIN("resnet_cifar", "1.0.0",
                 backbone<ResnetCifarOptions>("resnet20", "ResNet-20 in its CIFAR form", resnet<3>),
-                backbone<ResnetCifarOptions>("se_resnet20", "ResNet-20 with squeeze-and-excitation blocks", se_resnet20),
+                backbone<ResnetCifarOptions>("se_resnet20", "ResNet-20 with squeeze-and-excitation blocks",
+                                             se_resnet20),
                 backbone<ResnetCifarOptions>("resnet32", "ResNet-32 in its CIFAR form", resnet<5>),
                 backbone<ResnetCifarOptions>("resnet44", "ResNet-44 in its CIFAR form", resnet<7>),
                 backbone<ResnetCifarOptions>("resnet56", "ResNet-56 in its CIFAR form", resnet<9>),

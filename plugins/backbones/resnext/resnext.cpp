@@ -14,7 +14,8 @@ struct ResnextOptions {
     p("base_width", &ResnextOptions::base_width, at_least(0),
       "filters of each branch in the first stage; 0: those of the name");
     p("norm_eps", &ResnextOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
   }
 };
 

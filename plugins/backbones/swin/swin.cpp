@@ -65,13 +65,15 @@ Graph swin(const SwinOptions& o, const InputSpec& input, const TargetSpec& targe
   const Block block{g, o};
   int64_t total = 0, i = 0;
   for (const int64_t d : o.depths) total += d;
-  Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch), {.eps = o.norm_eps});
+  Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch),
+                        {.eps = o.norm_eps});
   for (size_t stage = 0; stage < o.depths.size(); ++stage) {
     const auto s = g.scope("layers." + std::to_string(stage));
     for (int64_t b = 0; b < o.depths[stage]; ++b, ++i) {
       const auto t = g.scope("blocks." + std::to_string(b));
       const double p = total > 1 ? o.drop_path * static_cast<double>(i) / static_cast<double>(total - 1) : 0;
-      x = block.residual(x, block.attention(g.layer_norm("norm1", x, {.eps = o.norm_eps}), o.heads[stage], b % 2 == 1), p);
+      x = block.residual(x, block.attention(g.layer_norm("norm1", x, {.eps = o.norm_eps}), o.heads[stage], b % 2 == 1),
+                         p);
       x = block.residual(x, block.mlp(g.layer_norm("norm2", x, {.eps = o.norm_eps})), p);
     }
     if (stage + 1 < o.depths.size()) {

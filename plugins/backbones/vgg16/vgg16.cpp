@@ -25,7 +25,8 @@ struct Vgg16Options {
     p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
     p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");
     p("norm_eps", &Vgg16Options::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual one");
+      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
+      "one");
   }
 };
 
@@ -52,8 +53,7 @@ Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& tar
   }
   x = g.flatten(x);
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"}),
-                          {.eps = o.norm_eps}));
+  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"}), {.eps = o.norm_eps}));
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
   return g.output(g.linear("fc2", x, {.features = target.classes, .init = "normal"}));
 }

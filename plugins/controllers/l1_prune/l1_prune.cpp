@@ -28,7 +28,8 @@ class L1Prune final : public Controller {
       declare_of_groups(p);
     }
   };
-  explicit L1Prune(const Options& o) : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
+  explicit L1Prune(const Options& o)
+      : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
 
   void check(const Graph& graph) const override { filters_.require(graph); }
   Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }

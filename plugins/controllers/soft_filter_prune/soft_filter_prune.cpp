@@ -33,7 +33,8 @@ class SoftFilterPrune final : public Controller {
       declare_of_groups(p);
     }
   };
-  explicit SoftFilterPrune(const Options& o) : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), every_(o.every) {}
+  explicit SoftFilterPrune(const Options& o)
+      : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), every_(o.every) {}
 
   int64_t round() const override { return every_; }
 

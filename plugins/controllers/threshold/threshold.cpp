@@ -51,8 +51,10 @@ class Threshold final : public Controller {
     if (!met_ && !norms_.empty()) {
       std::ranges::sort(norms_);
       char text[200];
-      std::snprintf(text, sizeof text, "no filter or unit has a norm up to tau: the smallest of them is %.3g, the median "
-                    "%.3g, the largest %.3g", norms_.front(), norms_[norms_.size() / 2], norms_.back());
+      std::snprintf(text, sizeof text,
+                    "no filter or unit has a norm up to tau: the smallest of them is %.3g, the median "
+                    "%.3g, the largest %.3g",
+                    norms_.front(), norms_[norms_.size() / 2], norms_.back());
       run.note(text);
     }
   }

@@ -138,7 +138,8 @@ TEST(Threshold, TakesFiltersFromAllGroupsOrWholeGroups) {
     EXPECT_EQ(width("conv.groups"), whole ? 1 : 2);
     EXPECT_EQ(width("conv"), whole ? 4 : 3);
     EXPECT_EQ(run.weights()[run.graph().parameter("conv.weight")].detach().size(0), whole ? 4 : 6);
-    EXPECT_NEAR(run.weights()[run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), whole ? 5 : 2, 1e-12);
+    EXPECT_NEAR(run.weights()[run.graph().parameter("conv.weight")].detach()[0].norm().item<double>(), whole ? 5 : 2,
+                1e-12);
     EXPECT_EQ(run.weights()[run.graph().parameter("first.weight")].detach().size(0), whole ? 2 : 4);
   }
 }

@@ -3,14 +3,13 @@
 #include <map>
 #include <numeric>
 
-#include <unistd.h>
-
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linalg_eigvalsh.h>
 #include <ATen/ops/linalg_solve.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
+#include <unistd.h>
 
 #include <espalier/edit.h>
 #include <espalier/execute.h>
@@ -108,13 +107,15 @@ TEST(Lbi, EqualsATranscriptionOfTheAuthorsStepsOverTwoHundred) {
 Graph residual_network() {
   GraphBuilder g({3, 8, 8});
   const auto conv_bn = [&](const std::string& n, Edge x, int64_t filters, int64_t stride) {
-    return g.batch_norm("bn" + n, g.conv("conv" + n, x, {.filters = filters, .stride = stride, .padding = 1, .bias = false}));
+    return g.batch_norm("bn" + n,
+                        g.conv("conv" + n, x, {.filters = filters, .stride = stride, .padding = 1, .bias = false}));
   };
   Edge x = g.relu(conv_bn("0", g.input(), 8, 1));
   for (const auto& [name, width] : {std::pair{"1", 8}, {"2", 12}, {"3", 16}}) {
     const int64_t stride = g.channels(x) == width ? 1 : 2;
     const Edge shortcut = stride == 1 ? x : g.pad_or_crop(x, width, stride);
-    const Edge y = conv_bn(name + std::string("b"), g.relu(conv_bn(name + std::string("a"), x, width, stride)), width, 1);
+    const Edge y =
+        conv_bn(name + std::string("b"), g.relu(conv_bn(name + std::string("a"), x, width, stride)), width, 1);
     x = g.relu(g.add(y, shortcut));
   }
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = 3}));
@@ -201,7 +202,8 @@ TEST(Lbi, EqualsTheTranscriptionOnAResidualNetwork) {
   const std::filesystem::path file =
       std::filesystem::temp_directory_path() / ("espalier-lbi-" + std::to_string(getpid()) + ".json");
   std::ofstream(file) << to_json(start);
-  const Value results = from_json(testkit::run_python(ESPALIER_PYTHON, residual_training, {file.string(), transcription}));
+  const Value results =
+      from_json(testkit::run_python(ESPALIER_PYTHON, residual_training, {file.string(), transcription}));
   std::filesystem::remove(file);
   int64_t left = 0;
   for (size_t i = 0; i < settings.size(); ++i) {

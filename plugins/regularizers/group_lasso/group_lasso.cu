@@ -40,7 +40,7 @@ __global__ void group_lasso(const T* w, T* g, LassoGroups groups, double weight,
 template <class T>
 void launch_group_lasso(const T* w, T* g, LassoGroups groups, double weight, double* total, int device) {
   group_lasso<<<static_cast<unsigned>(groups.count), threads, 0, cuda::current_stream(device)>>>(w, g, groups, weight,
-                                                                                                total);
+                                                                                                 total);
 }
 
 template void launch_group_lasso(const float*, float*, LassoGroups, double, double*, int);

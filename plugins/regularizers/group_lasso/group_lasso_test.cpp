@@ -33,8 +33,8 @@ TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
   const Graph g = b.output(b.linear("fc", b.flatten(b.conv("conv", x, {.filters = 6, .groups = 2})), {.features = 3}));
   Weights weights(g, at::kDouble, at::kCPU);
   weights.initialize(g, RandomKey(4));
-  const auto lasso = Registry::instance().create<Regularizer>(
-      from_json(R"({"use": "group_lasso", "weight": 0.5, "on": "conv"})"));
+  const auto lasso =
+      Registry::instance().create<Regularizer>(from_json(R"({"use": "group_lasso", "weight": 0.5, "on": "conv"})"));
   lasso->attach(g, weights);
   at::Tensor value = at::zeros({}, at::kDouble);
   lasso->add(g, weights, value);

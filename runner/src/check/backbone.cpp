@@ -69,7 +69,8 @@ Fed feed(const Graph& g, int64_t batch) {
   return fed;
 }
 
-at::Tensor logits_of(const Graph& g, const Weights& w, int64_t batch, const std::vector<AxisChange>* without = nullptr) {
+at::Tensor logits_of(const Graph& g, const Weights& w, int64_t batch,
+                     const std::vector<AxisChange>* without = nullptr) {
   const c10::NoGradGuard no_grad;
   return run(g, w, feed(g, batch), {"logits"}, {.training = false, .key = {}, .without = without})[0];
 }
@@ -189,13 +190,12 @@ std::string check_edits(const Registered& r) {
       } catch (const EditError&) {
         continue;  // refused with a reason: the coefficients of a mixture, say
       }
-      const bool claimed = std::ranges::all_of(
-          changes, [&](const AxisChange& change) { return inexact_at(g, change.axis).empty(); });
+      const bool claimed =
+          std::ranges::all_of(changes, [&](const AxisChange& change) { return inexact_at(g, change.axis).empty(); });
       const Graph whole = g;
       const std::vector<at::Tensor> values = copied_values(g, w);
       const at::Tensor before = logits_of(g, w, 2, &changes);
-      for (const AxisChange& change : changes)
-        zero(g, w, change.axis, complement(change.from, g[change.axis].size));
+      for (const AxisChange& change : changes) zero(g, w, change.axis, complement(change.from, g[change.axis].size));
       apply(g, {&w}, shrink(g, axis, keep));
       expect_rest_unchanged(what, whole, values, g, w, changes);
       const at::Tensor after = logits_of(g, w, 2);

@@ -203,8 +203,7 @@ struct Values {
 std::vector<at::Tensor> values_of(const Graph& g, const Weights& w, bool training, bool fuse = true,
                                   const std::vector<AxisChange>* without = nullptr) {
   const c10::NoGradGuard no_grad;
-  return outputs_of(g, w, feed(g, 5, w.dtype()),
-                    {.training = training, .key = key, .fuse = fuse, .without = without});
+  return outputs_of(g, w, feed(g, 5, w.dtype()), {.training = training, .key = key, .fuse = fuse, .without = without});
 }
 
 const char* mode(bool training) {
@@ -448,8 +447,7 @@ std::string check_edits(const Registered& r) {
       expect(after[i].sizes() == kept.sizes(), "an output of " + to_string(kept.sizes().vec()) + " " + what,
              to_string(after[i].sizes().vec()));
       expect_finite("an output " + what, after[i]);
-      if (exact)
-        expect_near("the same output " + what + ", which read as zeros before", kept, after[i], precise);
+      if (exact) expect_near("the same output " + what + ", which read as zeros before", kept, after[i], precise);
     }
 
     Graph h = t.graph;

@@ -49,8 +49,8 @@ void expect_same(const std::string& what, const Graph& graph, const Weights& exp
 
 // Values and buffers, one for each parameter of the graph, copied.
 std::vector<at::Tensor> copied_values(const Graph& graph, const Weights& weights);
-// That after changes of widths, which only drop positions, each parameter holds exactly what stays of its values before:
-// CheckFailure where a bit differs.
+// That after changes of widths, which only drop positions, each parameter holds exactly what stays of its values
+// before: CheckFailure where a bit differs.
 void expect_rest_unchanged(const std::string& what, const Graph& before, const std::vector<at::Tensor>& values,
                            const Graph& after, const Weights& weights, const std::vector<AxisChange>& changes);
 

@@ -42,7 +42,8 @@ void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
 
 void NetworkKeys::declare(Declare<NetworkKeys>& p) {
   p("from", &NetworkKeys::from, path(),
-    "values to begin with: a safetensors file, a PyTorch state dict or checkpoint (.pt, .pth, .bin), an index of one in "
+    "values to begin with: a safetensors file, a PyTorch state dict or checkpoint (.pt, .pth, .bin), an index of one "
+    "in "
     "parts (.index.json) or a run's folder; without `use` a run's, whose structure is taken too");
   p("which", &NetworkKeys::which, one_of({"last", "best"}),
     "of a run's folder: last: as the run ended; best: its best epoch");

@@ -133,8 +133,7 @@ void Trainer::edit(const Edits& edits) {
         const double zeroing = largest_difference(before, zeroed);
         line["zeroing_difference"] = zeroing;
         line["removal_difference"] = difference;
-        if (masked.defined())
-          masking = largest_difference(zeroed.narrow(0, 0, masked.size(0)), masked);
+        if (masked.defined()) masking = largest_difference(zeroed.narrow(0, 0, masked.size(0)), masked);
         notes.push_back(text + "; logits differ by " + scientific(zeroing) + " (zeroing) and " +
                         scientific(difference) + " (removal)");
       } else {
@@ -148,11 +147,11 @@ void Trainer::edit(const Edits& edits) {
                                      {"zeroed", accuracy_zeroed},
                                      {"after", accuracy_after}});
       if (effect != Rewrite::Effect::changes && accuracy_after < accuracy_zeroed - unexplained_fall) {
-        warnings.push_back(
-            text + ": the accuracy on " + std::to_string(probe.input.size(0)) + " test samples fell from " +
-            fixed(100 * accuracy_before, 2) + " % to " + fixed(100 * accuracy_after, 2) +
-            " %. With zeros in place of what was removed it is " + fixed(100 * accuracy_zeroed, 2) + " %" +
-            (inexact.empty() ? "" : "; '" + inexact + "' depends on the number of its channels"));
+        warnings.push_back(text + ": the accuracy on " + std::to_string(probe.input.size(0)) +
+                           " test samples fell from " + fixed(100 * accuracy_before, 2) + " % to " +
+                           fixed(100 * accuracy_after, 2) + " %. With zeros in place of what was removed it is " +
+                           fixed(100 * accuracy_zeroed, 2) + " %" +
+                           (inexact.empty() ? "" : "; '" + inexact + "' depends on the number of its channels"));
       }
       const bool exact =
           effect == Rewrite::Effect::preserves || (effect == Rewrite::Effect::removes && inexact.empty());

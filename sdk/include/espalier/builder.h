@@ -64,8 +64,8 @@ class ESPALIER_API GraphBuilder {
     bool depthwise = false;
     bool bias = true;
     std::string init = "default";
-    // As TensorFlow pads ("SAME"), in place of `padding`: ceil(pixels / stride) outputs; where the zeros cannot be equally
-    // many on both sides, there is one more at the bottom and on the right.
+    // As TensorFlow pads ("SAME"), in place of `padding`: ceil(pixels / stride) outputs; where the zeros cannot be
+    // equally many on both sides, there is one more at the bottom and on the right.
     bool same_padding = false;
   };
   struct Linear {

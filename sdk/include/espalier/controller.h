@@ -12,9 +12,9 @@ class ESPALIER_API Controller : public Object {
   // What it changes at once, before anything else of a stage: gates that it needs, say. Known without training, so that
   // recipes are checked against the network as it will be.
   virtual Edits begin(const Graph&) const { return {}; }
-  // Throws Error where it could do nothing with such a network: nothing to prune or grow, a budget that is exceeded from
-  // the start, a selector that means nothing. Called for every stage while a recipe is checked, with the structure that is
-  // planned for it, so that the message comes before anything is trained; and when the stage begins.
+  // Throws Error where it could do nothing with such a network: nothing to prune or grow, a budget that is exceeded
+  // from the start, a selector that means nothing. Called for every stage while a recipe is checked, with the structure
+  // that is planned for it, so that the message comes before anything is trained; and when the stage begins.
   virtual void check(const Graph&) const {}
   // The changes of widths that it will make in its stage, as far as they are known without training: how many positions
   // go counts, not which. The stages behind it are checked against the network as it will be then.

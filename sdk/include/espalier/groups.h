@@ -10,8 +10,8 @@
 
 namespace espalier {
 
-// The filters of a convolution or the units of a linear layer as groups of elements of the arena of weights. A layer with
-// groups or heads has one group for each position within a group or head: the filters that can only go together.
+// The filters of a convolution or the units of a linear layer as groups of elements of the arena of weights. A layer
+// with groups or heads has one group for each position within a group or head: the filters that can only go together.
 // Element i of piece j of group k lies at offset + k * size + j * stride + i.
 struct GroupFamily {
   ParamId parameter;
@@ -23,8 +23,8 @@ struct GroupFamily {
   int64_t stride = 0;  // from one piece of a group to the next
 };
 
-// The output filters and units of the selected weights, by the widths of filter_axes(). A layer whose width is given from
-// outside (the classes) has none.
+// The output filters and units of the selected weights, by the widths of filter_axes(). A layer whose width is given
+// from outside (the classes) has none.
 ESPALIER_API std::vector<GroupFamily> output_groups(const Graph& graph, const Weights& weights, const Selector& on);
 
 // What goes of a layer with groups or heads: the same positions of each, or whole ones.
@@ -40,8 +40,9 @@ ESPALIER_API std::vector<Axis> filter_axes(const Graph& graph, const Selector& o
 ESPALIER_API void require_filters(const Graph& graph, const Selector& on, const std::string& what);
 ESPALIER_API void require_filters(const Graph& graph, const PerSelector& values, const std::string& what);
 
-// The l2 (p = 1: l1) norms of an axis's filters or units, [size of the axis], on the CPU in float64; over all weights that
-// make the axis together (shared widths, groups, heads). Throws Error where no weight makes the axis (an index view's).
+// The l2 (p = 1: l1) norms of an axis's filters or units, [size of the axis], on the CPU in float64; over all weights
+// that make the axis together (shared widths, groups, heads). Throws Error where no weight makes the axis (an index
+// view's).
 ESPALIER_API std::vector<double> filter_norms(const Graph& graph, const Weights& weights, Axis axis, int p = 2);
 
 }  // namespace espalier

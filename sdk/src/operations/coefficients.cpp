@@ -1,5 +1,5 @@
-// Coefficients that multiply channels or whole components: [1, ...] where they are made of free parameters alone, one for
-// all samples; [batch, ...] where they depend on the sample (squeeze-and-excitation, routers).
+// Coefficients that multiply channels or whole components: [1, ...] where they are made of free parameters alone, one
+// for all samples; [batch, ...] where they depend on the sample (squeeze-and-excitation, routers).
 #include "operations/coefficients.h"
 
 #include <algorithm>
@@ -134,8 +134,8 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     const auto shape = [&](const std::vector<int64_t>& v) { return to.constant(at::tensor(v, at::kLong)); };
     if (!(from == x[dim()])) {
       // ONNX's Expand keeps a dimension where it is told 1.
-      c = to.add("Expand", {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}),
-                            shape(factor_sizes(g, x[dim()], 1))});
+      c = to.add("Expand",
+                 {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}), shape(factor_sizes(g, x[dim()], 1))});
     }
     return {to.add("Mul", {to.input(0), to.add("Reshape", {c, shape(broadcast(g, x))})})};
   }
