@@ -129,10 +129,27 @@ void fill(const Graph& graph, Weights& weights) {
 // Backbones that take other images than three channels of 32 x 32.
 const std::map<std::string, InputSpec> inputs = {{"lenet5", {1, 28, 28}}};
 
+// What backbones need, and fewer and narrower layers of the large ones: each form has the same kinds of nodes.
+const std::map<std::string, std::string> options = {
+    {"nasbench201",
+     R"(, "cells": 2, "cell": "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|")"},
+    {"nasbench201_search", R"(, "cells": 1)"},
+    {"darts", R"(, "layers": 3, "channels": 8)"},
+    {"darts_search", R"(, "layers": 3, "channels": 8)"},
+    {"densenet40", R"(, "growth": 4)"},
+    {"mobilenet_v2", R"(, "width": 0.5)"},
+    {"resnet18", R"(, "width": 0.25)"},
+    {"resnet50", R"(, "width": 0.25)"},
+    {"resnext29_2x64d", R"(, "base_width": 16)"},
+    {"resnext29_32x4d", R"(, "cardinality": 8)"},
+    {"swin_t", R"(, "dim": 24, "depths": [2, 2], "heads": [2, 3], "window": 4)"},
+    {"vgg16", R"(, "width": 0.25)"},
+    {"vit_tiny", R"(, "dim": 48, "depth": 3)"}};
+
 // These differ from another in depth or width alone.
-const std::set<std::string> siblings = {"resnet32",        "resnet44",         "resnet56",    "resnet110",
-                                        "resnet34",        "darts_v1",         "darts_v2",    "resnext29_4x64d",
-                                        "resnext29_8x64d", "resnext29_16x64d", "preresnet164"};
+const std::set<std::string> siblings = {"resnet32",        "resnet44",         "resnet56",     "resnet110",
+                                        "resnet34",        "darts_v1",         "darts_v2",     "resnext29_4x64d",
+                                        "resnext29_8x64d", "resnext29_16x64d", "preresnet164", "densenet_bc100"};
 
 constexpr const char* compare = R"py(
 import importlib.util, json, sys
@@ -248,11 +265,9 @@ TEST_F(Exports, OfEveryKindOfBackboneGiveItsLogits) {
     if (siblings.contains(name) || name == "recorded") continue;  // that is any of them
     const auto other = inputs.find(name);
     const InputSpec input = other == inputs.end() ? InputSpec{3, 32, 32} : other->second;
-    const std::string options =
-        name == "nasbench201"
-            ? R"(, "cell": "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|")"
-            : "";
-    graphs.emplace(name, testkit::build(R"({"use": ")" + name + "\"" + options + "}", input, {10}));
+    const auto own = options.find(name);
+    const std::string spec = R"({"use": ")" + name + "\"" + (own == options.end() ? "" : own->second) + "}";
+    graphs.emplace(name, testkit::build(spec, input, {10}));
     leave(graphs.at(name), input, folder / name);
   }
   ASSERT_FALSE(graphs.empty());
