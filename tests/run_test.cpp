@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -521,6 +522,31 @@ stages:
   const Value& accuracy = history[0].at("accuracy");
   EXPECT_EQ(accuracy.at("after"), accuracy.at("zeroed"));
   EXPECT_GT(accuracy.at("samples").as_int(), 0);
+}
+
+// Options that mean nothing together are refused before anything is trained.
+TEST(Run, RefusesOptionsThatMeanNothingTogether) {
+  for (const auto& [data, optimizer, schedule, why] :
+       std::vector<std::tuple<const char*, const char*, const char*, const char*>>{
+           {"", "{use: sgd, lr: 0.1, nesterov: true}", "constant", "'nesterov' looks ahead"},
+           {"", "{use: lbi, lr: 0.1, nesterov: true, momentum: 0}", "constant", "'nesterov' looks ahead"},
+           {"", "{use: sgd, lr: 0.1}", "{use: step, at: [5]}", "'at' has 5"},
+           {"", "{use: sgd, lr: 0.1}", "{use: cosine, warmup: 3}", "'warmup' takes 3"},
+           {", validation: 0.001", "{use: sgd, lr: 0.1}", "constant", "which is no sample of 100"}}) {
+    const TempFolder folder;
+    const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100)" + std::string(data) +
+                                                   R"(}
+network: {use: mlp, hidden: [4]}
+stages: [{name: train, epochs: 2, optimizer: )" + optimizer +
+                                                   ", schedule: " + schedule + "}]\n");
+    const Output o = espalier_command("validate " + recipe.string());
+    EXPECT_EQ(o.status, 1) << o.text;
+    EXPECT_NE(o.text.find(why), std::string::npos) << o.text;
+    EXPECT_NE(o.text.find("r.yaml:"), std::string::npos) << o.text;
+  }
 }
 
 }  // namespace

@@ -25,6 +25,13 @@ double warmed(double warmup, double epoch) {
   return epoch < warmup ? epoch / warmup : 1.0;
 }
 
+void check_warmup(double warmup, int64_t epochs) {
+  if (warmup > static_cast<double>(epochs)) {
+    throw Error("'warmup' takes " + to_json(Value(warmup)) + " epochs, and the stage has " + std::to_string(epochs) +
+                ": the learning rate would never be reached");
+  }
+}
+
 class Constant final : public Schedule {
  public:
   struct Options {
@@ -33,6 +40,7 @@ class Constant final : public Schedule {
   };
   explicit Constant(Options o) : o_(o) {}
   double factor(double epoch, int64_t) const override { return warmed(o_.warmup, epoch); }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
  private:
   Options o_;
@@ -65,6 +73,14 @@ class Step final : public Schedule {
     for (const double a : o_.at) passed += epoch >= (a < 1 ? a * static_cast<double>(epochs) : a) ? 1 : 0;
     return std::pow(o_.factor, passed) * warmed(o_.warmup, epoch);
   }
+  void check(int64_t epochs) const override {
+    check_warmup(o_.warmup, epochs);
+    for (const double a : o_.at) {
+      if (a < static_cast<double>(epochs)) continue;
+      throw Error("'at' has " + to_json(Value(a)) + ", and the stage ends after " + std::to_string(epochs) +
+                  " epochs: the learning rate would not fall there; fractions below 1 are of the stage");
+    }
+  }
 
  private:
   Options o_;
@@ -90,6 +106,7 @@ class Cosine final : public Schedule {
     const double t = length > 0 ? std::clamp((epoch - o_.warmup) / length, 0.0, 1.0) : 1.0;
     return o_.final + (1 - o_.final) * 0.5 * (1 + std::cos(std::numbers::pi * t));
   }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
  private:
   Options o_;
@@ -113,6 +130,7 @@ class Plateau final : public Schedule {
   explicit Plateau(Options o) : o_(o) {}
 
   double factor(double epoch, int64_t) const override { return scale_ * warmed(o_.warmup, epoch); }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
   void observe(double metric) override {
     if (!seen_ || metric > best_) {

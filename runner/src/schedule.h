@@ -14,6 +14,8 @@ class Schedule : public Object {
   static constexpr const char* kind = "schedule";
   // `epoch` counts steps too: 3.5 is the middle of the fourth epoch of `epochs`.
   virtual double factor(double epoch, int64_t epochs) const = 0;
+  // Throws Error where a part of it lies beyond a stage of so many epochs (> 0) and would never take effect.
+  virtual void check(int64_t /*epochs*/) const {}
   // The accuracy after an evaluation; higher is better.
   virtual void observe(double /*metric*/) {}
   // What it remembers, for checkpoints.

@@ -17,6 +17,24 @@ std::unique_ptr<Schedule> schedule(const std::string& spec) {
   return registry.create<Schedule>(parse_yaml(spec, "r"));
 }
 
+TEST(Schedule, RefusesWhatLiesBeyondTheStage) {
+  const auto refusal = [](const char* spec, int64_t epochs) -> std::string {
+    try {
+      schedule(spec)->check(epochs);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal("{use: step, at: [80, 120]}", 100).find("'at' has 120"), std::string::npos);
+  EXPECT_EQ(refusal("{use: step, at: [80, 99, 0.5]}", 100), "");
+  for (const char* use : {"constant", "cosine", "plateau"}) {
+    const std::string spec = "{use: " + std::string(use) + ", warmup: 5}";
+    EXPECT_NE(refusal(spec.c_str(), 4).find("'warmup' takes 5"), std::string::npos) << use;
+    EXPECT_EQ(refusal(spec.c_str(), 5), "") << use;
+  }
+}
+
 TEST(Schedules, Constant) {
   EXPECT_EQ(schedule("constant")->factor(7.5, 10), 1);
   EXPECT_EQ(schedule("{use: constant, warmup: 2}")->factor(0, 10), 0);

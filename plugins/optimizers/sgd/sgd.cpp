@@ -31,7 +31,10 @@ class Sgd final : public FlatOptimizer {
     }
   };
 
-  explicit Sgd(Options options) : o_(std::move(options)) {}
+  explicit Sgd(Options options) : o_(std::move(options)) {
+    if (o_.nesterov && o_.momentum == 0)
+      throw Error("'nesterov' looks ahead along the momentum, and 'momentum' is 0: give it, or leave 'nesterov' out");
+  }
 
   double learning_rate() const override { return o_.lr; }
 

@@ -464,10 +464,18 @@ class Reader {
     resolved["controller"] = s.controller = component_or("controller", k.controller.value, "none", stage.location);
     resolved["schedule"] = s.schedule = component_or(Schedule::kind, k.schedule.value, "constant", stage.location);
     // What schedules refuse beyond their declarations, they refuse when they are made.
+    const std::unique_ptr<Schedule> schedule = [&] {
+      try {
+        return registry_.create<Schedule>(s.schedule);
+      } catch (const Error& e) {
+        throw InputError("", e.what());  // says where
+      }
+    }();
     try {
-      registry_.create<Schedule>(s.schedule);
+      if (k.epochs > 0) schedule->check(k.epochs);
     } catch (const Error& e) {
-      throw InputError("", e.what());  // says where
+      throw InputError(s.schedule.location.str(),
+                       "schedule '" + name_of(s.schedule, Schedule::kind) + "': " + e.what());
     }
 
     if (const Value* data = stage.find("data"); data && !data->is_null()) {

@@ -240,6 +240,8 @@ Value plan_recipe(const Recipe& recipe) {
     int64_t states = 0;
     for (size_t i = 0; i < s.optimizers.size(); ++i) {
       const OptimizerSection& o = s.optimizers[i];
+      // What components refuse beyond their declarations, they refuse when they are made.
+      at_recipe(o.spec, "optimizer", [&] { return Registry::instance().create<Optimizer>(o.spec) != nullptr; });
       const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
       const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
       states +=
@@ -262,8 +264,10 @@ Value plan_recipe(const Recipe& recipe) {
       for (const std::string& n : untrained) names += (names.empty() ? "" : ", ") + n;
       notes.push_back("stage '" + s.name + "': no optimizer updates " + names);
     }
-    for (const Value& r : s.regularizers)
+    for (const Value& r : s.regularizers) {
+      at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
+    }
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
     stages.push_back(
         Value::map({{"name", s.name},

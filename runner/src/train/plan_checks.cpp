@@ -1,6 +1,7 @@
 #include "train/plan_checks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 
@@ -32,6 +33,12 @@ bool has_own_optimizer(const Value& controller) {
 
 }  // namespace
 
+void refuse_empty_validation(const DataSection& data, int64_t samples) {
+  throw InputError(data.dataset.location.str(), "data: 'validation' holds a share of " +
+                                                    to_json(Value(data.validation)) + " out, which is no sample of " +
+                                                    std::to_string(samples));
+}
+
 void check_data(const DataSection& data, const DatasetInfo& info) {
   const auto refuse = [&](const std::string& what) { throw InputError(data.dataset.location.str(), "data: " + what); };
   const size_t given = data.normalize.mean.size();
@@ -39,6 +46,9 @@ void check_data(const DataSection& data, const DatasetInfo& info) {
     refuse("'normalize' has " + std::to_string(given) + " means, the images have " +
            std::to_string(info.input.channels) + (info.input.channels == 1 ? " channel" : " channels"));
   }
+  const int64_t samples = data.limit > 0 ? std::min(data.limit, info.samples) : info.samples;
+  if (data.validation > 0 && samples > 0 && std::llround(data.validation * static_cast<double>(samples)) == 0)
+    refuse_empty_validation(data, samples);
   const int64_t least = std::min(info.input.height, info.input.width);
   const int64_t most = std::max(info.input.height, info.input.width);
   if (least == 0 && !data.augment.empty()) refuse("'augment' is for images, this data set has vectors");

@@ -11,7 +11,11 @@
 // recipe's place.
 namespace espalier {
 
-// Normalisation by as many channels as there are, augmentations that leave something of an image.
+// Of a share that rounds to no sample.
+[[noreturn]] void refuse_empty_validation(const DataSection& data, int64_t samples);
+
+// Normalisation by as many channels as there are, augmentations that leave something of an image, a validation share of
+// at least one sample where the number of samples is known.
 void check_data(const DataSection& data, const DatasetInfo& info);
 
 // A network that a machine can hold. `spec` says where the recipe describes it.

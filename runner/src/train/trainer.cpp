@@ -29,6 +29,7 @@
 #include "train/data_record.h"
 #include "train/interrupt.h"
 #include "train/phase_timer.h"
+#include "train/plan_checks.h"
 #include "train/report.h"
 #include "train/split.h"
 #include "train/threads.h"
@@ -167,6 +168,7 @@ void Trainer::load_data(const DataSection& data) {
   std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
   samples.erase(samples.begin(), samples.begin() + held_out);
   if (samples.empty()) throw InputError(data.dataset.location.str(), "data.validation leaves nothing to train on");
+  if (data.validation > 0 && held_out == 0) refuse_empty_validation(data, static_cast<int64_t>(samples.size()));
   // In the file's order: the epoch's own permutation shuffles.
   std::ranges::sort(samples);
   std::ranges::sort(validation);
