@@ -9,6 +9,7 @@
 #include "espalier/error.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
+#include "espalier/regularizer.h"
 #include "output/text.h"
 #include "terminal.h"
 #include "train/plan_checks.h"
