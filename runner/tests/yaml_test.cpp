@@ -84,6 +84,7 @@ const std::vector<Wrong> wrong_texts = {
     {"HugeInteger", "a: 9223372036854775808\n", "1:4", {"64 bits", "9223372036854775807"}},
     {"HugeNumber", "a: 1e999\n", "1:4", {"too large"}},
     {"NumberKey", "a: {10: x}\n", "1:5", {"a key must be text", "write \"10\""}},
+    {"DecimalCommaInAMap", "a: {tau: 0,05}\n", "1:12", {"a key must be text", "a point in place of the comma: 0.05"}},
     {"NumberKeyWithZero", "010: x\n", "1:1", {"a key must be text", "write \"010\""}},
     {"BooleanKey", "true: x\n", "1:1", {"a key must be text", "\"true\""}},
     {"NullKey", "~: x\n", "1:1", {"a key must be text"}},

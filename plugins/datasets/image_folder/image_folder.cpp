@@ -338,9 +338,11 @@ class ImageFolder final : public Dataset {
   static void expect_same_classes(const std::vector<std::string>& train, const std::vector<std::string>& test,
                                   const fs::path& root) {
     const auto [a, b] = std::ranges::mismatch(train, test);
-    if (a == train.end()) return;
-    throw InputError(root.string(),
-                     "its classes are not those of training: '" + *b + "' stands where '" + *a + "' does there");
+    if (a == train.end() && b == test.end()) return;
+    const std::string why = a == train.end()  ? "'" + *b + "' is not there"
+                            : b == test.end() ? "'" + *a + "' is missing"
+                                              : "'" + *b + "' stands where '" + *a + "' does there";
+    throw InputError(root.string(), "its classes are not those of training: " + why);
   }
 
   Options o_;

@@ -153,7 +153,9 @@ class Builder final : public YAML::EventHandler {
     if (plain) {
       if (text == "<<")
         throw InputError(where.str(), "merge keys (<<) are not read: to reuse a recipe write 'extends: FILE'");
-      if (!is_name(text)) refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"");
+      if (!is_name(text)) {
+        refuse_key(where, "a key must be text, not " + text + ": write \"" + text + "\"" + decimal_comma(text));
+      }
       if (text.size() > 1 && text[0] == '-')
         refuse_key(where, "'" + text + "': write a space after the dash, '- " + text.substr(1) + "'");
     }
@@ -182,6 +184,15 @@ class Builder final : public YAML::EventHandler {
     } catch (const InputError&) {
       return text.empty() || !(text[0] >= '0' && text[0] <= '9');
     }
+  }
+
+  // {tau: 0,05}: the comma parts entries.
+  std::string decimal_comma(const std::string& text) const {
+    const auto all_digits = [](const std::string& t) { return t.find_first_not_of("0123456789") == std::string::npos; };
+    const Value::Map& before = open_.back().value.as_map();
+    const std::string whole = before.empty() ? "" : to_json(before.back().value);
+    if (whole.empty() || !all_digits(whole) || !all_digits(text)) return {};
+    return ", or, where a number was meant, a point in place of the comma: " + whole + "." + text;
   }
 
   void begin(Value empty, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
