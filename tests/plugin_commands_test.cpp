@@ -156,10 +156,23 @@ TEST(SchemaCommand, PrintsASchemaWithThePluginsComponents) {
               AllOf(HasSubstr("fixture_fine"), HasSubstr("of the penalty")));
 }
 
+TEST(Describe, ListsAllNamesWhereNoneIsGiven) {
+  const Output all = espalier_command("describe");
+  EXPECT_EQ(all.status, 0) << all.text;
+  EXPECT_THAT(all.text,
+              AllOf(::testing::ContainsRegex("optimizer +sgd "), ::testing::ContainsRegex("schedule +cosine "),
+                    ::testing::ContainsRegex("section +stage ")));
+  const Value schedules = from_json(espalier_command("describe --kind schedule --json").text);
+  EXPECT_EQ(schedules.size(), 4U);
+  const Output unknown = espalier_command("describe --kind optimiser");
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_THAT(unknown.text, HasSubstr("did you mean 'optimizer'?"));
+}
+
 TEST(Program, UsageErrorsExitWithTwo) {
   EXPECT_EQ(espalier_command("").status, 2);
   EXPECT_EQ(espalier_command("nonsense").status, 2);
-  EXPECT_EQ(espalier_command("describe").status, 2);
+  EXPECT_EQ(espalier_command("export").status, 2);
   EXPECT_EQ(espalier_command("--help").status, 0);
   EXPECT_EQ(espalier_command("--version").status, 0);
 }
