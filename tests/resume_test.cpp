@@ -488,7 +488,7 @@ stages: [{name: train, epochs: 2, optimizer: {use: sgd, lr: 0.02, momentum: 0.9}
   const Output broken = espalier_command("run " + recipe.string() + " --data " + folder.path().string() + " --out " +
                                          (folder / "broken").string());
   EXPECT_EQ(broken.status, 1);
-  EXPECT_THAT(broken.text, HasSubstr((folder / "images/train/dark/0.png").string() + ": is neither a JPEG nor a PNG"));
+  EXPECT_THAT(broken.text, HasSubstr((folder / "images/train/dark/0.png").string() + ": is no JPEG, PNG, WebP, BMP or TIFF file"));
 }
 
 TEST_F(Resume, OfAStoppedSweepEqualsTheWholeOne) {
