@@ -512,12 +512,8 @@ TEST_F(ImageFolder, SaysWhatIsWrongWithTheFolders) {
   fs::create_directories(folder_ / "pictures/val");
   EXPECT_THAT(error("", "test"), HasSubstr("holds no folders"));
   add("a/1.png", samples::png(1, 1, {1, 2, 3}), "val");
-  EXPECT_THAT(error("", "test"), HasSubstr("'b' is missing"));
   add("c/1.png", samples::png(1, 1, {1, 2, 3}), "val");
   EXPECT_THAT(error("", "test"), HasSubstr("'c' stands where 'b' does there"));
-  add("b/1.png", samples::png(1, 1, {1, 2, 3}), "val");
-  EXPECT_THAT(error("", "test"), HasSubstr("'c' is not there"));
-  fs::remove_all(folder_ / "pictures/val/b");
   EXPECT_THAT(
       samples::input_error([&] { image_folder(R"("only": ["a", "c", "d"])")->load("train", {folder_.path()}); }),
       HasSubstr("has no class folders c, d, which `only` names; it has a, b"));
