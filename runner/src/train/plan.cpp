@@ -234,7 +234,6 @@ Value plan_recipe(const Recipe& recipe) {
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
       apply(network.graph, {}, controller->begin(network.graph));
-      controller->check(network.graph);
       return 0;
     });
     Value optimizers = Value::list();
@@ -270,6 +269,10 @@ Value plan_recipe(const Recipe& recipe) {
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     }
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
+    at_recipe(s.controller, "controller", [&] {
+      Registry::instance().create<Controller>(s.controller)->check(network.graph);
+      return 0;
+    });
     stages.push_back(
         Value::map({{"name", s.name},
                     {"epochs", s.epochs},
