@@ -214,7 +214,7 @@ TEST(Lbi, EqualsTheTranscriptionOnAResidualNetwork) {
     const auto trace = trace_of(g, ours, steps, x, y);
     for (size_t step = 0; step < trace.size(); ++step) {
       for (const auto& [name, number] : trace[step]) {
-        // Rounding of float64, grown over the steps of a network that is not convex (seen: 2e-12).
+        // Rounding of float64, grown over the steps of a network that is not convex.
         ASSERT_NEAR(number, result.at("trace").as_list()[step].at(name).as_double(), 1e-9)
             << ours << ": " << name << " after step " << step;
       }
