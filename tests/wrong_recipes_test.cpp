@@ -368,6 +368,7 @@ Value a_value_of(const ParameterInfo& p) {
     case ParameterType::boolean:
       return true;
     case ParameterType::string:
+    case ParameterType::path:
       return "x";
     case ParameterType::choice:
       return p.choices.at(0);
@@ -391,6 +392,7 @@ Value wrong_type_for(const ParameterInfo& p) {
     case ParameterType::boolean:
       return 3;
     case ParameterType::string:
+    case ParameterType::path:
     case ParameterType::choice:
       return Value(std::vector<int64_t>{1});
     case ParameterType::integers:
