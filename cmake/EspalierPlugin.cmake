@@ -3,6 +3,11 @@
 # Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA). TEST adds a
 # GoogleTest program to ctest; it sees the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
 
+# For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an element's update is the
+# same on every instruction set and wherever in the loop it is computed.
+set(ESPALIER_PLUGIN_OPTIONS $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O3>
+  "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno;-ffp-contract=off>")
+
 function(espalier_add_plugin name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT_DIRECTORY" "SOURCES;TEST")
   if(arg_UNPARSED_ARGUMENTS)
@@ -27,10 +32,7 @@ function(espalier_add_plugin name)
   set_target_properties(${name} PROPERTIES PREFIX lib LIBRARY_OUTPUT_DIRECTORY "${arg_OUTPUT_DIRECTORY}")
   target_compile_definitions(${name} PRIVATE "ESPALIER_PLUGIN_NAME=\"${name}\"")
   target_link_libraries(${name} PRIVATE espalier::sdk)
-  # For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an element's update
-  # is the same on every instruction set and wherever in the loop it is computed.
-  target_compile_options(${name} PRIVATE
-    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O3> "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno;-ffp-contract=off>")
+  target_compile_options(${name} PRIVATE ${ESPALIER_PLUGIN_OPTIONS})
 
   if(arg_TEST)
     find_package(GTest REQUIRED)

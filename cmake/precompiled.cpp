@@ -1,0 +1,1 @@
+// Nothing: the precompiled header (precompiled.h) needs a source to belong to.
