@@ -5,9 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "output/files.h"
-#include "output/text.h"
 #include "subprocess.h"
+#include "system/files.h"
+#include "system/text.h"
 #include "temp_folder.h"
 
 namespace espalier {

@@ -12,7 +12,7 @@
 #include "all_plugins.h"
 #include "espalier/value.h"
 #include "subprocess.h"
-#include "train/threads.h"
+#include "system/threads.h"
 
 namespace espalier {
 namespace {

@@ -18,14 +18,14 @@
 #include "espalier/onnx.h"
 #include "espalier/registry.h"
 #include "espalier/testkit.h"
-#include "output/export_checks.h"
-#include "output/files.h"
-#include "output/onnx_export.h"
-#include "output/python_export.h"
-#include "output/torchscript_export.h"
+#include "export/export_checks.h"
+#include "export/onnx_export.h"
+#include "export/python_export.h"
+#include "export/torchscript_export.h"
+#include "record/checkpoint.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
-#include "train/checkpoint.h"
 
 namespace espalier {
 namespace {

@@ -8,17 +8,17 @@
 #include <gtest/gtest.h>
 #include <torch/cuda.h>
 
+#include "data/data_pipeline.h"
 #include "espalier/builder.h"
 #include "espalier/edit.h"
 #include "espalier/execute.h"
 #include "espalier/optimizer.h"
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
-#include "output/files.h"
-#include "program_paths.h"
 #include "subprocess.h"
+#include "system/files.h"
+#include "system/program_paths.h"
 #include "temp_folder.h"
-#include "train/data_pipeline.h"
 
 namespace espalier {
 namespace {

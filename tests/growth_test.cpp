@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "espalier/value.h"
-#include "output/safetensors.h"
+#include "formats/safetensors.h"
 #include "run_files.h"
 #include "subprocess.h"
 #include "temp_folder.h"

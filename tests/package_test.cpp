@@ -8,8 +8,8 @@
 
 #include "espalier/build_config.h"
 #include "espalier/value.h"
-#include "output/files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

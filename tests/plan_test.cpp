@@ -6,9 +6,9 @@
 
 #include "espalier/builder.h"
 #include "espalier/value.h"
-#include "output/drawing.h"
-#include "output/files.h"
+#include "export/drawing.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

@@ -12,10 +12,10 @@
 #include "espalier/registry.h"
 #include "espalier/testkit.h"
 #include "espalier/value.h"
-#include "output/files.h"
 #include "replayed.h"
 #include "run_files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

@@ -8,7 +8,7 @@
 #include "espalier/registry.h"
 #include "recipe/extends.h"
 #include "recipe/recipe.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
 #include "sweep/matrix.h"
 #include "temp_folder.h"
 

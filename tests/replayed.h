@@ -6,8 +6,8 @@
 
 #include "espalier/edit.h"
 #include "espalier/graph.h"
-#include "output/files.h"
 #include "run_files.h"
+#include "system/files.h"
 
 namespace espalier {
 

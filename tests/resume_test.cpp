@@ -14,10 +14,10 @@
 
 #include "../datasets/tests/image_files.h"
 #include "espalier/value.h"
-#include "output/files.h"
-#include "output/safetensors.h"
+#include "formats/safetensors.h"
 #include "run_files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {
@@ -488,7 +488,8 @@ stages: [{name: train, epochs: 2, optimizer: {use: sgd, lr: 0.02, momentum: 0.9}
   const Output broken = espalier_command("run " + recipe.string() + " --data " + folder.path().string() + " --out " +
                                          (folder / "broken").string());
   EXPECT_EQ(broken.status, 1);
-  EXPECT_THAT(broken.text, HasSubstr((folder / "images/train/dark/0.png").string() + ": is no JPEG, PNG, WebP, BMP or TIFF file"));
+  EXPECT_THAT(broken.text,
+              HasSubstr((folder / "images/train/dark/0.png").string() + ": is no JPEG, PNG, WebP, BMP or TIFF file"));
 }
 
 TEST_F(Resume, OfAStoppedSweepEqualsTheWholeOne) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "espalier/value.h"
-#include "output/files.h"
+#include "system/files.h"
 
 namespace espalier {
 

@@ -10,10 +10,10 @@
 
 #include "espalier/error.h"
 #include "espalier/value.h"
-#include "output/files.h"
-#include "output/safetensors.h"
+#include "formats/safetensors.h"
 #include "run_files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

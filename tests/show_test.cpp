@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "espalier/value.h"
-#include "output/files.h"
 #include "run_files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

@@ -11,9 +11,9 @@
 
 #include "espalier/error.h"
 #include "espalier/value.h"
-#include "output/files.h"
 #include "recipe/yaml.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

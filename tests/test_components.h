@@ -8,7 +8,7 @@
 
 #include "espalier/component.h"
 #include "espalier/registry.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
 
 // Components that do nothing, for tests of recipes: one of each kind at least, and one with a parameter of every type.
 namespace espalier::test {

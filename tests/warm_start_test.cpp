@@ -8,11 +8,11 @@
 #include <gtest/gtest.h>
 
 #include "espalier/testkit.h"
-#include "output/files.h"
-#include "output/safetensors.h"
-#include "output/state_dict.h"
+#include "formats/safetensors.h"
+#include "formats/state_dict.h"
 #include "run_files.h"
 #include "subprocess.h"
+#include "system/files.h"
 #include "temp_folder.h"
 
 namespace espalier {

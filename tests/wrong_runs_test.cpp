@@ -13,12 +13,12 @@
 #include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "output/text.h"
+#include "plan/plan.h"
 #include "recipe/recipe.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
 #include "subprocess.h"
+#include "system/text.h"
 #include "temp_folder.h"
-#include "train/plan.h"
 #include "within_a_second.h"
 
 namespace espalier {

@@ -19,7 +19,7 @@
 #include "commands/show.h"
 #include "espalier/build_config.h"
 #include "espalier/log.h"
-#include "train/interrupt.h"
+#include "system/interrupt.h"
 
 int main(int argc, char** argv) {
   // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in

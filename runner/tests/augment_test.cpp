@@ -7,7 +7,7 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include "train/data_pipeline.h"
+#include "data/data_pipeline.h"
 
 namespace espalier {
 namespace {

@@ -1,4 +1,4 @@
-#include "sweep/processes.h"
+#include "system/processes.h"
 
 #include <chrono>
 #include <csignal>
@@ -13,7 +13,7 @@
 
 #include "../../tests/temp_folder.h"
 #include "espalier/error.h"
-#include "output/files.h"
+#include "system/files.h"
 
 namespace espalier {
 namespace {

@@ -1,4 +1,4 @@
-#include "output/protobuf.h"
+#include "formats/protobuf.h"
 
 #include <gtest/gtest.h>
 

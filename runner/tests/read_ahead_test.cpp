@@ -1,5 +1,5 @@
 // Data sets that are read on demand: the same batches as if they lay in memory, whoever reads them and when.
-#include "train/read_ahead.h"
+#include "data/read_ahead.h"
 
 #include <atomic>
 #include <chrono>
@@ -15,10 +15,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "data/data_pipeline.h"
+#include "data/split.h"
 #include "espalier/error.h"
 #include "espalier/random_fill.h"
-#include "train/data_pipeline.h"
-#include "train/split.h"
 
 namespace espalier {
 namespace {

@@ -1,4 +1,4 @@
-#include "output/run_folder.h"
+#include "record/run_folder.h"
 
 #include <string>
 

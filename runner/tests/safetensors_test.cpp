@@ -1,4 +1,4 @@
-#include "output/safetensors.h"
+#include "formats/safetensors.h"
 
 #include <cstring>
 #include <filesystem>
@@ -12,7 +12,7 @@
 
 #include "../../tests/temp_folder.h"
 #include "espalier/error.h"
-#include "output/files.h"
+#include "system/files.h"
 
 namespace espalier {
 namespace {

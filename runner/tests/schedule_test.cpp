@@ -1,4 +1,4 @@
-#include "schedule.h"
+#include "recipe/schedule.h"
 
 #include <memory>
 

@@ -1,4 +1,4 @@
-#include "output/tensor_files.h"
+#include "formats/tensor_files.h"
 
 #include <string>
 

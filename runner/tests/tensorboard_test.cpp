@@ -1,5 +1,5 @@
 // The event file, read by a reader of its own.
-#include "output/tensorboard.h"
+#include "formats/tensorboard.h"
 
 #include <cstring>
 

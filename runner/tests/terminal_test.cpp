@@ -1,4 +1,4 @@
-#include "terminal.h"
+#include "system/terminal.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes runner/src/output/onnx_operators.cpp: what ONNX's operators take, of the opsets that Espalier exports.
+"""Writes runner/src/export/onnx_operators.cpp: what ONNX's operators take, of the opsets that Espalier exports.
 
-Needs the package onnx (pip install onnx): python3 scripts/lib/onnx_operators.py > runner/src/output/onnx_operators.cpp
+Needs the package onnx (pip install onnx): python3 scripts/lib/onnx_operators.py > runner/src/export/onnx_operators.cpp
 """
 from onnx import __version__, defs
 
@@ -22,7 +22,7 @@ def attributes(schema):
 
 def main():
     print(f"// Written by scripts/lib/onnx_operators.py, of onnx {__version__}; not to be edited.")
-    print('#include "output/onnx_operators.h"\n\nnamespace espalier {\n\nnamespace {\n')
+    print('#include "export/onnx_operators.h"\n\nnamespace espalier {\n\nnamespace {\n')
     print("// clang-format off\nconstexpr OnnxOperator operators[] = {")
     versions = {}
     for s in defs.get_all_schemas_with_history():

@@ -12,13 +12,13 @@
 #include "espalier/error.h"
 #include "espalier/graph.h"
 #include "espalier/registry.h"
-#include "output/files.h"
-#include "output/run_folder.h"
-#include "output/tensor_files.h"
+#include "formats/tensor_files.h"
 #include "plugins/elf_stamp.h"
 #include "recipe/recipe.h"
-#include "schedule.h"
-#include "train/checkpoint.h"
+#include "recipe/schedule.h"
+#include "record/checkpoint.h"
+#include "record/run_folder.h"
+#include "system/files.h"
 #include "unpack.h"
 
 namespace espalier::fuzz {

@@ -10,7 +10,7 @@
 
 #include "check/check.h"
 #include "espalier/graph.h"
-#include "output/text.h"
+#include "system/text.h"
 
 namespace espalier {
 

@@ -20,9 +20,9 @@
 #include "espalier/execute.h"
 #include "espalier/random_fill.h"
 #include "espalier/rewrite.h"
-#include "output/export_checks.h"
-#include "output/onnx_export.h"
-#include "output/torchscript_export.h"
+#include "export/export_checks.h"
+#include "export/onnx_export.h"
+#include "export/torchscript_export.h"
 
 namespace espalier {
 

@@ -15,12 +15,12 @@
 
 #include "check/check.h"
 #include "espalier/operation.h"
-#include "output/files.h"
-#include "output/scratch_folder.h"
 #include "plugins/loader.h"
-#include "sweep/processes.h"
-#include "train/interrupt.h"
-#include "train/threads.h"
+#include "system/files.h"
+#include "system/interrupt.h"
+#include "system/processes.h"
+#include "system/scratch_folder.h"
+#include "system/threads.h"
 
 namespace espalier {
 

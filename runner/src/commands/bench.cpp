@@ -10,10 +10,10 @@
 #include "commands/recipe_options.h"
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
-#include "output/scratch_folder.h"
-#include "output/text.h"
-#include "terminal.h"
-#include "train/plan.h"
+#include "plan/plan.h"
+#include "system/scratch_folder.h"
+#include "system/terminal.h"
+#include "system/text.h"
 #include "train/trainer.h"
 
 namespace espalier {

@@ -10,8 +10,8 @@
 
 #include "check/check.h"
 #include "check/suite.h"
-#include "output/text.h"
-#include "terminal.h"
+#include "system/terminal.h"
+#include "system/text.h"
 
 namespace espalier {
 

@@ -14,8 +14,8 @@
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
 #include "espalier/value.h"
-#include "output/text.h"
-#include "terminal.h"
+#include "system/terminal.h"
+#include "system/text.h"
 
 namespace espalier {
 

@@ -12,10 +12,10 @@
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "espalier/value.h"
+#include "recipe/schedule.h"
 #include "recipe/sections.h"
 #include "recipe/yaml.h"
-#include "schedule.h"
-#include "terminal.h"
+#include "system/terminal.h"
 
 namespace espalier {
 

@@ -10,10 +10,10 @@
 
 #include "espalier/error.h"
 #include "espalier/value.h"
-#include "output/files.h"
-#include "output/text.h"
 #include "plugins/loader.h"
-#include "program_paths.h"
+#include "system/files.h"
+#include "system/program_paths.h"
+#include "system/text.h"
 
 namespace espalier {
 

@@ -9,8 +9,8 @@
 #include "commands/plugin_options.h"
 #include "espalier/registry.h"
 #include "espalier/value.h"
-#include "schedule.h"
-#include "terminal.h"
+#include "recipe/schedule.h"
+#include "system/terminal.h"
 
 namespace espalier {
 

@@ -15,12 +15,12 @@
 #include "espalier/error.h"
 #include "espalier/log.h"
 #include "espalier/registry.h"
-#include "output/drawing.h"
-#include "output/run_folder.h"
+#include "export/drawing.h"
+#include "plan/plan.h"
 #include "recipe/recipe.h"
+#include "record/run_folder.h"
 #include "sweep/report.h"
 #include "sweep/sweep.h"
-#include "train/plan.h"
 #include "train/trainer.h"
 
 namespace espalier {

@@ -5,7 +5,7 @@
 
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
 
 namespace espalier {
 

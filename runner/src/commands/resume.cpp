@@ -10,12 +10,12 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
-#include "commands/recorded.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "recipe/recipe.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
+#include "record/recorded.h"
 #include "sweep/sweep.h"
 #include "train/trainer.h"
 

@@ -8,8 +8,8 @@
 
 #include "commands/plugin_options.h"
 #include "espalier/registry.h"
+#include "recipe/schedule.h"
 #include "recipe/schema.h"
-#include "schedule.h"
 
 namespace espalier {
 

@@ -12,16 +12,16 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
-#include "commands/recorded.h"
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "output/files.h"
-#include "output/text.h"
-#include "schedule.h"
+#include "recipe/schedule.h"
+#include "record/checkpoint.h"
+#include "record/recorded.h"
 #include "sweep/sweep.h"
-#include "terminal.h"
-#include "train/checkpoint.h"
+#include "system/files.h"
+#include "system/terminal.h"
+#include "system/text.h"
 #include "train/report.h"
 
 namespace espalier {

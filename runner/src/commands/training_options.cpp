@@ -4,7 +4,7 @@
 #include <CLI/Formatter.hpp>
 
 #include "espalier/datasets/find.h"
-#include "train/interrupt.h"
+#include "system/interrupt.h"
 
 namespace espalier {
 

@@ -1,6 +1,6 @@
 #include "plugins/compatibility.h"
 
-#include "program_paths.h"
+#include "system/program_paths.h"
 
 namespace espalier {
 

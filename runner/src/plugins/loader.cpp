@@ -13,7 +13,7 @@
 #include "espalier/plugin.h"
 #include "plugins/compatibility.h"
 #include "plugins/elf_stamp.h"
-#include "program_paths.h"
+#include "system/program_paths.h"
 
 namespace espalier {
 

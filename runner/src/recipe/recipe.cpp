@@ -10,8 +10,8 @@
 #include "recipe/needs.h"
 #include "recipe/overrides.h"
 #include "recipe/rename.h"
+#include "recipe/schedule.h"
 #include "recipe/sections.h"
-#include "schedule.h"
 
 namespace espalier {
 

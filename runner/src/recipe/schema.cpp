@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "recipe/schedule.h"
 #include "recipe/sections.h"
-#include "schedule.h"
 
 namespace espalier {
 

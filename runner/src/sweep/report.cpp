@@ -4,10 +4,10 @@
 #include <cmath>
 #include <utility>
 
-#include "output/progress.h"
-#include "output/text.h"
+#include "record/progress.h"
 #include "sweep/matrix.h"
-#include "terminal.h"
+#include "system/terminal.h"
+#include "system/text.h"
 
 namespace espalier {
 

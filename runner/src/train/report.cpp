@@ -6,8 +6,8 @@
 #include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/operation.h"
-#include "output/text.h"
-#include "terminal.h"
+#include "system/terminal.h"
+#include "system/text.h"
 
 namespace espalier {
 

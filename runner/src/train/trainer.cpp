@@ -15,25 +15,25 @@
 #include <c10/util/Exception.h>
 #include <torch/cuda.h>
 
+#include "data/split.h"
 #include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/log.h"
 #include "espalier/random_fill.h"
-#include "output/export_checks.h"
-#include "output/files.h"
-#include "output/python_export.h"
-#include "output/text.h"
-#include "output/torchscript_export.h"
+#include "export/export_checks.h"
+#include "export/python_export.h"
+#include "export/torchscript_export.h"
+#include "plan/plan_checks.h"
+#include "plan/warm_start.h"
 #include "recipe/yaml.h"
-#include "train/data_record.h"
-#include "train/interrupt.h"
+#include "record/data_record.h"
+#include "system/files.h"
+#include "system/interrupt.h"
+#include "system/text.h"
+#include "system/threads.h"
 #include "train/phase_timer.h"
-#include "train/plan_checks.h"
 #include "train/report.h"
-#include "train/split.h"
-#include "train/threads.h"
-#include "train/warm_start.h"
 
 namespace espalier {
 

@@ -8,16 +8,16 @@
 #include <string>
 #include <vector>
 
+#include "data/data_pipeline.h"
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
-#include "output/progress.h"
-#include "output/run_folder.h"
 #include "recipe/recipe.h"
-#include "schedule.h"
-#include "train/checkpoint.h"
-#include "train/data_pipeline.h"
+#include "recipe/schedule.h"
+#include "record/checkpoint.h"
+#include "record/progress.h"
+#include "record/run_folder.h"
 
 namespace espalier {
 

@@ -7,7 +7,7 @@
 #include <torch/cuda.h>
 
 #include "espalier/error.h"
-#include "output/environment.h"
+#include "record/environment.h"
 #include "train/trainer.h"
 
 namespace espalier {

@@ -12,7 +12,7 @@
 #include "espalier/error.h"
 #include "espalier/log.h"
 #include "espalier/rewrite.h"
-#include "output/text.h"
+#include "system/text.h"
 #include "train/trainer.h"
 
 namespace espalier {

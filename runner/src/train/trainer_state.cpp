@@ -9,11 +9,11 @@
 
 #include "espalier/error.h"
 #include "espalier/log.h"
-#include "output/environment.h"
-#include "output/files.h"
 #include "recipe/yaml.h"
-#include "train/interrupt.h"
-#include "train/libraries.h"
+#include "record/environment.h"
+#include "record/libraries.h"
+#include "system/files.h"
+#include "system/interrupt.h"
 #include "train/trainer.h"
 
 namespace espalier {

@@ -1,0 +1,174 @@
+#include "export/python_export.h"
+
+#include "espalier/error.h"
+#include "espalier/operation.h"
+#include "espalier/value.h"
+#include "export/network_source.h"
+#include "export/torchscript_export.h"
+#include "system/text.h"
+
+namespace espalier {
+
+namespace {
+
+constexpr const char* tail = R"py(
+
+def load_safetensors(path):
+    """The tensors of a safetensors file, by name."""
+    types = {"F32": torch.float32, "F64": torch.float64, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}
+    data = bytearray(Path(path).read_bytes())
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    tensors = {}
+    for key, entry in json.loads(data[8:start]).items():
+        if key != "__metadata__":
+            begin, end = entry["data_offsets"]
+            flat = torch.frombuffer(data[start + begin:start + end], dtype=types[entry["dtype"]])
+            tensors[key] = flat.reshape(entry["shape"])
+    return tensors
+
+
+def load_model(path=Path(__file__).with_suffix(".safetensors")):
+    """The trained network, ready for inference."""
+    tensors = load_safetensors(path)
+    model = Model().to(next(iter(tensors.values())).dtype)
+    model.load_state_dict(tensors)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def normalize(images):
+    """uint8 [N, C, H, W] -> what the network was trained on."""
+    scale, shift = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (SCALE, SHIFT))
+    return (images.float() * scale + shift).contiguous(memory_format=torch.channels_last)
+
+
+def read_test_set(paths):
+    """IDX images and labels (gz or plain), or CIFAR binary records."""
+    contents = []
+    for path in paths:
+        data = Path(path).read_bytes()
+        contents.append(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    idx = {c[3]: c for c in contents if c[:3] == b"\0\0\x08"}
+    if set(idx) == {1, 3}:
+        n, height, width = struct.unpack(">3I", idx[3][4:16])
+        images = torch.frombuffer(bytearray(idx[3][16:]), dtype=torch.uint8).reshape(n, 1, height, width)
+        return images, torch.frombuffer(bytearray(idx[1][8:]), dtype=torch.uint8).long()
+    size = math.prod(INPUT)
+    labels = 2 if CLASSES == 100 else 1
+    records = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.uint8).reshape(-1, labels + size)
+    return records[:, labels:].reshape(-1, *INPUT), records[:, labels - 1].long()
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {sys.argv[0]} TEST_IMAGES TEST_LABELS  (IDX)  or  {sys.argv[0]} TEST_BATCH  (CIFAR binary)")
+    images, labels = read_test_set(sys.argv[1:])
+    model, correct = load_model(), 0
+    dtype = next(model.parameters()).dtype
+    with torch.inference_mode():
+        for i in range(0, len(images), BATCH):
+            logits = model(normalize(images[i:i + BATCH]).to(dtype))
+            correct += (logits.argmax(1) == labels[i:i + BATCH]).sum().item()
+    print(f"accuracy {100 * correct / len(images):.10g} %")
+
+
+if __name__ == "__main__":
+    main()
+)py";
+
+constexpr const char* add_method = R"py(
+    def add(self, name, value):
+        """A module, parameter or buffer in a tree of modules, so that state_dict() has the names of the file."""
+        *path, last = name.split(".")
+        parent = self
+        for part in path:
+            parent = parent._modules.setdefault(part, nn.Module())
+        if isinstance(value, nn.Module):
+            if last in parent._modules:
+                value._modules.update(parent._modules[last]._modules)
+            parent._modules[last] = value
+        elif isinstance(value, nn.Parameter):
+            parent.register_parameter(last, value)
+        else:
+            parent.register_buffer(last, value)
+
+    def __getitem__(self, name):
+        *path, last = name.split(".")
+        parent = self
+        for part in path:
+            parent = parent._modules[part]
+        return parent._modules[last] if last in parent._modules else getattr(parent, last)
+
+)py";
+
+// The lines of __init__ that make modules, and the parameters and buffers that belong to none. Throws Error naming the
+// node whose module is no Python.
+std::string made_by_init(const Graph& graph) {
+  std::string lines;
+  std::vector<bool> used(graph.parameters().size(), false);
+  const auto add = [&](const std::string& name, const std::string& value) {
+    lines += "        self.add(" + to_json(name) + ", " + value + ")\n";
+  };
+  for (const Node* n : nodes_for(graph, {"logits"})) {
+    const std::string module = n->op->python(graph, *n).module;
+    if (module.empty()) continue;
+    if (const std::string fault = python_fault(module); !fault.empty()) {
+      throw Error("node '" + n->name + "': the module of the Python form of '" + n->op->type() +
+                  "' is no Python: " + fault);
+    }
+    add(n->name, module);
+    for (const ParamId p : n->parameters) used[static_cast<size_t>(p.id)] = true;
+  }
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    if (used[i]) continue;
+    const Parameter& p = graph.parameters()[i];
+    const std::string tensor = "torch.empty(" + to_string(graph.sizes(p.shape)) + ")";
+    add(p.name, p.role == Role::buffer ? tensor : "nn.Parameter(" + tensor + ")");
+  }
+  return lines;
+}
+
+// The names by number, where they are known.
+std::string named_classes(const DatasetInfo& info) {
+  return info.classes.empty() ? "" : "\nCLASS_NAMES = " + to_json(info.classes);
+}
+
+// How an image of any size becomes an input, where the data set said so.
+std::string prepared(const DatasetInfo& info) {
+  if (info.preparation.size() == 0) return {};
+  return "\n# An image before its bytes are taken: its shorter side is resized, and the centre cut out.\nPREPARATION "
+         "= " +
+         to_json(info.preparation);
+}
+
+}  // namespace
+
+std::string python_model(const TrainedNetwork& n) {
+  const auto by_name = [](const std::string& name) { return "self[" + to_json(name) + "]"; };
+  NetworkSource source = network_source(
+      n.graph, {"logits"}, {.parameter = by_name, .module = [&](const Node& node) { return by_name(node.name); }});
+  replace_all(source.forward, "\n", "\n    ");
+  source.forward.erase(source.forward.find_last_not_of(' ') + 1);
+  const InputSpec& input = n.info.input;
+  const std::string size =
+      std::to_string(input.channels) + ", " + std::to_string(input.height) + ", " + std::to_string(input.width);
+  return "\"\"\"" + n.name +
+         ": the trained network in plain PyTorch, generated by Espalier.\n\n"
+         "logits = load_model()(normalize(images))        # images: uint8 [N, " +
+         size +
+         "]\n\"\"\"\n"
+         "import gzip\nimport json\nimport math\nimport struct\nimport sys\nfrom pathlib import Path\n" +
+         std::string(source.functions.find("List[") == std::string::npos ? "" : "from typing import List, Optional\n") +
+         "\n"
+         "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n"
+         "INPUT = (" +
+         size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + named_classes(n.info) + prepared(n.info) +
+         "\nBATCH = " + std::to_string(n.batch) + "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = " +
+         number_list(n.normalization.scale, input.channels) +
+         "\nSHIFT = " + number_list(n.normalization.shift, input.channels) + "\n\n\n" + source.functions +
+         "class Model(nn.Module):\n    \"\"\"" + std::to_string(n.graph.parameter_count()) + " parameters, " +
+         std::to_string(n.graph.macs()) +
+         " multiply-accumulates.\"\"\"\n\n    def __init__(self):\n        super().__init__()\n" +
+         made_by_init(n.graph) + add_method + "    " + source.forward + tail;
+}
+
+}  // namespace espalier

@@ -1,0 +1,359 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "data/split.h"
+#include "espalier/backbone.h"
+#include "espalier/controller.h"
+#include "espalier/dataset.h"
+#include "espalier/error.h"
+#include "espalier/operation.h"
+#include "espalier/optimizer.h"
+#include "espalier/regularizer.h"
+#include "plan/plan_checks.h"
+#include "plan/warm_start.h"
+#include "system/terminal.h"
+#include "system/text.h"
+
+namespace espalier {
+
+namespace {
+
+struct Network {
+  Graph graph;
+  DatasetInfo info;
+};
+
+template <class Make>
+auto at_recipe(const Value& spec, const std::string& kind, Make make) {
+  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  decltype(make()) result;
+  labelled(c, spec.location, [&] { result = make(); });
+  return result;
+}
+
+DatasetInfo info_of(const DataSection& data) {
+  const auto dataset = Registry::instance().create<Dataset>(data.dataset);
+  return at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
+}
+
+Network build(const DataSection& data, const Value& spec) {
+  Network n;
+  n.info = info_of(data);
+  const auto backbone = Registry::instance().create<Backbone>(spec);
+  check_data(data, n.info);
+  n.graph = at_recipe(spec, "backbone", [&] { return backbone->build(n.info.input, n.info.target); });
+  check_size(n.graph, spec);
+  return n;
+}
+
+Value layers_of(const Graph& g) {
+  Value layers = Value::list();
+  for (const Node& n : g.nodes()) {
+    Value parameters = Value::map();
+    for (const ParamId p : n.parameters) parameters[g[p].name] = g.sizes(g[p].shape);
+    layers.push_back(Value::map({{"name", n.name},
+                                 {"operation", n.op->type()},
+                                 {"output", g.sizes(g[n.outputs[0]].shape)},
+                                 {"parameters", parameters},
+                                 {"params", g.parameter_count(n)},
+                                 {"macs", g.macs(n)}}));
+  }
+  return layers;
+}
+
+// Who shares each axis: nodes with parameters that make it, and nodes whose parameters read it from their input.
+Value axes_of(const Graph& g) {
+  Value axes = Value::list();
+  for (size_t a = 0; a < g.axes().size(); ++a) {
+    const AxisInfo& axis = g.axes()[a];
+    Value makers = Value::list();
+    Value readers = Value::list();
+    for (const Node& n : g.nodes()) {
+      bool makes = false, reads = false;
+      for (const ParamId p : n.parameters) {
+        for (size_t d = 0; d < g[p].shape.size(); ++d) {
+          if (g[p].shape[d].reads({static_cast<int32_t>(a)})) (g[p].input[d] ? reads : makes) = true;
+        }
+      }
+      if (makes) makers.push_back(n.name);
+      if (reads) readers.push_back(n.name);
+    }
+    axes.push_back(Value::map(
+        {{"name", axis.name}, {"size", axis.size}, {"fixed", axis.fixed}, {"made_by", makers}, {"read_by", readers}}));
+  }
+  return axes;
+}
+
+constexpr size_t axes_shown = 40;
+
+std::string axes_text(const Value& axes, bool all) {
+  const auto names = [&](const Value& list) {
+    constexpr size_t shown = 4;
+    std::string text;
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (!all && i == shown && list.size() > shown + 1)
+        return text + ", and " + std::to_string(list.size() - i) + " more";
+      text += (i ? ", " : "") + list.as_list()[i].as_string();
+    }
+    return text;
+  };
+  std::vector<std::vector<std::string>> rows{{"axis", "size", "", "made by", "read by"}};
+  for (const Value& a : axes.as_list()) {
+    if (!all && rows.size() > axes_shown) break;
+    rows.push_back({a.at("name").as_string(), count_text(a.at("size").as_int()), a.at("fixed").as_bool() ? "fixed" : "",
+                    names(a.at("made_by")), names(a.at("read_by"))});
+  }
+  std::string text = table(rows, 0);
+  if (axes.size() + 1 > rows.size())
+    text += "and " + std::to_string(axes.size() + 1 - rows.size()) + " more axes: --axes shows all\n";
+  return text;
+}
+
+// Bytes of hopeless plans do not fit into 64 bits.
+int64_t saturated(double bytes) {
+  return static_cast<int64_t>(std::min(bytes, 9e15));
+}
+
+Value names_of(const Graph& g, const Selector& s) {
+  Value names = Value::list();
+  for (const ParamId p : s.match(g)) names.push_back(g[p].name);
+  return names;
+}
+
+// Every selector among the options of a component, nested ones too.
+void add_selectors(const Graph& g, const std::string& kind, const Value& spec, const std::string& where, Value& out) {
+  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  const auto add = [&](const Selector& s, const std::string& parameter, const Value& v) {
+    if (s.empty()) return;
+    try {
+      s.require_matches(g);
+    } catch (const Error& e) {
+      throw InputError(v.location.str(), where + "." + parameter + ": " + e.what());
+    }
+    out.push_back(Value::map({{"where", where + "." + parameter}, {"selector", s.str()}, {"matches", names_of(g, s)}}));
+  };
+  for (const ParameterInfo& p : c.component.parameters) {
+    const Value* v = spec.find(p.name);
+    if (!v || v->is_null()) continue;
+    if (p.type == ParameterType::selector) {
+      Selector s;
+      detail::assign(s, p.check(*v));
+      add(s, p.name, v->location.file ? *v : spec);
+    } else if (p.type == ParameterType::per_selector && v->is_map()) {
+      for (const Value::Entry& e : v->as_map()) add(Selector(e.key.c_str()), p.name, e.value);
+    } else if (p.type == ParameterType::component) {
+      add_selectors(g, p.component_kind, *v, where + "." + p.name, out);
+    } else if (p.type == ParameterType::components) {
+      for (const Value& e : v->as_list()) add_selectors(g, p.component_kind, e, where + "." + p.name, out);
+    }
+  }
+}
+
+// Steps of an epoch, or 0 where the data set must be read to know.
+int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
+  int64_t n = info.samples;
+  if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
+  n -= std::llround(data.validation * static_cast<double>(n));
+  return n == 0 ? 0 : steps_per_epoch(n, data);
+}
+
+// What the optimizers of a stage that begins with a new network say of a round of its controller, or of the whole
+// stage. key: of its initial values.
+Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, RandomKey key) {
+  Value lines = Value::list();
+  const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
+  const int64_t steps = steps_of(data, network.info) * (round > 0 ? round : stage.epochs);
+  if (steps == 0) return lines;
+  std::unique_ptr<Weights> weights;
+  const auto initial = [&]() -> const Weights& {
+    if (!weights) {
+      weights = std::make_unique<Weights>(network.graph, at::kFloat, at::kCPU);
+      weights->initialize(network.graph, key);
+    }
+    return *weights;
+  };
+  for (const OptimizerSection& o : stage.optimizers) {
+    at_recipe(o.spec, "optimizer", [&] {
+      const auto optimizer = Registry::instance().create<Optimizer>(o.spec);
+      for (const std::string& line : optimizer->outlook(network.graph, initial, o.on, steps)) lines.push_back(line);
+      return 0;
+    });
+  }
+  return lines;
+}
+
+}  // namespace
+
+Value plan_recipe(const Recipe& recipe) {
+  DataSection data = recipe.data;
+  Network network = build(data, recipe.network);
+  Value plan = Value::map(
+      {{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
+  const DatasetInfo& info = network.info;
+  plan["data"] =
+      Value::map({{"dataset", name_of(data.dataset, "dataset")},
+                  {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
+                  {"classes", info.target.classes},
+                  {"batch", data.batch}});
+  plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
+                                {"params", network.graph.parameter_count()},
+                                {"macs", network.graph.macs()},
+                                {"layers", layers_of(network.graph)},
+                                {"axes", axes_of(network.graph)}});
+  Value selectors = Value::list();
+  Value stages = Value::list();
+  Value notes = Value::list();
+  const auto check_warm_start = [&](const WarmStart& start) {
+    if (start.from.empty()) return;
+    const Loaded loaded = warm_start(start, network.graph, nullptr);
+    if (loaded.tensors < loaded.of_tensors)
+      notes.push_back("network.from: " + loaded.str() + " begin with the values of " + start.from.string() +
+                      ", the rest as new");
+    for (const std::string& line : loaded.rest) notes.push_back("network.from: " + line);
+  };
+  check_warm_start(recipe.warm_start);
+  int64_t most_states = 0;
+  Graph largest = network.graph;  // which decides how much memory is needed
+  const RandomKey key(static_cast<uint64_t>(recipe.seed));
+  for (const StageSection& s : recipe.stages) {
+    // Whether the stage begins with drawn values, and what they are drawn for.
+    const bool first = &s == recipe.stages.data();
+    const bool is_new = s.network.is_null() ? first && recipe.warm_start.from.empty() : s.warm_start.from.empty();
+    const std::string purpose = s.network.is_null() ? "network" : "network " + s.name;
+    if (s.data) data = *s.data;
+    if (!s.network.is_null()) {
+      network = build(data, s.network);
+      check_warm_start(s.warm_start);
+    } else if (s.data) {
+      const DatasetInfo now = info_of(data);
+      check_data(data, now);
+      check_same_data(s, network.info, now);
+    }
+    at_recipe(s.controller, "controller", [&] {
+      const auto controller = Registry::instance().create<Controller>(s.controller);
+      apply(network.graph, {}, controller->begin(network.graph));
+      return 0;
+    });
+    Value optimizers = Value::list();
+    int64_t states = 0;
+    for (size_t i = 0; i < s.optimizers.size(); ++i) {
+      const OptimizerSection& o = s.optimizers[i];
+      // What components refuse beyond their declarations, they refuse when they are made.
+      at_recipe(o.spec, "optimizer", [&] { return Registry::instance().create<Optimizer>(o.spec) != nullptr; });
+      const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
+      const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
+      states +=
+          std::ranges::count_if(c.component.provides, [](const std::string& p) { return p.starts_with("state:"); });
+      optimizers.push_back(o.spec);
+      if (!o.on.empty()) {
+        try {
+          o.on.require_matches(network.graph);
+        } catch (const Error& e) {
+          throw InputError(o.on_location.str(), where + ".on: " + e.what());
+        }
+        selectors.push_back(Value::map(
+            {{"where", where + ".on"}, {"selector", o.on.str()}, {"matches", names_of(network.graph, o.on)}}));
+      }
+      add_selectors(network.graph, "optimizer", o.spec, where, selectors);
+    }
+    most_states = std::max(most_states, states);
+    if (const std::vector<std::string> untrained = check_optimizers(s, network.graph); !untrained.empty()) {
+      std::string names;
+      for (const std::string& n : untrained) names += (names.empty() ? "" : ", ") + n;
+      notes.push_back("stage '" + s.name + "': no optimizer updates " + names);
+    }
+    for (const Value& r : s.regularizers) {
+      at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
+      add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
+    }
+    add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
+    at_recipe(s.controller, "controller", [&] {
+      Registry::instance().create<Controller>(s.controller)->check(network.graph);
+      return 0;
+    });
+    stages.push_back(
+        Value::map({{"name", s.name},
+                    {"epochs", s.epochs},
+                    {"optimizers", optimizers},
+                    {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                    {"controller", s.controller},
+                    {"schedule", s.schedule},
+                    {"outlook", is_new ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
+    if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
+    at_recipe(s.controller, "controller", [&] {
+      const auto controller = Registry::instance().create<Controller>(s.controller);
+      try {
+        apply(network.graph, {}, controller->expected_edits(network.graph));
+      } catch (const EditError&) {
+        // With other positions it may be possible: what the stages behind it find is not known then.
+      }
+      return 0;
+    });
+  }
+  plan["selectors"] = selectors;
+  plan["stages"] = stages;
+  plan["notes"] = notes;
+  if (!recipe.base.is_null() && !recipe.base.find("macs")) build(recipe.data, recipe.base);
+
+  // Weights, gradients and states; activations of one batch, all kept for the backward pass.
+  const Graph& g = largest;
+  const int64_t word = recipe.precision == "float64" ? 8 : 4;
+  int64_t activations = 0;
+  for (const EdgeInfo& e : g.edges()) activations += g.numel(e.shape);
+  plan["memory"] =
+      Value::map({{"weights", g.parameter_count() * word},
+                  {"gradients", g.parameter_count() * word},
+                  {"states", g.parameter_count() * most_states * word},
+                  {"activations", saturated(static_cast<double>(activations) * static_cast<double>(recipe.data.batch) *
+                                            static_cast<double>(recipe.precision == "bf16" ? 2 : word))}});
+  return plan;
+}
+
+Graph planned_network(const Recipe& recipe) {
+  return build(recipe.data, recipe.network).graph;
+}
+
+std::string plan_text(const Value& plan, bool all_axes) {
+  const Value& network = plan.at("network");
+  std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
+                     plan.at("data").at("dataset").as_string() + ", seed " + std::to_string(plan.at("seed").as_int()) +
+                     "\n\n";
+  std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
+  for (const Value& l : network.at("layers").as_list()) {
+    std::vector<int64_t> sizes;
+    for (const Value& n : l.at("output").as_list()) sizes.push_back(n.as_int());
+    const int64_t params = l.at("params").as_int();
+    const int64_t macs = l.at("macs").as_int();
+    rows.push_back({l.at("name").as_string(), l.at("operation").as_string(), to_string(sizes),
+                    params ? count_text(params) : "", macs ? count_text(macs) : ""});
+  }
+  rows.push_back(
+      {"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
+  text += number_table(rows) + "\n" + axes_text(network.at("axes"), all_axes) + "\n";
+  for (const Value& s : plan.at("selectors").as_list()) {
+    text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
+    for (const Value& n : s.at("matches").as_list()) text += " " + n.as_string();
+    text += "\n";
+  }
+  text += "\n";
+  for (const Value& s : plan.at("stages").as_list()) {
+    text += "stage " + s.at("name").as_string() + ": " + std::to_string(s.at("epochs").as_int()) + " epochs";
+    for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
+    for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
+    text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
+    for (const Value& line : s.at("outlook").as_list()) text += "  " + line.as_string() + "\n";
+  }
+  for (const Value& note : plan.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
+  const Value& m = plan.at("memory");
+  int64_t total = 0;
+  for (const Value::Entry& e : m.as_map()) total += e.value.as_int();
+  text += "\nmemory, about: weights " + bytes_text(m.at("weights").as_int()) + ", gradients " +
+          bytes_text(m.at("gradients").as_int()) + ", states " + bytes_text(m.at("states").as_int()) +
+          ", activations of a batch of " + std::to_string(plan.at("data").at("batch").as_int()) + " " +
+          bytes_text(m.at("activations").as_int()) + "; together " + bytes_text(total) + "\n";
+  return text;
+}
+
+}  // namespace espalier

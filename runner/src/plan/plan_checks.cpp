@@ -1,0 +1,109 @@
+#include "plan/plan_checks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+
+#include "espalier/error.h"
+#include "espalier/registry.h"
+
+namespace espalier {
+
+namespace {
+
+// 4 TB of weights in float32.
+constexpr double max_parameters = 1e12;
+
+std::string image_text(const DatasetInfo& info) {
+  const std::string input = info.input.height == 0
+                                ? std::to_string(info.input.channels) + " features"
+                                : std::to_string(info.input.channels) + " x " + std::to_string(info.input.height) +
+                                      " x " + std::to_string(info.input.width) + " pixels";
+  return input + " and " + std::to_string(info.target.classes) + " classes";
+}
+
+bool has_own_optimizer(const Value& controller) {
+  const Registered& c = Registry::instance().at("controller", name_of(controller, "controller"), controller.location);
+  return std::ranges::any_of(c.component.parameters, [&](const ParameterInfo& p) {
+    const Value* v = controller.find(p.name);
+    return p.component_kind == "optimizer" && v && !v->is_null();
+  });
+}
+
+}  // namespace
+
+void refuse_empty_validation(const DataSection& data, int64_t samples) {
+  throw InputError(data.dataset.location.str(), "data: 'validation' holds a share of " +
+                                                    to_json(Value(data.validation)) + " out, which is no sample of " +
+                                                    std::to_string(samples));
+}
+
+void check_data(const DataSection& data, const DatasetInfo& info) {
+  const auto refuse = [&](const std::string& what) { throw InputError(data.dataset.location.str(), "data: " + what); };
+  const size_t given = data.normalize.mean.size();
+  if (data.normalize.on && given > 0 && given != static_cast<size_t>(info.input.channels)) {
+    refuse("'normalize' has " + std::to_string(given) + " means, the images have " +
+           std::to_string(info.input.channels) + (info.input.channels == 1 ? " channel" : " channels"));
+  }
+  const int64_t samples = data.limit > 0 ? std::min(data.limit, info.samples) : info.samples;
+  if (data.validation > 0 && samples > 0 && std::llround(data.validation * static_cast<double>(samples)) == 0)
+    refuse_empty_validation(data, samples);
+  const int64_t least = std::min(info.input.height, info.input.width);
+  const int64_t most = std::max(info.input.height, info.input.width);
+  if (least == 0 && !data.augment.empty()) refuse("'augment' is for images, this data set has vectors");
+  for (const AugmentStep& s : data.augment) {
+    const auto pixels = static_cast<int64_t>(s.amount);
+    if (s.name == "crop" && pixels >= least)
+      refuse("'crop' by " + std::to_string(pixels) + " pixels may leave nothing of images of " + std::to_string(least));
+    if (s.name == "cutout" && pixels >= 2 * most)
+      refuse("'cutout' of " + std::to_string(pixels) + " pixels leaves nothing of images of " + std::to_string(most));
+  }
+}
+
+void check_size(const Graph& graph, const Value& spec) {
+  double count = 0;
+  for (const Parameter& p : graph.parameters()) {
+    double n = 1;
+    for (const int64_t size : graph.sizes(p.shape)) n *= static_cast<double>(size);
+    count += n;
+  }
+  if (count <= max_parameters) return;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2g", count);
+  throw InputError(spec.location.str(), "the network would have " + std::string(text) +
+                                            " parameters: more than fit into any memory; make its layers smaller");
+}
+
+void check_same_data(const StageSection& stage, const DatasetInfo& before, const DatasetInfo& now) {
+  if (before.input.channels == now.input.channels && before.input.height == now.input.height &&
+      before.input.width == now.input.width && before.target.classes == now.target.classes)
+    return;
+  throw InputError(stage.data->dataset.location.str(), "stage '" + stage.name + "' has data of " + image_text(now) +
+                                                           ", its network was built for " + image_text(before) +
+                                                           ": give the stage a 'network'");
+}
+
+std::vector<std::string> check_optimizers(const StageSection& stage, const Graph& graph) {
+  std::map<int32_t, size_t> updated_by;
+  for (size_t i = 0; i < stage.optimizers.size(); ++i) {
+    const OptimizerSection& o = stage.optimizers[i];
+    for (const ParamId p : o.on.match(graph)) {
+      const auto [first, is_new] = updated_by.try_emplace(p.id, i);
+      if (is_new) continue;
+      throw InputError((o.on.empty() ? o.spec.location : o.on_location).str(),
+                       "stage '" + stage.name + "': " + graph[p].name + " is updated by optimizer " +
+                           std::to_string(first->second + 1) +
+                           " already: give each `on`, a selector, as in on: " + "[all, \"!" + graph[p].name + "\"]");
+    }
+  }
+  std::vector<std::string> untrained;
+  if (stage.epochs == 0 || has_own_optimizer(stage.controller)) return untrained;
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    if (graph.parameters()[i].role == Role::buffer || updated_by.contains(static_cast<int32_t>(i))) continue;
+    untrained.push_back(graph.parameters()[i].name);
+  }
+  return untrained;
+}
+
+}  // namespace espalier

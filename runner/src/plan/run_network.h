@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "espalier/graph.h"
+#include "formats/safetensors.h"
+
+namespace espalier {
+
+// The network of a run.
+struct RunNetwork {
+  Graph graph;
+  NamedTensors tensors;        // parameters and buffers by name
+  size_t stages = SIZE_MAX;    // of the recipe, begun; SIZE_MAX: all
+  std::filesystem::path from;  // the file that the tensors are of
+};
+
+// which: "last" (as the run ended, or of its last good checkpoint where it has not), "previous" or "best" (those
+// checkpoints). Throws InputError where there is none, naming the run.
+RunNetwork read_run_network(const std::filesystem::path& run, const std::string& which);
+
+}  // namespace espalier

@@ -1,0 +1,187 @@
+#include "plan/warm_start.h"
+
+#include <algorithm>
+#include <map>
+
+#include <c10/core/GradMode.h>
+
+#include "espalier/error.h"
+#include "formats/tensor_files.h"
+#include "plan/run_network.h"
+#include "recipe/rename.h"
+#include "system/text.h"
+
+namespace espalier {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What matches, and what is to be said of the rest.
+struct Matched {
+  std::vector<std::pair<ParamId, at::Tensor>> tensors;
+  std::vector<std::string> rest;
+};
+
+Matched match(const Graph& graph, const std::map<std::string, at::Tensor>& tensors) {
+  Matched m;
+  std::map<std::string, ParamId> own;
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    const std::string& name = graph[id].name;
+    const std::vector<int64_t> sizes = graph.sizes(graph[id].shape);
+    own.emplace(name, id);
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
+      m.rest.push_back("not in the file: " + name + " " + to_string(sizes));
+    } else if (found->second.sizes().vec() != sizes) {
+      m.rest.push_back("another shape: " + name + " is " + to_string(found->second.sizes().vec()) + " in the file, " +
+                       to_string(sizes) + " in the network");
+    } else if (!found->second.is_floating_point()) {
+      m.rest.push_back("no floating-point numbers: " + name);
+    } else {
+      m.tensors.emplace_back(id, found->second);
+    }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!own.contains(name)) m.rest.push_back("not in the network: " + name + " " + to_string(tensor.sizes().vec()));
+  }
+  return m;
+}
+
+std::string lines(const std::vector<std::string>& all) {
+  std::string text;
+  for (const std::string& line : all) text += "\n  " + line;
+  return text;
+}
+
+void fill(Weights& weights, const Matched& matched) {
+  const c10::NoGradGuard no_grad;
+  for (const auto& [id, tensor] : matched.tensors) weights[id].detach().copy_(tensor);
+}
+
+// " (did you mean 'vgg16.pt'?)", of the files beside it.
+std::string nearest_file(const fs::path& file) {
+  constexpr int most = 10'000;
+  std::vector<std::string> names;
+  std::error_code error;
+  int listed = 0;
+  for (fs::directory_iterator i(file.parent_path(), error), end; !error && i != end && ++listed < most;
+       i.increment(error))
+    names.push_back(i->path().filename().string());
+  return suggestion(file.filename().string(), names);
+}
+
+LoadedTensors read_tensors(const WarmStart& start) {
+  const fs::path& path = start.from;
+  if (!fs::exists(path)) throw InputError(path.string(), "there is no such file" + nearest_file(path));
+  if (start.which == "best") {
+    if (!fs::is_directory(path)) throw Error("this is a file; `which: best` is for the folder of a run");
+    return {.tensors = read_run_network(path, start.which).tensors, .notes = {}, .left = {}};
+  }
+  if (fs::is_directory(path) && tensor_file_in(path).empty()) {
+    throw InputError(path.string(), std::string("a folder without a model.safetensors: not of a finished run") +
+                                        (fs::exists(path / "checkpoints")
+                                             ? "; `espalier export RUN --to safetensors` writes what its last "
+                                               "checkpoint holds"
+                                             : ""));
+  }
+  return load_tensors(path, start.key);
+}
+
+// Patterns that are in no name are added to `unused`.
+std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors,
+                                          std::vector<std::string>& unused) {
+  std::vector<RenameRule> rules;
+  for (const auto& [pattern, replacement] : start.rename) rules.emplace_back(pattern, replacement);
+  std::vector<bool> used(rules.size(), false);
+  std::map<std::string, at::Tensor> result;
+  std::map<std::string, std::string> before;
+  for (const auto& [name, tensor] : tensors) {
+    // A counter that PyTorch keeps beside the running statistics.
+    if (name.ends_with("num_batches_tracked")) continue;
+    std::string now = name;
+    for (size_t i = 0; i < rules.size(); ++i) {
+      if (rules[i].apply(now)) used[i] = true;
+    }
+    if (!result.emplace(now, tensor).second)
+      throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
+    before[now] = name;
+  }
+  for (size_t i = 0; i < rules.size(); ++i) {
+    if (!used[i]) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
+  }
+  return result;
+}
+
+// What helps where names or shapes differ. nothing: no weight matches, so that `partial` would be refused.
+std::string remedy(const WarmStart& start, bool nothing) {
+  return (fs::is_directory(start.from)
+              ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
+                    "}`, without `use`, takes the run's structure too"
+              : std::string("; `rename` maps names")) +
+         (start.partial || nothing ? "" : ", `partial: true` leaves out what does not match");
+}
+
+bool is_weight(const Parameter& p) {
+  return p.role == Role::weight && p.shape.size() > 1;
+}
+
+}  // namespace
+
+void set_values(const Graph& graph, Weights& weights, const NamedTensors& tensors, const fs::path& file) {
+  const Matched matched = match(graph, {tensors.begin(), tensors.end()});
+  if (!matched.rest.empty())
+    throw InputError(file.string(), "these are not the values of this network:" + lines(matched.rest));
+  fill(weights, matched);
+}
+
+std::string Loaded::str() const {
+  const auto with_unit = [](int64_t n, const std::string& unit) {
+    return count_text(n) + " " + unit + (n == 1 ? "" : "s");
+  };
+  if (tensors == of_tensors) return "all " + with_unit(tensors, "tensor") + " (" + with_unit(numbers, "number") + ")";
+  return count_text(tensors) + " of " + with_unit(of_tensors, "tensor") + " (" + count_text(numbers) + " of " +
+         with_unit(of_numbers, "number") + ")";
+}
+
+Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
+  Matched matched;
+  Loaded loaded;
+  try {
+    const LoadedTensors file = read_tensors(start);
+    loaded.rest = file.notes;
+    matched = match(graph, renamed(start, file.tensors, loaded.rest));
+    for (const std::string& name : file.left) matched.rest.push_back("of a type that cannot be read: " + name);
+  } catch (const InputError& e) {
+    throw InputError(start.location.str(), e.what());
+  } catch (const std::exception& e) {
+    throw InputError(start.location.str(), start.from.string() + ": " + e.what());
+  }
+  bool some_weight = false;
+  for (const auto& [id, tensor] : matched.tensors) {
+    ++loaded.tensors;
+    loaded.numbers += tensor.numel();
+    some_weight = some_weight || is_weight(graph[id]);
+  }
+  bool has_weights = false;
+  for (const Parameter& p : graph.parameters()) {
+    ++loaded.of_tensors;
+    loaded.of_numbers += graph.numel(p.shape);
+    has_weights = has_weights || is_weight(p);
+  }
+  const bool nothing = matched.tensors.empty() || (has_weights && !some_weight);
+  loaded.rest.insert(loaded.rest.end(), matched.rest.begin(), matched.rest.end());
+  if (!matched.rest.empty() && (!start.partial || nothing)) {
+    throw InputError(start.location.str(), start.from.string() + ": " +
+                                               (matched.tensors.empty() ? "nothing in it is of this network"
+                                                : nothing ? "no weight of a layer in it is of this network"
+                                                          : "not all of it is of this network") +
+                                               " (" + loaded.str() + " match)" + remedy(start, nothing) + ":" +
+                                               lines(loaded.rest));
+  }
+  if (weights) fill(*weights, matched);
+  return loaded;
+}
+
+}  // namespace espalier

@@ -1,0 +1,175 @@
+#include "recipe/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "espalier/build_config.h"
+#include "espalier/declare.h"
+#include "espalier/error.h"
+
+namespace espalier {
+
+namespace {
+
+// Every schedule may begin with a linear rise from zero.
+template <class Options>
+void declare_warmup(Declare<Options>& p) {
+  p("warmup", &Options::warmup, at_least(0), unit("epochs"), "linear rise from zero before the schedule");
+}
+
+double warmed(double warmup, double epoch) {
+  return epoch < warmup ? epoch / warmup : 1.0;
+}
+
+void check_warmup(double warmup, int64_t epochs) {
+  if (warmup > static_cast<double>(epochs)) {
+    throw Error("'warmup' takes " + to_json(Value(warmup)) + " epochs, and the stage has " + std::to_string(epochs) +
+                ": the learning rate would never be reached");
+  }
+}
+
+class Constant final : public Schedule {
+ public:
+  struct Options {
+    double warmup = 0;
+    static void declare(Declare<Options>& p) { declare_warmup(p); }
+  };
+  explicit Constant(Options o) : o_(o) {}
+  double factor(double epoch, int64_t) const override { return warmed(o_.warmup, epoch); }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
+
+ private:
+  Options o_;
+};
+
+class Step final : public Schedule {
+ public:
+  struct Options {
+    std::vector<double> at;
+    int64_t every = 0;
+    double factor = 0.1;
+    double warmup = 0;
+    static void declare(Declare<Options>& p) {
+      p("at", &Options::at, above(0), unit("epochs"), "after these epochs; below 1: fractions of the stage");
+      p("every", &Options::every, at_least(0), unit("epochs"), "instead of `at`: after every so many epochs");
+      p("factor", &Options::factor, above(0), at_most(1), "of the learning rate at each of them");
+      declare_warmup(p);
+    }
+  };
+
+  explicit Step(Options o) : o_(std::move(o)) {
+    if (o_.at.empty() == (o_.every == 0)) throw Error("give either 'at' (a list of epochs) or 'every'");
+    for (const double a : o_.at) {
+      if (a >= 1 && a != std::floor(a)) throw Error("'at' takes whole epochs, or fractions of the stage below 1");
+    }
+  }
+
+  double factor(double epoch, int64_t epochs) const override {
+    double passed = o_.every > 0 ? std::floor(epoch / static_cast<double>(o_.every)) : 0;
+    for (const double a : o_.at) passed += epoch >= (a < 1 ? a * static_cast<double>(epochs) : a) ? 1 : 0;
+    return std::pow(o_.factor, passed) * warmed(o_.warmup, epoch);
+  }
+  void check(int64_t epochs) const override {
+    check_warmup(o_.warmup, epochs);
+    for (const double a : o_.at) {
+      if (a < static_cast<double>(epochs)) continue;
+      throw Error("'at' has " + to_json(Value(a)) + ", and the stage ends after " + std::to_string(epochs) +
+                  " epochs: the learning rate would not fall there; fractions below 1 are of the stage");
+    }
+  }
+
+ private:
+  Options o_;
+};
+
+// final + (1 - final) (1 + cos(pi t)) / 2, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
+// restarts).
+class Cosine final : public Schedule {
+ public:
+  struct Options {
+    double final = 0;
+    double warmup = 0;
+    static void declare(Declare<Options>& p) {
+      p("final", &Options::final, at_least(0), at_most(1), "fraction of the learning rate at the end");
+      declare_warmup(p);
+    }
+  };
+  explicit Cosine(Options o) : o_(o) {}
+
+  double factor(double epoch, int64_t epochs) const override {
+    if (epoch < o_.warmup) return epoch / o_.warmup;
+    const double length = static_cast<double>(epochs) - o_.warmup;
+    const double t = length > 0 ? std::clamp((epoch - o_.warmup) / length, 0.0, 1.0) : 1.0;
+    return o_.final + (1 - o_.final) * 0.5 * (1 + std::cos(std::numbers::pi * t));
+  }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
+
+ private:
+  Options o_;
+};
+
+class Plateau final : public Schedule {
+ public:
+  struct Options {
+    int64_t patience = 10;
+    double factor = 0.1;
+    double least = 0;
+    double warmup = 0;
+    static void declare(Declare<Options>& p) {
+      p("patience", &Options::patience, at_least(0), unit("evaluations"),
+        "without a better accuracy before the rate falls");
+      p("factor", &Options::factor, above(0), below(1), "of the learning rate each time");
+      p("least", &Options::least, at_least(0), at_most(1), "fraction of the learning rate below which it never falls");
+      declare_warmup(p);
+    }
+  };
+  explicit Plateau(Options o) : o_(o) {}
+
+  double factor(double epoch, int64_t) const override { return scale_ * warmed(o_.warmup, epoch); }
+  void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
+
+  void observe(double metric) override {
+    if (!seen_ || metric > best_) {
+      seen_ = true;
+      best_ = metric;
+      waited_ = 0;
+    } else if (++waited_ > o_.patience) {
+      scale_ = std::max(o_.least, scale_ * o_.factor);
+      waited_ = 0;
+    }
+  }
+
+  Value save() const override {
+    return Value::map({{"scale", scale_}, {"waited", waited_}, {"best", seen_ ? Value(best_) : Value()}});
+  }
+  void load(const Value& v) override {
+    scale_ = v.at("scale").as_double();
+    waited_ = v.at("waited").as_int();
+    seen_ = !v.at("best").is_null();
+    best_ = seen_ ? v.at("best").as_double() : 0;
+  }
+
+ private:
+  Options o_;
+  double scale_ = 1;
+  int64_t waited_ = 0;
+  bool seen_ = false;
+  double best_ = 0;
+};
+
+}  // namespace
+
+void register_schedules(Registry& registry) {
+  if (registry.find(Schedule::kind, "constant")) return;
+  const Origin built_in{"espalier", ESPALIER_VERSION, ""};
+  registry.add(component<Constant>("constant", "the learning rates stay as they are"), built_in);
+  registry.add(component<Step>("step", "falls by a factor after given epochs"), built_in);
+  registry.add(component<Cosine>("cosine", "falls along half a cosine to the end of the stage"), built_in);
+  registry.add(component<Plateau>("plateau", "falls by a factor when the accuracy stops rising"), built_in);
+}
+
+}  // namespace espalier

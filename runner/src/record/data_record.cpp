@@ -1,0 +1,56 @@
+#include "record/data_record.h"
+
+#include <string_view>
+
+#include "espalier/datasets/checksum.h"
+#include "system/text.h"
+
+namespace espalier {
+
+namespace {
+
+void add_tensor(Checksum& sum, const at::Tensor& t) {
+  const at::Tensor whole = t.contiguous();
+  sum.add(whole.const_data_ptr(), whole.nbytes());
+}
+
+Value part_record(const Split& split) {
+  Checksum sum("sha256");
+  if (split.samples) {
+    split.samples->identify([&](std::string_view piece) { sum.add(piece.data(), piece.size()); });
+  } else {
+    add_tensor(sum, split.inputs);
+  }
+  add_tensor(sum, split.targets);
+  return Value::map({{"samples", split.targets.size(0)}, {"sha256", sum.hex()}});
+}
+
+}  // namespace
+
+Value data_record(const Value& spec, const DatasetInfo& info, const Split& train, const Split& test) {
+  return Value::map({{"dataset", spec},
+                     {"classes", info.target.classes},
+                     {"names", info.classes},
+                     {"train", part_record(train)},
+                     {"test", part_record(test)}});
+}
+
+std::vector<std::string> data_differences(const Value& before, const Value& now) {
+  std::vector<std::string> found;
+  for (const char* key : {"classes", "names"}) {
+    if (!(before.at(key) == now.at(key)))
+      found.push_back(std::string(key) + ": " + to_json(before.at(key)) + " before, " + to_json(now.at(key)) + " now");
+  }
+  for (const char* part : {"train", "test"}) {
+    const Value& a = before.at(part);
+    const Value& b = now.at(part);
+    if (a == b) continue;
+    const int64_t n = a.at("samples").as_int(), m = b.at("samples").as_int();
+    found.push_back(std::string(part) + ": " +
+                    (n == m ? count_text(n) + " samples as before, but others"
+                            : count_text(n) + " samples before, " + count_text(m) + " now"));
+  }
+  return found;
+}
+
+}  // namespace espalier

@@ -1,0 +1,54 @@
+#include "record/environment.h"
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include "espalier/build_config.h"
+#include "espalier/isa.h"
+
+namespace espalier {
+
+namespace {
+
+std::string cpu_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+Value environment_of(const std::string& device) {
+  return Value::map({{"espalier", ESPALIER_VERSION},
+                     {"torch", ESPALIER_TORCH_VERSION},
+                     {"device", device},
+                     {"cpu", cpu_model()},
+                     {"cores", static_cast<int64_t>(std::thread::hardware_concurrency())},
+                     {"threads", static_cast<int64_t>(at::get_num_threads())},
+                     {"isa", isa_name()},
+                     {"torch_isa", at::get_cpu_capability()}});
+}
+
+std::vector<std::string> differences(const Value& before, const Value& now) {
+  std::vector<std::string> found;
+  for (const char* key : {"espalier", "torch", "device", "cpu", "threads", "isa", "torch_isa"}) {
+    const Value* a = before.find(key);
+    const Value* b = now.find(key);
+    if (a && b && !(*a == *b))
+      found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
+  }
+  return found;
+}
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace espalier
