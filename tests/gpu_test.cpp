@@ -55,7 +55,7 @@ TEST_F(Gpu, BatchesAreTheSame) {
   const Split split{at::randint(0, 255, {40, 3, 12, 12}).to(at::kByte), at::randint(0, 3, {40}).to(at::kLong)};
   Normalization n{};
   for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
-  const Augmentation a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
+  const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
   const at::Tensor cpu = DataPipeline(split, n, at::kCPU, at::kFloat).batch(3, 33, a, RandomKey(1)).input;
   const at::Tensor other = DataPipeline(split, n, gpu(), at::kFloat).batch(3, 33, a, RandomKey(1)).input;
   EXPECT_LE((cpu - other.cpu()).abs().max().item<double>(), 1e-6);  // a fused multiply-add rounds once
@@ -73,7 +73,7 @@ TEST_F(Gpu, BatchesThatAreReadOnDemandAreTheSame) {
       .inputs = {}, .targets = at::randint(0, 3, {40}).to(at::kLong), .samples = std::make_shared<Numbered>()};
   Normalization n{};
   for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
-  const Augmentation a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
+  const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
   const OnDemand reading{.image = {.channels = 3, .height = 12, .width = 12}, .threads = 3};
   DataPipeline on_cpu(split, n, at::kCPU, at::kFloat, reading), on_gpu(split, n, gpu(), at::kFloat, reading);
   for (int64_t begin = 0; begin < 40; begin += 8) {

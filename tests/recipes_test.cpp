@@ -8,7 +8,7 @@
 #include "espalier/registry.h"
 #include "recipe/extends.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "sweep/matrix.h"
 #include "temp_folder.h"
 
@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(Recipes, AreValidInEveryScale) {
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   load_all_plugins();
   int recipes = 0, scaled = 0;
   for (const auto& entry : fs::recursive_directory_iterator(ESPALIER_SOURCE_DIR "/recipes")) {
@@ -52,7 +52,7 @@ TEST(Recipes, AreValidInEveryScale) {
 }
 
 TEST(Recipes, PathsAreRelativeToTheFileThatNamesThem) {
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   load_all_plugins();
   const TempFolder folder;
   folder.write("in/base.yaml", R"(

@@ -8,7 +8,7 @@
 
 #include "espalier/component.h"
 #include "espalier/registry.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 
 // Components that do nothing, for tests of recipes: one of each kind at least, and one with a parameter of every type.
 namespace espalier::test {
@@ -104,8 +104,7 @@ inline void register_toys(Registry& registry) {
   registry.add(toy<EveryType>("controller", "toy_every"), origin);
   registry.add(toy<NoOptions>("controller", "toy_grow").need("state:gamma", "the support is read from it"), origin);
   registry.add(toy<L1>("operation", "toy_operation"), origin);
-  if (!registry.find("controller", "none")) registry.add(toy<NoOptions>("controller", "none"), origin);
-  register_schedules(registry);
+  register_builtin(registry);
 }
 
 // A registry of these alone.

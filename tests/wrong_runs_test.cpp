@@ -15,7 +15,7 @@
 #include "espalier/registry.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "subprocess.h"
 #include "system/text.h"
 #include "temp_folder.h"
@@ -32,7 +32,7 @@ namespace fs = std::filesystem;
 const Registry& plugins() {
   static const bool loaded = [] {
     load_all_plugins();
-    register_schedules(Registry::instance());
+    register_builtin(Registry::instance());
     return true;
   }();
   static_cast<void>(loaded);

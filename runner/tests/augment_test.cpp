@@ -24,7 +24,7 @@ Normalization plain() {
   return n;
 }
 
-at::Tensor one(const Split& split, const Augmentation& a, uint64_t seed) {
+at::Tensor one(const Split& split, const ImageTransform& a, uint64_t seed) {
   return DataPipeline(split, plain(), at::kCPU, at::kDouble).batch(0, 1, a, RandomKey(seed)).input[0];
 }
 
@@ -106,7 +106,7 @@ TEST(DataPipeline, RotationKeepsTheCentreAndTurnsBySomeAngle) {
 
 TEST(DataPipeline, ASampleDrawsTheSameWhateverItsBatchAndTheThreads) {
   const Split split = numbered(64);
-  const Augmentation a{.crop = 2, .flip = 0.5F, .rotate = 0.3F, .cutout = 3};
+  const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0.3F, .cutout = 3};
   DataPipeline pipeline(split, plain(), at::kCPU, at::kFloat);
   const at::Tensor whole = pipeline.batch(0, 64, a, RandomKey(5)).input;
   EXPECT_TRUE(pipeline.batch(10, 20, a, RandomKey(5)).input.equal(whole.slice(0, 10, 20)));

@@ -85,7 +85,7 @@ std::unique_ptr<DataPipeline> pipeline(const Split& split, int64_t threads) {
   return std::make_unique<DataPipeline>(split, plain(), at::kCPU, at::kFloat, reading);
 }
 
-const Augmentation augmentation{.crop = 1, .flip = 0.5F, .rotate = 0.3F, .cutout = 2};
+const ImageTransform augmentation{.crop = 1, .flip = 0.5F, .rotate = 0.3F, .cutout = 2};
 
 void expect_equal(const Batch& a, const Batch& b) {
   EXPECT_TRUE(a.input.equal(b.input));

@@ -112,6 +112,12 @@ Batch TestRun::draw(std::string_view, int64_t) {
   throw Error("a test run has no data to draw from");
 }
 
+const Artefact& TestRun::artefact(const std::string& name) const {
+  const auto it = artefacts.find(name);
+  if (it == artefacts.end()) throw Error("no stage published '" + name + "'");
+  return it->second;
+}
+
 void TestRun::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
   espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss},
                 {.training = true, .key = key()})[0]

@@ -15,7 +15,7 @@
 #include "formats/tensor_files.h"
 #include "plugins/elf_stamp.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "record/checkpoint.h"
 #include "record/run_folder.h"
 #include "system/files.h"
@@ -39,7 +39,7 @@ fs::path renamed(const fs::path& file, const char* name) {
 }
 
 void recipe(const fs::path& file) {
-  static const bool known = (register_schedules(Registry::instance()), true);
+  static const bool known = (register_builtin(Registry::instance()), true);
   static_cast<void>(known);
   for (const std::string& scale : scales_of(file)) static_cast<void>(read_recipe(file, {}, scale));
   static_cast<void>(check_recipe(read_recipe(file, {}), Registry::instance()));

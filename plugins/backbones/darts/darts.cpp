@@ -1,7 +1,12 @@
+#include <algorithm>
+#include <functional>
 #include <iterator>
 #include <numeric>
 
+#include <ATen/ops/max.h>
+#include <ATen/ops/softmax.h>
 #include <espalier/backbone.h>
+#include <espalier/mixture.h>
 #include <espalier/plugin.h>
 
 namespace espalier {
@@ -232,6 +237,38 @@ Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const Ta
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
 }
 
+// The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best operation,
+// "none" not counted, has the largest coefficient (Liu et al. 2019, section 2.4, and their genotype()).
+std::vector<std::string> derived_operations(const at::Tensor& coefficients) {
+  std::vector<std::string> cell;
+  for (int64_t node = 0, row = 0; node < 4; ++node) {
+    struct Choice {
+      double coefficient;
+      int64_t input, operation;
+    };
+    std::vector<Choice> inputs;
+    for (int64_t from = 0; from < node + 2; ++from, ++row) {
+      const auto [largest, at] = coefficients[row].narrow(0, 1, std::ssize(operations) - 1).max(0);
+      inputs.push_back({largest.item<double>(), from, at.item<int64_t>() + 1});
+    }
+    std::ranges::stable_sort(inputs, std::greater(), &Choice::coefficient);
+    inputs.resize(2);
+    for (const Choice& c : inputs)
+      cell.push_back(operations[c.operation] + std::string("<-") + std::to_string(c.input));
+  }
+  return cell;
+}
+
+Value derived_genotype(const DartsSearchOptions&, const Graph& graph, const Weights& weights) {
+  Value options = Value::map();
+  for (const char* kind : {"normal", "reduce"}) {
+    const Node& alpha = graph.node(std::string("alpha_") + kind);
+    const at::Tensor values = coefficient_values(graph, weights, alpha.outputs[0]).softmax(-1);
+    options[kind] = derived_operations(values);
+  }
+  return options;
+}
+
 Graph darts_v1(const DartsOptions& o, const InputSpec& input, const TargetSpec& target) {
   return darts(o, v1, input, target);
 }
@@ -247,6 +284,6 @@ ESPALIER_PLUGIN("darts", "1.0.0",
                 backbone<DartsOptions>("darts_v1", "DARTS' evaluation network, genotype of the first order", darts_v1),
                 backbone<DartsOptions>("darts_v2", "DARTS' evaluation network, genotype of the second order", darts_v2),
                 backbone<DartsSearchOptions>("darts_search", "DARTS' search network, all operations on each edge",
-                                             darts_search));
+                                             darts_search, derived_genotype));
 
 }  // namespace espalier

@@ -3,7 +3,9 @@
 #include <iterator>
 #include <string_view>
 
+#include <ATen/ops/argmax.h>
 #include <espalier/backbone.h>
+#include <espalier/mixture.h>
 #include <espalier/plugin.h>
 
 namespace espalier {
@@ -157,12 +159,25 @@ Graph nasbench201_search(const NasBench201SearchOptions& o, const InputSpec& inp
   });
 }
 
+// The cell of the operations with the largest coefficients, one for each edge (Dong & Yang 2020).
+Value derived_cell(const NasBench201SearchOptions& o, const Graph& graph, const Weights& weights) {
+  const at::Tensor best = coefficient_values(graph, weights, mixture_terms(graph).front().coefficients).argmax(1);
+  std::string cell;
+  int64_t edge = 0;
+  for (int64_t node = 0; node < 3; ++node) {
+    cell += node == 0 ? "|" : "+|";
+    for (int64_t from = 0; from <= node; ++from, ++edge)
+      cell += std::string(operations[best[edge].item<int64_t>()]) + "~" + std::to_string(from) + "|";
+  }
+  return Value::map({{"cell", cell}, {"channels", o.channels}, {"cells", o.cells}});
+}
+
 }  // namespace
 
 ESPALIER_PLUGIN("nasbench201", "1.0.0",
                 backbone<NasBench201Options>("nasbench201", "a network of NAS-Bench-201 from its cell", nasbench201),
                 backbone<NasBench201SearchOptions>("nasbench201_search",
                                                    "the search network of NAS-Bench-201, all operations on each edge",
-                                                   nasbench201_search));
+                                                   nasbench201_search, derived_cell));
 
 }  // namespace espalier

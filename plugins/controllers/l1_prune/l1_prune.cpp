@@ -1,7 +1,7 @@
 #include <espalier/controller.h>
 #include <espalier/plugin.h>
+#include <espalier/pruning.h>
 
-#include "../filter_pruning.h"
 
 namespace espalier {
 

@@ -3,9 +3,9 @@
 
 #include <espalier/controller.h>
 #include <espalier/plugin.h>
+#include <espalier/pruning.h>
 #include <espalier/rewrite.h>
 
-#include "../filter_pruning.h"
 
 namespace espalier {
 

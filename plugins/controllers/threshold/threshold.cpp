@@ -6,8 +6,8 @@
 #include <espalier/groups.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
+#include <espalier/pruning.h>
 
-#include "../filter_pruning.h"
 
 namespace espalier {
 

@@ -12,7 +12,7 @@
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "espalier/value.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "recipe/sections.h"
 #include "recipe/yaml.h"
 #include "system/terminal.h"
@@ -46,8 +46,6 @@ std::vector<Subject> all_subjects() {
   section("network", "the keys of a recipe's network, beside the backbone's own parameters",
           Declare<NetworkKeys>().parameters(), network_subsections());
   section("stage", "the keys of one of a recipe's stages", Declare<StageKeys>().parameters(), stage_subsections());
-  section("augment", "the augmentations, with their amounts where only a name is given",
-          Declare<AugmentKeys>().parameters(), {});
   return subjects;
 }
 
@@ -103,6 +101,9 @@ Value to_value(const Subject& s) {
   for (const Need& n : s.registered->component.needs)
     v["needs"].push_back(Value::map({{"what", n.what}, {"why", n.why}}));
   v["provides"] = s.registered->component.provides;
+  v["publishes"] = Value::list();
+  for (const Published& p : s.registered->component.publishes)
+    v["publishes"].push_back(Value::map({{"name", p.name}, {"doc", p.doc}}));
   v["plugin"] = s.registered->origin.plugin;
   v["version"] = s.registered->origin.version;
   v["path"] = s.registered->origin.path;
@@ -117,6 +118,8 @@ void print(const Subject& s) {
               << "\n";
     for (const Need& n : s.registered->component.needs) std::cout << "needs " << n.what << ": " << n.why << "\n";
     for (const std::string& p : s.registered->component.provides) std::cout << "provides " << p << "\n";
+    for (const Published& p : s.registered->component.publishes)
+      std::cout << "publishes " << p.name << ": " << p.doc << "\n";
   }
   if (s.parameters.empty() && s.subsections.empty()) {
     std::cout << "\nno parameters\n";
@@ -175,7 +178,7 @@ void list_names(const std::string& kind, bool json) {
 void add_describe_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "describe",
-      "Shows the parameters of a component, or the keys of a recipe: recipe, data, network, stage, augment");
+      "Shows the parameters of a component, or the keys of a recipe: recipe, data, network, stage");
   struct Flags {
     PluginOptions plugins;
     std::string name, kind;
@@ -192,7 +195,7 @@ void add_describe_command(CLI::App& app) {
       "Examples:\n  espalier describe                      what can be described\n"
       "  espalier describe --kind optimizer\n  espalier describe group_lasso\n  espalier describe stage\n");
   command->callback([flags] {
-    register_schedules(Registry::instance());
+    register_builtin(Registry::instance());
     flags->plugins.load();
     if (flags->name.empty()) {
       list_names(flags->kind, flags->json);

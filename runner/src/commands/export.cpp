@@ -21,7 +21,7 @@
 #include "plan/run_network.h"
 #include "plan/warm_start.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "record/recorded.h"
 #include "sweep/sweep.h"
 #include "system/files.h"
@@ -54,7 +54,7 @@ void write_export(ExportOptions o) {
   require_run(run);
   const Value environment = recorded(run / "environment.json");
   add_recorded(environment, "plugins", o.plugins.folders);
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   warn_of_missing_plugins(environment, o.plugins.load());
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
   if (o.format != "onnx" && o.opset != onnx_opset) throw InputError("--opset", "only ONNX has opsets (--to onnx)");

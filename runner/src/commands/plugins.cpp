@@ -9,7 +9,7 @@
 #include "commands/plugin_options.h"
 #include "espalier/registry.h"
 #include "espalier/value.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "system/terminal.h"
 
 namespace espalier {
@@ -86,7 +86,7 @@ void add_plugins_command(CLI::App& app) {
       "Folders are searched in the order: --plugins, $ESPALIER_PLUGINS (separated by colons), the program's own.\n"
       "Example:\n  espalier plugins --plugins my-penalty/build\n");
   command->callback([flags] {
-    register_schedules(Registry::instance());
+    register_builtin(Registry::instance());
     const PluginReport report = load_plugins(plugin_search_path(flags->plugins.folders), Registry::instance());
     if (flags->json) {
       std::cout << to_json(to_value(report), 1) << "\n";

@@ -60,9 +60,18 @@ std::string count_of(size_t n, const std::string& what) {
 std::string validated(const LoadedRecipe& loaded, bool warns) {
   if (loaded.points.empty()) {
     const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+    const std::string about = recipe.name + ", " + count_of(recipe.stages.size(), "stage");
+    if (!recipe.missing_runs.empty()) {  // what needs no run was checked
+      for (const std::string& m : recipe.missing_runs) {
+        if (warns) log::warning(m);
+      }
+      return about + ", its network not checked before " +
+             (recipe.missing_runs.size() == 1 ? "a run" : count_of(recipe.missing_runs.size(), "run")) +
+             " of another recipe";
+    }
     const Value plan = plan_recipe(recipe);
     if (warns) warn(plan.at("notes"));
-    return recipe.name + ", " + count_of(recipe.stages.size(), "stage");
+    return about;
   }
   const Value plans = plan_matrix(loaded.tree, loaded.points);
   if (warns) warn(plans.at("notes"));

@@ -5,7 +5,7 @@
 
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 
 namespace espalier {
 
@@ -34,7 +34,7 @@ LoadedRecipe RecipeOptions::load() const {
 }
 
 void RecipeOptions::load_plugins() const {
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   plugins.load();
 }
 

@@ -14,7 +14,7 @@
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "record/recorded.h"
 #include "sweep/sweep.h"
 #include "train/trainer.h"
@@ -89,7 +89,7 @@ void resume(ResumeOptions o) {
   const Value before = recorded(run / "environment.json");
   add_recorded(before, "plugins", o.plugins.folders);
   add_recorded(before, "data", o.training.data);
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   warn_of_missing_plugins(before, o.plugins.load());
   std::vector<std::string> overrides = o.overrides;
   if (!o.device.empty()) overrides.push_back("device=" + o.device);

@@ -8,7 +8,7 @@
 
 #include "commands/plugin_options.h"
 #include "espalier/registry.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "recipe/schema.h"
 
 namespace espalier {
@@ -23,7 +23,7 @@ void add_schema_command(CLI::App& app) {
       "  # yaml-language-server: $schema=recipe.schema.json\n"
       "Example:\n  espalier schema > recipe.schema.json\n");
   command->callback([plugins] {
-    register_schedules(Registry::instance());
+    register_builtin(Registry::instance());
     plugins->load();
     std::cout << to_json(recipe_schema(Registry::instance()), 1) << "\n";
   });

@@ -15,7 +15,7 @@
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
-#include "recipe/schedule.h"
+#include "plugins/builtin.h"
 #include "record/checkpoint.h"
 #include "record/recorded.h"
 #include "sweep/sweep.h"
@@ -234,7 +234,7 @@ void show(ShowOptions o) {
   if (is_sweep(run)) throw InputError(o.run, "this is a sweep: show one of its runs, a folder in it");
   require_run(run);
   add_recorded(recorded(run / "environment.json"), "plugins", o.plugins.folders);
-  register_schedules(Registry::instance());
+  register_builtin(Registry::instance());
   o.plugins.load();
   const Value v = contents(run);
   std::cout << (o.json ? to_json(v, 1) + "\n" : text_of(v, o.all));

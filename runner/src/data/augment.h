@@ -4,19 +4,12 @@
 #include <cstdint>
 
 #include "espalier/host_device.h"
+#include "espalier/image_transform.h"
 #include "espalier/random.h"
 
 // One image of a batch from bytes to normalised numbers, with its random transformations: one formula for the CPU and
 // for CUDA.
 namespace espalier {
-
-// What is done to every image; zeros: nothing.
-struct Augmentation {
-  int crop = 0;      // zero padding on every side before a random crop to the old size, pixels
-  float flip = 0;    // probability of a horizontal flip
-  float rotate = 0;  // largest rotation to either side, radians
-  int cutout = 0;    // side of a square of zeros (after normalisation), pixels
-};
 
 constexpr int max_channels = 16;
 
@@ -34,7 +27,7 @@ struct Draw {
   int cut_x = 0, cut_y = 0;
 };
 
-inline ESPALIER_HD Draw draw_of(const Augmentation& a, RandomKey key, int height, int width) {
+inline ESPALIER_HD Draw draw_of(const ImageTransform& a, RandomKey key, int height, int width) {
   const Random4 r = philox(key.value(), 0);
   const Random4 s = philox(key.value(), 1);
   Draw d;
@@ -55,7 +48,7 @@ inline ESPALIER_HD Draw draw_of(const Augmentation& a, RandomKey key, int height
 
 // The source position of an output pixel: crop, then flip, then rotation were applied, so they are undone from the
 // last. False: outside the image, where the padding is.
-inline ESPALIER_HD bool source_of(const Augmentation& a, const Draw& d, int height, int width, int& y, int& x) {
+inline ESPALIER_HD bool source_of(const ImageTransform& a, const Draw& d, int height, int width, int& y, int& x) {
   if (a.rotate > 0) {
     const float cx = 0.5F * static_cast<float>(width - 1), cy = 0.5F * static_cast<float>(height - 1);
     const float fx = static_cast<float>(x) - cx, fy = static_cast<float>(y) - cy;
@@ -69,7 +62,7 @@ inline ESPALIER_HD bool source_of(const Augmentation& a, const Draw& d, int heig
   return x >= 0 && x < width && y >= 0 && y < height;
 }
 
-inline ESPALIER_HD bool is_cut(const Augmentation& a, const Draw& d, int y, int x) {
+inline ESPALIER_HD bool is_cut(const ImageTransform& a, const Draw& d, int y, int x) {
   const int top = d.cut_y - a.cutout / 2, left = d.cut_x - a.cutout / 2;
   return a.cutout > 0 && y >= top && y < top + a.cutout && x >= left && x < left + a.cutout;
 }

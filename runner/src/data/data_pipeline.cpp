@@ -7,6 +7,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
 
 #include "data/gather_cuda.h"
 #include "data/gather_kernels.h"
@@ -34,6 +35,10 @@ Normalization normalization_of(const NormalizeSection& section, const DatasetInf
 }
 
 namespace {
+
+std::span<const int64_t> part(std::span<const int64_t> order, int64_t begin, int64_t end) {
+  return order.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
 
 // Of what is read ahead; those of samples() come after them.
 constexpr int64_t plain_stream = 0, batch_stream = 1, first_stream = 2;
@@ -74,22 +79,22 @@ void DataPipeline::set_order(const std::vector<int64_t>& order) {
   order_.on_device = order_.on_cpu.to(targets_.device());
 }
 
-Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const {
+Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentations& augmentations, RandomKey key) const {
   return gather(bytes_of(batch_stream, order_.numbers(), begin, end, true, key), order_.on_device.slice(0, begin, end),
-                augmentation, key);
+                part(order_.numbers(), begin, end), augmentations, key);
 }
 
 Batch DataPipeline::samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
-                            const Augmentation& augmentation, RandomKey key) const {
-  const std::span<const int64_t> numbers = order.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+                            const Augmentations& augmentations, RandomKey key) const {
+  const std::span<const int64_t> numbers = part(order, begin, end);
   return gather(bytes_of(first_stream + stream, order, begin, end, true, key),
                 at::tensor(at::ArrayRef<int64_t>(numbers.data(), numbers.size()), at::kLong).to(targets_.device()),
-                augmentation, key);
+                numbers, augmentations, key);
 }
 
 Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const {
   return gather(bytes_of(plain_stream, all_.numbers(), begin, end, false, RandomKey()),
-                all_.on_device.slice(0, begin, end), {}, RandomKey());
+                all_.on_device.slice(0, begin, end), {}, {}, RandomKey());
 }
 
 at::Tensor DataPipeline::bytes_of(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
@@ -100,8 +105,8 @@ at::Tensor DataPipeline::bytes_of(int64_t stream, std::span<const int64_t> order
   return bytes.to(targets_.device(), /*non_blocking=*/true);
 }
 
-Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, const Augmentation& augmentation,
-                           RandomKey key) const {
+Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
+                           const Augmentations& augmentations, RandomKey key) const {
   const int64_t count = samples.size(0);
   const int64_t channels = bytes.size(1), height = bytes.size(2), width = bytes.size(3);
   at::Tensor out =
@@ -114,7 +119,7 @@ Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, c
                           static_cast<int>(channels),
                           static_cast<int>(height),
                           static_cast<int>(width),
-                          augmentation,
+                          augmentations.pass,
                           normalization_,
                           key};
   if (out.is_cuda()) {
@@ -128,7 +133,30 @@ Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, c
   } else {
     gather_on_cpu(a, out.data_ptr<float>());
   }
-  return {out, targets_.index_select(0, samples)};
+  Batch batch{out, targets_.index_select(0, samples)};
+  if (!augmentations.others.empty()) apply(augmentations, numbers, key, batch);
+  return batch;
+}
+
+void DataPipeline::apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key,
+                         Batch& batch) const {
+  const c10::NoGradGuard no_grad;
+  ImageBatch images{batch.input, batch.target, {}, {}, {}};
+  for (int64_t c = 0; c < batch.input.size(1); ++c) {
+    const double black = normalization_.shift[c];
+    images.black.push_back(black);
+    images.white.push_back(255.0 * normalization_.scale[c] + black);
+  }
+  const std::vector<int64_t> sizes = batch.input.sizes().vec();
+  for (size_t i = 0; i < augmentations.others.size(); ++i) {
+    images.keys.clear();
+    for (const int64_t n : numbers)
+      images.keys.push_back(key.with(static_cast<uint64_t>(n)).with("augmentation").with(static_cast<uint64_t>(i)));
+    augmentations.others[i]->apply(images);
+    if (images.images.sizes() != at::IntArrayRef(sizes) || images.images.scalar_type() != dtype_)
+      throw Error(augmentations.labels[i] + " changed the shape or the type of the images");
+  }
+  batch = {images.images, images.targets};
 }
 
 }  // namespace espalier

@@ -6,7 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "data/augment.h"
+#include "data/augmentations.h"
 #include "data/read_ahead.h"
 #include "espalier/dataset.h"
 #include "espalier/random.h"
@@ -40,11 +40,11 @@ class DataPipeline {
   // The samples of an epoch, in order; kept on the device until the next call.
   void set_order(const std::vector<int64_t>& order);
   // Samples [begin, end) of the order. Each image draws from key.with(its number in the split).
-  Batch batch(int64_t begin, int64_t end, const Augmentation& augmentation, RandomKey key) const;
+  Batch batch(int64_t begin, int64_t end, const Augmentations& augmentations, RandomKey key) const;
   // Samples [begin, end) of another order, of numbers in the split. stream: 0, 1, ...: which of several such orders;
   // each is read ahead by itself.
   Batch samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
-                const Augmentation& augmentation, RandomKey key) const;
+                const Augmentations& augmentations, RandomKey key) const;
   // Samples [begin, end) of the split as they are: for evaluation.
   Batch plain_batch(int64_t begin, int64_t end) const;
 
@@ -57,8 +57,12 @@ class DataPipeline {
   // Of a batch: uint8 [N, C, H, W] of all samples, or of those alone.
   at::Tensor bytes_of(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end, bool training,
                       RandomKey key) const;
-  Batch gather(const at::Tensor& bytes, const at::Tensor& samples, const Augmentation& augmentation,
-               RandomKey key) const;
+  // numbers: those of `samples`, on the CPU.
+  Batch gather(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
+               const Augmentations& augmentations, RandomKey key) const;
+
+  // What is not done in the one pass.
+  void apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key, Batch& batch) const;
 
   at::Tensor inputs_;                  // uint8 [N, C, H, W]
   std::unique_ptr<ReadAhead> reader_;  // instead of inputs_

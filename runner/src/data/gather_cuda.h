@@ -12,7 +12,7 @@ struct GatherArguments {
   int64_t count;
   bool gathered;  // bytes holds the batch itself, in its order
   int channels, height, width;
-  Augmentation augmentation;
+  ImageTransform augmentation;
   Normalization normalization;
   RandomKey key;
 };

@@ -7,7 +7,7 @@ namespace espalier {
 
 namespace {
 
-bool is_plain(const Augmentation& a) {
+bool is_plain(const ImageTransform& a) {
   return a.crop == 0 && a.flip == 0 && a.rotate == 0 && a.cutout == 0;
 }
 

@@ -137,6 +137,7 @@ void add_selectors(const Graph& g, const std::string& kind, const Value& spec, c
   for (const ParameterInfo& p : c.component.parameters) {
     const Value* v = spec.find(p.name);
     if (!v || v->is_null()) continue;
+    if (is_reference(*v)) continue;
     if (p.type == ParameterType::selector) {
       Selector s;
       detail::assign(s, p.check(*v));
@@ -149,6 +150,12 @@ void add_selectors(const Graph& g, const std::string& kind, const Value& spec, c
       for (const Value& e : v->as_list()) add_selectors(g, p.component_kind, e, where + "." + p.name, out);
     }
   }
+}
+
+Value specs_of(const std::vector<OptimizerSection>& optimizers) {
+  Value specs = Value::list();
+  for (const OptimizerSection& o : optimizers) specs.push_back(o.spec);
+  return specs;
 }
 
 // Steps of an epoch, or 0 where the data set must be read to know.
@@ -186,7 +193,19 @@ Value outlook_of(const StageSection& stage, const DataSection& data, const Netwo
 
 }  // namespace
 
+namespace {
+
+void refuse_missing_runs(const Recipe& recipe) {
+  if (recipe.missing_runs.empty()) return;
+  std::string text;
+  for (const std::string& m : recipe.missing_runs) text += (text.empty() ? "" : "\n") + m;
+  throw InputError("", text);
+}
+
+}  // namespace
+
 Value plan_recipe(const Recipe& recipe) {
+  refuse_missing_runs(recipe);
   DataSection data = recipe.data;
   Network network = build(data, recipe.network);
   Value plan = Value::map(
@@ -214,6 +233,7 @@ Value plan_recipe(const Recipe& recipe) {
     for (const std::string& line : loaded.rest) notes.push_back("network.from: " + line);
   };
   check_warm_start(recipe.warm_start);
+  bool known = true;  // the network of the stage under way
   int64_t most_states = 0;
   Graph largest = network.graph;  // which decides how much memory is needed
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
@@ -224,29 +244,48 @@ Value plan_recipe(const Recipe& recipe) {
     const std::string purpose = s.network.is_null() ? "network" : "network " + s.name;
     if (s.data) data = *s.data;
     if (!s.network.is_null()) {
-      network = build(data, s.network);
-      check_warm_start(s.warm_start);
-    } else if (s.data) {
+      known = !has_reference(s.network);
+      if (known) {
+        network = build(data, s.network);
+        check_warm_start(s.warm_start);
+      }
+    }
+    if (!known) {
+      notes.push_back("stage '" + s.name +
+                      "': its network is not known yet; it depends on what an earlier stage publishes");
+      stages.push_back(Value::map({{"name", s.name},
+                                   {"epochs", s.epochs},
+                                   {"optimizers", specs_of(s.optimizers)},
+                                   {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                                   {"controller", s.controller},
+                                   {"schedule", s.schedule},
+                                   {"outlook", Value::list()}}));
+      continue;
+    }
+    if (s.network.is_null() && s.data) {
       const DatasetInfo now = info_of(data);
       check_data(data, now);
       check_same_data(s, network.info, now);
     }
-    at_recipe(s.controller, "controller", [&] {
-      const auto controller = Registry::instance().create<Controller>(s.controller);
-      apply(network.graph, {}, controller->begin(network.graph));
-      return 0;
-    });
-    Value optimizers = Value::list();
+    // What depends on an artefact cannot be made before it is there.
+    const bool decided = !has_reference(s.controller);
+    if (decided) {
+      at_recipe(s.controller, "controller", [&] {
+        const auto controller = Registry::instance().create<Controller>(s.controller);
+        apply(network.graph, {}, controller->begin(network.graph));
+        return 0;
+      });
+    }
     int64_t states = 0;
     for (size_t i = 0; i < s.optimizers.size(); ++i) {
       const OptimizerSection& o = s.optimizers[i];
       // What components refuse beyond their declarations, they refuse when they are made.
-      at_recipe(o.spec, "optimizer", [&] { return Registry::instance().create<Optimizer>(o.spec) != nullptr; });
+      if (!has_reference(o.spec))
+        at_recipe(o.spec, "optimizer", [&] { return Registry::instance().create<Optimizer>(o.spec) != nullptr; });
       const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
       const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
       states +=
           std::ranges::count_if(c.component.provides, [](const std::string& p) { return p.starts_with("state:"); });
-      optimizers.push_back(o.spec);
       if (!o.on.empty()) {
         try {
           o.on.require_matches(network.graph);
@@ -265,23 +304,28 @@ Value plan_recipe(const Recipe& recipe) {
       notes.push_back("stage '" + s.name + "': no optimizer updates " + names);
     }
     for (const Value& r : s.regularizers) {
-      at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
+      if (!has_reference(r))
+        at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     }
     add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
-    at_recipe(s.controller, "controller", [&] {
-      Registry::instance().create<Controller>(s.controller)->check(network.graph);
-      return 0;
-    });
+    if (decided) {
+      at_recipe(s.controller, "controller", [&] {
+        Registry::instance().create<Controller>(s.controller)->check(network.graph);
+        return 0;
+      });
+    }
+    const bool made = decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
     stages.push_back(
         Value::map({{"name", s.name},
                     {"epochs", s.epochs},
-                    {"optimizers", optimizers},
+                    {"optimizers", specs_of(s.optimizers)},
                     {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
                     {"controller", s.controller},
                     {"schedule", s.schedule},
-                    {"outlook", is_new ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
+                    {"outlook", is_new && made ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
+    if (!decided) continue;
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
       try {
@@ -312,6 +356,7 @@ Value plan_recipe(const Recipe& recipe) {
 }
 
 Graph planned_network(const Recipe& recipe) {
+  refuse_missing_runs(recipe);
   return build(recipe.data, recipe.network).graph;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <map>
 
+#include "espalier/augmentation.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
 
@@ -49,15 +50,17 @@ void check_data(const DataSection& data, const DatasetInfo& info) {
   const int64_t samples = data.limit > 0 ? std::min(data.limit, info.samples) : info.samples;
   if (data.validation > 0 && samples > 0 && std::llround(data.validation * static_cast<double>(samples)) == 0)
     refuse_empty_validation(data, samples);
-  const int64_t least = std::min(info.input.height, info.input.width);
-  const int64_t most = std::max(info.input.height, info.input.width);
-  if (least == 0 && !data.augment.empty()) refuse("'augment' is for images, this data set has vectors");
-  for (const AugmentStep& s : data.augment) {
-    const auto pixels = static_cast<int64_t>(s.amount);
-    if (s.name == "crop" && pixels >= least)
-      refuse("'crop' by " + std::to_string(pixels) + " pixels may leave nothing of images of " + std::to_string(least));
-    if (s.name == "cutout" && pixels >= 2 * most)
-      refuse("'cutout' of " + std::to_string(pixels) + " pixels leaves nothing of images of " + std::to_string(most));
+  if (std::min(info.input.height, info.input.width) == 0 && !data.augment.empty())
+    refuse("'augment' is for images, this data set has vectors");
+  for (const Value& spec : data.augment) {
+    if (has_reference(spec)) continue;
+    try {
+      Registry::instance().create<Augmentation>(spec)->check(info.input);
+    } catch (const InputError&) {
+      throw;
+    } catch (const Error& e) {
+      refuse(e.what());
+    }
   }
 }
 

@@ -5,9 +5,11 @@
 #include <string_view>
 #include <utility>
 
+#include "espalier/augmentation.h"
 #include "espalier/error.h"
 #include "recipe/extends.h"
 #include "recipe/needs.h"
+#include "recipe/references.h"
 #include "recipe/overrides.h"
 #include "recipe/rename.h"
 #include "recipe/schedule.h"
@@ -99,6 +101,7 @@ class Reader {
   explicit Reader(const Registry& registry) : registry_(registry) {}
 
   Recipe read(const Value& given) {
+    needs_ = given.is_map() ? needed_recipes(given) : std::vector<NeededRecipe>();
     const Value root = with_whole_network(given);
     const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
     expect_map(root, "a recipe", "a map (key: value)");
@@ -139,6 +142,12 @@ class Reader {
       all["base"] = read_base(*base, r.base, r.base_epochs);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
       all["expect"] = r.expect = read_expect(*expect);
+    if (!needs_.empty()) {
+      Value paths = Value::list();
+      for (const NeededRecipe& n : needs_) paths.push_back(n.path.string());
+      all["needs"] = paths;
+    }
+    r.missing_runs = missing_;
     r.resolved = std::move(all);
     return r;
   }
@@ -146,16 +155,51 @@ class Reader {
  private:
   // A component's spec, checked, with all defaults and absolute paths: the run folder's recipe lies elsewhere.
   Value check(const std::string& kind, const Value& spec) const {
-    Value checked = registry_.check(kind, spec);
+    Value checked = registry_.check(kind, with_references(spec));
     make_paths_absolute(kind, checked);
     return checked;
+  }
+
+  // The spec with what other runs published in place of what refers to it. References to stages of this recipe stay, and
+  // are checked.
+  Value with_references(const Value& spec) const {
+    return with_artefacts(spec, [&](const Reference& reference) -> std::optional<Value> {
+      if (reference.run.is_null()) {
+        check_reference(reference, stages_so_far_, registry_);
+        return std::nullopt;
+      }
+      const Value run = absolute_path(reference.run);
+      if (!fs::exists(run.as_string()) && is_needed(run)) {
+        Value later = Value::map({{"from", reference.from}, {"run", run}});
+        later.location = reference.from.location;
+        return later;
+      }
+      return artefact_of_run(run, reference.from);
+    });
+  }
+
+  // Whether the folder, which does not exist, is that of a run which the recipe says that it needs.
+  bool is_needed(const Value& folder) const {
+    for (const NeededRecipe& needed : needs_) {
+      if (!is_run_of(needed, folder.as_string())) continue;
+      const std::string text = folder.location.str() + ": the run " + folder.as_string() + " of " +
+                               needed.path.string() + " does not exist yet: espalier run " + needed.path.string() +
+                               " makes it";
+      if (std::ranges::find(missing_, text) == missing_.end()) missing_.push_back(text);
+      return true;
+    }
+    return false;
   }
 
   void make_paths_absolute(const std::string& kind, Value& spec) const {
     for (const ParameterInfo& p : registry_.at(kind, name_of(spec, kind), spec.location).component.parameters) {
       Value* v = spec.find(p.name);
       if (!v || v->is_null()) continue;
-      if (p.type == ParameterType::path) *v = absolute_path(*v);
+      if (is_reference(*v)) continue;
+      if (p.type == ParameterType::path) {
+        *v = absolute_path(*v);
+        if (!v->as_string().empty() && !fs::exists(v->as_string())) static_cast<void>(is_needed(*v));
+      }
       if (p.type == ParameterType::component) make_paths_absolute(p.component_kind, *v);
       if (p.type == ParameterType::components) {
         for (Value& e : v->as_list()) make_paths_absolute(p.component_kind, e);
@@ -229,36 +273,43 @@ class Reader {
                          (held_out > 0 ? " leaves nothing to train on" : " holds out nothing"));
   }
 
-  // [crop, {rotate: 15}] -> the same with all amounts.
-  static Value read_augment(const Value& given, std::vector<AugmentStep>& steps) {
-    const std::vector<ParameterInfo> kinds = Declare<AugmentKeys>().parameters();
-    std::vector<std::string> names;
-    for (const ParameterInfo& p : kinds) names.push_back(p.name);
+  // [crop, {rotate: 15}, {use: cutout, size: 8}] -> the specs with all parameters.
+  Value read_augment(const Value& given, std::vector<Value>& specs) const {
     Value result = Value::list();
     result.location = given.location;
-    const auto add = [&](const std::string& name, const Location& where, const Value& amount) {
-      const auto kind = std::ranges::find(kinds, name, &ParameterInfo::name);
-      if (kind == kinds.end())
-        throw InputError(where.str(), "no augmentation is called '" + name + "'" + suggestion(name, names));
-      if (std::ranges::find(steps, name, &AugmentStep::name) != steps.end()) {
-        throw InputError(where.str(), "the augmentation '" + name + "' is written twice");
-      }
-      Value step = Value::map();
-      step[name] = amount.is_null() ? kind->fallback : kind->check(amount);
-      steps.push_back({name, step.at(name).as_double()});
-      result.push_back(std::move(step));
+    const auto add = [&](const Value& spec) {
+      const std::string& name = name_of(spec, Augmentation::kind);
+      const auto same = [&](const Value& other) { return name_of(other, Augmentation::kind) == name; };
+      specs.push_back(check(Augmentation::kind, spec));
+      if (std::any_of(specs.begin(), specs.end() - 1, same))
+        throw InputError(spec.location.str(), "the augmentation '" + name + "' is written twice");
+      result.push_back(specs.back());
     };
     for (const Value& item : given.is_list() ? given.as_list() : Value::List{given}) {
-      if (item.is_string()) {
-        add(item.as_string(), item.location, {});
+      if (item.is_string() || (item.is_map() && item.find("use"))) {
+        add(item);
       } else if (item.is_map()) {
-        for (const Value::Entry& e : item.as_map()) add(e.key, e.key_location, e.value);
+        for (const Value::Entry& e : item.as_map()) add(augmentation_of(e));
       } else {
         throw InputError(item.location.str(),
                          "'augment' must be " + data_subsections()[0].expected + ", got " + item.describe());
       }
     }
     return result;
+  }
+
+  // {rotate: 15} -> {use: rotate, angle: 15}: the first parameter.
+  Value augmentation_of(const Value::Entry& short_form) const {
+    Value name(short_form.key);
+    name.location = short_form.key_location;
+    Value spec = Value::map({{"use", name}});
+    spec.location = short_form.key_location;
+    const Registered& r = registry_.at(Augmentation::kind, short_form.key, short_form.key_location);
+    if (short_form.value.is_null()) return spec;
+    if (r.component.parameters.empty())
+      throw InputError(short_form.value.location.str(), r.str() + " has no parameters: write its name alone");
+    spec[r.component.parameters.front().name] = short_form.value;
+    return spec;
   }
 
   static Value read_normalize(const Value& given, NormalizeSection& normalize) {
@@ -283,25 +334,27 @@ class Reader {
 
   // A network without `use` has the structure of the run that its values come from. Returns the section with all of it
   // said.
-  static Value with_whole_network(const Value& section) {
+  Value with_whole_network(const Value& section) const {
     const Value* network = section.is_map() ? section.find("network") : nullptr;
     if (!network || !network->is_map() || network->find("use")) return section;
     Value whole = section;
     whole["network"] = with_structure(*network);
     return whole;
   }
-  static Value with_structure(const Value& given) {
+  Value with_structure(const Value& given) const {
     const Value* from = given.find("from");
     if (!from || !from->is_string() || from->as_string().empty()) return given;
-    const fs::path run = absolute_path(*from).as_string();
-    if (!fs::is_directory(run)) {
+    const Value folder = absolute_path(*from);
+    const fs::path run = folder.as_string();
+    const bool later = !fs::exists(run) && is_needed(folder);
+    if (!later && !fs::is_directory(run)) {
       throw InputError(from->location.str(), "without `use` the network's structure is that of a run, and " +
                                                  run.string() + (fs::exists(run) ? " is a file" : " does not exist") +
                                                  ": name the backbone with `use`");
     }
     const Value* which = given.find("which");
     const bool best = which && which->is_string() && which->as_string() == "best";
-    if (!best && !fs::exists(run / "graph.json")) {
+    if (!later && !best && !fs::exists(run / "graph.json")) {
       throw InputError(from->location.str(), run.string() + " is no folder of a finished run: it has no graph.json" +
                                                  (fs::exists(run / "checkpoints" / "best.safetensors")
                                                       ? "; `which: best` begins with its best epoch"
@@ -353,6 +406,7 @@ class Reader {
       return spec;
     }
     const Value from = absolute_path(checked.at("from"));
+    if (!fs::exists(from.as_string())) static_cast<void>(is_needed(from));
     start.location = from.location;
     start.partial = k.partial;
     start.key = k.key;
@@ -400,6 +454,7 @@ class Reader {
         throw InputError(stage.at("name").location.str(),
                          "two stages are called '" + s.name + "' (the first at " + before.location.str() + ")");
       }
+      stages_so_far_.push_back(published_by(s, registry_));
       stages.push_back(std::move(s));
       resolved.push_back(std::move(all));
     }
@@ -464,7 +519,8 @@ class Reader {
     resolved["controller"] = s.controller = component_or("controller", k.controller.value, "none", stage.location);
     resolved["schedule"] = s.schedule = component_or(Schedule::kind, k.schedule.value, "constant", stage.location);
     // What schedules refuse beyond their declarations, they refuse when they are made.
-    const std::unique_ptr<Schedule> schedule = [&] {
+    const std::unique_ptr<Schedule> schedule = [&]() -> std::unique_ptr<Schedule> {
+      if (has_reference(s.schedule)) return nullptr;
       try {
         return registry_.create<Schedule>(s.schedule);
       } catch (const Error& e) {
@@ -472,7 +528,7 @@ class Reader {
       }
     }();
     try {
-      if (k.epochs > 0) schedule->check(k.epochs);
+      if (k.epochs > 0 && schedule) schedule->check(k.epochs);
     } catch (const Error& e) {
       throw InputError(s.schedule.location.str(),
                        "schedule '" + name_of(s.schedule, Schedule::kind) + "': " + e.what());
@@ -561,6 +617,9 @@ class Reader {
   }
 
   const Registry& registry_;
+  std::vector<NeededRecipe> needs_;
+  mutable std::vector<std::string> missing_;  // runs of needs_ that are read and do not exist
+  std::vector<StageArtefacts> stages_so_far_;
   Value data_in_force_;  // as written
   Value network_in_force_;
   Value dataset_in_force_;

@@ -13,13 +13,6 @@
 
 namespace espalier {
 
-// One step of augmentation: crop (amount: padding, pixels), flip (probability), rotate (degrees), cutout (side,
-// pixels).
-struct AugmentStep {
-  std::string name;
-  double amount = 0;
-};
-
 struct NormalizeSection {
   bool on = true;
   std::vector<double> mean;  // empty: the data set's own
@@ -30,7 +23,7 @@ struct DataSection {
   Value dataset;  // spec of the dataset component, checked
   int64_t batch = 128;
   int64_t eval_batch = 1000;
-  std::vector<AugmentStep> augment;
+  std::vector<Value> augment;  // specs of the augmentations, checked
   NormalizeSection normalize;
   double validation = 0;  // fraction of the training set held out
   int64_t limit = 0;      // only the first n training samples; 0: all
@@ -84,6 +77,8 @@ struct Recipe {
   Value network;  // spec of the backbone, checked
   WarmStart warm_start;
   std::vector<StageSection> stages;
+  // Runs of the recipes that it `needs` which are not there yet: what each is, where it is missing and how to make it.
+  std::vector<std::string> missing_runs;
   Value base;  // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
   std::optional<int64_t> base_epochs;  // that it is trained; none: as many as the run
   Value expect;                        // metric -> {value, within}

@@ -164,7 +164,6 @@ class Plateau final : public Schedule {
 }  // namespace
 
 void register_schedules(Registry& registry) {
-  if (registry.find(Schedule::kind, "constant")) return;
   const Origin built_in{"espalier", ESPALIER_VERSION, ""};
   registry.add(component<Constant>("constant", "the learning rates stay as they are"), built_in);
   registry.add(component<Step>("step", "falls by a factor after given epochs"), built_in);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/augmentation.h"
 #include "recipe/schedule.h"
 #include "recipe/sections.h"
 
@@ -136,22 +137,21 @@ Value component_schema(const Registry& registry, const std::string& kind, const 
       {{"if", Value::map({{"type", "string"}})}, {"then", names_schema(registry, kind)}, {"else", object}});
 }
 
-ObjectSchema data_keys() {
+ObjectSchema data_keys(const Registry& registry) {
   ObjectSchema keys;
   keys.add(Declare<DataKeys>().parameters());
-  const std::vector<ParameterInfo> augmentations = Declare<AugmentKeys>().parameters();
-  std::vector<std::string> names;
+  // {NAME: VALUE}: the first parameter of each.
   Value amounts = Value::map();
-  for (const ParameterInfo& p : augmentations) {
-    names.push_back(p.name);
-    ParameterInfo amount = p;
+  for (const std::string& name : registry.names(Augmentation::kind)) {
+    const std::vector<ParameterInfo>& parameters = registry.find(Augmentation::kind, name)->component.parameters;
+    if (parameters.empty()) continue;
+    ParameterInfo amount = parameters.front();
     amount.fallback = Value();  // null: the default
-    amounts[p.name] = parameter_schema(amount);
+    amounts[name] = parameter_schema(amount);
   }
-  const Value step = Value::map(
-      {{"anyOf",
-        list_of({Value::map({{"enum", names}}),
-                 Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}})})}});
+  const Value short_form =
+      Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}});
+  const Value step = Value::map({{"anyOf", list_of({component_schema(registry, Augmentation::kind, {}), short_form})}});
   keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
   const Value normalize =
       list_of({Value::map({{"type", "boolean"}}), ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()});
@@ -187,8 +187,8 @@ Value recipe_schema(const Registry& registry) {
   definitions["optimizer"] =
       component_schema(registry, "optimizer", ObjectSchema().add(Declare<OptimizerKeys>().parameters()));
   definitions["dataset"] = component_schema(registry, "dataset", {});
-  definitions["data"] = component_schema(registry, "dataset", data_keys());
-  definitions["data_changes"] = component_schema(registry, "dataset", data_keys(), false);
+  definitions["data"] = component_schema(registry, "dataset", data_keys(registry));
+  definitions["data_changes"] = component_schema(registry, "dataset", data_keys(registry), false);
 
   ObjectSchema stage;
   stage.add(with_network(Declare<StageKeys>().parameters()));

@@ -11,6 +11,9 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
   p("precision", &RecipeKeys::precision, one_of({"float32", "bf16", "float64"}),
     "of the arithmetic; bf16: weights stay float32");
   p("threads", &RecipeKeys::threads, at_least(0), at_most(4096), "of the CPU; 0: all cores");
+  p("needs", &RecipeKeys::needs,
+    "recipes whose runs this one reads, relative to its own folder: a run of theirs that is not there yet is then noted "
+    "by `espalier validate`, and is no error before `espalier run`");
   p("network", &RecipeKeys::network, of_kind("backbone"), required(), "the network that the first stage starts with");
 }
 
@@ -24,15 +27,6 @@ void DataKeys::declare(Declare<DataKeys>& p) {
   p("drop_last", &DataKeys::drop_last, "leave out an epoch's last batch where it is not full");
   p("workers", &DataKeys::workers, at_least(0), at_most(4096), unit("threads"),
     "that read images ahead, of data sets that are not held in memory; 0: as many as compute");
-}
-
-void AugmentKeys::declare(Declare<AugmentKeys>& p) {
-  p("crop", &AugmentKeys::crop, at_least(1), at_most(256), unit("pixels"),
-    "zero padding before a random crop to the old size");
-  p("flip", &AugmentKeys::flip, at_least(0), at_most(1), "probability of a horizontal flip");
-  p("rotate", &AugmentKeys::rotate, at_least(0), at_most(180), unit("degrees"),
-    "largest random rotation to either side");
-  p("cutout", &AugmentKeys::cutout, at_least(1), at_most(4096), unit("pixels"), "side of a random square of zeros");
 }
 
 void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
@@ -117,8 +111,8 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
 
 const std::vector<SubsectionInfo>& data_subsections() {
   static const std::vector<SubsectionInfo> sections = {
-      {"augment", "a list of crop, flip, rotate, cutout: [crop, {rotate: 15}]", false,
-       "random changes of every training image"},
+      {"augment", "a list of augmentations: [crop, {rotate: 15}, {use: cutout, size: 8}]", false,
+       "random changes of every training image; {NAME: VALUE} gives an augmentation's first parameter"},
       {"normalize", "true, false, or {mean: [...], std: [...]}", false,
        "to zero mean and unit deviation; true: with the data set's own"},
   };

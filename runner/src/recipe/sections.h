@@ -20,6 +20,7 @@ struct RecipeKeys {
   std::string device = "auto";
   std::string precision = "float32";
   int64_t threads = 0;
+  std::vector<std::string> needs;
   Nested network;
   static void declare(Declare<RecipeKeys>& p);
 };
@@ -33,15 +34,6 @@ struct DataKeys {
   bool drop_last = false;
   int64_t workers = 0;
   static void declare(Declare<DataKeys>& p);
-};
-
-// The amount of each augmentation where only its name is given.
-struct AugmentKeys {
-  int64_t crop = 4;
-  double flip = 0.5;
-  double rotate = 10;
-  int64_t cutout = 16;
-  static void declare(Declare<AugmentKeys>& p);
 };
 
 struct NormalizeKeys {

@@ -14,7 +14,7 @@
 namespace espalier {
 
 // The base of everything that a component makes: backbones, datasets, operations, regularizers, optimizers,
-// controllers.
+// controllers, schedules, augmentations.
 class ESPALIER_API Object {
  public:
   Object() = default;
@@ -29,14 +29,21 @@ struct Need {
   std::string why;   // for the message: "the support of the filters is read from it"
 };
 
+// An artefact that a component hands on (Run::publish): recipes refer to it as STAGE.NAME.
+struct Published {
+  std::string name;
+  std::string doc;  // what it is: "the operations of the normal and the reduction cell"
+};
+
 // What a plugin offers under one name: how it is described, checked and made.
 struct Component {
-  std::string kind;  // backbone, dataset, operation, regularizer, optimizer, controller
+  std::string kind;  // backbone, dataset, operation, regularizer, optimizer, controller, schedule, augmentation
   std::string name;
   std::string doc;  // one line
   std::vector<ParameterInfo> parameters;
   std::vector<Need> needs;
   std::vector<std::string> provides;
+  std::vector<Published> publishes{};
   // Checks the options (throws InputError) and makes the object.
   std::function<std::unique_ptr<Object>(const Value& options)> create;
 
@@ -51,6 +58,13 @@ struct Component {
     return *this;
   }
   Component&& provide(std::string what) && { return std::move(provide(std::move(what))); }
+  Component& publish(std::string what, std::string of_what) & {
+    publishes.push_back({std::move(what), std::move(of_what)});
+    return *this;
+  }
+  Component&& publish(std::string what, std::string of_what) && {
+    return std::move(publish(std::move(what), std::move(of_what)));
+  }
 };
 
 // A component whose class derives from one of the kinds' bases (Regularizer, Optimizer, ...), has a nested struct

@@ -34,6 +34,12 @@ enum class ParameterType {
 
 ESPALIER_API const char* to_string(ParameterType type);
 
+// Whether a value stands for an artefact: {from: STAGE.NAME, run: FOLDER}, the run being left out for one of the same
+// recipe. Any parameter but a nested component may hold one; its value is known when the stage has run.
+ESPALIER_API bool is_reference(const Value& value);
+// Whether such a value is somewhere in it.
+ESPALIER_API bool has_reference(const Value& value);
+
 // The declaration of one parameter: validation, defaults, `describe`, JSON Schema and reference pages come from it.
 struct ParameterInfo {
   std::string name;

@@ -74,6 +74,13 @@ struct Port {
   Edge edge;
 };
 
+// A place where coefficients multiply the positions along a width (the operation `gate`).
+struct GateInfo {
+  int32_t node = -1;      // the gate
+  ParamId parameter;      // its free coefficients; -1 where something else computes them
+  Axis axis;              // along which they lie; -1 where it is no single axis
+};
+
 // A network's structure, as data: nodes are operations, edges are tensors; no tensor values. Nodes stand in an order in
 // which they can be run.
 class ESPALIER_API Graph {
@@ -107,6 +114,9 @@ class ESPALIER_API Graph {
   // The weights (kind "weight") of which an output dimension reads the axis: those whose slices are its filters or
   // units.
   std::vector<ParamId> producers(Axis axis) const;
+
+  // All gates, in the graph's order.
+  std::vector<GateInfo> gates() const;
 
   // Trainable numbers, of all or of one node; what lies outside of cropped kernels does not count.
   int64_t parameter_count() const;

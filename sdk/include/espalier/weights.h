@@ -110,6 +110,9 @@ class ESPALIER_API Weights {
   // Registers a state, or returns quietly where it is there already. Kept for weights and architecture parameters.
   void add_state(const Graph& graph, const StateSpec& spec);
   bool has_state(const std::string& name) const;
+  // The name of the one registered state that is called `what`, whichever component keeps it: "support" finds
+  // "lbi.support". Empty where there is none. Throws Error naming both where two components keep one.
+  std::string find_state(const std::string& what) const;
   // Forgets all states and counters: a stage begins without those of the stage before.
   void clear_states();
   // Running means and variances of batch norms as new.

@@ -156,11 +156,27 @@ std::string ParameterInfo::expected() const {
   return {};
 }
 
+bool is_reference(const Value& value) {
+  if (!value.is_map()) return false;
+  const Value* from = value.find("from");
+  const Value* run = value.find("run");
+  return from && from->is_string() && value.size() == (run ? 2U : 1U) && (!run || run->is_string());
+}
+
+bool has_reference(const Value& value) {
+  if (is_reference(value)) return true;
+  if (value.is_list()) return std::ranges::any_of(value.as_list(), has_reference);
+  return value.is_map() &&
+         std::ranges::any_of(value.as_map(), [](const Value::Entry& e) { return has_reference(e.value); });
+}
+
 Value ParameterInfo::check(const Value& v) const {
   if (v.is_null()) {
     if (required || !fallback.is_null()) refuse(*this, v, "nothing");
     return v;
   }
+  const bool nested = type == ParameterType::component || type == ParameterType::components;
+  if (!nested && is_reference(v)) return v;
   switch (type) {
     case ParameterType::boolean:
       if (!v.is(Value::Kind::boolean)) refuse(*this, v, v.describe());

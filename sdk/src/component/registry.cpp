@@ -119,6 +119,12 @@ Value Registry::check(const std::string& kind, const Value& spec) const {
 std::unique_ptr<Object> Registry::create_object(const std::string& kind, const Value& spec) const {
   const Value checked = check(kind, spec);
   const Registered& c = at(kind, name_of(spec, kind), spec.location);
+  for (const Value::Entry& e : checked.as_map()) {
+    if (!has_reference(e.value)) continue;
+    throw InputError(e.value.location.str(),
+                     "'" + e.key + "' of " + kind + " '" + c.component.name +
+                         "' refers to what a stage publishes, and is not known before that stage has run");
+  }
   std::unique_ptr<Object> object;
   labelled(c, spec.location, [&] { object = c.component.create(checked); });
   if (!object) throw InputError(spec.location.str(), c.str() + ": its factory made nothing");

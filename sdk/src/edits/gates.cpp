@@ -10,6 +10,7 @@
 #include "espalier/execute.h"
 #include "espalier/operation.h"
 #include "espalier/registry.h"
+#include "espalier/mixture.h"
 #include "operations/coefficients.h"
 
 namespace espalier {
@@ -87,14 +88,6 @@ std::optional<std::vector<Multiply>> behind(const Draft& draft, const Graph& g, 
     if (!found) return std::nullopt;
   }
   return all;
-}
-
-// The value of an edge that does not depend on the network's input: [1, ...].
-at::Tensor value_of(const Graph& graph, const Weights& weights, Edge e) {
-  const c10::NoGradGuard no_grad;
-  Graph with = graph;
-  with.add_output("coefficients to fold", e);
-  return run(with, weights, {}, {"coefficients to fold"}).front();
 }
 
 ParamId in(const Graph& after, const Graph& before, ParamId p) {
@@ -227,7 +220,7 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
   r.transform = [folds, after = r.graph](const Graph& was, const Weights& old, const Rewrite::Now& now) {
     const c10::NoGradGuard no_grad;
     for (const Fold& f : folds) {
-      const at::Tensor values = value_of(was, old, f.coefficients).flatten();
+      const at::Tensor values = coefficient_values(was, old, f.coefficients).flatten();
       for (const Multiply& m : f.into) {
         at::Tensor parameter = now(in(after, was, m.parameter));
         if (!parameter.defined()) continue;

@@ -115,6 +115,24 @@ std::vector<ParamId> Graph::producers(Axis axis) const {
   return result;
 }
 
+std::vector<GateInfo> Graph::gates() const {
+  std::vector<GateInfo> result;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].op->type() != "gate") continue;
+    GateInfo gate;
+    gate.node = static_cast<int32_t>(i);
+    const EdgeInfo& coefficients = (*this)[nodes_[i].inputs[1]];
+    const Dim& along = coefficients.shape[0];
+    if (along.segments.size() == 1 && along.segments[0].factors.size() == 1) gate.axis = along.segments[0].factors[0].axis;
+    if (coefficients.producer >= 0) {
+      const Node& maker = nodes_[static_cast<size_t>(coefficients.producer)];
+      if (maker.op->type() == "coefficient") gate.parameter = maker.parameters[0];
+    }
+    result.push_back(gate);
+  }
+  return result;
+}
+
 int64_t Graph::parameter_count(const Node& node) const {
   return node.op->parameter_count(*this, node);
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "espalier/mixture.h"
 #include "espalier/operation.h"
 
 namespace espalier {
@@ -13,13 +14,5 @@ bool spreads(const Graph& graph, const Dim& from, const Dim& to);
 // Coefficients [batch, size of `from`] along `to`, [batch, size of `to`]: repeated for the factors that `from` does not
 // have.
 at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim& from, const Dim& to);
-
-// A sum of components, each with a coefficient.
-class Mixture {
- public:
-  virtual ~Mixture() = default;
-  // For each input but the last (the coefficients), the position of its coefficient, counted row by row.
-  virtual Indices components(const Graph& graph, const Node& node) const = 0;
-};
 
 }  // namespace espalier

@@ -84,10 +84,6 @@ class PutChannels : public torch::autograd::Function<PutChannels> {
 
 }  // namespace
 
-int64_t kernel_offset(int64_t side, int64_t size) {
-  return (side - size + 1) / 2;
-}
-
 std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int64_t channels) {
   // Filters by the side that they can run with.
   std::map<int64_t, Indices> by_side;
@@ -133,16 +129,6 @@ std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int6
     classes.push_back(std::move(c));
   }
   return classes;
-}
-
-at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options) {
-  at::Tensor mask = at::zeros({static_cast<int64_t>(sizes.size()), 1, side, side}, options);
-  for (size_t f = 0; f < sizes.size(); ++f) {
-    if (sizes[f] == 0) continue;
-    const int64_t at = kernel_offset(side, sizes[f]);
-    mask[static_cast<int64_t>(f)].narrow(1, at, sizes[f]).narrow(2, at, sizes[f]).fill_(1);
-  }
-  return mask;
 }
 
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,

@@ -4,14 +4,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "espalier/kernel_support.h"
 #include "espalier/shape.h"
 
 namespace espalier {
 
-// Convolutions whose filters have kernels of different sizes (paper 001). A kernel of size s in one of side K begins at
-// (K - s + 1) / 2: its outermost row and column went by turns, first on the top left (half-rings, facts: 001).
-int64_t kernel_offset(int64_t side, int64_t size);
-
+// Convolutions whose filters have kernels of different sizes (paper 001; kernel_support.h says where each lies).
 // Filters that run as one convolution.
 struct KernelClass {
   int64_t side = 0;    // of the convolution's kernel: as odd or even as the whole's, so that it stays centred
@@ -23,9 +21,6 @@ struct KernelClass {
 // How they run fastest: each class pays for reading the images and for channels up to a multiple of the vector's width,
 // so small ones join the next larger. Filters of size 0 are in none.
 std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int64_t channels);
-
-// Ones where a filter of these sizes has its kernel: [filters, 1, side, side].
-at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options);
 
 // The convolution. weight: [filters, channels, side, side], of which what lies outside a filter's kernel does not
 // count. fuse: by what has no second derivative, where that is faster.

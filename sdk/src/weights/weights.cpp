@@ -252,6 +252,18 @@ bool Weights::has_state(const std::string& name) const {
   return std::ranges::any_of(specs_, [&](const StateSpec& s) { return s.name == name; });
 }
 
+std::string Weights::find_state(const std::string& what) const {
+  std::string found;
+  for (const StateSpec& s : specs_) {
+    const bool is_it = s.name == what || s.name.ends_with("." + what);
+    if (!is_it) continue;
+    if (!found.empty())
+      throw Error("two components keep a state '" + what + "': '" + found + "' and '" + s.name + "'; only one may");
+    found = s.name;
+  }
+  return found;
+}
+
 void Weights::clear_states() {
   for (const Role r : roles) {
     bank(r).states.clear();

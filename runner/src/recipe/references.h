@@ -1,0 +1,54 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "espalier/registry.h"
+#include "espalier/value.h"
+
+// What a recipe takes from runs: artefacts of earlier stages, and of runs of other recipes.
+namespace espalier {
+
+struct StageSection;
+
+// {from: STAGE.NAME.KEY, run: FOLDER}; KEY may go on into the artefact's maps, or be left out. run: null for a stage of
+// the same recipe.
+struct Reference {
+  Value from;
+  Value run;
+};
+
+// `spec` with each reference replaced by what `find` gives for it; where that is nothing, it stays as it is.
+Value with_artefacts(const Value& spec, const std::function<std::optional<Value>(const Reference&)>& find);
+
+// What a stage publishes, by its components' declarations.
+struct StageArtefacts {
+  std::string stage;
+  std::vector<std::string> names;
+};
+StageArtefacts published_by(const StageSection& stage, const Registry& registry);
+
+// Throws InputError where no stage before publishes what the reference names.
+void check_reference(const Reference& reference, const std::vector<StageArtefacts>& before, const Registry& registry);
+
+// The part of an artefact that a reference names. name: "STAGE.NAME"; throws InputError where a key is missing.
+Value part_of_artefact(const Value& artefact, const std::string& name, const Value& from);
+
+// The value in artefacts/STAGE.NAME.json of a run's folder. Throws InputError where there is none.
+Value artefact_of_run(const Value& folder, const Value& from);
+
+// A recipe that another one needs.
+struct NeededRecipe {
+  std::filesystem::path path;  // absolute
+  std::string name;            // of its runs
+};
+// Those under `needs`. Throws InputError where one cannot be read.
+std::vector<NeededRecipe> needed_recipes(const Value& recipe);
+
+// Whether a folder is called like a run of it: a part of its path is the recipe's name, or that with a scale.
+bool is_run_of(const NeededRecipe& needed, const std::filesystem::path& folder);
+
+}  // namespace espalier

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+#include "espalier/component.h"
+#include "espalier/value.h"
+
+namespace espalier {
+
+// How the learning rates of a stage change over its epochs: one factor for all of them. Example, a straight fall to
+// zero:
+//
+//   double factor(double epoch, int64_t epochs) const override { return 1 - epoch / static_cast<double>(epochs); }
+class ESPALIER_API Schedule : public Object {
+ public:
+  static constexpr const char* kind = "schedule";
+  // The factor (>= 0) of the learning rates. `epoch` counts steps too: 3.5 is the middle of the fourth epoch of
+  // `epochs`; 0 <= epoch <= epochs.
+  virtual double factor(double epoch, int64_t epochs) const = 0;
+  // Throws Error where a part of it lies beyond a stage of so many epochs (> 0) and would never take effect.
+  virtual void check(int64_t /*epochs*/) const {}
+  // Called after each evaluation with the accuracy in percent (of the validation part where there is one, else of the
+  // test part).
+  virtual void observe(double /*accuracy*/) {}
+  // Returns what it remembers, for checkpoints; load() takes it back.
+  virtual Value save() const { return {}; }
+  virtual void load(const Value&) {}
+};
+
+}  // namespace espalier
