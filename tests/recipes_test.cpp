@@ -6,9 +6,9 @@
 #include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
+#include "plugins/builtin.h"
 #include "recipe/extends.h"
 #include "recipe/recipe.h"
-#include "plugins/builtin.h"
 #include "sweep/matrix.h"
 #include "temp_folder.h"
 

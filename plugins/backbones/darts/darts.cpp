@@ -5,6 +5,7 @@
 
 #include <ATen/ops/max.h>
 #include <ATen/ops/softmax.h>
+
 #include <espalier/backbone.h>
 #include <espalier/mixture.h>
 #include <espalier/plugin.h>
@@ -237,8 +238,8 @@ Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const Ta
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
 }
 
-// The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best operation,
-// "none" not counted, has the largest coefficient (Liu et al. 2019, section 2.4, and their genotype()).
+// The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best
+// operation, "none" not counted, has the largest coefficient (Liu et al. 2019, section 2.4, and their genotype()).
 std::vector<std::string> derived_operations(const at::Tensor& coefficients) {
   std::vector<std::string> cell;
   for (int64_t node = 0, row = 0; node < 4; ++node) {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <ATen/ops/argmax.h>
+
 #include <espalier/backbone.h>
 #include <espalier/mixture.h>
 #include <espalier/plugin.h>

@@ -158,10 +158,9 @@ class AdeNeL final : public Controller {
   // s of the paper's (9): filters in Gamma's support, of all; of a linear layer, weights.
   static double selected(Run& run, ParamId p) {
     const Weights& weights = run.weights();
-    const auto spec =
-        std::ranges::find_if(weights.state_specs(), [](const StateSpec& s) { return s.name.ends_with(".support"); });
-    if (spec == weights.state_specs().end()) throw Error("no optimizer keeps the support of the filters: use lbi");
-    const at::Tensor share = weights.state(spec->name, p).detach().to(at::kDouble);
+    const std::string support = weights.find_state("support");
+    if (support.empty()) throw Error("no optimizer keeps the support of the filters: use lbi");
+    const at::Tensor share = weights.state(support, p).detach().to(at::kDouble);
     return (is_convolution(run.graph(), p) ? share.gt(0).to(at::kDouble) : share).mean().item<double>();
   }
 
@@ -256,9 +255,8 @@ class AdeNeL final : public Controller {
     for (const ParamId p : o_.record.match(run.graph())) {
       const std::string& name = run.graph()[p].name;
       tensors.emplace_back(name, run.weights()[p].detach());
-      for (const StateSpec& s : run.weights().state_specs()) {
-        if (s.name.ends_with(".support")) tensors.emplace_back(name + ".support", run.weights().state(s.name, p));
-      }
+      if (const std::string support = run.weights().find_state("support"); !support.empty())
+        tensors.emplace_back(name + ".support", run.weights().state(support, p));
     }
     const std::string number = std::to_string(round);
     run.record(run.stage() + "-" + std::string(number.size() < 3 ? 3 - number.size() : 0, '0') + number, tensors);

@@ -2,7 +2,6 @@
 #include <espalier/plugin.h>
 #include <espalier/pruning.h>
 
-
 namespace espalier {
 
 // Li et al. 2017: once, in a trained network, the filters with the smallest sums of absolute weights go. All norms are

@@ -6,7 +6,6 @@
 #include <espalier/pruning.h>
 #include <espalier/rewrite.h>
 
-
 namespace espalier {
 
 // He et al. 2018: between epochs the filters with the smallest l2 norms become zero and go on being trained; those that

@@ -8,7 +8,6 @@
 #include <espalier/plugin.h>
 #include <espalier/pruning.h>
 
-
 namespace espalier {
 
 // Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every
@@ -62,7 +61,9 @@ class Threshold final : public Controller {
  private:
   void remove(Run& run) {
     norms_.clear();
-    // Edits of widths keep the numbers of axes.
+    // All norms are those before anything is removed, so that the order of the layers does not matter: paper 001, eq.
+    // (15), thresholds the trained network.
+    Edits edits;
     for (const Axis axis : filter_axes(run.graph(), o_.on, filter_unit(o_.of_groups))) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
       const double given = value_for(o_.tau, run.graph(), axis).value_or(-1);
@@ -73,8 +74,9 @@ class Threshold final : public Controller {
       for (const double n : norms) keep.push_back(n > tau);
       const Indices kept = indices_of(keep);
       if (kept.size() == norms.size()) continue;
-      run.edit(shrink(run.graph(), axis, kept));
+      edits.push_back(shrink(run.graph(), axis, kept));
     }
+    run.edit(edits);
   }
 
   // A threshold that leaves at least `least` of the norms (more where norms are equal).

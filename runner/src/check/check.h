@@ -43,5 +43,7 @@ std::vector<Check> regularizer_checks();
 std::vector<Check> optimizer_checks();
 std::vector<Check> controller_checks();
 std::vector<Check> dataset_checks();
+std::vector<Check> schedule_checks();
+std::vector<Check> augmentation_checks();
 
 }  // namespace espalier

@@ -177,8 +177,7 @@ void list_names(const std::string& kind, bool json) {
 
 void add_describe_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "describe",
-      "Shows the parameters of a component, or the keys of a recipe: recipe, data, network, stage");
+      "describe", "Shows the parameters of a component, or the keys of a recipe: recipe, data, network, stage");
   struct Flags {
     PluginOptions plugins;
     std::string name, kind;

@@ -315,7 +315,8 @@ Value plan_recipe(const Recipe& recipe) {
         return 0;
       });
     }
-    const bool made = decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
+    const bool made =
+        decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
     stages.push_back(
         Value::map({{"name", s.name},
                     {"epochs", s.epochs},

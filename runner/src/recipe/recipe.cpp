@@ -9,8 +9,8 @@
 #include "espalier/error.h"
 #include "recipe/extends.h"
 #include "recipe/needs.h"
-#include "recipe/references.h"
 #include "recipe/overrides.h"
+#include "recipe/references.h"
 #include "recipe/rename.h"
 #include "recipe/schedule.h"
 #include "recipe/sections.h"
@@ -160,8 +160,8 @@ class Reader {
     return checked;
   }
 
-  // The spec with what other runs published in place of what refers to it. References to stages of this recipe stay, and
-  // are checked.
+  // The spec with what other runs published in place of what refers to it. References to stages of this recipe stay,
+  // and are checked.
   Value with_references(const Value& spec) const {
     return with_artefacts(spec, [&](const Reference& reference) -> std::optional<Value> {
       if (reference.run.is_null()) {

@@ -68,9 +68,9 @@ void check_reference(const Reference& reference, const std::vector<StageArtefact
     for (size_t i = 0; i < publishers.size(); ++i) hint += (i ? ", " : "; these controllers do: ") + publishers[i];
     hint += ")";
   }
-  throw InputError(reference.from.location.str(),
-                   "no stage before this one publishes '" + from + "'" + hint +
-                       "; an artefact of another run needs its folder: {from: " + from + ", run: FOLDER}");
+  throw InputError(reference.from.location.str(), "no stage before this one publishes '" + from + "'" + hint +
+                                                      "; an artefact of another run needs its folder: {from: " + from +
+                                                      ", run: FOLDER}");
 }
 
 Value part_of_artefact(const Value& artefact, const std::string& name, const Value& from) {
@@ -113,9 +113,9 @@ Value artefact_of_run(const Value& folder, const Value& from) {
   }
   if (!fs::exists(folder.as_string()))
     throw InputError(folder.location.str(), "the run " + folder.as_string() + " does not exist");
-  throw InputError(from.location.str(), "the run " + folder.as_string() + " has no artefact '" + from.as_string() + "'" +
-                                            (known.empty() ? " (it published none)"
-                                                           : suggestion(from.as_string(), known)));
+  throw InputError(from.location.str(),
+                   "the run " + folder.as_string() + " has no artefact '" + from.as_string() + "'" +
+                       (known.empty() ? " (it published none)" : suggestion(from.as_string(), known)));
 }
 
 std::vector<NeededRecipe> needed_recipes(const Value& recipe) {

@@ -149,8 +149,7 @@ ObjectSchema data_keys(const Registry& registry) {
     amount.fallback = Value();  // null: the default
     amounts[name] = parameter_schema(amount);
   }
-  const Value short_form =
-      Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}});
+  const Value short_form = Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}});
   const Value step = Value::map({{"anyOf", list_of({component_schema(registry, Augmentation::kind, {}), short_form})}});
   keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
   const Value normalize =

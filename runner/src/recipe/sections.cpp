@@ -12,7 +12,8 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
     "of the arithmetic; bf16: weights stay float32");
   p("threads", &RecipeKeys::threads, at_least(0), at_most(4096), "of the CPU; 0: all cores");
   p("needs", &RecipeKeys::needs,
-    "recipes whose runs this one reads, relative to its own folder: a run of theirs that is not there yet is then noted "
+    "recipes whose runs this one reads, relative to its own folder: a run of theirs that is not there yet is then "
+    "noted "
     "by `espalier validate`, and is no error before `espalier run`");
   p("network", &RecipeKeys::network, of_kind("backbone"), required(), "the network that the first stage starts with");
 }

@@ -17,6 +17,7 @@ namespace espalier {
 //   history.jsonl        a line for each edit of the structure
 //   events.out.tfevents.0.espalier   the metrics once more, for TensorBoard
 //   records/             what a controller keeps for figures
+//   artefacts/           what stages hand on, STAGE.NAME.json and .safetensors: other recipes refer to it
 //   checkpoints/         last.safetensors, previous.safetensors (the one before), best.safetensors
 //   model.safetensors    the final parameters and buffers
 //   graph.json           the final structure

@@ -57,17 +57,6 @@ class ComputeType {
   bool was_;
 };
 
-Augmentation augmentation_of(const std::vector<AugmentStep>& steps) {
-  Augmentation a;
-  for (const AugmentStep& s : steps) {
-    if (s.name == "crop") a.crop = static_cast<int>(s.amount);
-    if (s.name == "flip") a.flip = static_cast<float>(s.amount);
-    if (s.name == "rotate") a.rotate = static_cast<float>(s.amount * std::numbers::pi / 180);
-    if (s.name == "cutout") a.cutout = static_cast<int>(s.amount);
-  }
-  return a;
-}
-
 // How many rows of float32 logits have their largest value at the target; six small operations of LibTorch otherwise.
 int64_t count_correct(const at::Tensor& logits, const at::Tensor& target) {
   const auto* row = logits.const_data_ptr<float>();
@@ -86,12 +75,6 @@ at::Device choose_device(const std::string& name) {
   if (name == "cuda" && !cuda)
     throw Error("device cuda: this machine has no usable GPU (or Espalier was built without CUDA); use --device cpu");
   return cuda && name != "cpu" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-}
-
-template <class T>
-Trainer::Made<T> Trainer::make(const Value& spec) {
-  const Registry& registry = Registry::instance();
-  return {registry.create<T>(spec), &registry.at(T::kind, name_of(spec, T::kind), spec.location), spec.location};
 }
 
 std::string Trainer::place() const {
@@ -147,7 +130,7 @@ RandomKey Trainer::key() const {
 
 void Trainer::load_data(const DataSection& data) {
   data_ = data;
-  const Made<Dataset> dataset = make<Dataset>(data.dataset);
+  const Made<Dataset> dataset = make<Dataset>(known(data.dataset));
   Split train;
   Split test;
   dataset.call([&](Dataset& d) {
@@ -180,7 +163,9 @@ void Trainer::load_data(const DataSection& data) {
   const bool whole = static_cast<int64_t>(samples.size()) == count;
   train_ = pipeline(whole ? train : subset(train, std::move(samples)));
   test_ = pipeline(test);
-  augmentation_ = augmentation_of(data.augment);
+  std::vector<Value> augment;
+  for (const Value& spec : data.augment) augment.push_back(known(spec));
+  augmentations_ = Augmentations(augment);
   draws_.clear();
 }
 
@@ -214,7 +199,7 @@ void Trainer::keep_record(const Value& record) const {
 }
 
 void Trainer::build_network(const Value& spec, const WarmStart& warm, const std::string& purpose) {
-  const Made<Backbone> backbone = make<Backbone>(spec);
+  const Made<Backbone> backbone = make<Backbone>(known(spec));
   backbone.call([&](Backbone& b) { graph_ = b.build(info_.input, info_.target); });
   weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
   weights_->initialize(graph_, seed_.with(purpose));
@@ -234,12 +219,12 @@ Value Trainer::counts_value() const {
 void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
   optimizers_.clear();
-  for (const OptimizerSection& o : stage_->optimizers) optimizers_.push_back(make<Optimizer>(o.spec));
+  for (const OptimizerSection& o : stage_->optimizers) optimizers_.push_back(make<Optimizer>(known(o.spec)));
   regularizers_.clear();
   penalties_looked_at_ = false;
-  for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(r));
-  controller_ = make<Controller>(stage_->controller);
-  schedule_ = Registry::instance().create<Schedule>(stage_->schedule);
+  for (const Value& r : stage_->regularizers) regularizers_.push_back(make<Regularizer>(known(r)));
+  controller_ = make<Controller>(known(stage_->controller));
+  schedule_ = Registry::instance().create<Schedule>(known(stage_->schedule));
 }
 
 void Trainer::begin_stage() {
@@ -295,6 +280,11 @@ void Trainer::attach() {
     for (const ParamId p : o.on.match(graph_)) {
       if (std::ranges::find(roles, graph_[p].role) == roles.end()) roles.push_back(graph_[p].role);
     }
+  }
+  optimizer_of_.assign(graph_.parameters().size(), -1);
+  for (size_t i = stage_->optimizers.size(); i-- > 0;) {
+    for (const ParamId p : stage_->optimizers[i].on.match(graph_))
+      optimizer_of_[static_cast<size_t>(p.id)] = static_cast<int>(i);
   }
   attach_optimizers(*weights_);
   for (const Follower& f : followers_) {
@@ -354,6 +344,7 @@ void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
       if (g.numel() > 0) squares.add_(g.flat().norm().to(at::kDouble).square());
     }
     const at::Tensor factor = (*stage_->clip_norm / (squares.sqrt() + 1e-6)).clamp_max(1).to(dtype_);
+    clip_factor_ = factor;
     for (const Role role : roles) {
       const Arena& g = weights.bank(role).gradients;
       if (g.numel() > 0) at::Tensor(g.flat()).mul_(factor);
@@ -371,6 +362,24 @@ void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
     }
     optimizers_[i].call([&](Optimizer& optimizer) { optimizer.step(weights, optimizer.learning_rate() * lr_factor_); });
   }
+  if (regularizers_.empty()) return;
+  const LearningRates rates = rates_of(roles);
+  for (const auto& r : regularizers_) r.call([&](Regularizer& g) { g.after_update(graph_, weights, rates); });
+}
+
+LearningRates Trainer::rates_of(const std::vector<Role>& roles) const {
+  std::vector<double> rates(graph_.parameters().size(), 0.0);
+  for (size_t p = 0; p < rates.size(); ++p) {
+    const Parameter& parameter = graph_.parameters()[p];
+    const int optimizer = parameter.role == Role::buffer ? -1 : optimizer_of_[p];
+    if (optimizer < 0 || std::ranges::find(roles, parameter.role) == roles.end()) continue;
+    rates[p] = optimizers_[static_cast<size_t>(optimizer)].object->learning_rate() * lr_factor_;
+  }
+  return LearningRates(std::move(rates));
+}
+
+bool Trainer::clipped() const {
+  return clip_factor_.defined() && clip_factor_.item<double>() < 1;
 }
 
 Batch Trainer::draw(std::string_view part, int64_t n) {
@@ -393,7 +402,7 @@ Batch Trainer::draw(std::string_view part, int64_t n) {
   }
   const int64_t first = steps_done_ % per_pass * batch;
   const std::span<const int64_t> used(order.data(), static_cast<size_t>(per_pass * batch));
-  return pipeline->samples(n, used, first, first + batch, augmentation_,
+  return pipeline->samples(n, used, first, first + batch, augmentations_,
                            key.with("augment").with(static_cast<uint64_t>(pass)));
 }
 
@@ -490,10 +499,11 @@ int64_t Trainer::order_epoch() {
 void Trainer::train_one_step(int64_t steps) {
   lr_factor_ = schedule_->factor(static_cast<double>(epoch_) + static_cast<double>(step_) / static_cast<double>(steps),
                                  stage_->epochs);
+  clip_factor_ = {};
   Batch batch;
   {
     const PhaseTimer timer(*this, &Phases::data);
-    batch = train_->batch(step_ * data_.batch, std::min(train_->size(), (step_ + 1) * data_.batch), augmentation_,
+    batch = train_->batch(step_ * data_.batch, std::min(train_->size(), (step_ + 1) * data_.batch), augmentations_,
                           epoch_key().with("augment"));
   }
   stale_ = true;
@@ -640,6 +650,7 @@ void Trainer::restore_best() {
 void Trainer::start() {
   at_work_ = true;
   folder_.cut_to({});
+  rewrite_artefacts();
   std::error_code none;
   std::filesystem::remove(folder_.file("data.json"), none);
   // The recipe last: what has one can be resumed, with the plugins that the environment names.

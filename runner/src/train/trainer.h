@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,8 +14,8 @@
 #include "espalier/dataset.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
+#include "espalier/schedule.h"
 #include "recipe/recipe.h"
-#include "recipe/schedule.h"
 #include "record/checkpoint.h"
 #include "record/progress.h"
 #include "record/run_folder.h"
@@ -74,6 +75,12 @@ class Trainer final : public Run {
   using Run::draw;
   Batch draw(std::string_view part, int64_t n) override;
   Evaluation evaluate(std::string_view part) override;
+  double learning_rate(ParamId p) const override { return rates_of({Role::weight, Role::architecture})[p]; }
+  int64_t batch_size() const override { return data_.batch; }
+  bool clipped() const override;
+  void publish(const std::string& name, const Artefact& artefact) override;
+  const Artefact& artefact(const std::string& name) const override;
+  Value derive() const override;
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override;
   void note(const std::string& text) override { progress_.note("  " + text); }
@@ -90,7 +97,10 @@ class Trainer final : public Run {
     }
   };
   template <class T>
-  static Made<T> make(const Value& spec);
+  static Made<T> make(const Value& spec) {
+    const Registry& registry = Registry::instance();
+    return {registry.create<T>(spec), &registry.at(T::kind, name_of(spec, T::kind), spec.location), spec.location};
+  }
   // Calls `body`, which is the run's own work and no component's: what goes wrong in it is said with the place in the
   // run, so that whoever called it, a controller say, is not blamed.
   template <class Body>
@@ -115,6 +125,12 @@ class Trainer final : public Run {
   Value carry_out();
   void start();
   void finish();
+  // What a spec comes to once what it takes from earlier stages is known.
+  Value known(const Value& spec) const;
+  // The backbone's spec of the present network.
+  const Value& network_in_force() const;
+  // The learning rate of each parameter in an update of these roles.
+  LearningRates rates_of(const std::vector<Role>& roles) const;
   void load_data(const DataSection& data);
   // Writes down what the data are, where that is not known yet. Throws InputError where they are not what they were.
   void keep_record(const Value& record) const;
@@ -154,6 +170,13 @@ class Trainer final : public Run {
   void save_last();
   // Between two steps: saves where it is time to, and stops where that was asked for.
   void checkpoint_if_due();
+  // ---- trainer_artefacts.cpp ----
+  void write_artefact(const std::string& name, const Artefact& artefact) const;
+  // Puts those of a checkpoint in place of what lies in the folder.
+  void save_artefacts(State& state) const;
+  void restore_artefacts(const Checkpoint& checkpoint);
+  void rewrite_artefacts() const;
+
   // Throws Error where the loss of the epoch or the weights are no longer finite.
   void check_loss() const;
   void check_weights() const;
@@ -182,7 +205,7 @@ class Trainer final : public Run {
   DatasetInfo info_;
   std::unique_ptr<DataPipeline> train_, test_, validation_;
   std::map<std::pair<std::string, int64_t>, std::pair<int64_t, std::vector<int64_t>>> draws_;  // the pass and its order
-  Augmentation augmentation_;
+  Augmentations augmentations_;
 
   Graph graph_;
   Graph first_;  // as first built
@@ -210,6 +233,8 @@ class Trainer final : public Run {
   int64_t steps_total_ = 0;
   std::vector<Made<Optimizer>> optimizers_;
   std::vector<std::vector<Role>> optimized_;  // by each of them
+  std::vector<int> optimizer_of_;             // of each parameter, its position among them; -1: none updates it
+  at::Tensor clip_factor_;                    // of the last update; undefined: nothing was to be clipped
   std::vector<Made<Regularizer>> regularizers_;
   Made<Controller> controller_;
   std::unique_ptr<Schedule> schedule_;
@@ -227,7 +252,8 @@ class Trainer final : public Run {
   double base_macs_ = 0;
   bool stale_ = true;  // the network changed since test_result_
   Value stages_ = Value::list();
-  Value stage_before_;  // parameters and MACs at the stage's beginning
+  std::map<std::string, Artefact> artefacts_;  // by STAGE.NAME
+  Value stage_before_;                         // parameters and MACs at the stage's beginning
 
   // Where the time of a step goes, while it is measured.
   struct Phases {

@@ -69,6 +69,7 @@ State Trainer::state() const {
     p["metrics"] = metrics_;
     s.tensors = {{"loss_sum", loss_sum_}, {"correct", correct_}, {"penalty", penalty_}};
   }
+  save_artefacts(s);
   return s;
 }
 
@@ -192,6 +193,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   best_selection_ = p.at("best_selection").as_double();
   stages_ = p.at("stages");
   first_ = Graph::from_value(p.at("first"));
+  restore_artefacts(checkpoint);
   if (const Value* test = p.find("test")) {
     test_result_ = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
     stale_ = false;
@@ -250,6 +252,7 @@ void Trainer::take_up(const Checkpoint& checkpoint) {
   std::error_code none;
   std::filesystem::remove(folder_.file("summary.json"), none);
   at_work_ = true;
+  rewrite_artefacts();
   const std::string text = to_yaml(recipe_.resolved);
   const bool changed = text != read_file(folder_.file("recipe.yaml"));
   // A best checkpoint from beyond this point will be made again, or belongs to a run that went another way.

@@ -51,7 +51,8 @@ Component backbone(std::string name, std::string doc, BackboneFunction<Options> 
   c.name = std::move(name);
   c.doc = std::move(doc);
   c.parameters = Declare<Options>().parameters();
-  c.create = [what = "backbone '" + c.name + "'", function, derivation](const Value& options) -> std::unique_ptr<Object> {
+  c.create = [what = "backbone '" + c.name + "'", function,
+              derivation](const Value& options) -> std::unique_ptr<Object> {
     return std::make_unique<FromFunction>(Declare<Options>().read(options, what), function, derivation);
   };
   return c;

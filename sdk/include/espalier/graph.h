@@ -76,9 +76,9 @@ struct Port {
 
 // A place where coefficients multiply the positions along a width (the operation `gate`).
 struct GateInfo {
-  int32_t node = -1;      // the gate
-  ParamId parameter;      // its free coefficients; -1 where something else computes them
-  Axis axis;              // along which they lie; -1 where it is no single axis
+  int32_t node = -1;  // the gate
+  ParamId parameter;  // its free coefficients; -1 where something else computes them
+  Axis axis;          // along which they lie; -1 where it is no single axis
 };
 
 // A network's structure, as data: nodes are operations, edges are tensors; no tensor values. Nodes stand in an order in

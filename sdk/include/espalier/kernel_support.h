@@ -11,9 +11,10 @@
 #include "espalier/shape.h"
 #include "espalier/weights.h"
 
-// Which positions of a square kernel belong together when its size is learned (paper 001, section 3): one definition for
-// the regularizers, for cropping (CropKernels) and for exports. A kernel of side K shrinks by half-rings: its outermost
-// row and column go by turns, first those on the top left, so that what is left of size s begins at kernel_offset(K, s).
+// Which positions of a square kernel belong together when its size is learned (paper 001, section 3): one definition
+// for the regularizers, for cropping (CropKernels) and for exports. A kernel of side K shrinks by half-rings: its
+// outermost row and column go by turns, first those on the top left, so that what is left of size s begins at
+// kernel_offset(K, s).
 namespace espalier {
 
 // Where a kernel of size s (0 <= s <= side) begins in both dimensions of a kernel of `side`: (side - s + 1) / 2.
@@ -23,20 +24,21 @@ ESPALIER_API int64_t kernel_offset(int64_t side, int64_t size);
 // side - n + 1 has and one of size side - n has not. The half-rings of a kernel are disjoint and cover it.
 ESPALIER_API Indices half_ring(int64_t side, int64_t n);
 
-// Positions of the n-th ring (1 <= n <= (side + 1) / 2), from the outside: those at a distance of n - 1 from the border.
+// Positions of the n-th ring (1 <= n <= (side + 1) / 2), from the outside: those at a distance of n - 1 from the
+// border.
 ESPALIER_API Indices ring(int64_t side, int64_t n);
 
 // Ones where filters of these sizes have their kernels, zeros elsewhere: [filters, 1, side, side].
 ESPALIER_API at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options);
 
-// The kernels of one convolution in the arena of weights: the element of filter f, row y, column x and channel c lies at
-// offset + f * filter + (y * side + x) * channels + c, so that a position of the kernel is one contiguous piece of each
-// filter.
+// The kernels of one convolution in the arena of weights: the element of filter f, row y, column x and channel c lies
+// at offset + f * filter + (y * side + x) * channels + c, so that a position of the kernel is one contiguous piece of
+// each filter.
 struct KernelFamily {
   ParamId parameter;
   int64_t offset = 0;
   int64_t filters = 0;
-  int64_t filter = 0;    // elements of a filter: side * side * channels
+  int64_t filter = 0;  // elements of a filter: side * side * channels
   int64_t side = 0;
   int64_t channels = 0;  // that each filter reads
 };

@@ -19,11 +19,11 @@ class ESPALIER_API Mixture {
 
 // One component of a mixture.
 struct MixtureTerm {
-  int32_t node = -1;     // the mixture
-  size_t input = 0;      // which of its inputs the component is
+  int32_t node = -1;      // the mixture
+  size_t input = 0;       // which of its inputs the component is
   int32_t producer = -1;  // the node that computes the component; -1: the graph's input
-  Edge coefficients;     // that the mixture reads, [rows, columns] or [columns]; several mixtures may share them
-  int64_t row = 0;       // the component's coefficient among them
+  Edge coefficients;      // that the mixture reads, [rows, columns] or [columns]; several mixtures may share them
+  int64_t row = 0;        // the component's coefficient among them
   int64_t column = 0;
 };
 

@@ -42,9 +42,9 @@ class ESPALIER_API Regularizer : public Object {
   // Adds the penalty's gradient to the gradients and its value to `value` (float64 scalar on the weights' device). Must
   // not synchronise with the device.
   virtual void add(const Graph& graph, Weights& weights, at::Tensor& value) = 0;
-  // Called after every update by the optimizers, without autograd: changes the values, as a proximal step does, with the
-  // learning rate that each parameter had. It is called for the Weights that were updated. Must not synchronise with the
-  // device. Whoever writes through raw pointers calls Arena::touch().
+  // Called after every update by the optimizers, without autograd: changes the values, as a proximal step does, with
+  // the learning rate that each parameter had. It is called for the Weights that were updated. Must not synchronise
+  // with the device. Whoever writes through raw pointers calls Arena::touch().
   virtual void after_update(const Graph& /*graph*/, Weights& /*weights*/, const LearningRates& /*rates*/) {}
 };
 

@@ -29,7 +29,8 @@ struct Evaluation {
   double top5 = 0;      // percent; 0 where there are fewer than 20 classes
 };
 
-// Something that a stage found and hands on to later stages and to other runs: a genotype, scores, a table of latencies.
+// Something that a stage found and hands on to later stages and to other runs: a genotype, scores, a table of
+// latencies.
 struct Artefact {
   Value value;  // what recipes may refer to: a number, a text, a list or a map
   std::vector<std::pair<std::string, at::Tensor>> tensors{};
@@ -81,8 +82,8 @@ class ESPALIER_API Run {
   // part: "test", "validation", "train"
   virtual Evaluation evaluate(std::string_view part) = 0;
 
-  // The learning rate that a parameter has in the step under way: that of its optimizer, scaled by the schedule. 0 where
-  // no optimizer updates it.
+  // The learning rate that a parameter has in the step under way: that of its optimizer, scaled by the schedule. 0
+  // where no optimizer updates it.
   virtual double learning_rate(ParamId p) const = 0;
   // Samples of a full training batch; the last one of an epoch may have fewer.
   virtual int64_t batch_size() const = 0;
@@ -91,9 +92,9 @@ class ESPALIER_API Run {
 
   // Hands `artefact` on under NAME of the present stage. A later stage of the recipe refers to it as STAGE.NAME
   // (`normal: {from: search.genotype}`), another recipe with the run's folder besides (`run: ../search`). Written to
-  // artefacts/STAGE.NAME.json (and .safetensors) of the run's folder, and kept in checkpoints; publishing again replaces
-  // it. The component declares the name with Component::publish, so that recipes are checked before they run. Throws
-  // Error where it does not, or where the name is not made of letters, digits, '_' and '-'.
+  // artefacts/STAGE.NAME.json (and .safetensors) of the run's folder, and kept in checkpoints; publishing again
+  // replaces it. The component declares the name with Component::publish, so that recipes are checked before they run.
+  // Throws Error where it does not, or where the name is not made of letters, digits, '_' and '-'.
   virtual void publish(const std::string& name, const Artefact& artefact) = 0;
   // What a stage of this run published: "STAGE.NAME". Throws Error naming the nearest one where there is none.
   virtual const Artefact& artefact(const std::string& name) const = 0;

@@ -43,11 +43,11 @@ class ESPALIER_API TestRun final : public Run {
   bool ended = false;                                          // by end_stage()
   std::map<std::string, Evaluation, std::less<>> evaluations;  // what evaluate() gives of each part; {} of others
   std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
-  std::vector<std::string> notes;  // what note() was told
-  double rate = 0.1;               // what learning_rate() gives of every parameter
-  int64_t batch = 128;             // what batch_size() gives
+  std::vector<std::string> notes;             // what note() was told
+  double rate = 0.1;                          // what learning_rate() gives of every parameter
+  int64_t batch = 128;                        // what batch_size() gives
   std::map<std::string, Artefact> artefacts;  // by STAGE.NAME; the stage is called "test"
-  Value derived;                   // what derive() gives
+  Value derived;                              // what derive() gives
 
   const Graph& graph() const override { return graph_; }
   Weights& weights() override { return weights_; }
@@ -81,7 +81,9 @@ class ESPALIER_API TestRun final : public Run {
   double learning_rate(ParamId) const override { return rate; }
   int64_t batch_size() const override { return batch; }
   bool clipped() const override { return false; }
-  void publish(const std::string& name, const Artefact& artefact) override { artefacts[stage_ + "." + name] = artefact; }
+  void publish(const std::string& name, const Artefact& artefact) override {
+    artefacts[stage_ + "." + name] = artefact;
+  }
   const Artefact& artefact(const std::string& name) const override;
   Value derive() const override { return derived; }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }

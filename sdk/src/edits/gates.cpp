@@ -8,9 +8,9 @@
 
 #include "edits/draft.h"
 #include "espalier/execute.h"
+#include "espalier/mixture.h"
 #include "espalier/operation.h"
 #include "espalier/registry.h"
-#include "espalier/mixture.h"
 #include "operations/coefficients.h"
 
 namespace espalier {

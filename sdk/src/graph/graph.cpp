@@ -123,7 +123,8 @@ std::vector<GateInfo> Graph::gates() const {
     gate.node = static_cast<int32_t>(i);
     const EdgeInfo& coefficients = (*this)[nodes_[i].inputs[1]];
     const Dim& along = coefficients.shape[0];
-    if (along.segments.size() == 1 && along.segments[0].factors.size() == 1) gate.axis = along.segments[0].factors[0].axis;
+    if (along.segments.size() == 1 && along.segments[0].factors.size() == 1)
+      gate.axis = along.segments[0].factors[0].axis;
     if (coefficients.producer >= 0) {
       const Node& maker = nodes_[static_cast<size_t>(coefficients.producer)];
       if (maker.op->type() == "coefficient") gate.parameter = maker.parameters[0];

@@ -31,13 +31,11 @@ Indices half_ring(int64_t side, int64_t n) {
     const int64_t at = kernel_offset(side, size);
     return y >= at && y < at + size && x >= at && x < at + size;
   };
-  return positions(side,
-                   [&](int64_t y, int64_t x) { return inside(side - n + 1, y, x) && !inside(side - n, y, x); });
+  return positions(side, [&](int64_t y, int64_t x) { return inside(side - n + 1, y, x) && !inside(side - n, y, x); });
 }
 
 Indices ring(int64_t side, int64_t n) {
-  return positions(side,
-                   [&](int64_t y, int64_t x) { return std::min({y, x, side - 1 - y, side - 1 - x}) == n - 1; });
+  return positions(side, [&](int64_t y, int64_t x) { return std::min({y, x, side - 1 - y, side - 1 - x}) == n - 1; });
 }
 
 at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options) {

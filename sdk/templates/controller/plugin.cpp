@@ -23,32 +23,35 @@ class @CLASS@ final : public Controller {
 
   void stage_begin(Run& run) override {
     require_filters(run.graph(), o_.on, "`on`");
-    for (const Axis axis : filter_axes(run.graph(), o_.on)) first_.emplace_back(axis, run.graph()[axis].size);
+    for (const Axis axis : filter_axes(run.graph(), o_.on)) first_.emplace_back(run.graph()[axis].name, run.graph()[axis].size);
   }
-  // A run that goes on from a checkpoint knows the first widths from there: axis and width, one after the other.
+  // A run that goes on from a checkpoint knows the first widths from there.
   Value save() const override {
-    Value saved = Value::list();
-    for (const auto& [axis, width] : first_) saved.push_back(Value::List{int64_t{axis.id}, width});
+    Value saved = Value::map();
+    for (const auto& [name, width] : first_) saved[name] = width;
     return saved;
   }
   void resume(Run&, const Value& saved) override {
-    for (const Value& v : saved.as_list())
-      first_.emplace_back(Axis{static_cast<int32_t>(v.as_list()[0].as_int())}, v.as_list()[1].as_int());
+    for (const Value::Entry& e : saved.as_map()) first_.emplace_back(e.key, e.value.as_int());
   }
 
   void epoch_end(Run& run) override {
-    for (const auto& [axis, width] : first_) {
+    Edits edits;
+    for (const auto& [name, width] : first_) {
+      // Names hold for good, an Axis until the next edit.
+      const Axis axis = run.graph().axis(name);
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
       if (static_cast<double>(norms.size() - 1) < o_.keep * static_cast<double>(width)) continue;
       const auto smallest = std::ranges::min_element(norms) - norms.begin();
-      // Carries out the edit on everything, checks it and writes it to the run's history.
-      run.edit(shrink(run.graph(), axis, complement({smallest}, static_cast<int64_t>(norms.size()))));
+      edits.push_back(shrink(run.graph(), axis, complement({smallest}, static_cast<int64_t>(norms.size()))));
     }
+    // Carries the edits out on everything in one pass, checks them and writes them to the run's history.
+    run.edit(edits);
   }
 
  private:
   Options o_;
-  std::vector<std::pair<Axis, int64_t>> first_;
+  std::vector<std::pair<std::string, int64_t>> first_;  // name of a width, and its first size
 };
 
 ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
