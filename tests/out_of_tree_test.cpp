@@ -13,7 +13,8 @@
 namespace espalier {
 namespace {
 
-const std::vector<std::string> kinds = {"dataset", "backbone", "operation", "regularizer", "optimizer", "controller"};
+const std::vector<std::string> kinds = {"dataset",   "backbone",   "operation", "regularizer",
+                                        "optimizer", "controller", "schedule",  "augmentation"};
 
 TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
   const TempFolder folder;
@@ -38,7 +39,7 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
   const Output tested = shell("cd " + build + " && '" + std::filesystem::path(ESPALIER_CMAKE).parent_path().string() +
                               "/ctest' --output-on-failure");
   EXPECT_EQ(tested.status, 0) << tested.text;
-  EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 6"), std::string::npos) << tested.text;
+  EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 8"), std::string::npos) << tested.text;
 
   std::string libraries;
   for (const std::string& kind : kinds) libraries += " " + build + "/my-" + kind + "/libmy_" + kind + ".so";

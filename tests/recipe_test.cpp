@@ -113,14 +113,10 @@ TEST(LoadRecipe, ReadsEveryKey) {
   EXPECT_EQ(r.data.limit, 1000);
   EXPECT_FALSE(r.data.shuffle);
   EXPECT_TRUE(r.data.drop_last);
-  std::vector<std::string> names;
-  std::vector<double> amounts;
-  for (const AugmentStep& a : r.data.augment) {
-    names.push_back(a.name);
-    amounts.push_back(a.amount);
-  }
-  EXPECT_THAT(names, ElementsAre("crop", "flip", "rotate", "cutout"));
-  EXPECT_THAT(amounts, ElementsAre(4, 0.5, 15, 8));
+  std::vector<std::string> augment;
+  for (const Value& a : r.data.augment) augment.push_back(to_json(a));
+  EXPECT_THAT(augment, ElementsAre(R"({"use":"crop","padding":4})", R"({"use":"flip","probability":0.5})",
+                                   R"({"use":"rotate","angle":15.0})", R"({"use":"cutout","size":8})"));
   EXPECT_THAT(r.data.normalize.mean, ElementsAre(0.5));
   EXPECT_THAT(r.data.normalize.deviation, ElementsAre(0.25));
 

@@ -154,11 +154,11 @@ const Wrong wrong_recipes[] = {
     {"AugmentedByANumber",
      head + "data: {use: toy_images, augment: [3]}\nnetwork: toy_net\n" + stage,
      "3:35",
-     {"crop, flip, rotate, cutout"}},
+     {"a list of augmentations"}},
     {"FlippedTooOften",
      head + "data: {use: toy_images, augment: [flip: 2]}\nnetwork: toy_net\n" + stage,
      "3:41",
-     {"'flip' must be a number >= 0 and <= 1"}},
+     {"'probability' must be a number >= 0 and <= 1"}},
     {"NormalizeByAWord",
      head + "data: {use: toy_images, normalize: all}\nnetwork: toy_net\n" + stage,
      "3:36",
@@ -509,6 +509,10 @@ TEST(EveryDeclaredParameter, OfEveryComponentIsCheckedWithItsPlace) {
       walk(whole, {"stages", "0"})["regularizers"] = Value::list();
       walk(whole, {"stages", "0", "regularizers"}).push_back(Value());
       section = {"stages", "0", "regularizers", "0"};
+    } else if (c.kind == "augmentation") {
+      whole["data"] = Value::map({{"use", "toy_images"}, {"augment", Value::list()}});
+      whole["data"]["augment"].push_back(Value());
+      section = {"data", "augment", "0"};
     } else if (c.kind == "operation") {
       continue;  // not part of a recipe; below
     } else {
@@ -535,10 +539,6 @@ TEST(EveryDeclaredParameter, OfTheRecipeItselfIsCheckedWithItsPlace) {
   Value whole = recipe();
   whole["data"] = Value::map({{"use", "toy_images"}});
   Declared(whole, {"data"}, Declare<DataKeys>().parameters(), "data").check_all();
-  walk(whole, {"data", "augment"}) = Value::list();
-  walk(whole, {"data", "augment"}).push_back(Value::map());
-  Declared(whole, {"data", "augment", "0"}, Declare<AugmentKeys>().parameters(), "augment").check_all();
-  whole["data"]["augment"] = Value::list();
   whole["data"]["normalize"] = Value::map();
   Declared(whole, {"data", "normalize"}, Declare<NormalizeKeys>().parameters(), "normalize").check_all();
   // Without an optimizer, which excludes `optimizers`.

@@ -1,5 +1,12 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
+#include <espalier/backbone.h>
 #include <espalier/error.h>
 #include <espalier/operation.h>
 #include <espalier/testkit.h>
@@ -30,6 +37,41 @@ TEST(Darts, TakesAnyGenotype) {
   int dropped = 0;
   for (const Node& n : g.nodes()) dropped += n.op->type() == "drop_path" && n.name.starts_with("cells.0.");
   EXPECT_EQ(dropped, 6);
+}
+
+// Liu et al. 2019: of each node's inputs the two whose best operation has the largest coefficient, none not counted.
+// Their second-order genotype comes back from coefficients in which its operations are the largest, in this order.
+TEST(Darts, DerivesThePublishedGenotypeFromItsCoefficients) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libdarts.so");
+  const auto backbone =
+      Registry::instance().create<Backbone>(from_json(R"({"use": "darts_search", "layers": 3, "channels": 4})"));
+  const Graph graph = backbone->build({3, 16, 16}, {10});
+  const std::vector<std::string> operations = {"none",         "max_pool_3x3", "avg_pool_3x3", "skip_connect",
+                                               "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"};
+  const std::vector<std::string> normal = {"sep_conv_3x3<-0", "sep_conv_3x3<-1", "sep_conv_3x3<-0", "sep_conv_3x3<-1",
+                                           "sep_conv_3x3<-1", "skip_connect<-0", "skip_connect<-0", "dil_conv_3x3<-2"};
+  const std::vector<std::string> reduce = {"max_pool_3x3<-0", "max_pool_3x3<-1", "skip_connect<-2", "max_pool_3x3<-1",
+                                           "max_pool_3x3<-0", "skip_connect<-2", "skip_connect<-2", "max_pool_3x3<-1"};
+  Weights weights(graph, at::kFloat, at::kCPU);
+  for (const auto& [name, cell] : {std::pair("alpha_normal.value", normal), std::pair("alpha_reduce.value", reduce)}) {
+    at::Tensor alpha = weights[graph.parameter(name)].detach();
+    alpha.select(1, 0).fill_(9);  // "none" wins everywhere and is not taken
+    for (int64_t node = 0, row = 0; node < 4; row += node + 2, ++node) {
+      for (int64_t k = 0; k < 2; ++k) {
+        const std::string& operation = cell[static_cast<size_t>(2 * node + k)];
+        const auto at = std::ranges::find(operations, operation.substr(0, operation.find("<-"))) - operations.begin();
+        // Also against another operation of the same input that is nearly as large.
+        alpha[row + (operation.back() - '0')][at] = 4.0 - static_cast<double>(k);
+        alpha[row + (operation.back() - '0')][(at + 1) % 8 == 0 ? 1 : (at + 1) % 8] = 2.5;
+      }
+    }
+  }
+  const Value genotype = backbone->derive(graph, weights);
+  EXPECT_EQ(to_json(genotype.at("normal")), to_json(Value(normal)));
+  EXPECT_EQ(to_json(genotype.at("reduce")), to_json(Value(reduce)));
+  Value spec = genotype;
+  spec["use"] = "darts";
+  EXPECT_EQ(Registry::instance().create<Backbone>(spec)->build({3, 32, 32}, {10}).parameter_count(), 3'349'342);
 }
 
 TEST(Darts, RefusesWhatIsNoGenotype) {

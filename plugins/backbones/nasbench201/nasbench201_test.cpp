@@ -1,5 +1,7 @@
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
+#include <espalier/backbone.h>
 #include <espalier/error.h>
 #include <espalier/testkit.h>
 
@@ -32,6 +34,24 @@ TEST(NasBench201, HasThePublishedCounts) {
     EXPECT_EQ(g.parameter_count(), k.parameters) << cell(k.ops);
     EXPECT_EQ(g.macs(), k.macs) << cell(k.ops);
   }
+}
+
+TEST(NasBench201, DerivesTheCellOfTheLargestCoefficients) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
+  const auto backbone = Registry::instance().create<Backbone>(
+      from_json(R"({"use": "nasbench201_search", "channels": 4, "cells": 1})"));
+  const Graph graph = backbone->build({3, 16, 16}, {10});
+  Weights weights(graph, at::kFloat, at::kCPU);
+  const std::vector<std::string> operations = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
+  const int64_t best[] = {3, 0, 1, 4, 2, 3};
+  std::vector<std::string> ops;
+  for (int64_t edge = 0; edge < 6; ++edge) {
+    weights[graph.parameter("alpha.value")].detach()[edge][best[edge]] = 0.1;
+    ops.push_back(operations[static_cast<size_t>(best[edge])]);
+  }
+  const Value derived = backbone->derive(graph, weights);
+  EXPECT_EQ(derived.at("cell").as_string(), cell(ops));
+  EXPECT_EQ(derived.at("channels").as_int(), 4);
 }
 
 TEST(NasBench201, RefusesWhatIsNoCell) {

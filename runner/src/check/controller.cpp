@@ -20,8 +20,8 @@ namespace espalier {
 
 namespace {
 
-constexpr int64_t epochs = 2, steps = 3, batch_size = 6, classes = 3;
-constexpr double learning_rate = 0.05;
+constexpr int64_t epochs = 2, steps = 3, samples_drawn = 6, classes = 3;
+constexpr double step_size = 0.05;
 
 // A run on random data. What the controller needs of an optimizer comes from one that provides it; without any, steps
 // are those of gradient descent.
@@ -88,23 +88,33 @@ class CheckRun final : public Run {
     if (!optimizers_.empty()) return;
     for (const Role role : roles) {
       const Bank& b = weights.bank(role);
-      if (b.values.numel() > 0) at::Tensor(b.values.flat()).sub_(b.gradients.flat(), learning_rate);
+      if (b.values.numel() > 0) at::Tensor(b.values.flat()).sub_(b.gradients.flat(), step_size);
     }
   }
   Batch draw(std::string_view part, int64_t n) override {
     const uint64_t seed = key().with(part).with(static_cast<uint64_t>(n)).value();
-    return {testkit::input_of(graph_, batch_size, seed), testkit::target_of(classes, batch_size, seed)};
+    return {testkit::input_of(graph_, samples_drawn, seed), testkit::target_of(classes, samples_drawn, seed)};
   }
   Evaluation evaluate(std::string_view part) override {
     const c10::NoGradGuard no_grad;
     const uint64_t seed = RandomKey(4).with(part).value();
-    const at::Tensor target = testkit::target_of(classes, batch_size, seed);
+    const at::Tensor target = testkit::target_of(classes, samples_drawn, seed);
     const auto y =
-        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, batch_size, seed)}, {"target", target}},
+        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, samples_drawn, seed)}, {"target", target}},
                       {"loss", "logits"});
     const at::Tensor right = y[1].argmax(-1).eq(target).to(at::kDouble);
     return {.loss = y[0].item<double>(), .accuracy = 100 * right.mean().item<double>()};
   }
+  double learning_rate(ParamId) const override { return step_size; }
+  int64_t batch_size() const override { return samples_drawn; }
+  bool clipped() const override { return false; }
+  void publish(const std::string& name, const Artefact& artefact) override { artefacts_[stage_ + "." + name] = artefact; }
+  const Artefact& artefact(const std::string& name) const override {
+    const auto found = artefacts_.find(name);
+    if (found == artefacts_.end()) throw Error("no stage published '" + name + "'");
+    return found->second;
+  }
+  Value derive() const override { return Value::map(); }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void record(const std::string&, const std::vector<std::pair<std::string, at::Tensor>>&) override {}
   void note(const std::string&) override {}
@@ -162,6 +172,7 @@ class CheckRun final : public Run {
   std::vector<std::pair<std::string, std::unique_ptr<Optimizer>>> optimizers_;
   std::map<std::string, Follower> followers_;
   std::map<std::string, double> metrics_;
+  std::map<std::string, Artefact> artefacts_;
   std::string stage_ = "check";
   int64_t epoch_ = 0, step_ = 0;
   size_t edits_ = 0;
