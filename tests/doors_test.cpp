@@ -112,7 +112,8 @@ TEST_F(Doors, AResumedRunHasTheArtefactsAndTheSameBytes) {
   fs::remove(there / "checkpoints" / "last.safetensors");
   const Output o = run("resume -q " + there.string() + " --from previous");
   ASSERT_EQ(o.status, 0) << o.text;
-  for (const char* file : {"artefacts/search.ranking.json", "artefacts/search.ranking.safetensors", "model.safetensors"})
+  for (const char* file :
+       {"artefacts/search.ranking.json", "artefacts/search.ranking.safetensors", "model.safetensors"})
     EXPECT_EQ(read_file(there / file), read_file(out() / file)) << file;
 }
 
@@ -190,13 +191,14 @@ TEST_P(WrongReferences, IsRefusedBeforeTheRunWithItsPlace) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, WrongReferences,
-    ::testing::Values(
-        WrongReference{"Name", "{from: search.rankin}", {"publishes 'search.rankin'", "did you mean 'search.ranking'?"}},
-        WrongReference{"Stage", "{from: serch.ranking}", {"publishes 'serch.ranking'"}},
-        WrongReference{"ItsOwnStage", "{from: retrain.ranking}", {"publishes 'retrain.ranking'"}},
-        WrongReference{"NoSuchRun", "{from: search.ranking, run: nowhere}", {"nowhere does not exist"}},
-        WrongReference{"OneKeyTooMany", "{from: search.ranking, rnu: x}", {"'conv1' must be"}},
-        WrongReference{"NoText", "{from: 3}", {"'conv1' must be"}}),
+    ::testing::Values(WrongReference{"Name",
+                                     "{from: search.rankin}",
+                                     {"publishes 'search.rankin'", "did you mean 'search.ranking'?"}},
+                      WrongReference{"Stage", "{from: serch.ranking}", {"publishes 'serch.ranking'"}},
+                      WrongReference{"ItsOwnStage", "{from: retrain.ranking}", {"publishes 'retrain.ranking'"}},
+                      WrongReference{"NoSuchRun", "{from: search.ranking, run: nowhere}", {"nowhere does not exist"}},
+                      WrongReference{"OneKeyTooMany", "{from: search.ranking, rnu: x}", {"'conv1' must be"}},
+                      WrongReference{"NoText", "{from: 3}", {"'conv1' must be"}}),
     [](const auto& info) { return info.param.name; });
 
 // A key that the artefact does not have is known when the stage has run, and is said with its place.

@@ -77,8 +77,7 @@ TEST(KernelFamily, NamesEachElementOfTheArena) {
     for (int64_t f = 0; f < k.filters; ++f) {
       for (int64_t c = 0; c < k.channels; ++c) {
         for (int64_t p = 0; p < k.side * k.side; ++p) {
-          ASSERT_EQ(flat[k.offset + f * k.filter + p * k.channels + c],
-                    w[f][c][p / k.side][p % k.side].item<float>());
+          ASSERT_EQ(flat[k.offset + f * k.filter + p * k.channels + c], w[f][c][p / k.side][p % k.side].item<float>());
         }
       }
     }

@@ -24,17 +24,15 @@ Graph three_widths() {
 
 TEST(SmallestOverall, TakesTheSmallestOfAllLayersTogether) {
   const Graph g = three_widths();
-  const std::vector<AxisScores> scores{
-      {g.axis("a"), {5, 1, 6}}, {g.axis("b"), {2, 9, 0.5, 8}}, {g.axis("c"), {7, 10}}};
+  const std::vector<AxisScores> scores{{g.axis("a"), {5, 1, 6}}, {g.axis("b"), {2, 9, 0.5, 8}}, {g.axis("c"), {7, 10}}};
   // A third of nine positions: 0.5, 1 and 2.
-  EXPECT_THAT(smallest_overall(g, scores, 1.0 / 3), ElementsAre(Pair(g.axis("a"), ElementsAre(1)),
-                                                               Pair(g.axis("b"), ElementsAre(0, 2))));
+  EXPECT_THAT(smallest_overall(g, scores, 1.0 / 3),
+              ElementsAre(Pair(g.axis("a"), ElementsAre(1)), Pair(g.axis("b"), ElementsAre(0, 2))));
 }
 
 TEST(SmallestOverall, LeavesSomeOfEachWidthAndTakesTheNextInstead) {
   const Graph g = three_widths();
-  const std::vector<AxisScores> scores{
-      {g.axis("a"), {0, 0, 0}}, {g.axis("b"), {1, 2, 3, 4}}, {g.axis("c"), {0, 0}}};
+  const std::vector<AxisScores> scores{{g.axis("a"), {0, 0, 0}}, {g.axis("b"), {1, 2, 3, 4}}, {g.axis("c"), {0, 0}}};
   // Four of nine: three of the zeros may go (one of "a" and one of "c" stay), then the 1.
   EXPECT_THAT(smallest_overall(g, scores, 4.0 / 9, 1),
               ElementsAre(Pair(g.axis("a"), ElementsAre(0, 1)), Pair(g.axis("b"), ElementsAre(0)),

@@ -38,8 +38,8 @@ TEST(NasBench201, HasThePublishedCounts) {
 
 TEST(NasBench201, DerivesTheCellOfTheLargestCoefficients) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
-  const auto backbone = Registry::instance().create<Backbone>(
-      from_json(R"({"use": "nasbench201_search", "channels": 4, "cells": 1})"));
+  const auto backbone =
+      Registry::instance().create<Backbone>(from_json(R"({"use": "nasbench201_search", "channels": 4, "cells": 1})"));
   const Graph graph = backbone->build({3, 16, 16}, {10});
   Weights weights(graph, at::kFloat, at::kCPU);
   const std::vector<std::string> operations = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};

@@ -108,7 +108,9 @@ class CheckRun final : public Run {
   double learning_rate(ParamId) const override { return step_size; }
   int64_t batch_size() const override { return samples_drawn; }
   bool clipped() const override { return false; }
-  void publish(const std::string& name, const Artefact& artefact) override { artefacts_[stage_ + "." + name] = artefact; }
+  void publish(const std::string& name, const Artefact& artefact) override {
+    artefacts_[stage_ + "." + name] = artefact;
+  }
   const Artefact& artefact(const std::string& name) const override {
     const auto found = artefacts_.find(name);
     if (found == artefacts_.end()) throw Error("no stage published '" + name + "'");

@@ -26,7 +26,7 @@ bool is_word(const std::string& name) {
 }  // namespace
 
 void Trainer::publish(const std::string& name, const Artefact& artefact) {
-  const Component& component = controller_.component->component;
+  const Component& component = parts_.controller().component->component;
   if (!is_word(name)) throw Error("an artefact is called by letters, digits, '_' and '-', not '" + name + "'");
   if (std::ranges::find(component.publishes, name, &Published::name) == component.publishes.end()) {
     throw Error("it publishes '" + name + "' without saying so: its component needs .publish(\"" + name +
@@ -49,9 +49,9 @@ const Artefact& Trainer::artefact(const std::string& name) const {
 
 Value Trainer::derive() const {
   const Value spec = known(network_in_force());
-  const Made<Backbone> backbone = make<Backbone>(spec);
+  const Made<Backbone> backbone = Made<Backbone>::make(spec);
   Value derived;
-  backbone.call([&](Backbone& b) { derived = b.derive(graph_, *weights_); });
+  backbone.call([&](Backbone& b) { derived = b.derive(network_.graph, *network_.weights); });
   if (derived.is_null()) {
     throw Error("the backbone '" + name_of(spec, "backbone") +
                 "' derives no network from a trained one; search networks do (darts_search, nasbench201_search)");
@@ -61,7 +61,7 @@ Value Trainer::derive() const {
 
 const Value& Trainer::network_in_force() const {
   const Value* network = &recipe_.network;
-  for (size_t i = 0; i < recipe_.stages.size() && i <= stage_index_; ++i) {
+  for (size_t i = 0; i < recipe_.stages.size() && i <= position_.stage; ++i) {
     if (!recipe_.stages[i].network.is_null()) network = &recipe_.stages[i].network;
   }
   return *network;

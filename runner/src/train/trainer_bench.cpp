@@ -34,26 +34,27 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   start();
   begin_stage();
   if (!exported.empty()) {
-    if (!train_->inputs().defined()) {
-      throw InputError(data_.dataset.location.str(),
+    if (!data_.train().inputs().defined()) {
+      throw InputError(data_.section().dataset.location.str(),
                        "this data set is read on demand: there are no inputs to export. Leave out --export");
     }
     std::filesystem::create_directories(exported);
     export_model(exported);
     std::vector<at::Tensor> orders;
-    for (int64_t have = 0; have < compared * data_.batch; have += train_->size()) {
-      order_epoch();
-      ++epoch_;
-      orders.push_back(train_->order().to(at::kCPU));
+    for (int64_t have = 0; have < compared * data_.section().batch; have += data_.train().size()) {
+      data_.order_epoch(epoch_key());
+      ++position_.epoch;
+      orders.push_back(data_.train().order().to(at::kCPU));
     }
-    epoch_ = 0;
-    save_safetensors(exported / "data.safetensors",
-                     {{{"inputs", train_->inputs()}, {"targets", train_->targets()}, {"order", at::cat(orders)}}, {}});
+    position_.epoch = 0;
+    save_safetensors(
+        exported / "data.safetensors",
+        {{{"inputs", data_.train().inputs()}, {"targets", data_.train().targets()}, {"order", at::cat(orders)}}, {}});
   }
 
   begin_epoch();
-  int64_t per_epoch = order_epoch();
-  const bool gpu = device_.is_cuda();
+  int64_t per_epoch = data_.order_epoch(epoch_key());
+  const bool gpu = machine_.device.is_cuda();
   Phases phases;
   phases_ = &phases;
   Value losses = Value::list();
@@ -64,29 +65,30 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   // On a GPU the steps are timed all at once, without waiting in between, and the phases in some more steps.
   const int64_t extra = gpu ? std::max<int64_t>(steps / 4, 10) : 0;
   for (int64_t s = 0; s < warmup + steps + extra; ++s) {
-    if (step_ == per_epoch) {
-      ++epoch_;
-      step_ = 0;
-      per_epoch = order_epoch();
+    if (position_.step == per_epoch) {
+      ++position_.epoch;
+      position_.step = 0;
+      per_epoch = data_.order_epoch(epoch_key());
     }
     if (s == warmup) {
       if (gpu) torch::cuda::synchronize();
       since = Clock::now();
-      images = images_;
+      images = meters_.images;
     }
     if (s == warmup + steps) {
       torch::cuda::synchronize();
       measured = std::chrono::duration<double>(Clock::now() - since).count();
-      images = images_ - images;
+      images = meters_.images - images;
       phases.wait = true;
     }
-    const double loss = s < compared ? loss_sum_.item<double>() : 0;
-    const int64_t before = images_;
+    const double loss = s < compared ? meters_.loss_sum.item<double>() : 0;
+    const int64_t before = meters_.images;
     phases = {.wait = phases.wait};
     const Clock::time_point began = Clock::now();
     train_one_step(per_epoch);
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-    if (s < compared) losses.push_back((loss_sum_.item<double>() - loss) / static_cast<double>(images_ - before));
+    if (s < compared)
+      losses.push_back((meters_.loss_sum.item<double>() - loss) / static_cast<double>(meters_.images - before));
     if (s == 0) {
       if (gpu) torch::cuda::synchronize();
       first_step_at = wall_time();
@@ -100,17 +102,17 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   }
   if (!gpu) {
     measured = std::chrono::duration<double>(Clock::now() - since).count();
-    images = images_ - images;
+    images = meters_.images - images;
   }
   phases_ = nullptr;
   const double step = gpu ? measured / static_cast<double>(steps) : median(whole);
   return Value::map({{"name", recipe_.name},
-                     {"environment", environment_of(device_.str())},
+                     {"environment", environment_of(machine_.device.str())},
                      {"precision", recipe_.precision},
-                     {"batch", data_.batch},
+                     {"batch", data_.section().batch},
                      {"steps", steps},
                      {"step_ms", 1e3 * step},
-                     {"images_per_second", static_cast<double>(data_.batch) / step},
+                     {"images_per_second", static_cast<double>(data_.section().batch) / step},
                      {"mean_images_per_second", static_cast<double>(images) / measured},
                      {"phases_ms", Value::map({{"data", 1e3 * median(data)},
                                                {"gradients", 1e3 * median(gradients)},

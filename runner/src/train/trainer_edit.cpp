@@ -56,63 +56,64 @@ class Snapshot {
 }  // namespace
 
 void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) {
-  std::erase_if(followers_, [&](const Follower& f) { return f.weights.expired() || f.name == name; });
-  followers_.push_back({name, weights, optimized});
-  if (optimized) attach_optimizers(*weights);
+  std::erase_if(network_.followers, [&](const Follower& f) { return f.weights.expired() || f.name == name; });
+  network_.followers.push_back({name, weights, optimized});
+  if (optimized) parts_.attach_optimizers(network_.graph, *weights);
 }
 
 void Trainer::edit(const Edits& edits) {
   const c10::NoGradGuard no_grad;
   if (edits.empty()) return;
-  std::vector<Weights*> all{weights_.get()};
+  std::vector<Weights*> all{network_.weights.get()};
   std::vector<std::shared_ptr<Weights>> alive;
-  for (const Follower& f : followers_) {
+  for (const Follower& f : network_.followers) {
     if (auto w = f.weights.lock()) alive.push_back(std::move(w));
   }
   for (const auto& w : alive) all.push_back(w.get());
 
   // All as it was, to go back to.
-  const Graph graph = graph_;
+  const Graph graph = network_.graph;
   std::vector<std::unique_ptr<Weights::Prepared>> undo;
   for (const Weights* w : all) undo.push_back(w->present());
   std::optional<Snapshot> snapshot;
   std::vector<Value> lines;
   std::vector<std::string> notes, warnings;
   try {
-    const Batch probe = test_->plain_batch(0, std::min(test_->size(), probe_samples));
+    const Batch probe = data_.test().plain_batch(0, std::min(data_.test().size(), probe_samples));
     at::Tensor before;
     for (size_t next = 0; next < edits.size();) {
       const size_t first = next;
-      Rewrite rewrite = plan(graph_, edits, next);
+      Rewrite rewrite = plan(network_.graph, edits, next);
       if (!before.defined()) before = logits(probe);
       const Rewrite::Effect effect = rewrite.effect;
-      Value line = Value::map({{"stage", stage_->name}, {"epoch", epoch_}, {"step", step_}});
+      Value line = Value::map({{"stage", stage_->name}, {"epoch", position_.epoch}, {"step", position_.step}});
       Value& list = line["edits"] = Value::list();
       for (size_t i = first; i < next; ++i) list.push_back(edits[i].to_value());
       line["before"] = counts_value();
       std::string inexact;
       Value& axes = line["axes"] = Value::list();
       for (const AxisChange& change : rewrite.changes) {
-        const AxisInfo& axis = graph_[change.axis];
+        const AxisInfo& axis = network_.graph[change.axis];
         axes.push_back(Value::map(
             {{"name", axis.name}, {"before", axis.size}, {"after", static_cast<int64_t>(change.from.size())}}));
-        if (inexact.empty()) inexact = inexact_at(graph_, change.axis);
+        if (inexact.empty()) inexact = inexact_at(network_.graph, change.axis);
       }
       at::Tensor zeroed = before, masked;
       if (effect == Rewrite::Effect::removes) {
         // First with zeros in all that the nodes give of what goes: known without touching a value, so that zeroing or
         // removing cannot agree with it where they damage what stays.
         if (!rewrite.changes.empty()) masked = logits(probe, &rewrite.changes);
-        if (!snapshot) snapshot.emplace(*weights_);
+        if (!snapshot) snapshot.emplace(*network_.weights);
         for (const AxisChange& change : rewrite.changes)
-          zero(graph_, *weights_, change.axis, complement(change.from, graph_[change.axis].size));
+          zero(network_.graph, *network_.weights, change.axis,
+               complement(change.from, network_.graph[change.axis].size));
         for (const auto& [parameter, mask] : rewrite.masks) {
-          at::Tensor values = (*weights_)[parameter];
+          at::Tensor values = (*network_.weights)[parameter];
           values.mul_(mask.to(values.options()));
         }
         zeroed = logits(probe);
       }
-      espalier::carry_out(graph_, all, std::move(rewrite));
+      espalier::carry_out(network_.graph, all, std::move(rewrite));
       const at::Tensor after = logits(probe);
       line["after"] = counts_value();
 
@@ -121,7 +122,7 @@ void Trainer::edit(const Edits& edits) {
       if (axes.size() > 0) text += " of " + to_json(axes.as_list().front().at("before"));
       // Rounding: other widths sum in another order.
       const double tolerance =
-          (dtype_ == at::kDouble ? 1e-10 : 1e-5) * std::max(1.0, zeroed.abs().max().item<double>());
+          (machine_.dtype == at::kDouble ? 1e-10 : 1e-5) * std::max(1.0, zeroed.abs().max().item<double>());
       const double difference = largest_difference(zeroed, after);
       double masking = 0;
       if (effect == Rewrite::Effect::removes) {
@@ -167,16 +168,16 @@ void Trainer::edit(const Edits& edits) {
       before = after;
     }
   } catch (...) {
-    graph_ = graph;
-    for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), graph_);
+    network_.graph = graph;
+    for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), network_.graph);
     if (snapshot) snapshot->restore();
     throw;
   }
   for (const Value& line : lines) folder_.add_history(line);
   for (const std::string& text : notes) note(text);
   for (const std::string& text : warnings) log::warning(text);
-  stale_ = true;
-  best_accuracy_ = best_selection_ = -1;
+  tested_.stale = true;
+  position_.best_accuracy = position_.best_selection = -1;
   attach();
 }
 

@@ -31,43 +31,28 @@ Value to_value(const Evaluation& e) {
 }  // namespace
 
 State Trainer::state() const {
-  State s{graph_, {{"", weights_.get()}}, {}, {}};
-  for (const Follower& f : followers_) {
+  State s{network_.graph, {{"", network_.weights.get()}}, {}, {}};
+  for (const Follower& f : network_.followers) {
     if (const auto w = f.weights.lock()) s.weights.emplace_back(f.name, w.get());
   }
   Value& p = s.progress;
-  p = Value::map({{"stage", static_cast<int64_t>(stage_index_)},
-                  {"stage_begun", stage_begun_},
-                  {"ended", ended_},
-                  {"epoch", epoch_},
-                  {"epoch_begun", epoch_begun_},
-                  {"step", step_},
-                  {"batch", data_.batch},
-                  {"epochs_done", epochs_done_},
-                  {"steps_done", steps_done_},
-                  {"steps_total", steps_total_},
-                  {"lr_factor", lr_factor_},
-                  {"macs_sum", macs_sum_},
-                  {"base_macs", base_macs_},
-                  {"best_accuracy", best_accuracy_},
-                  {"best_selection", best_selection_},
-                  {"stages", stages_},
-                  {"first", first_.to_value()},
-                  {"files", folder_.sizes()},
-                  {"seconds", Value::map({{"run", run_watch_.seconds()},
-                                          {"stage", stage_watch_.seconds()},
-                                          {"epoch", epoch_watch_.seconds()}})}});
-  if (!stale_) p["test"] = to_value(test_result_);
-  if (stage_begun_) {
+  position_.write(p = Value::map());
+  p["batch"] = data_.section().batch;
+  p["first"] = network_.first.to_value();
+  p["files"] = folder_.sizes();
+  p["seconds"] = Value::map(
+      {{"run", watches_.run.seconds()}, {"stage", watches_.stage.seconds()}, {"epoch", watches_.epoch.seconds()}});
+  if (!tested_.stale) p["test"] = to_value(tested_.result);
+  if (position_.stage_begun) {
     p["name"] = stage_->name;
     p["before"] = stage_before_;
-    controller_.call([&](Controller& c) { p["controller"] = c.save(); });
-    p["schedule"] = schedule_->save();
+    parts_.controller().call([&](Controller& c) { p["controller"] = c.save(); });
+    p["schedule"] = parts_.schedule().save();
   }
-  if (epoch_begun_) {
-    p["images"] = images_;
-    p["metrics"] = metrics_;
-    s.tensors = {{"loss_sum", loss_sum_}, {"correct", correct_}, {"penalty", penalty_}};
+  if (position_.epoch_begun) {
+    p["images"] = meters_.images;
+    p["metrics"] = meters_.metrics;
+    s.tensors = {{"loss_sum", meters_.loss_sum}, {"correct", meters_.correct}, {"penalty", meters_.penalty}};
   }
   save_artefacts(s);
   return s;
@@ -77,35 +62,35 @@ void Trainer::save_last() {
   check_weights();
   const Clock::time_point began = Clock::now();
   save_checkpoint(folder_.checkpoint("last"), state(), folder_.checkpoint("previous"));
-  saved_ = Clock::now();
-  save_seconds_ = std::chrono::duration<double>(saved_ - began).count();
+  saving_.at = Clock::now();
+  saving_.seconds = std::chrono::duration<double>(saving_.at - began).count();
 }
 
 void Trainer::checkpoint_if_due() {
   const int signal = interrupt();
-  const double passed = std::chrono::duration<double>(Clock::now() - saved_).count();
+  const double passed = std::chrono::duration<double>(Clock::now() - saving_.at).count();
   // At most a twentieth of the time goes into checkpoints, unless one is asked for after every step.
-  const bool due = passed >= options_.save_every && (options_.save_every == 0 || passed >= 20 * save_seconds_);
+  const bool due = passed >= options_.save_every && (options_.save_every == 0 || passed >= 20 * saving_.seconds);
   if (signal == 0 && !due) return;
-  if (epoch_begun_) check_loss();
+  if (position_.epoch_begun) check_loss();
   save_last();
   if (signal != 0) throw Interrupted(signal);
 }
 
 void Trainer::check_loss() const {
-  const double loss = loss_sum_.item<double>();
+  const double loss = meters_.loss_sum.item<double>();
   if (std::isfinite(loss)) return;
-  throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ", step " +
-                             std::to_string(step_) + ": the loss is ",
+  throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(position_.epoch + 1) + ", step " +
+                             std::to_string(position_.step) + ": the loss is ",
                          loss));
 }
 
 void Trainer::check_weights() const {
   for (const Role role : {Role::weight, Role::architecture, Role::buffer}) {
-    const at::Tensor& values = weights_->bank(role).values.flat();
+    const at::Tensor& values = network_.weights->bank(role).values.flat();
     if (values.numel() == 0 || values.isfinite().all().item<bool>()) continue;
-    throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(epoch_ + 1) + ", step " +
-                               std::to_string(step_) + ": some weights are ",
+    throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(position_.epoch + 1) + ", step " +
+                               std::to_string(position_.step) + ": some weights are ",
                            values.sum().item<double>()));
   }
 }
@@ -177,71 +162,59 @@ void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
 
 void Trainer::restore(const Checkpoint& checkpoint) {
   const Value& p = checkpoint.progress;
-  stage_index_ = static_cast<size_t>(p.at("stage").as_int());
-  stage_begun_ = p.at("stage_begun").as_bool();
-  ended_ = p.at("ended").as_bool();
-  epoch_ = p.at("epoch").as_int();
-  epoch_begun_ = p.at("epoch_begun").as_bool();
-  step_ = p.at("step").as_int();
-  epochs_done_ = p.at("epochs_done").as_int();
-  steps_done_ = p.at("steps_done").as_int();
-  steps_total_ = p.at("steps_total").as_int();
-  lr_factor_ = p.at("lr_factor").as_double();
-  macs_sum_ = p.at("macs_sum").as_double();
-  base_macs_ = p.at("base_macs").as_double();
-  best_accuracy_ = p.at("best_accuracy").as_double();
-  best_selection_ = p.at("best_selection").as_double();
-  stages_ = p.at("stages");
-  first_ = Graph::from_value(p.at("first"));
+  position_.read(p);
+  network_.first = Graph::from_value(p.at("first"));
   restore_artefacts(checkpoint);
   if (const Value* test = p.find("test")) {
-    test_result_ = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
-    stale_ = false;
+    tested_.result = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
+    tested_.stale = false;
   }
-  if (stage_begun_ &&
-      (stage_index_ >= recipe_.stages.size() || recipe_.stages[stage_index_].name != p.at("name").as_string())) {
+  if (position_.stage_begun &&
+      (position_.stage >= recipe_.stages.size() || recipe_.stages[position_.stage].name != p.at("name").as_string())) {
     throw InputError(checkpoint.path.string(), "it stands in the stage '" + p.at("name").as_string() +
                                                    "', which is not the recipe's stage number " +
-                                                   std::to_string(stage_index_ + 1));
+                                                   std::to_string(position_.stage + 1));
   }
 
   // The data of this stage: the last that was named.
   const DataSection* data = &recipe_.data;
-  for (size_t i = 0; i < recipe_.stages.size() && i < stage_index_ + (stage_begun_ ? 1 : 0); ++i) {
+  for (size_t i = 0; i < recipe_.stages.size() && i < position_.stage + (position_.stage_begun ? 1 : 0); ++i) {
     if (recipe_.stages[i].data) data = &*recipe_.stages[i].data;
   }
   load_data(*data);
-  graph_ = checkpoint.graph;
-  weights_ = std::make_unique<Weights>(graph_, dtype_, device_);
-  if (stage_begun_) {
+  network_.graph = checkpoint.graph;
+  network_.weights = std::make_unique<Weights>(network_.graph, machine_.dtype, machine_.device);
+  if (position_.stage_begun) {
     stage_before_ = p.at("before");
-    make_parts(stage_index_);
+    make_parts(position_.stage);
     smooth_labels();
     attach();
-    controller_.call([&](Controller& c) { c.resume(*this, p.at("controller")); });
-    schedule_->load(p.at("schedule"));
+    parts_.controller().call([&](Controller& c) { c.resume(*this, p.at("controller")); });
+    parts_.schedule().load(p.at("schedule"));
   }
-  checkpoint.restore(*weights_, "", stage_begun_);
+  checkpoint.restore(*network_.weights, "", position_.stage_begun);
   size_t followed = 1;
-  for (const Follower& f : followers_) {
+  for (const Follower& f : network_.followers) {
     const auto w = f.weights.lock();
     if (!w) continue;
     checkpoint.restore(*w, f.name, true);
     ++followed;
   }
-  if (stage_begun_ && followed < checkpoint.counters.size())
+  if (position_.stage_begun && followed < checkpoint.counters.size())
     throw InputError(checkpoint.path.string(),
                      "it holds Weights that nothing follows: a controller's resume() must "
                      "follow what its stage_begin() does");
-  if (epoch_begun_) {
+  if (position_.epoch_begun) {
     // With another batch size the epoch goes on behind the images that it has had, at the next whole batch.
     const int64_t batch = p.at("batch").as_int();
-    if (batch != data_.batch) step_ = (std::min(train_->size(), step_ * batch) + data_.batch - 1) / data_.batch;
-    images_ = p.at("images").as_int();
-    metrics_ = p.at("metrics");
-    loss_sum_ = checkpoint.tensor("loss_sum").to(device_);
-    correct_ = checkpoint.tensor("correct").to(device_);
-    penalty_ = checkpoint.tensor("penalty").to(device_);
+    if (batch != data_.section().batch)
+      position_.step =
+          (std::min(data_.train().size(), position_.step * batch) + data_.section().batch - 1) / data_.section().batch;
+    meters_.images = p.at("images").as_int();
+    meters_.metrics = p.at("metrics");
+    meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);
+    meters_.correct = checkpoint.tensor("correct").to(machine_.device);
+    meters_.penalty = checkpoint.tensor("penalty").to(machine_.device);
   }
 }
 
@@ -261,13 +234,13 @@ void Trainer::take_up(const Checkpoint& checkpoint) {
     try {
       const Value at = load_checkpoint(best).progress;
       later = std::pair(at.at("stage").as_int(), at.at("steps_done").as_int()) >
-              std::pair(static_cast<int64_t>(stage_index_), steps_done_);
+              std::pair(static_cast<int64_t>(position_.stage), position_.steps_done);
     } catch (const InputError& e) {
       log::warning(e.what());
     }
     if (later) std::filesystem::remove(best, none);
     // Going another way, the run may not come to one as good again.
-    if (later && changed) best_selection_ = -1;
+    if (later && changed) position_.best_selection = -1;
   }
   if (changed) {
     log::warning("the recipe changes here: the run is not the one that it began as");
@@ -276,19 +249,19 @@ void Trainer::take_up(const Checkpoint& checkpoint) {
   write_environment(Value::map({{"stage", p.at("stage")}, {"epoch", p.at("epoch")}, {"step", p.at("step")}}));
   const Clock::time_point now = Clock::now();
   const Value& seconds = p.at("seconds");
-  run_watch_ = {seconds.at("run").as_double(), now};
-  stage_watch_ = {seconds.at("stage").as_double(), now};
-  epoch_watch_ = {seconds.at("epoch").as_double(), now};
+  watches_.run = {seconds.at("run").as_double(), now};
+  watches_.stage = {seconds.at("stage").as_double(), now};
+  watches_.epoch = {seconds.at("epoch").as_double(), now};
   progress_.note("Going on from " + checkpoint.path.filename().string() + ": " +
-                 (stage_begun_
-                      ? stage_->name + ", epoch " + std::to_string(epoch_ + 1) + ", after step " + std::to_string(step_)
-                      : "before stage " + std::to_string(stage_index_ + 1)));
+                 (position_.stage_begun ? stage_->name + ", epoch " + std::to_string(position_.epoch + 1) +
+                                              ", after step " + std::to_string(position_.step)
+                                        : "before stage " + std::to_string(position_.stage + 1)));
 }
 
 // environment.json: that of the beginning, and where the run went on an entry for each time.
 void Trainer::write_environment(const Value& checkpoint) const {
   const std::filesystem::path path = folder_.file("environment.json");
-  Value now = environment_of(device_.str());
+  Value now = environment_of(machine_.device.str());
   now["libraries"] = libraries_of(recipe_);
   for (const Value::Entry& e : options_.origin.as_map()) now[e.key] = e.value;
   Value all = now;
@@ -330,7 +303,7 @@ void Trainer::write_unfinished(const std::string& status, const std::string& err
                                                                  {"seed", recipe_.seed},
                                                                  {"status", status},
                                                                  {"error", error},
-                                                                 {"stages", stages_}}),
+                                                                 {"stages", position_.stages}}),
                                                      1) +
                                                  "\n");
   } catch (const Error& e) {

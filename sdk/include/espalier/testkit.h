@@ -45,7 +45,7 @@ class ESPALIER_API TestRun final : public Run {
   std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
   std::vector<std::string> notes;             // what note() was told
   double rate = 0.1;                          // what learning_rate() gives of every parameter
-  int64_t samples = 128;                        // what batch_size() gives
+  int64_t samples = 128;                      // what batch_size() gives
   std::map<std::string, Artefact> artefacts;  // by STAGE.NAME; the stage is called "test"
   Value derived;                              // what derive() gives
 

@@ -1,0 +1,55 @@
+#include "train/position.h"
+
+namespace espalier {
+
+namespace {
+
+// The one list of the fields: what is written is read.
+template <class Position, class Visit>
+void fields(Position& p, const Visit& visit) {
+  visit("stage", p.stage);
+  visit("stage_begun", p.stage_begun);
+  visit("ended", p.ended);
+  visit("epoch", p.epoch);
+  visit("epoch_begun", p.epoch_begun);
+  visit("step", p.step);
+  visit("epochs_done", p.epochs_done);
+  visit("steps_done", p.steps_done);
+  visit("steps_total", p.steps_total);
+  visit("lr_factor", p.lr_factor);
+  visit("macs_sum", p.macs_sum);
+  visit("base_macs", p.base_macs);
+  visit("best_accuracy", p.best_accuracy);
+  visit("best_selection", p.best_selection);
+  visit("stages", p.stages);
+}
+
+struct Writer {
+  Value& to;
+  void operator()(const char* name, size_t v) const { to[name] = static_cast<int64_t>(v); }
+  template <class T>
+  void operator()(const char* name, const T& v) const {
+    to[name] = v;
+  }
+};
+
+struct Reader {
+  const Value& from;
+  void operator()(const char* name, size_t& v) const { v = static_cast<size_t>(from.at(name).as_int()); }
+  void operator()(const char* name, bool& v) const { v = from.at(name).as_bool(); }
+  void operator()(const char* name, int64_t& v) const { v = from.at(name).as_int(); }
+  void operator()(const char* name, double& v) const { v = from.at(name).as_double(); }
+  void operator()(const char* name, Value& v) const { v = from.at(name); }
+};
+
+}  // namespace
+
+void Position::write(Value& progress) const {
+  fields(*this, Writer{progress});
+}
+
+void Position::read(const Value& progress) {
+  fields(*this, Reader{progress});
+}
+
+}  // namespace espalier

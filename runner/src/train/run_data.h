@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "data/data_pipeline.h"
+#include "espalier/dataset.h"
+#include "recipe/recipe.h"
+
+namespace espalier {
+
+// The data of a run: the parts that a stage trains, validates and tests with, the order of each epoch and the draws of
+// controllers.
+class RunData {
+ public:
+  RunData(at::Device device, at::ScalarType dtype, RandomKey seed, DataPaths paths)
+      : device_(device), dtype_(dtype), seed_(seed), paths_(std::move(paths)) {}
+
+  // Loads a section's data. record: called with what tells these data from others, before anything is kept. Throws
+  // InputError where the data do not fit the section.
+  void load(const DataSection& section, const std::function<void(const Value&)>& record);
+
+  const DataSection& section() const { return section_; }
+  const DatasetInfo& info() const { return info_; }
+  DataPipeline& train() const { return *train_; }
+  DataPipeline& test() const { return *test_; }
+  DataPipeline* validation() const { return validation_.get(); }  // null: nothing is held out
+
+  // Puts the training part into the order of an epoch; returns the number of its steps.
+  int64_t order_epoch(RandomKey key);
+  // The batch of a step of the epoch, augmented.
+  Batch batch(int64_t step, RandomKey key) const;
+  // Another batch of "train" or "validation": the n-th that is drawn in the step which so many steps of the run lie
+  // before. Throws Error for another part, InputError where there is none.
+  Batch draw(std::string_view part, int64_t n, int64_t steps_done);
+
+ private:
+  at::Device device_;
+  at::ScalarType dtype_;
+  RandomKey seed_;
+  DataPaths paths_;
+  DataSection section_;
+  DatasetInfo info_;
+  std::unique_ptr<DataPipeline> train_, test_, validation_;
+  std::map<std::pair<std::string, int64_t>, std::pair<int64_t, std::vector<int64_t>>> draws_;  // the pass and its order
+  Augmentations augmentations_;
+};
+
+}  // namespace espalier
