@@ -24,7 +24,7 @@ namespace {
 using testing::HasSubstr;
 
 Graph backbone(const std::string& plugin, const std::string& spec, int64_t size = 8, int64_t classes = 5) {
-  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + plugin + ".so");
   return testkit::build(spec, {3, size, size}, {classes});
 }
 Graph resnet20(const std::string& options = "") {

@@ -19,7 +19,7 @@ namespace {
 void load_backbones() {
   for (const char* name : {"lenet5", "mlp", "vgg16", "resnet_cifar", "resnet", "preresnet", "resnext", "densenet",
                            "mobilenet_v2", "swin", "vit", "darts", "nasbench201", "gcn", "linear"})
-    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + name + ".so");
+    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + name + ".so");
 }
 
 // Small forms, with all that is special about each: padding and cropping shortcuts, maps that no window divides.

@@ -48,7 +48,7 @@ inline void expect_equal_to_pytorch(
   SCOPED_TRACE(c.name);
   const std::string python = ESPALIER_PYTHON;
   const std::string name = from_json(c.spec).at("use").as_string();
-  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + (c.plugin.empty() ? name : c.plugin) + ".so");
+  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + (c.plugin.empty() ? name : c.plugin) + ".so");
   const Graph g = small_network();
   Weights w(g, at::kDouble, at::kCPU);
   w.initialize(g, RandomKey(2));

@@ -20,7 +20,7 @@ struct RegularizerBench {
   std::unique_ptr<Regularizer> regularizer;
 
   RegularizerBench(const std::string& plugin, const std::string& spec, at::ScalarType dtype = at::kDouble) {
-    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/lib" + plugin + ".so");
+    testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + plugin + ".so");
     GraphBuilder g({2, 6, 6});
     const Edge x = g.relu(g.batch_norm("bn", g.conv("conv", g.input(), {.filters = 4, .kernel = 3})));
     graph = g.output(g.linear("fc2", g.relu(g.linear("fc1", g.flatten(x), {.features = 5})), {.features = 3}));

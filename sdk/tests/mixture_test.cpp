@@ -84,7 +84,7 @@ TEST(Gates, NameParameterAndAxis) {
   const Edge x = g.linear("a", g.input(), {.features = 6});
   Graph graph = g.output(g.linear("fc", x, {.features = 3}));
   EXPECT_TRUE(graph.gates().empty());
-  apply(graph, {}, {{InsertGate{.gate = "mask", .edge = "a"}}});
+  apply(graph, {}, Edits{{InsertGate{"mask", "a", ""}}});
   const std::vector<GateInfo> gates = graph.gates();
   ASSERT_EQ(gates.size(), 1U);
   EXPECT_EQ(graph.nodes()[static_cast<size_t>(gates[0].node)].name, "mask");

@@ -16,6 +16,7 @@
 #include "plugins/builtin.h"
 #include "recipe/recipe.h"
 #include "record/recorded.h"
+#include "record/summary.h"
 #include "sweep/sweep.h"
 #include "train/trainer.h"
 
@@ -48,19 +49,12 @@ void require_changeable(const std::string& set) {
                    "data.drop_last and data.workers can be changed");
 }
 
-bool is_finished(const Value& summary) {
-  const Value* status = summary.find("status");
-  return status && status->as_string() == "finished";
-}
-
 // How a finished run is trained further: a command.
-std::string further(const fs::path& run, const Value& summary) {
-  const Value* stages = summary.find("stages");
-  if (!stages || stages->size() == 0) return "";
-  const Value& last = stages->as_list().back();
-  const int64_t epochs = last.at("epochs").as_int();
-  return "; to train it further: espalier resume " + run.string() + " --set stages." + last.at("name").as_string() +
-         ".epochs=" + std::to_string(2 * std::max<int64_t>(1, epochs));
+std::string further(const fs::path& run, const Summary& summary) {
+  if (summary.stages.empty()) return "";
+  const StageSummary& last = summary.stages.back();
+  return "; to train it further: espalier resume " + run.string() + " --set stages." + last.name +
+         ".epochs=" + std::to_string(2 * std::max<int64_t>(1, last.epochs));
 }
 
 void resume(ResumeOptions o) {
@@ -80,10 +74,10 @@ void resume(ResumeOptions o) {
   }
   require_run(run);
   for (const std::string& set : o.overrides) require_changeable(set);
-  const Value summary = recorded(run / "summary.json");
-  const bool finished = is_finished(summary);
+  const std::optional<Summary> summary = Summary::read(run);
+  const bool finished = summary && summary->is_finished();
   if (finished && o.overrides.empty() && o.from == "last") {
-    if (!o.training.quiet) std::cout << o.run << ": this run is finished" << further(run, summary) << "\n";
+    if (!o.training.quiet) std::cout << o.run << ": this run is finished" << further(run, *summary) << "\n";
     return;
   }
   const Value before = recorded(run / "environment.json");

@@ -18,6 +18,7 @@
 #include "plugins/builtin.h"
 #include "record/checkpoint.h"
 #include "record/recorded.h"
+#include "record/summary.h"
 #include "sweep/sweep.h"
 #include "system/files.h"
 #include "system/terminal.h"
@@ -89,7 +90,8 @@ Value checkpoint_of(const fs::path& file) {
 }
 
 Value contents(const fs::path& run) {
-  const Value summary = recorded(run / "summary.json");
+  const std::optional<Summary> known = Summary::read(run);
+  const Value summary = known ? known->to_value() : Value::map();
   Value v = Value::map({{"run", run.string()}});
   for (const char* key : {"name", "seed", "status", "error", "accuracy", "accuracy_best", "stages"}) {
     if (const Value* s = summary.find(key)) v[key] = *s;
@@ -221,7 +223,11 @@ std::string text_of(const Value& v, bool all) {
   std::string text = v.find("name") ? v.at("name").as_string() + ", seed " + to_json(v.at("seed")) + ": " : "";
   text += v.at("status").as_string() + "\n";
   if (const Value* error = v.find("error")) text += error->as_string() + "\n";
-  if (const Value* stages = v.find("stages"); stages && stages->size() > 0) text += "\n" + stage_table(*stages);
+  std::vector<StageSummary> stages;
+  if (const Value* list = v.find("stages")) {
+    for (const Value& s : list->as_list()) stages.push_back(StageSummary::from_value(s));
+  }
+  if (!stages.empty()) text += "\n" + stage_table(stages);
   text += "\n" + (v.at("edits").size() == 0 ? std::string("no edits\n") : edits_text(v.at("edits"), all));
   text += "\n" + (v.at("checkpoints").size() == 0 ? std::string("no checkpoints yet\n")
                                                   : checkpoints_text(v.at("checkpoints")));

@@ -70,7 +70,8 @@ Value SweepRun::to_value() const {
                         {"status", status},
                         {"seconds", seconds}});
   if (!error.empty()) v["error"] = error;
-  v["summary"] = summary;
+  v["summary"] = summary ? summary->to_value() : Value();
+  if (summary) v["summary"].erase("stages");
   return v;
 }
 
@@ -81,7 +82,6 @@ SweepRun SweepRun::from_value(const Value& v) {
   r.status = v.at("status").as_string();
   r.seconds = v.at("seconds").as_double();
   if (const Value* e = v.find("error")) r.error = e->as_string();
-  r.summary = v.at("summary");
   return r;
 }
 
@@ -93,13 +93,12 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
   append(rows[0], {"test accuracy", "params", "of base", "MACs", "of base", "time", "status"});
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
-    const Value* accuracy = r.summary.find("accuracy");
-    const Value* last = r.summary.find("final");
-    const Value* first = r.summary.find("base");
-    append(row, {accuracy && accuracy->is_number() ? fixed(accuracy->as_double(), 2) + " %" : ""});
-    for (const char* what : {"params", "macs"}) {
-      append(row, {last ? count_text(last->at(what).as_int()) : "",
-                   last && first ? share(last->at(what).as_double(), first->at(what).as_double()) : ""});
+    const RunResult* result = r.summary && r.summary->result ? &*r.summary->result : nullptr;
+    append(row, {result ? fixed(result->accuracy, 2) + " %" : ""});
+    for (const auto what : {&NetworkSize::params, &NetworkSize::macs}) {
+      append(row,
+             {result ? count_text(result->final.*what) : "",
+              result ? share(static_cast<double>(result->final.*what), static_cast<double>(result->base.*what)) : ""});
     }
     append(row, {r.seconds > 0 ? Progress::duration(r.seconds) : "", r.status});
     rows.push_back(std::move(row));
@@ -116,15 +115,16 @@ Value over_seeds(const std::vector<SweepRun>& runs) {
   std::vector<Group> groups;
   for (const SweepRun& r : runs) {
     const Value* seed = r.values.find("seed");
-    if (!seed || r.status != "finished" || r.summary.is_null()) continue;
+    if (!seed || r.status != "finished" || !r.summary || !r.summary->result) continue;
     Value rest = r.values;
     rest.erase("seed");
     auto g = std::ranges::find(groups, rest, &Group::values);
     if (g == groups.end()) g = groups.insert(groups.end(), Group{rest, {}, {}, {}, {}, {}});
     g->seeds.push_back(seed->as_int());
-    g->accuracy.push_back(r.summary.at("accuracy").as_double());
-    g->params.push_back(r.summary.at("final").at("params").as_double());
-    g->macs.push_back(r.summary.at("final").at("macs").as_double());
+    const RunResult& result = *r.summary->result;
+    g->accuracy.push_back(result.accuracy);
+    g->params.push_back(static_cast<double>(result.final.params));
+    g->macs.push_back(static_cast<double>(result.final.macs));
     g->seconds.push_back(r.seconds);
   }
   Value result = Value::list();

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "espalier/value.h"
+#include "record/summary.h"
 
 namespace espalier {
 
@@ -14,7 +16,7 @@ struct SweepRun {
   std::string status = "waiting";  // running, finished, failed, interrupted
   std::string error;               // of a failed one
   double seconds = 0;              // of its process; of all of them where it was resumed
-  Value summary;                   // its summary.json without the stages; null where there is none
+  std::optional<Summary> summary;  // none: it has none yet
 
   Value to_value() const;
   static SweepRun from_value(const Value& v);

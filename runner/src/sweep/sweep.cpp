@@ -79,23 +79,18 @@ std::string last_words(const fs::path& output) {
   return error.empty() ? last : error;
 }
 
-// A run's summary.json without the stages; null where there is none, or none that can be read.
-Value read_summary(const fs::path& run_folder) {
-  const fs::path file = run_folder / "summary.json";
-  if (!fs::exists(file)) return {};
+// What a run came to; none where it has no summary, or none that can be read.
+std::optional<Summary> read_summary(const fs::path& run_folder) {
   try {
-    Value summary = from_json(read_file(file), file.string());
-    summary.at("status").as_string();
-    summary.erase("stages");
-    return summary;
+    return Summary::read(run_folder);
   } catch (const Error& e) {
     log::warning(e.what());
-    return {};
+    return std::nullopt;
   }
 }
 
-bool is_finished(const Value& summary) {
-  return !summary.is_null() && summary.at("status").as_string() == "finished";
+bool is_finished(const std::optional<Summary>& summary) {
+  return summary && summary->is_finished();
 }
 
 std::string status_text(int status) {
@@ -219,8 +214,8 @@ class Sweep {
     } else {
       r.status = "failed";
       const fs::path text = fs::exists(output(r)) ? output(r) : early_output(r);
-      const Value* error = r.summary.find("error");
-      r.error = status > 128 ? status_text(status) : error ? error->as_string() : last_words(text);
+      const std::string error = r.summary ? r.summary->error : "";
+      r.error = status > 128 ? status_text(status) : error.empty() ? last_words(text) : error;
       if (r.error.empty()) r.error = status_text(status);
       clear_line();
       log::error("the run " + r.name + " failed: " + r.error + " (output: " + text.string() + ")");
@@ -231,9 +226,8 @@ class Sweep {
     std::string line = r.name + "  interrupted";
     if (r.status == "finished") {
       line = "[" + std::to_string(done_) + "/" + std::to_string(runs_.size()) + "] " + r.name + "  test " +
-             fixed(r.summary.at("accuracy").as_double(), 2) + " %  " +
-             count_text(r.summary.at("final").at("params").as_int()) + " params  " +
-             count_text(r.summary.at("final").at("macs").as_int()) + " MACs";
+             fixed(r.summary->result->accuracy, 2) + " %  " + count_text(r.summary->result->final.params) +
+             " params  " + count_text(r.summary->result->final.macs) + " MACs";
     }
     say(line + "  " + Progress::duration(seconds));
   }
@@ -311,7 +305,7 @@ int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const S
   fs::create_directories(folder / "recipes");
   std::vector<SweepRun> runs;
   for (size_t i = 0; i < points.size(); ++i) {
-    runs.push_back({points[i].name, points[i].values, "waiting", "", 0, {}});
+    runs.push_back({points[i].name, points[i].values, "waiting", "", 0, std::nullopt});
     write_file(folder / "recipes" / (points[i].name + ".yaml"), recipes[i]);
   }
   Sweep sweep(folder, o, name, threads, std::move(runs));

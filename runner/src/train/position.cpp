@@ -27,6 +27,10 @@ void fields(Position& p, const Visit& visit) {
 struct Writer {
   Value& to;
   void operator()(const char* name, size_t v) const { to[name] = static_cast<int64_t>(v); }
+  void operator()(const char* name, const std::vector<StageSummary>& v) const {
+    Value& list = to[name] = Value::list();
+    for (const StageSummary& s : v) list.push_back(s.to_value());
+  }
   template <class T>
   void operator()(const char* name, const T& v) const {
     to[name] = v;
@@ -39,7 +43,10 @@ struct Reader {
   void operator()(const char* name, bool& v) const { v = from.at(name).as_bool(); }
   void operator()(const char* name, int64_t& v) const { v = from.at(name).as_int(); }
   void operator()(const char* name, double& v) const { v = from.at(name).as_double(); }
-  void operator()(const char* name, Value& v) const { v = from.at(name); }
+  void operator()(const char* name, std::vector<StageSummary>& v) const {
+    v.clear();
+    for (const Value& s : from.at(name).as_list()) v.push_back(StageSummary::from_value(s));
+  }
 };
 
 }  // namespace

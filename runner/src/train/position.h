@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "espalier/value.h"
+#include "record/summary.h"
 
 namespace espalier {
 
@@ -14,16 +16,16 @@ struct Position {
   bool ended = false;        // its controller ends it with the epoch under way
   int64_t epoch = 0;         // of the stage, 0-based
   bool epoch_begun = false;
-  int64_t step = 0;              // done in this epoch
-  int64_t epochs_done = 0;       // of the run
-  int64_t steps_done = 0;        // of the run
-  int64_t steps_total = 0;       // of the run, as far as it is known
-  double lr_factor = 1;          // of the schedule, in the last step
-  double macs_sum = 0;           // multiply-accumulates of the network at each step, in epochs
-  double base_macs = 0;          // that train costs are relative to
-  double best_accuracy = -1;     // test accuracy in percent since the network's structure changed
-  double best_selection = -1;    // of the best checkpoint of this stage and structure; below zero: there is none yet
-  Value stages = Value::list();  // what the finished stages came to, for the summary
+  int64_t step = 0;            // done in this epoch
+  int64_t epochs_done = 0;     // of the run
+  int64_t steps_done = 0;      // of the run
+  int64_t steps_total = 0;     // of the run, as far as it is known
+  double lr_factor = 1;        // of the schedule, in the last step
+  double macs_sum = 0;         // multiply-accumulates of the network at each step, in epochs
+  double base_macs = 0;        // that train costs are relative to
+  double best_accuracy = -1;   // test accuracy in percent since the network's structure changed
+  double best_selection = -1;  // of the best checkpoint of this stage and structure; below zero: there is none yet
+  std::vector<StageSummary> stages;  // those that have ended
 
   // Puts every field into the progress of a checkpoint, and takes it from there. read() throws InputError where one is
   // missing.

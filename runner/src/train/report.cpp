@@ -57,15 +57,13 @@ std::string before_and_after(const Graph& first, const Graph& last) {
   return number_table(rows);
 }
 
-Value compared(const Value& expect, const Value& summary) {
+Value compared(const Value& expect, const Summary& summary) {
   Value all = Value::map();
   for (const Value::Entry& e : expect.as_map()) {
-    const Value* found = summary.find(e.key);
-    if (!found) found = summary.at("final").find(e.key);
+    const std::optional<double> found = summary.metric(e.key);
     Value& line = all[e.key] = e.value;
-    line["found"] = found ? *found : Value();
-    line["met"] =
-        found && std::abs(found->as_double() - e.value.at("value").as_double()) <= e.value.at("within").as_double();
+    line["found"] = found ? Value(*found) : Value();
+    line["met"] = found && std::abs(*found - e.value.at("value").as_double()) <= e.value.at("within").as_double();
   }
   return all;
 }
@@ -84,15 +82,11 @@ std::string expectation_table(const Value& compared) {
   return number_table(rows);
 }
 
-std::string stage_table(const Value& stages) {
+std::string stage_table(const std::vector<StageSummary>& stages) {
   std::vector<std::vector<std::string>> rows{{"stage", "epochs", "params", "MACs", "test accuracy"}};
-  for (const Value& s : stages.as_list()) {
-    const Value& b = s.at("before");
-    const Value& a = s.at("after");
-    rows.push_back({s.at("name").as_string(), std::to_string(s.at("epochs").as_int()),
-                    change(b.at("params").as_int(), a.at("params").as_int()),
-                    change(b.at("macs").as_int(), a.at("macs").as_int()),
-                    fixed(s.at("accuracy").as_double(), 2) + " %"});
+  for (const StageSummary& s : stages) {
+    rows.push_back({s.name, std::to_string(s.epochs), change(s.before.params, s.after.params),
+                    change(s.before.macs, s.after.macs), fixed(s.accuracy, 2) + " %"});
   }
   return number_table(rows);
 }

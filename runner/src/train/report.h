@@ -1,10 +1,12 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "espalier/dataset.h"
 #include "espalier/graph.h"
 #include "recipe/recipe.h"
+#include "record/summary.h"
 
 namespace espalier {
 
@@ -13,11 +15,11 @@ double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& fir
 
 // Tables for the end of a run: each layer's width, parameters and MACs before and after; each stage's result.
 std::string before_and_after(const Graph& first, const Graph& last);
-std::string stage_table(const Value& stages);
+std::string stage_table(const std::vector<StageSummary>& stages);
 
 // A recipe's `expect` beside what a summary says: each metric's {value, within, found, met}; found is null where the
 // summary has no such number. The table is empty where nothing is expected.
-Value compared(const Value& expect, const Value& summary);
+Value compared(const Value& expect, const Summary& summary);
 std::string expectation_table(const Value& compared);
 
 }  // namespace espalier

@@ -100,11 +100,6 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
   tested_.stale = true;
 }
 
-Value Trainer::counts_value() const {
-  const Counts c = counts();
-  return Value::map({{"params", c.params}, {"macs", c.macs}});
-}
-
 void Trainer::start() {
   at_work_ = true;
   folder_.cut_to({});
@@ -122,9 +117,9 @@ void Trainer::start() {
     position_.steps_total += s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data);
 }
 
-Value Trainer::run() {
+void Trainer::run() {
   try {
-    return carry_out();
+    carry_out();
   } catch (const Interrupted& i) {
     write_unfinished("interrupted", "signal " + std::to_string(i.signal()));
     progress_.note("Stopped. To go on: espalier resume " + folder_.path().string());
@@ -141,9 +136,9 @@ Value Trainer::run() {
   }
 }
 
-Value Trainer::carry_out() {
+void Trainer::carry_out() {
   if (!options_.resume || !go_on()) start();
-  const Counts c = counts();
+  const NetworkSize c = size();
   progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " +
                  name_of(recipe_.data.dataset, "dataset") + " (" + count_text(data_.train().size()) + " images), " +
                  count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + machine_.device.str() +
@@ -151,7 +146,6 @@ Value Trainer::carry_out() {
                  ", seed " + std::to_string(recipe_.seed));
   while (position_.stage < recipe_.stages.size()) run_stage();
   finish();
-  return summary();
 }
 
 void Trainer::export_model(const std::filesystem::path& folder) const {
@@ -183,36 +177,39 @@ void Trainer::finish() {
   position_.best_accuracy = std::max(position_.best_accuracy, tested_.result.accuracy);
   write_file(folder_.file("graph.json"), to_json(network_.graph.to_value(), 1) + "\n");
   export_model(folder_.path());
-  write_file(folder_.file("summary.json"), to_json(summary(), 1) + "\n");
-  if (!options_.quiet) print_table();
+  const Summary result = summary();
+  result.write(folder_.path());
+  if (!options_.quiet) print_table(result);
 }
 
-Value Trainer::summary() const {
-  Value s = Value::map({{"name", recipe_.name},
-                        {"seed", recipe_.seed},
-                        {"status", "finished"},
-                        {"accuracy", tested_.result.accuracy},
-                        {"accuracy_best", position_.best_accuracy}});
-  if (data_.info().target.classes >= 20) s["top5"] = tested_.result.top5;
-  s["loss"] = tested_.result.loss;
-  s["base"] = Value::map({{"params", network_.first.parameter_count()}, {"macs", network_.first.macs()}});
-  s["final"] = counts_value();
+Summary Trainer::summary() const {
+  Summary s;
+  s.name = recipe_.name;
+  s.seed = recipe_.seed;
+  s.status = "finished";
+  s.stages = position_.stages;
   const auto base_epochs =
       static_cast<double>(recipe_.base_epochs.value_or(std::max<int64_t>(1, position_.epochs_done)));
-  s["train_cost"] = position_.macs_sum / (base_epochs * position_.base_macs);
-  s["seconds"] = watches_.run.seconds();
-  s["device"] = machine_.device.str();
-  s["precision"] = recipe_.precision;
-  s["threads"] = static_cast<int64_t>(at::get_num_threads());
-  s["stages"] = position_.stages;
-  if (!recipe_.expect.is_null()) s["expect"] = compared(recipe_.expect, s);
+  RunResult& r = s.result.emplace();
+  r.accuracy = tested_.result.accuracy;
+  r.accuracy_best = position_.best_accuracy;
+  if (data_.info().target.classes >= 20) r.top5 = tested_.result.top5;
+  r.loss = tested_.result.loss;
+  r.base = {network_.first.parameter_count(), network_.first.macs()};
+  r.final = size();
+  r.train_cost = position_.macs_sum / (base_epochs * position_.base_macs);
+  r.seconds = watches_.run.seconds();
+  r.device = machine_.device.str();
+  r.precision = recipe_.precision;
+  r.threads = static_cast<int64_t>(at::get_num_threads());
+  if (!recipe_.expect.is_null()) s.expect = compared(recipe_.expect, s);
   return s;
 }
 
-void Trainer::print_table() const {
+void Trainer::print_table(const Summary& summary) const {
   std::printf("\n%s\n%s", before_and_after(network_.first, network_.graph).c_str(),
-              stage_table(position_.stages).c_str());
-  if (!recipe_.expect.is_null()) std::printf("\n%s", expectation_table(summary().at("expect")).c_str());
+              stage_table(summary.stages).c_str());
+  if (!summary.expect.is_null()) std::printf("\n%s", expectation_table(summary.expect).c_str());
   std::printf("\nRun folder: %s\n", folder_.path().c_str());
 }
 

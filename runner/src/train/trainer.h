@@ -43,9 +43,9 @@ class Trainer final : public Run {
   Trainer(const Recipe& recipe, const TrainerOptions& options);
   ~Trainer() override;
 
-  // Trains and writes the run folder. Returns what summary.json holds; where it throws, summary.json says so. Throws
-  // Interrupted after interrupt(), with the state saved.
-  Value run();
+  // Trains and writes the run folder. Where it throws, summary.json says so. Throws Interrupted after interrupt(), with
+  // the state saved.
+  void run();
 
   // Times `steps` training steps of the first stage after `warmup` others: what `espalier bench` prints. With a folder,
   // leaves there what another program needs to do the same steps: model.py, model.safetensors (initial values) and
@@ -93,12 +93,7 @@ class Trainer final : public Run {
   auto placed(const Body& body) const;
   std::string place() const;
 
-  struct Counts {
-    int64_t params = 0;
-    int64_t macs = 0;
-  };
-  Counts counts() const { return {network_.graph.parameter_count(), network_.graph.macs()}; }
-  Value counts_value() const;
+  NetworkSize size() const { return {network_.graph.parameter_count(), network_.graph.macs()}; }
 
   using Clock = std::chrono::steady_clock;
   // Time spent on something, which a resumed run goes on counting.
@@ -109,7 +104,7 @@ class Trainer final : public Run {
   };
 
   // ---- trainer.cpp: the whole run ----
-  Value carry_out();
+  void carry_out();
   void start();
   void finish();
   void load_data(const DataSection& section);
@@ -118,8 +113,8 @@ class Trainer final : public Run {
   void build_network(const Value& spec, const WarmStart& warm, const std::string& purpose);
   // The network in plain PyTorch, and its values, in a folder.
   void export_model(const std::filesystem::path& folder) const;
-  Value summary() const;
-  void print_table() const;
+  Summary summary() const;
+  void print_table(const Summary& summary) const;
 
   // ---- trainer_stage.cpp: stages, epochs and steps ----
   // The stage's components, not yet attached.
@@ -218,7 +213,7 @@ class Trainer final : public Run {
     bool stale = true;  // the network changed since
   } tested_;
   std::map<std::string, Artefact> artefacts_;  // by STAGE.NAME
-  Value stage_before_;                         // parameters and MACs at the stage's beginning
+  NetworkSize stage_before_;                   // at the stage's beginning
   Phases* phases_ = nullptr;
   struct Watches {
     Watch run, stage, epoch;

@@ -64,6 +64,10 @@ void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& we
 void Trainer::edit(const Edits& edits) {
   const c10::NoGradGuard no_grad;
   if (edits.empty()) return;
+  const auto size_value = [&] {
+    const NetworkSize now = size();
+    return Value::map({{"params", now.params}, {"macs", now.macs}});
+  };
   std::vector<Weights*> all{network_.weights.get()};
   std::vector<std::shared_ptr<Weights>> alive;
   for (const Follower& f : network_.followers) {
@@ -89,7 +93,7 @@ void Trainer::edit(const Edits& edits) {
       Value line = Value::map({{"stage", stage_->name}, {"epoch", position_.epoch}, {"step", position_.step}});
       Value& list = line["edits"] = Value::list();
       for (size_t i = first; i < next; ++i) list.push_back(edits[i].to_value());
-      line["before"] = counts_value();
+      line["before"] = size_value();
       std::string inexact;
       Value& axes = line["axes"] = Value::list();
       for (const AxisChange& change : rewrite.changes) {
@@ -115,7 +119,7 @@ void Trainer::edit(const Edits& edits) {
       }
       espalier::carry_out(network_.graph, all, std::move(rewrite));
       const at::Tensor after = logits(probe);
-      line["after"] = counts_value();
+      line["after"] = size_value();
 
       std::string text = edits[first].str();
       if (next - first > 1) text += " and " + std::to_string(next - first - 1) + " more";

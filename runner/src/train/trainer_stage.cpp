@@ -73,7 +73,7 @@ void Trainer::begin_stage() {
   edit(edits);
   for (const OptimizerSection& o : stage_->optimizers) o.on.require_matches(network_.graph);
   attach();
-  stage_before_ = counts_value();
+  stage_before_ = size();
   watch([&](Controller& c) { c.stage_begin(*this); });
   position_.stage_begun = true;
   // Twice, so that the previous checkpoint too lies behind the beginning: from here on the best checkpoint is this
@@ -132,6 +132,10 @@ void Trainer::train_step(const Batch& batch) {
   add_gradients(batch, *network_.weights);
   add_regularizers(*network_.weights);
   update(*network_.weights);
+}
+
+Batch Trainer::draw(std::string_view part, int64_t n) {
+  return data_.draw(part, n, position_.steps_done);
 }
 
 // ---- evaluation ----
@@ -267,13 +271,13 @@ void Trainer::finish_epoch() {
     parts_.schedule().observe(selection);
     position_.best_accuracy = std::max(position_.best_accuracy, tested_.result.accuracy);
   }
-  const Counts size = counts();
-  line["params"] = size.params;
-  line["macs"] = size.macs;
+  const NetworkSize now = size();
+  line["params"] = now.params;
+  line["macs"] = now.macs;
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
-  text += "  " + count_text(size.params) + " params  " + count_text(size.macs) + " MACs  " +
-          fixed(images / seconds, 0) + " images/s  " + Progress::duration(seconds);
+  text += "  " + count_text(now.params) + " params  " + count_text(now.macs) + " MACs  " + fixed(images / seconds, 0) +
+          " images/s  " + Progress::duration(seconds);
   progress_.note(text);
   watch([&](Controller& c) { c.epoch_end(*this); });
   for (const Value::Entry& m : meters_.metrics.as_map()) line[m.key] = m.value;
@@ -301,12 +305,12 @@ void Trainer::run_stage() {
   const bool unseen = tested_.stale || position_.best_selection < 0;
   evaluate_now(false);
   const double selection = unseen ? selection_accuracy(false) : 0;
-  position_.stages.push_back(Value::map({{"name", stage_->name},
-                                         {"epochs", position_.epoch},
-                                         {"accuracy", tested_.result.accuracy},
-                                         {"before", stage_before_},
-                                         {"after", counts_value()},
-                                         {"seconds", watches_.stage.seconds()}}));
+  position_.stages.push_back({.name = stage_->name,
+                              .epochs = position_.epoch,
+                              .accuracy = tested_.result.accuracy,
+                              .before = stage_before_,
+                              .after = size(),
+                              .seconds = watches_.stage.seconds()});
   ++position_.stage;
   position_.stage_begun = false;
   if (unseen && selection > position_.best_selection) {

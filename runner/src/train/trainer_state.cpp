@@ -45,7 +45,7 @@ State Trainer::state() const {
   if (!tested_.stale) p["test"] = to_value(tested_.result);
   if (position_.stage_begun) {
     p["name"] = stage_->name;
-    p["before"] = stage_before_;
+    p["before"] = Value::map({{"params", stage_before_.params}, {"macs", stage_before_.macs}});
     parts_.controller().call([&](Controller& c) { p["controller"] = c.save(); });
     p["schedule"] = parts_.schedule().save();
   }
@@ -185,7 +185,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   network_.graph = checkpoint.graph;
   network_.weights = std::make_unique<Weights>(network_.graph, machine_.dtype, machine_.device);
   if (position_.stage_begun) {
-    stage_before_ = p.at("before");
+    stage_before_ = {p.at("before").at("params").as_int(), p.at("before").at("macs").as_int()};
     make_parts(position_.stage);
     smooth_labels();
     attach();
@@ -299,13 +299,9 @@ void Trainer::fail(const std::string& message) const {
 void Trainer::write_unfinished(const std::string& status, const std::string& error) const {
   if (!at_work_) return;  // what was refused leaves the folder as it was
   try {
-    write_file(folder_.file("summary.json"), to_json(Value::map({{"name", recipe_.name},
-                                                                 {"seed", recipe_.seed},
-                                                                 {"status", status},
-                                                                 {"error", error},
-                                                                 {"stages", position_.stages}}),
-                                                     1) +
-                                                 "\n");
+    const Summary summary{
+        .name = recipe_.name, .seed = recipe_.seed, .status = status, .error = error, .stages = position_.stages};
+    summary.write(folder_.path());
   } catch (const Error& e) {
     log::warning(e.what());  // a full disk; the error itself is what counts
   }

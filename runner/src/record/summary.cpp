@@ -1,0 +1,122 @@
+#include "record/summary.h"
+
+#include "espalier/error.h"
+#include "system/files.h"
+
+namespace espalier {
+
+namespace {
+
+constexpr char file_name[] = "summary.json";
+
+Value to_value(const NetworkSize& size) {
+  return Value::map({{"params", size.params}, {"macs", size.macs}});
+}
+
+NetworkSize size_of(const Value& v) {
+  return {v.at("params").as_int(), v.at("macs").as_int()};
+}
+
+void add(Value& to, const RunResult& r) {
+  to["accuracy"] = r.accuracy;
+  to["accuracy_best"] = r.accuracy_best;
+  if (r.top5) to["top5"] = *r.top5;
+  to["loss"] = r.loss;
+  to["base"] = to_value(r.base);
+  to["final"] = to_value(r.final);
+  to["train_cost"] = r.train_cost;
+  to["seconds"] = r.seconds;
+  to["device"] = r.device;
+  to["precision"] = r.precision;
+  to["threads"] = r.threads;
+}
+
+RunResult result_of(const Value& v) {
+  RunResult r;
+  r.accuracy = v.at("accuracy").as_double();
+  r.accuracy_best = v.at("accuracy_best").as_double();
+  if (const Value* top5 = v.find("top5")) r.top5 = top5->as_double();
+  r.loss = v.at("loss").as_double();
+  r.base = size_of(v.at("base"));
+  r.final = size_of(v.at("final"));
+  r.train_cost = v.at("train_cost").as_double();
+  r.seconds = v.at("seconds").as_double();
+  r.device = v.at("device").as_string();
+  r.precision = v.at("precision").as_string();
+  r.threads = v.at("threads").as_int();
+  return r;
+}
+
+}  // namespace
+
+Value StageSummary::to_value() const {
+  return Value::map({{"name", name},
+                     {"epochs", epochs},
+                     {"accuracy", accuracy},
+                     {"before", espalier::to_value(before)},
+                     {"after", espalier::to_value(after)},
+                     {"seconds", seconds}});
+}
+
+StageSummary StageSummary::from_value(const Value& v) {
+  return {v.at("name").as_string(), v.at("epochs").as_int(), v.at("accuracy").as_double(),
+          size_of(v.at("before")),  size_of(v.at("after")),  v.at("seconds").as_double()};
+}
+
+std::optional<double> Summary::metric(std::string_view metric_name) const {
+  if (!result) return std::nullopt;
+  if (metric_name == "accuracy") return result->accuracy;
+  if (metric_name == "accuracy_best") return result->accuracy_best;
+  if (metric_name == "top5") return result->top5;
+  if (metric_name == "loss") return result->loss;
+  if (metric_name == "params") return static_cast<double>(result->final.params);
+  if (metric_name == "macs") return static_cast<double>(result->final.macs);
+  if (metric_name == "train_cost") return result->train_cost;
+  if (metric_name == "seconds") return result->seconds;
+  return std::nullopt;
+}
+
+Value Summary::to_value() const {
+  Value v = Value::map({{"version", version}, {"name", name}, {"seed", seed}, {"status", status}});
+  if (!error.empty()) v["error"] = error;
+  if (result) add(v, *result);
+  Value& list = v["stages"] = Value::list();
+  for (const StageSummary& s : stages) list.push_back(s.to_value());
+  if (!expect.is_null()) v["expect"] = expect;
+  return v;
+}
+
+Summary Summary::from_value(const Value& v) {
+  const Value* written = v.find("version");  // runs of before there were versions have the same fields
+  if (written && written->as_int() > version) {
+    throw InputError("", "it is of version " + std::to_string(written->as_int()) +
+                             ", this program reads versions up to " + std::to_string(version));
+  }
+  Summary s;
+  s.name = v.at("name").as_string();
+  s.seed = v.at("seed").as_int();
+  s.status = v.at("status").as_string();
+  if (const Value* e = v.find("error")) s.error = e->as_string();
+  if (s.status == "finished") s.result = result_of(v);
+  if (const Value* list = v.find("stages")) {
+    for (const Value& stage : list->as_list()) s.stages.push_back(StageSummary::from_value(stage));
+  }
+  if (const Value* e = v.find("expect")) s.expect = *e;
+  return s;
+}
+
+void Summary::write(const std::filesystem::path& run) const {
+  write_file(run / file_name, to_json(to_value(), 1) + "\n");
+}
+
+std::optional<Summary> Summary::read(const std::filesystem::path& run) {
+  const std::filesystem::path file = run / file_name;
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  try {
+    return from_value(from_json(read_file(file), file.string()));
+  } catch (const InputError& e) {
+    throw InputError(file.string(), std::string("is no summary of a run: ") + e.what());
+  }
+}
+
+}  // namespace espalier
