@@ -299,8 +299,12 @@ void Trainer::fail(const std::string& message) const {
 void Trainer::write_unfinished(const std::string& status, const std::string& error) const {
   if (!at_work_) return;  // what was refused leaves the folder as it was
   try {
-    const Summary summary{
-        .name = recipe_.name, .seed = recipe_.seed, .status = status, .error = error, .stages = position_.stages};
+    Summary summary;
+    summary.name = recipe_.name;
+    summary.seed = recipe_.seed;
+    summary.status = status;
+    summary.error = error;
+    summary.stages = position_.stages;
     summary.write(folder_.path());
   } catch (const Error& e) {
     log::warning(e.what());  // a full disk; the error itself is what counts
