@@ -131,9 +131,9 @@ TEST(DescribeCommand, PrintsJson) {
   const Value v = from_json(o.text);
   ASSERT_EQ(v.size(), 1u);
   const Value& weight = v.as_list()[0].at("parameters").as_list()[0];
-  EXPECT_EQ(
-      to_json(weight),
-      R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0","least":0.0,"doc":"of the penalty"})");
+  EXPECT_EQ(to_json(weight),
+            R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0",)"
+            R"("least":0.0,"doc":"of the penalty"})");
 }
 
 TEST(DescribeCommand, SuggestsTheNearestName) {

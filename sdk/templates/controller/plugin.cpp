@@ -6,7 +6,8 @@
 
 namespace espalier {
 
-// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first width.
+// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first
+// width.
 class @CLASS@ final : public Controller {
  public:
   struct Options {
@@ -51,6 +52,7 @@ class @CLASS@ final : public Controller {
   std::vector<std::pair<Axis, int64_t>> first_;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>(
+    "@NAME@", "takes the smallest filter out of each layer after every epoch"));
 
 }  // namespace espalier

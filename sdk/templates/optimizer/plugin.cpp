@@ -4,8 +4,8 @@
 
 namespace espalier {
 
-// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows every
-// edit of the structure because it is named here.
+// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows
+// every edit of the structure because it is named here.
 class @CLASS@ final : public FlatOptimizer {
  public:
   struct Options {
@@ -57,6 +57,7 @@ class @CLASS@ final : public FlatOptimizer {
   double lr_ = 0;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "sign descent with momentum").provide("state:momentum"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>(
+    "@NAME@", "sign descent with momentum").provide("state:momentum"));
 
 }  // namespace espalier

@@ -5,8 +5,8 @@
 
 namespace espalier {
 
-// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for speed derive
-// from Regularizer instead and add value and gradient yourself.
+// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for
+// speed derive from Regularizer instead and add value and gradient yourself.
 class @CLASS@ final : public AutogradRegularizer {
  public:
   struct Options {
