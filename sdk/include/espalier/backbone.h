@@ -9,17 +9,21 @@
 
 namespace espalier {
 
-// Makes the network for the data.
+// Builds a network for given data. Most backbones are plain functions; see backbone() below.
 class ESPALIER_API Backbone : public Object {
  public:
   static constexpr const char* kind = "backbone";
+  // Returns the network for this input and target. Throws Error if it cannot be built for them, naming node and shapes.
   virtual Graph build(const InputSpec& input, const TargetSpec& target) const = 0;
 };
 
+// A function that builds a network from options, input and target.
 template <class Options>
 using BackboneFunction = Graph (*)(const Options&, const InputSpec&, const TargetSpec&);
 
-// A backbone is a function from its options, the input and the target to a Graph.
+// Returns the component of a backbone that is a function from its options, the input and the target to a Graph:
+//
+//   ESPALIER_PLUGIN("tiny", "1.0.0", backbone<TinyOptions>("tiny", "two convolutions", build_tiny));
 template <class Options>
 Component backbone(std::string name, std::string doc, BackboneFunction<Options> function) {
   class FromFunction final : public Backbone {
