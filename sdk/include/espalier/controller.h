@@ -48,8 +48,8 @@ namespace espalier {
 class ESPALIER_API Controller : public Object {
  public:
   static constexpr const char* kind = "controller";
-  // Returns the edits that are carried out at once, before anything else of the stage: for example gates that the method
-  // needs. They are known without training, so recipes are checked against the network as it will be.
+  // Returns the edits that are carried out at once, before anything else of the stage: for example gates that the
+  // method needs. They are known without training, so recipes are checked against the network as it will be.
   virtual Edits begin(const Graph&) const { return {}; }
   // Throws Error if the controller could do nothing with such a network: nothing to prune or grow, a budget that is
   // exceeded from the start, a selector that names nothing useful. It is called for every stage while a recipe is
@@ -65,8 +65,8 @@ class ESPALIER_API Controller : public Object {
   virtual void stage_begin(Run&) {}
   // Is called before the first batch of each epoch.
   virtual void epoch_begin(Run&) {}
-  // Does one training step with a batch. Override it to compose another step from the parts that Run offers; the schedule
-  // and the number of the step are set already.
+  // Does one training step with a batch. Override it to compose another step from the parts that Run offers; the
+  // schedule and the number of the step are set already.
   virtual void step(Run& run, const Batch& batch) { run.train_step(batch); }
   // Is called after each step; run.step() is still the number of that step.
   virtual void step_end(Run&) {}

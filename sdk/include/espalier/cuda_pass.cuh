@@ -18,8 +18,8 @@ __global__ void pass_kernel(int64_t n, const double* table, Update update) {
   }
 }
 
-// Launches pass_kernel over n elements of an arena on a stream. `table` is the device memory of span_table(). `update` is
-// a struct with a `__device__ void operator()(int64_t element, double decay) const`.
+// Launches pass_kernel over n elements of an arena on a stream. `table` is the device memory of span_table(). `update`
+// is a struct with a `__device__ void operator()(int64_t element, double decay) const`.
 template <class Update>
 void launch_pass(int64_t n, const double* table, const Update& update, cudaStream_t stream) {
   if (n == 0) return;

@@ -81,19 +81,19 @@ struct Choose {
   int64_t input = 0;  // the term that stays, from 0
 };
 
-// Multiplies an edge by a trainable coefficient for each position of an axis. The gate stands behind the node that makes
-// the edge and before everything that reads it, or before the listed readers alone.
+// Multiplies an edge by a trainable coefficient for each position of an axis. The gate stands behind the node that
+// makes the edge and before everything that reads it, or before the listed readers alone.
 struct InsertGate {
-  std::string gate;             // the new node; its coefficients are the parameter "GATE.coefficient.value"
-  std::string edge;             // the edge that is multiplied
-  std::string axis;             // the axis of the coefficients; empty: all positions of the edge's channels
-  double initial = 1;           // what all coefficients are at first
-  std::string role = "weight";  // weight or architecture
+  std::string gate;                    // the new node; its coefficients are the parameter "GATE.coefficient.value"
+  std::string edge;                    // the edge that is multiplied
+  std::string axis;                    // the axis of the coefficients; empty: all positions of the edge's channels
+  double initial = 1;                  // what all coefficients are at first
+  std::string role = "weight";         // weight or architecture
   std::vector<std::string> readers{};  // the nodes that read the gated edge; empty: all
 };
 
-// Multiplies the coefficients of a gate into the nearest linear operation or batch norm: into the one before if the gate
-// alone reads it, else into all behind; never across a nonlinearity. A mixture becomes a sum.
+// Multiplies the coefficients of a gate into the nearest linear operation or batch norm: into the one before if the
+// gate alone reads it, else into all behind; never across a nonlinearity. A mixture becomes a sum.
 struct FoldGate {
   std::string gate;  // the gate's node
 };
@@ -103,8 +103,8 @@ struct RemoveGate {
   std::string gate;  // the gate's node
 };
 
-// Gives single filters of a convolution smaller kernels, each cut from the middle of the whole (paper 001: half-rings go
-// in turn, first on the top left).
+// Gives single filters of a convolution smaller kernels, each cut from the middle of the whole (paper 001: half-rings
+// go in turn, first on the top left).
 struct CropKernels {
   std::string node;  // the convolution
   Indices sizes;     // the side of each filter's kernel in pixels, from 0 to what it has
@@ -134,23 +134,22 @@ ESPALIER_API Edit shrink(const Graph& graph, Axis axis, Indices keep);
 // Returns the edit that adds positions to an axis; init as in Grow, and the key gives the seed.
 ESPALIER_API Edit grow(const Graph& graph, Axis axis, int64_t count, std::string init, RandomKey key);
 
-
 // Carries out the edits, one after the other, on the graph and on every Weights with gradients and states. Throws
-// EditError with the axis or node and the reason if one is impossible; then nothing has changed. Neighbouring changes of
-// different widths are one pass over the memory, and their positions are those of the graph before all of them (if one
-// entails another, a view loses what either of them takes).
+// EditError with the axis or node and the reason if one is impossible; then nothing has changed. Neighbouring changes
+// of different widths are one pass over the memory, and their positions are those of the graph before all of them (if
+// one entails another, a view loses what either of them takes).
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edits& edits);
 // Carries out one edit.
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 
-// Sets everything that the given positions (ascending) of an axis are made of, such as filters, biases and the terms of a
-// batch norm, to values that give zero there. If a view brings values of another axis to these positions, the columns
+// Sets everything that the given positions (ascending) of an axis are made of, such as filters, biases and the terms of
+// a batch norm, to values that give zero there. If a view brings values of another axis to these positions, the columns
 // that read them become zero too.
 ESPALIER_API void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions);
 
-// Returns "" if removing zeroed structure of this axis is exact. Otherwise returns the name of the first node that makes
-// something else of the zeros which a layer then reads (a sigmoid before a layer, but not one whose output multiplies the
-// zeros), or that depends on the number of positions (softmax, layer norm).
+// Returns "" if removing zeroed structure of this axis is exact. Otherwise returns the name of the first node that
+// makes something else of the zeros which a layer then reads (a sigmoid before a layer, but not one whose output
+// multiplies the zeros), or that depends on the number of positions (softmax, layer norm).
 ESPALIER_API std::string inexact_at(const Graph& graph, Axis axis);
 
 // Returns the positions that hold true, ascending.

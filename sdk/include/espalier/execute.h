@@ -19,10 +19,10 @@ namespace espalier {
 //
 // Inputs have the batch first, [batch] + the sizes of their edge; those that no wanted output needs may be left out.
 // Returns the outputs in the order of `outputs`, with the batch first: "logits" is [batch, classes] (or [batch, nodes,
-// classes]), "loss" is a scalar. An output that does not depend on an input, such as coefficients, has a batch of 1. The
-// dtype is that of the weights, or bfloat16 for what autocast computes so. Autograd records the pass unless gradients
-// are switched off (c10::NoGradGuard). Throws Error if an input is missing or does not fit the graph, or if an output is
-// not known.
+// classes]), "loss" is a scalar. An output that does not depend on an input, such as coefficients, has a batch of 1.
+// The dtype is that of the weights, or bfloat16 for what autocast computes so. Autograd records the pass unless
+// gradients are switched off (c10::NoGradGuard). Throws Error if an input is missing or does not fit the graph, or if
+// an output is not known.
 ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
                                          const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
                                          const std::vector<std::string_view>& outputs, const Pass& pass = {});

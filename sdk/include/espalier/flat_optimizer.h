@@ -8,9 +8,9 @@
 
 namespace espalier {
 
-// The common part of optimizers that update element by element: it finds the pieces of the arenas that hold the selected
-// parameters, again after every edit, and registers the states. A subclass names its states, and writes begin_step() and
-// update(). `espalier new optimizer NAME` writes a complete one.
+// The common part of optimizers that update element by element: it finds the pieces of the arenas that hold the
+// selected parameters, again after every edit, and registers the states. A subclass names its states, and writes
+// begin_step() and update(). `espalier new optimizer NAME` writes a complete one.
 class ESPALIER_API FlatOptimizer : public Optimizer {
  public:
   // Registers the states and finds the spans.

@@ -10,8 +10,8 @@
 
 namespace espalier {
 
-// The filters of a convolution or the units of a linear layer as groups of elements of the arena of the role "weight". A
-// layer with groups or heads has one group for each position within a group or head: the filters that can only go
+// The filters of a convolution or the units of a linear layer as groups of elements of the arena of the role "weight".
+// A layer with groups or heads has one group for each position within a group or head: the filters that can only go
 // together. Element i of piece j of group k lies at offset + k * size + j * stride + i. All numbers count elements.
 struct GroupFamily {
   ParamId parameter;   // the weight that holds the groups
@@ -31,8 +31,8 @@ ESPALIER_API std::vector<GroupFamily> output_groups(const Graph& graph, const We
 enum class FilterUnit { within_groups, whole_groups };
 
 // Returns the widths that edits may change and whose filters or units belong to the selected weights, in the order of
-// the graph. For a layer with groups or heads this is the width of one group, or the number of groups. An empty selector
-// selects all weights.
+// the graph. For a layer with groups or heads this is the width of one group, or the number of groups. An empty
+// selector selects all weights.
 ESPALIER_API std::vector<Axis> filter_axes(const Graph& graph, const Selector& on,
                                            FilterUnit unit = FilterUnit::within_groups);
 

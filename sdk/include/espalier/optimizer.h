@@ -41,17 +41,17 @@ class ESPALIER_API Optimizer : public Object {
   // Returns the learning rate of the options, which the schedule multiplies by a factor.
   virtual double learning_rate() const = 0;
   // Finds the selected parameters and registers states. It is called before the first step of a stage and again after
-  // every edit; a state that is there stays as it is. `label` begins the names of states, and tells two optimizers of one
-  // kind apart: "sgd", "sgd2".
+  // every edit; a state that is there stays as it is. `label` begins the names of states, and tells two optimizers of
+  // one kind apart: "sgd", "sgd2".
   virtual void attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) = 0;
-  // Returns lines of text for `plan`: what is known before training about so many steps, those of a round or of the whole
-  // stage. initial() makes the values that the training begins with.
+  // Returns lines of text for `plan`: what is known before training about so many steps, those of a round or of the
+  // whole stage. initial() makes the values that the training begins with.
   virtual std::vector<std::string> outlook(const Graph&, const std::function<const Weights&()>& /*initial*/,
                                            const Selector& /*on*/, int64_t /*steps*/) const {
     return {};
   }
-  // Does one step with this learning rate, the one of the schedule. Gradients are not recorded. Throws Error if attach()
-  // was never called for these Weights.
+  // Does one step with this learning rate, the one of the schedule. Gradients are not recorded. Throws Error if
+  // attach() was never called for these Weights.
   virtual void step(Weights& weights, double learning_rate) = 0;
 };
 
@@ -63,8 +63,8 @@ struct Span {
   double decay = 0;   // the weight decay of the elements
 };
 
-// Returns the pieces of a role's arena that hold the selected parameters, in order; neighbours that are alike are joined.
-// They carry `decay` if `decayed` selects the parameter, and 0 otherwise; an empty `decayed` selects all.
+// Returns the pieces of a role's arena that hold the selected parameters, in order; neighbours that are alike are
+// joined. They carry `decay` if `decayed` selects the parameter, and 0 otherwise; an empty `decayed` selects all.
 ESPALIER_API std::vector<Span> spans_of(const Graph& graph, const Weights& weights, Role role, const Selector& on,
                                         double decay, const Selector& decayed);
 

@@ -17,8 +17,8 @@ ESPALIER_API std::vector<int64_t> permutation(int64_t n, RandomKey key);
 
 // Returns a float64 tensor of these sizes on the CPU, with draws from the uniform distribution in [low, high).
 ESPALIER_API at::Tensor uniform(const std::vector<int64_t>& sizes, double low, double high, RandomKey key);
-// Returns a float64 tensor of these sizes on the CPU, with draws from the normal distribution of mean 0 and this standard
-// deviation (Box-Muller).
+// Returns a float64 tensor of these sizes on the CPU, with draws from the normal distribution of mean 0 and this
+// standard deviation (Box-Muller).
 ESPALIER_API at::Tensor normal(const std::vector<int64_t>& sizes, double deviation, RandomKey key);
 
 }  // namespace espalier

@@ -20,8 +20,8 @@ class ESPALIER_API Regularizer : public Object {
   virtual void add(const Graph& graph, Weights& weights, at::Tensor& value) = 0;
 };
 
-// The short way to write a regularizer: a scalar of the parameters, which autograd differentiates. The squared l2 norm of
-// all weights:
+// The short way to write a regularizer: a scalar of the parameters, which autograd differentiates. The squared l2 norm
+// of all weights:
 //
 //   class SquaredNorm final : public AutogradRegularizer {
 //    public:

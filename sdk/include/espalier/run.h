@@ -38,7 +38,8 @@ struct Evaluation {
   double top5 = 0;
 };
 
-// What the runner offers to a controller. A controller that removes the weakest filter of each layer, after every epoch:
+// What the runner offers to a controller. A controller that removes the weakest filter of each layer, after every
+// epoch:
 //
 //   void epoch_end(Run& run) override {
 //     Edits edits;
@@ -50,8 +51,8 @@ struct Evaluation {
 //     run.edit(edits);
 //   }
 //
-// References and handles (Axis, ParamId, Edge) hold until the next edit and, at most, until the end of the stage: a later
-// stage may build another network.
+// References and handles (Axis, ParamId, Edge) hold until the next edit and, at most, until the end of the stage: a
+// later stage may build another network.
 class ESPALIER_API Run {
  public:
   virtual ~Run();
@@ -71,31 +72,31 @@ class ESPALIER_API Run {
   virtual int64_t epoch() const = 0;
   // Returns the number of the step under way within its epoch, from 0.
   virtual int64_t step() const = 0;
-  // Returns the random key of the present step. Two calls in one step give the same key, so derive a key of your own for
-  // each purpose: uniform({n}, 0, 1, run.key().with("my_method.noise")).
+  // Returns the random key of the present step. Two calls in one step give the same key, so derive a key of your own
+  // for each purpose: uniform({n}, 0, 1, run.key().with("my_method.noise")).
   virtual RandomKey key() const = 0;
 
   // Carries the edits out on the graph, on all Weights and on all states, and writes them to the history. What is to be
-  // removed is first set to zero, together with everything that would make it a constant; the logits of test samples are
-  // compared before, between and after. Several changes of widths in one call are one pass over the memory, and their
-  // positions are those before all of them. Throws EditError, with the axis or node and the reason, if an edit is
+  // removed is first set to zero, together with everything that would make it a constant; the logits of test samples
+  // are compared before, between and after. Several changes of widths in one call are one pass over the memory, and
+  // their positions are those before all of them. Throws EditError, with the axis or node and the reason, if an edit is
   // impossible or changes a function that it must keep; nothing has changed then.
   virtual void edit(const Edits& edits) = 0;
   // Carries out one edit.
   void edit(const Edit& edit) { this->edit(Edits{edit}); }
-  // Registers another Weights of the same graph under a name of its own: edits will follow it, and checkpoints will hold
-  // it. It is registered for as long as the caller keeps it alive. `optimized`: update() will be called on it, so the
-  // optimizers keep states there too.
+  // Registers another Weights of the same graph under a name of its own: edits will follow it, and checkpoints will
+  // hold it. It is registered for as long as the caller keeps it alive. `optimized`: update() will be called on it, so
+  // the optimizers keep states there too.
   virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) = 0;
   // Registers a Weights that is not optimized, such as an average.
   void follow(const std::string& name, const std::shared_ptr<Weights>& weights) { follow(name, weights, false); }
 
   // Does the ordinary training step: clears the gradients, adds those of the loss and of the regularizers, and updates.
   virtual void train_step(const Batch& batch) = 0;
-  // Adds the gradients of a loss to those that there are; this and the next two are the parts of a step, for controllers
-  // that compose their own. The forward pass runs in training mode (running statistics of batch norms move) with key(),
-  // under autocast if the recipe's precision is bf16. The loss and the number of correct samples are added to those of
-  // the epoch. `loss` names the output of the graph that is differentiated.
+  // Adds the gradients of a loss to those that there are; this and the next two are the parts of a step, for
+  // controllers that compose their own. The forward pass runs in training mode (running statistics of batch norms move)
+  // with key(), under autocast if the recipe's precision is bf16. The loss and the number of correct samples are added
+  // to those of the epoch. `loss` names the output of the graph that is differentiated.
   virtual void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) = 0;
   // Adds the gradients of the output "loss".
   void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, "loss"); }
@@ -113,8 +114,8 @@ class ESPALIER_API Run {
   virtual Batch draw(std::string_view part, int64_t n) = 0;
   // Returns the first drawn batch of this step.
   Batch draw(std::string_view part) { return draw(part, 0); }
-  // Evaluates the network on all samples of "test", "validation" or "train", without augmentation. Throws Error if there
-  // is no such part.
+  // Evaluates the network on all samples of "test", "validation" or "train", without augmentation. Throws Error if
+  // there is no such part.
   virtual Evaluation evaluate(std::string_view part) = 0;
 
   // Puts a number among the metrics of the epoch, in metrics.jsonl and for TensorBoard.

@@ -25,7 +25,8 @@ class ESPALIER_API Selector {
 
   // Returns the terms as they were written.
   const std::vector<std::string>& terms() const { return terms_; }
-  // Returns whether there are no terms. What that means is up to the user of the selector: usually everything, or nothing.
+  // Returns whether there are no terms. What that means is up to the user of the selector: usually everything, or
+  // nothing.
   bool empty() const { return terms_.empty(); }
   // Returns the terms as text: "weights, !fc2".
   std::string str() const;

@@ -8,8 +8,8 @@
 
 namespace espalier {
 
-// The few numbers that change from step to step (learning rate, bias corrections) as float64 in the memory of the device.
-// Kernels read them there, because a captured CUDA graph would freeze arguments.
+// The few numbers that change from step to step (learning rate, bias corrections) as float64 in the memory of the
+// device. Kernels read them there, because a captured CUDA graph would freeze arguments.
 class ESPALIER_API StepScalars {
  public:
   // Sets the numbers for the coming step, without waiting for the device.

@@ -83,8 +83,8 @@ class ESPALIER_API Weights {
  public:
   // Makes weights that are all zero. `dtype` is float32 or float64.
   Weights(const Graph& graph, at::ScalarType dtype, at::Device device);
-  // Makes weights that share the banks of the `lent` roles with another Weights of the same graph; all else is zero. The
-  // two copies of RARTS share the architecture parameters.
+  // Makes weights that share the banks of the `lent` roles with another Weights of the same graph; all else is zero.
+  // The two copies of RARTS share the architecture parameters.
   Weights(const Graph& graph, const Weights& lender, const std::vector<Role>& lent);
   ~Weights();
   Weights(const Weights&) = delete;
@@ -120,8 +120,8 @@ class ESPALIER_API Weights {
   // Sets all gradients to zero.
   void zero_gradients();
 
-  // Registers a state for all weights and architecture parameters, filled with its initial value. If a state of this name
-  // is there already, it stays as it is, also if the shape or the initial value of `spec` is another.
+  // Registers a state for all weights and architecture parameters, filled with its initial value. If a state of this
+  // name is there already, it stays as it is, also if the shape or the initial value of `spec` is another.
   void add_state(const Graph& graph, const StateSpec& spec);
   // Returns whether a state of this name is registered.
   bool has_state(const std::string& name) const;
