@@ -12,6 +12,7 @@ namespace espalier {
 // Builds a network for given data. Most backbones are plain functions; see backbone() below.
 class ESPALIER_API Backbone : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "backbone";
   // Returns the network for this input and target. Throws Error if it cannot be built for them, naming node and shapes.
   virtual Graph build(const InputSpec& input, const TargetSpec& target) const = 0;

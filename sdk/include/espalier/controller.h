@@ -47,6 +47,7 @@ namespace espalier {
 // docs/first-controller.md writes, tests and runs one from beginning to end.
 class ESPALIER_API Controller : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "controller";
   // Returns the edits that are carried out at once, before anything else of the stage: for example gates that the
   // method needs. They are known without training, so recipes are checked against the network as it will be.

@@ -116,7 +116,7 @@ using Change = std::variant<Shrink, Grow, SplitOff, Disconnect, DropBlock, Inser
 
 // One change of structure.
 struct Edit {
-  Change what;
+  Change what;  // which change
 
   // Returns a few words for people: "shrink conv1 to 13".
   ESPALIER_API std::string str() const;

@@ -42,8 +42,8 @@ struct Initializer {
     xavier_uniform,      // [-b, b], b = sqrt(6 / (fan_in + fan_out))
     bias_by_fan_in,      // [-b, b], b = 1 / sqrt(fan_in of the node's first parameter): PyTorch's default bias
   };
-  Kind kind = Kind::constant;
-  double a = 0;  // the number that the kind uses: a value, a bound, a standard deviation or a slope
+  Kind kind = Kind::constant;  // the distribution
+  double a = 0;                // the number that the kind uses: a value, a bound, a standard deviation or a slope
 };
 
 // A tensor of values that a node owns. `kind` is an open word that selectors and exports go by: "weight", "bias",
@@ -51,10 +51,13 @@ struct Initializer {
 struct Parameter {
   std::string name;  // "conv1.weight"
   std::string kind;  // "weight"
+  // What it is to the training.
   Role role = Role::weight;
+  // Its dimensions, which read axes.
   Shape shape;
   // For each dimension, whether it reads the input of the node (a weight's columns) rather than makes its output.
   std::vector<bool> input;
+  // How it is filled at first.
   Initializer init;
   // What slices hold just before they are removed. With this value the structure gives zero: 0 for most, 1 for a
   // running variance.
@@ -64,11 +67,11 @@ struct Parameter {
 
 // One operation in a graph.
 struct Node {
-  std::string name;
-  std::shared_ptr<const Operation> op;
-  std::vector<Edge> inputs;         // in the order in which the operation takes them
-  std::vector<Edge> outputs;        // in the order in which the operation declared them
-  std::vector<ParamId> parameters;  // in the order in which the operation declared them
+  std::string name;                     // "layer1.0.conv1"
+  std::shared_ptr<const Operation> op;  // what it computes
+  std::vector<Edge> inputs;             // in the order in which the operation takes them
+  std::vector<Edge> outputs;            // in the order in which the operation declared them
+  std::vector<ParamId> parameters;      // in the order in which the operation declared them
 };
 
 // A tensor that flows between nodes.
@@ -80,8 +83,8 @@ struct EdgeInfo {
 
 // A named input or output of a graph.
 struct Port {
-  std::string name;
-  Edge edge;
+  std::string name;  // "input", "logits"
+  Edge edge;         // the tensor
 };
 
 // The structure of a network as data: nodes are operations, edges are tensors, and there are no values. Nodes stand in
@@ -176,8 +179,9 @@ class ESPALIER_API Graph {
   Axis factor(Axis axis, int64_t groups, std::string name);
   // Puts another operation into a node; its outputs and parameters must be the same.
   void replace_operation(int32_t node, std::shared_ptr<const Operation> op);
-  // Return the edges and the parameters for changes in place.
+  // Returns the edges for changes in place.
   std::vector<EdgeInfo>& mutable_edges() { return edges_; }
+  // Returns the parameters for changes in place.
   std::vector<Parameter>& mutable_parameters() { return parameters_; }
 
  private:

@@ -40,6 +40,7 @@ ESPALIER_API std::vector<Axis> filter_axes(const Graph& graph, const Selector& o
 // scales of a batch norm, biases). Components that judge filters by their weights call it in check(). `what` begins the
 // message: "`on`".
 ESPALIER_API void require_filters(const Graph& graph, const Selector& on, const std::string& what);
+// Does the same for every selector of `values`.
 ESPALIER_API void require_filters(const Graph& graph, const PerSelector& values, const std::string& what);
 
 // Returns the norm of each filter or unit of an axis, in the order of its positions: as many numbers as the axis has

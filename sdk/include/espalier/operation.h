@@ -57,7 +57,7 @@ class ESPALIER_API NodeBuilder {
 
   // One dimension of a parameter.
   struct Dimension {
-    Dim dim;
+    Dim dim;             // what it is made of
     bool input = false;  // whether it reads the input of the node, rather than makes its output
   };
   // Returns a dimension that reads the input of the node: the columns of a weight.
@@ -81,10 +81,10 @@ class ESPALIER_API NodeBuilder {
 
 // What an operation sees in a forward pass.
 struct Forward {
-  const Graph& graph;
-  const Node& node;
-  const Weights& weights;
-  const Pass& pass;
+  const Graph& graph;                     // the network
+  const Node& node;                       // the node that is computed
+  const Weights& weights;                 // the values
+  const Pass& pass;                       // how the pass is meant
   const std::vector<at::Tensor>& inputs;  // the activations, each [batch, ...]; a batch of 1 if it depends on no sample
 
   // Returns the i-th parameter or buffer that the operation declared.
@@ -128,6 +128,7 @@ struct PythonForm {
 //   };
 class ESPALIER_API Operation : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "operation";
 
   // Returns the name of its component: "conv2d".
@@ -143,7 +144,7 @@ class ESPALIER_API Operation : public Object {
 
   // A node that follows in a chain, for forward_chain().
   struct Link {
-    const Node& node;
+    const Node& node;                // the node
     std::vector<at::Tensor> inputs;  // its inputs; the one that the chain hands on is undefined
   };
   // What forward_chain() computed.
@@ -220,6 +221,7 @@ class OperationOf : public Operation {
   Value options() const override { return Declare<OptionsType>().write(o_); }
 
  protected:
+  // The options.
   OptionsType o_;
 };
 

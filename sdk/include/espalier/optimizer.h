@@ -37,6 +37,7 @@ namespace espalier {
 //   };
 class ESPALIER_API Optimizer : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "optimizer";
   // Returns the learning rate of the options, which the schedule multiplies by a factor.
   virtual double learning_rate() const = 0;

@@ -11,6 +11,7 @@ namespace espalier {
 // Adds a penalty on parameters. In each step add() is called after the gradients of the loss have been added.
 class ESPALIER_API Regularizer : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "regularizer";
   // Finds what to work on. It is called before the first step of a stage and again after every edit, because edits move
   // slots.

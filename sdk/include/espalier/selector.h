@@ -19,8 +19,9 @@ class ESPALIER_API Selector {
  public:
   // Makes a selector without terms.
   Selector() = default;
-  // Make a selector of one term or of several.
-  Selector(const char* term);                // NOLINT(google-explicit-constructor): the common case, a single term
+  // Makes a selector of one term.
+  Selector(const char* term);  // NOLINT(google-explicit-constructor): the common case, a single term
+  // Makes a selector of several terms.
   Selector(std::vector<std::string> terms);  // NOLINT(google-explicit-constructor)
 
   // Returns the terms as they were written.
