@@ -24,7 +24,8 @@ namespace espalier {
 template <class Options>
 void declare_of_groups(Declare<Options>& p) {
   p("of_groups", &Options::of_groups, one_of({"within", "whole"}),
-    "what goes of layers with groups or heads; within: the same positions of each; whole: whole groups or heads");
+    "What is removed from layers with groups or heads; within: the same positions of each group or head; "
+    "whole: whole groups or heads.");
 }
 inline FilterUnit filter_unit(const std::string& of_groups) {
   return of_groups == "whole" ? FilterUnit::whole_groups : FilterUnit::within_groups;

@@ -15,8 +15,8 @@ class @CLASS@ final : public Controller {
     Selector on;
 
     static void declare(Declare<Options>& p) {
-      p("keep", &Options::keep, above(0), at_most(1), "share of a layer's first width that stays");
-      p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
+      p("keep", &Options::keep, above(0), at_most(1), "Share of a layer's first width that stays.");
+      p("on", &Options::on, "Layers whose filters and units are judged. Left out: all layers but the last.");
     }
   };
 

@@ -15,8 +15,8 @@ class @CLASS@ final : public Dataset {
 
     static void declare(Declare<Options>& p) {
       p("count", &Options::count, at_least(2), unit("images"),
-        "training images; there are a quarter as many test images");
-      p("size", &Options::size, at_least(4), unit("pixels"), "side of an image");
+        "Number of training images. There are a quarter as many test images.");
+      p("size", &Options::size, at_least(4), unit("pixels"), "Side of an image.");
     }
   };
 

@@ -13,8 +13,8 @@ class @CLASS@ final : public FlatOptimizer {
     double momentum = 0.9;
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate");
-      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last gradients in the next step");
+      p("lr", &Options::lr, above(0), "Learning rate.");
+      p("momentum", &Options::momentum, at_least(0), below(1), "Share of the last gradients in the next step.");
     }
   };
 
