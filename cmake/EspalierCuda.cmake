@@ -1,4 +1,5 @@
-# Decides whether kernels are compiled: ESPALIER_WITH_CUDA. Prefers the nvcc beside LibTorch over one that happens to be in PATH.
+# Decides whether kernels are compiled: ESPALIER_WITH_CUDA. Prefers the nvcc beside LibTorch over one that happens to be
+# in PATH.
 
 set(ESPALIER_WITH_CUDA 0)
 if(ESPALIER_CUDA)
@@ -45,7 +46,8 @@ if(ESPALIER_CUDA)
   elseif(ESPALIER_CUDA STREQUAL "AUTO")
     message(STATUS "CUDA kernels: no, ${_why}")
   else()
-    message(FATAL_ERROR "ESPALIER_CUDA is ${ESPALIER_CUDA}, but ${_why}. Use -DESPALIER_CUDA=OFF to build without kernels.")
+    message(FATAL_ERROR "ESPALIER_CUDA is ${ESPALIER_CUDA}, but ${_why}. Use -DESPALIER_CUDA=OFF to build without "
+                        "kernels.")
   endif()
 else()
   message(STATUS "CUDA kernels: no, ESPALIER_CUDA is OFF")

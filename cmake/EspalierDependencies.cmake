@@ -1,13 +1,14 @@
-# The small libraries that program and plugins use, as targets espalier_<library>. Each is linked statically where this machine has it
-# so, and its symbols stay hidden: what is built then needs nothing but LibTorch and the C++ runtime on the machine it is copied to
-# (scripts/package), and no second copy of a library comes into a process by our doing.
+# The small libraries that program and plugins use, as targets espalier_<library>. Each is linked statically where this
+# machine has it so, and its symbols stay hidden: what is built then needs nothing but LibTorch and the C++ runtime on
+# the machine it is copied to (scripts/package), and no second copy of a library comes into a process by our doing.
 
 # espalier_dependency(<library> <shared target> [<other dependency>...])
 function(espalier_dependency library target)
   add_library(espalier_${library} INTERFACE)
   find_library(file NAMES lib${library}.a NO_CACHE)
   if(file)
-    target_include_directories(espalier_${library} SYSTEM INTERFACE $<TARGET_PROPERTY:${target},INTERFACE_INCLUDE_DIRECTORIES>)
+    target_include_directories(espalier_${library} SYSTEM INTERFACE
+                               $<TARGET_PROPERTY:${target},INTERFACE_INCLUDE_DIRECTORIES>)
     target_link_libraries(espalier_${library} INTERFACE ${file} ${ARGN})
     target_link_options(espalier_${library} INTERFACE LINKER:--exclude-libs,lib${library}.a)
   else()
@@ -35,7 +36,8 @@ function(espalier_found library header)
   find_path(folder ${header} NO_CACHE REQUIRED)
   find_library(file ${library} NO_CACHE REQUIRED)
   add_library(${library}::${library} UNKNOWN IMPORTED GLOBAL)
-  set_target_properties(${library}::${library} PROPERTIES IMPORTED_LOCATION "${file}" INTERFACE_INCLUDE_DIRECTORIES "${folder}")
+  set_target_properties(${library}::${library} PROPERTIES
+                        IMPORTED_LOCATION "${file}" INTERFACE_INCLUDE_DIRECTORIES "${folder}")
 endfunction()
 espalier_found(re2 re2/re2.h)
 espalier_found(minizip minizip/unzip.h)
@@ -59,14 +61,16 @@ espalier_dependency(webp webp::webp Threads::Threads m)
 foreach(library jbig lzma zstd deflate)
   espalier_dependency(${library} ${library}::${library})
 endforeach()
-espalier_dependency(tiff TIFF::TIFF espalier_webp espalier_jbig espalier_lzma espalier_zstd espalier_deflate espalier_jpeg
+espalier_dependency(tiff TIFF::TIFF espalier_webp espalier_jbig espalier_lzma espalier_zstd espalier_deflate
+                    espalier_jpeg
   espalier_z m)
 
 # Header files alone.
 add_library(espalier_stb INTERFACE)
 target_include_directories(espalier_stb SYSTEM INTERFACE ${ESPALIER_STB_INCLUDE_DIR})
 
-# Boost.DLL is headers when it takes the standard library's filesystem; Boost's own is a library, and not position-independent on Debian.
+# Boost.DLL is headers when it takes the standard library's filesystem; Boost's own is a library, and not
+# position-independent on Debian.
 add_library(espalier_boost INTERFACE)
 target_link_libraries(espalier_boost INTERFACE Boost::headers ${CMAKE_DL_LIBS})
 target_compile_definitions(espalier_boost INTERFACE BOOST_DLL_USE_STD_FS)

@@ -1,17 +1,22 @@
-# `cmake --install`, and the same files in the build tree, where a third-party project may be built against it without installing.
+# `cmake --install`, and the same files in the build tree, where a third-party project may be built against it without
+# installing.
 include(CMakePackageConfigHelpers)
 
 if(NOT TARGET espalier_sdk)
   return()
 endif()
 
-configure_package_config_file(cmake/EspalierConfig.cmake.in ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig.cmake
+configure_package_config_file(cmake/EspalierConfig.cmake.in
+                              ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig.cmake
   INSTALL_DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfigVersion.cmake
   COMPATIBILITY SameMinorVersion)
-configure_file(cmake/EspalierTorch.cmake ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTorch.cmake COPYONLY)
-configure_file(cmake/EspalierPlugin.cmake ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierPlugin.cmake COPYONLY)
-export(EXPORT EspalierTargets NAMESPACE espalier:: FILE ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTargets.cmake)
+configure_file(cmake/EspalierTorch.cmake
+               ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTorch.cmake COPYONLY)
+configure_file(cmake/EspalierPlugin.cmake
+               ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierPlugin.cmake COPYONLY)
+export(EXPORT EspalierTargets NAMESPACE espalier::
+       FILE ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTargets.cmake)
 
 install(EXPORT EspalierTargets NAMESPACE espalier:: DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 install(FILES ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig.cmake
@@ -20,7 +25,8 @@ install(FILES ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig
   DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 
 # share/espalier/{recipes,templates,datasets}: linked in the build tree, copied by an installation.
-file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/espalier/datasets ${PROJECT_BINARY_DIR}/lib/espalier ${ESPALIER_PLUGIN_DIR})
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/espalier/datasets ${PROJECT_BINARY_DIR}/lib/espalier
+                    ${ESPALIER_PLUGIN_DIR})
 file(CREATE_LINK ${ESPALIER_PLUGIN_DIR} ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_PLUGIN_DIR} SYMBOLIC)
 foreach(pair recipes:recipes sdk/templates:templates datasets/catalogue.json:datasets/catalogue.json)
   string(REPLACE ":" ";" pair ${pair})

@@ -1,10 +1,10 @@
 # espalier_add_plugin(<name> SOURCES <file>... [TEST <file>...] [OUTPUT_DIRECTORY <folder>])
 #
-# Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA). TEST adds a
-# GoogleTest program to ctest; it sees the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
+# Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA).
+# TEST adds a GoogleTest program to ctest; it sees the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
 
-# For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an element's update is the
-# same on every instruction set and wherever in the loop it is computed.
+# For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an
+# element's update is the same on every instruction set and wherever in the loop it is computed.
 set(ESPALIER_PLUGIN_OPTIONS $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O3>
   "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno;-ffp-contract=off>")
 
@@ -23,7 +23,8 @@ function(espalier_add_plugin name)
   if(NOT ESPALIER_WITH_CUDA)
     list(FILTER arg_SOURCES EXCLUDE REGEX "\\.cu$")
   elseif(kernels AND NOT CMAKE_CUDA_COMPILER)
-    message(FATAL_ERROR "espalier_add_plugin(${name}): kernels need project(... LANGUAGES CXX CUDA), or CUDACXX set to an nvcc of "
+    message(FATAL_ERROR "espalier_add_plugin(${name}): kernels need project(... LANGUAGES CXX CUDA), or CUDACXX set to "
+                        "an nvcc of "
                         "CUDA ${ESPALIER_CUDA_VERSION}")
   endif()
 
@@ -40,8 +41,8 @@ function(espalier_add_plugin name)
     _espalier_plugin_properties(${name}_test)
     target_compile_definitions(${name}_test PRIVATE "ESPALIER_PLUGIN_DIR=\"${arg_OUTPUT_DIRECTORY}\"")
     target_link_libraries(${name}_test PRIVATE espalier::sdk GTest::gtest_main)
-    # It loads LibTorch by its own run path: libespalier of a package has none that leads there. Some systems' linkers would leave out
-    # what the test itself does not call.
+    # It loads LibTorch by its own run path: libespalier of a package has none that leads there. Some systems' linkers
+    # would leave out what the test itself does not call.
     target_link_options(${name}_test PRIVATE LINKER:--no-as-needed)
     add_dependencies(${name}_test ${name})
     add_test(NAME ${name} COMMAND ${name}_test)

@@ -17,9 +17,9 @@ if(ESPALIER_WERROR)
     $<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>)
 endif()
 
-# espalier_precompile(<target> libraries|plugins|programs): <target> takes what nearly every source includes (cmake/precompiled.h) from one
-# compiled file. There is one for each set of compiler options; each belongs to a target of its own, because g++ refuses such a file
-# where a macro is missing that was defined when it was made.
+# espalier_precompile(<target> libraries|plugins|programs): <target> takes what nearly every source includes
+# (cmake/precompiled.h) from one compiled file. There is one for each set of compiler options; each belongs to a target
+# of its own, because g++ refuses such a file where a macro is missing that was defined when it was made.
 option(ESPALIER_PCH "Compile once what nearly every source includes" ON)
 function(espalier_precompile target group)
   if(NOT ESPALIER_PCH)

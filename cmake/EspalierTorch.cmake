@@ -1,8 +1,9 @@
-# Imports LibTorch as one target, espalier::torch, from the folder ESPALIER_TORCH (a PyTorch wheel's site-packages/torch, or an
-# unpacked libtorch). LibTorch's own TorchConfig.cmake is not used: it demands the CUDA toolkit even where no kernel is compiled.
+# Imports LibTorch as one target, espalier::torch, from the folder ESPALIER_TORCH (a PyTorch wheel's
+# site-packages/torch, or an unpacked libtorch). LibTorch's own TorchConfig.cmake is not used: it demands the CUDA
+# toolkit even where no kernel is compiled.
 #
-# Sets ESPALIER_TORCH_VERSION, and where LibTorch has CUDA: ESPALIER_TORCH_HAS_CUDA, ESPALIER_CUDA_VERSION and espalier::torch_cuda,
-# which holds the CUDA half (LibTorch's CUDA libraries, the CUDA runtime and its headers).
+# Sets ESPALIER_TORCH_VERSION, and where LibTorch has CUDA: ESPALIER_TORCH_HAS_CUDA, ESPALIER_CUDA_VERSION and
+# espalier::torch_cuda, which holds the CUDA half (LibTorch's CUDA libraries, the CUDA runtime and its headers).
 
 if(TARGET espalier::torch)
   return()
@@ -28,14 +29,16 @@ elseif(NOT _torch AND EXISTS "${PROJECT_SOURCE_DIR}/scripts/requirements.txt")
   endforeach()
 endif()
 if(NOT _torch)
-  # An unpacked package has no LibTorch to remember: the one of the python3 on PATH, as its launcher does. Not imported, which is slow.
+  # An unpacked package has no LibTorch to remember: the one of the python3 on PATH, as its launcher does. Not imported,
+  # which is slow.
   execute_process(COMMAND python3 -c "import sys; sys.path = [p for p in sys.path if p]; import importlib.util
 spec = importlib.util.find_spec('torch'); print(spec.submodule_search_locations[0] if spec and spec.origin else '')"
     OUTPUT_VARIABLE _torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()
 if(NOT EXISTS "${_torch}/lib/libtorch.so")
-  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup in a source tree, set "
-                      "ESPALIER_TORCH to the folder that holds lib/libtorch.so, or have a python3 on PATH that has PyTorch.")
+  message(FATAL_ERROR "LibTorch was not found (ESPALIER_TORCH is \"${_torch}\"). Run scripts/setup in a source tree, "
+                      "set ESPALIER_TORCH to the folder that holds lib/libtorch.so, or have a python3 on PATH that has "
+                      "PyTorch.")
 endif()
 get_filename_component(ESPALIER_TORCH_DIR "${_torch}" REALPATH)
 
@@ -56,8 +59,8 @@ find_package(Threads REQUIRED)
 _espalier_import(c10 "${ESPALIER_TORCH_DIR}/lib/libc10.so")
 _espalier_import(torch_cpu "${ESPALIER_TORCH_DIR}/lib/libtorch_cpu.so")
 add_library(espalier::torch INTERFACE IMPORTED)
-# OpenMP comes with it: at::parallel_for is silently serial in a file that is compiled without. By the flag, not by FindOpenMP, whose
-# path to the compiler's libgomp would compete with LibTorch's own copy.
+# OpenMP comes with it: at::parallel_for is silently serial in a file that is compiled without. By the flag, not by
+# FindOpenMP, whose path to the compiler's libgomp would compete with LibTorch's own copy.
 set_target_properties(espalier::torch PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES "${ESPALIER_TORCH_DIR}/include;${ESPALIER_TORCH_DIR}/include/torch/csrc/api/include"
   INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=1"
@@ -70,12 +73,14 @@ set(ESPALIER_CUDA_VERSION "")
 if(EXISTS "${ESPALIER_TORCH_DIR}/lib/libtorch_cuda.so")
   # The CUDA runtime that LibTorch itself loads: beside the wheel, in an unpacked libtorch, or in a toolkit.
   set(_cudart)
-  foreach(_folder "${ESPALIER_TORCH_DIR}/../nvidia/cu*/lib" "${ESPALIER_TORCH_DIR}/lib" "$ENV{CUDAToolkit_ROOT}/lib64" /usr/local/cuda/lib64)
+  foreach(_folder "${ESPALIER_TORCH_DIR}/../nvidia/cu*/lib" "${ESPALIER_TORCH_DIR}/lib" "$ENV{CUDAToolkit_ROOT}/lib64"
+          /usr/local/cuda/lib64)
     file(GLOB _found "${_folder}/libcudart*.so.*")
     list(APPEND _cudart ${_found})
   endforeach()
   find_path(_espalier_cuda_include cuda_runtime_api.h NO_CACHE NO_DEFAULT_PATH
-    PATHS "${ESPALIER_TORCH_DIR}/../nvidia/cu13/include" "${ESPALIER_TORCH_DIR}/../nvidia/cu12/include" "$ENV{CUDAToolkit_ROOT}/include"
+    PATHS "${ESPALIER_TORCH_DIR}/../nvidia/cu13/include" "${ESPALIER_TORCH_DIR}/../nvidia/cu12/include"
+          "$ENV{CUDAToolkit_ROOT}/include"
           /usr/local/cuda/include)
   if(_cudart AND _espalier_cuda_include)
     list(GET _cudart 0 _cudart)

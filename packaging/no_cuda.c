@@ -1,5 +1,6 @@
-// Stands for LibTorch's CUDA half and for the CUDA runtime where LibTorch is without CUDA, so that one package serves both. Compiled by
-// scripts/package, with a STAND_IN(name) for every function that program and plugins take from these libraries.
+// Stands for LibTorch's CUDA half and for the CUDA runtime where LibTorch is without CUDA, so that one package serves
+// both. Compiled by scripts/package, with a STAND_IN(name) for every function that program and plugins take from these
+// libraries.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -190,7 +190,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
         r["optimized"] = difference(torch.jit.optimize_for_inference(script)(x), logits)
         for opset in (13, 17):
             old = onnxruntime.InferenceSession(folder / f"opset{opset}.onnx", providers=["CPUExecutionProvider"])
-            r[f"opset {opset}"] = difference(torch.from_numpy(old.run(None, {old.get_inputs()[0].name: x.numpy()})[0]), logits)
+            values = old.run(None, {old.get_inputs()[0].name: x.numpy()})[0]
+            r[f"opset {opset}"] = difference(torch.from_numpy(values), logits)
     r["spread"] = ((logits[0] - logits[1]).abs().max() / logits.abs().max()).item()
     # PyTorch's batch norms count their batches besides.
     names = [[n for n in m.state_dict() if not n.endswith("num_batches_tracked")] for m in (model, script)]

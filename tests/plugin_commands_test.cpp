@@ -111,14 +111,14 @@ TEST(DescribeCommand, ShowsParametersNeedsAndOrigin) {
   EXPECT_EQ(o.status, 0);
   EXPECT_THAT(o.text,
               StartsWith("regularizer fixture_fine: does nothing\nplugin good 1.2.3 (" + fixtures + "/libgood.so)\n"));
-  EXPECT_THAT(o.text, ::testing::ContainsRegex("weight +number >= 0 +0.5 +of the penalty"));
+  EXPECT_THAT(o.text, ::testing::ContainsRegex("weight +number >= 0 +0.5 +Factor of the penalty\\."));
   o = espalier_command("describe fixture_also_fine" + good);
   EXPECT_THAT(o.text, AllOf(HasSubstr("needs state:gamma: it is read"), HasSubstr("no parameters")));
 }
 
 TEST(DescribeCommand, ShowsSectionsOfARecipeAndSchedules) {
   Output o = espalier_command("describe stage");
-  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("epochs +integer >= 0 .epochs. +required +length of the stage"),
+  EXPECT_THAT(o.text, AllOf(::testing::ContainsRegex("epochs +integer >= 0 .epochs. +required +Length of the stage."),
                             HasSubstr("clip_norm")));
   o = espalier_command("describe step");
   EXPECT_THAT(o.text, AllOf(StartsWith("schedule step"), HasSubstr("part of Espalier"), HasSubstr("factor")));
@@ -131,9 +131,9 @@ TEST(DescribeCommand, PrintsJson) {
   const Value v = from_json(o.text);
   ASSERT_EQ(v.size(), 1u);
   const Value& weight = v.as_list()[0].at("parameters").as_list()[0];
-  EXPECT_EQ(
-      to_json(weight),
-      R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0","least":0.0,"doc":"of the penalty"})");
+  EXPECT_EQ(to_json(weight),
+            R"({"name":"weight","type":"number","required":false,"default":0.5,"expected":"a number >= 0",)"
+            R"("least":0.0,"doc":"Factor of the penalty."})");
 }
 
 TEST(DescribeCommand, SuggestsTheNearestName) {

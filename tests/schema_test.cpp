@@ -245,7 +245,7 @@ TEST(RecipeSchema, TakesAMatrixAsTheReaderDoes) {
 TEST(RecipeSchema, CarriesDocsDefaultsAndRanges) {
   const Value schema = recipe_schema(toys());
   EXPECT_EQ(to_json(schema.at("definitions").at("stage").at("properties").at("epochs")),
-            R"({"type":"integer","minimum":0.0,"description":"length of the stage [epochs]"})");
+            R"({"type":"integer","minimum":0.0,"description":"Length of the stage. [epochs]"})");
   EXPECT_EQ(to_json(schema.at("properties").at("device").at("enum")), R"(["auto","cpu","cuda"])");
 }
 

@@ -249,7 +249,8 @@ TEST(Edits, RemoveFromEveryNetworkAndTouchNothingElse) {
            Case{"darts", R"({"use": "darts_v1", "layers": 3, "channels": 4})", 16},
            Case{"nasbench201",
                 R"({"use": "nasbench201", "channels": 4, "cells": 1,
-                    "cell": "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|"})",
+                    "cell":
+                     "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|"})",
                 8},
            Case{"nasbench201", R"({"use": "nasbench201_search", "channels": 4, "cells": 1})", 8},
        }) {

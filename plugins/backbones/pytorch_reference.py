@@ -1,5 +1,5 @@
-# The networks in plain PyTorch, written from the papers and their authors' code. Reads weights by name and an input, prints
-# logits (batch norm's running statistics) and the norm of each gradient of the loss (statistics of the batch).
+# The networks in plain PyTorch, written from the papers and their authors' code. Reads weights by name and an input,
+# prints logits (batch norm's running statistics) and the norm of each gradient of the loss (statistics of the batch).
 import json
 import sys
 

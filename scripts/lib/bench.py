@@ -2,8 +2,8 @@
 
 Both do the same: the same initial values, images and order, the data set in memory as bytes. PyTorch is tuned:
 channels_last, the fused optimizer, no data loader. On the CPU it runs with the allocator's defaults ("python") and with
-the settings that Espalier makes for itself ("python, allocator"). The losses of the first 50 steps must agree, as far as
-PyTorch agrees with itself when it runs on another number of threads.
+the settings that Espalier makes for itself ("python, allocator"). The losses of the first 50 steps must agree as far
+as PyTorch agrees with itself when it runs on another number of threads.
 """
 import argparse
 import json
@@ -22,9 +22,10 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": s
              "MALLOC_TOP_PAD_": str(64 << 20)}
 STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8, "resnet20": 30, "preresnet164": 6,
          "swin-t": 6}
-SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3)}  # of the images; others 28 x 28 of one channel
-# Rounding grows from step to step, in deep networks a thousandfold within fifty. So the losses may differ as PyTorch's own do
-# between two numbers of threads, times a factor, and by this much in any case (relative).
+# Side and channels of the images; of all other networks 28 x 28 with one channel.
+SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3)}
+# Rounding grows from step to step, in deep networks a thousandfold within fifty. So the losses may differ as PyTorch's
+# own do between two numbers of threads, times a factor, and by this much in any case (relative).
 ROUNDING, FACTOR = 1e-3, 4
 
 
@@ -78,7 +79,8 @@ def compare(name, options):
             order = list(contestants)
             for contestant in order if pair % 2 == 0 else reversed(order):
                 if sys.stderr.isatty():
-                    print(f"\r\033[K{name}: {pair + 1}/{options.pairs} {contestant}", end="", file=sys.stderr, flush=True)
+                    print(f"\r\033[K{name}: {pair + 1}/{options.pairs} {contestant}", end="", file=sys.stderr,
+                          flush=True)
                 command, environment = contestants[contestant]
                 results[contestant].append(run(command, environment))
         if sys.stderr.isatty():
@@ -101,7 +103,8 @@ def compare(name, options):
 def show(report):
     print(f"\n{report['name']} (batch {report['batch']}, {report['environment']['device']}, {report['precision']}, "
           f"{report['environment']['threads']} threads, {report['pairs']} pairs of {report['steps']} steps)")
-    print(f"  {'':20}{'images/s':>10}{'step ms':>10}{'peak MB':>10}{'first step s':>14}   espalier is so many times as fast")
+    print(f"  {'':20}{'images/s':>10}{'step ms':>10}{'peak MB':>10}{'first step s':>14}   "
+          "espalier is so many times as fast")
     for c, figures in report["contestants"].items():
         median = {k: v["median"] for k, v in figures.items() if k != "phases_ms"}
         ratio = report["ratios"].get(c)
@@ -128,8 +131,10 @@ def main():
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bf16"), help="overrides the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--data", action="append", default=[], metavar="DIR", help="a folder of data sets; may be repeated")
-    parser.add_argument("--synthetic", action="store_true", help="made-up images of the same size instead of the data sets")
+    parser.add_argument("--data", action="append", default=[], metavar="DIR",
+                        help="a folder of data sets; may be repeated")
+    parser.add_argument("--synthetic", action="store_true",
+                        help="made-up images of the same size instead of the data sets")
     parser.add_argument("--out", type=Path, metavar="FILE", help="writes the figures as JSON")
     parser.add_argument("--program", type=Path, default=ROOT and ROOT / "bin" / "espalier", help=argparse.SUPPRESS)
     parser.add_argument("--recipes", type=Path, help=argparse.SUPPRESS,

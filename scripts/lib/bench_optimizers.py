@@ -21,7 +21,8 @@ def measure(program, recipe, optimizer, steps, data):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench optimizers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["resnet20", "vgg16"], metavar="NAME", help="recipes/bench/NAME.yaml")
+    parser.add_argument("names", nargs="*", default=["resnet20", "vgg16"], metavar="NAME",
+                        help="recipes/bench/NAME.yaml")
     parser.add_argument("--first", default="{use: sgd, lr: 0.01, momentum: 0.9}", metavar="OPTIMIZER")
     parser.add_argument("--second", default="{use: lbi, lr: 0.01, nu: 100}", metavar="OPTIMIZER")
     parser.add_argument("--pairs", type=int, default=5)

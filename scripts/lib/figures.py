@@ -8,7 +8,8 @@ from pathlib import Path
 EXAMPLES = """examples:
   scripts/figures growth runs/adenel-lenet5-seed0
   scripts/figures filters runs/adenel-lenet5-seed0 --beside runs/lenet5-seed0
-  scripts/figures front "AdeNeL=runs/000-f3-budgets/*" "from scratch=runs/000-f3-scratch/*" --quoted recipes/paper/000/f3-quoted.json
+  scripts/figures front "AdeNeL=runs/000-f3-budgets/*" "from scratch=runs/000-f3-scratch/*" \\
+      --quoted recipes/paper/000/f3-quoted.json
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel)."""
 
@@ -52,7 +53,8 @@ def tensors_of(path):
         if name == "__metadata__" or entry["dtype"] not in types:
             continue
         begin, end = entry["data_offsets"]
-        arrays[name] = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]]).reshape(entry["shape"])
+        values = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]])
+        arrays[name] = values.reshape(entry["shape"])
     return arrays
 
 
@@ -70,7 +72,8 @@ def growth(run, out):
     epochs = range(1, len(metrics) + 1)
     layers = [key.split(".", 1)[1] for key in metrics[0] if key.startswith("width.")]
     if not layers:
-        raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no widths: the run's first stage has no controller that grows (adenel)")
+        raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no widths: the run's first stage has no controller that "
+                    "grows (adenel)")
     stages = [i for i in range(1, len(metrics)) if metrics[i]["stage"] != metrics[i - 1]["stage"]]
     colours = plt.get_cmap("viridis")
     figure, panels = plt.subplots(4, 1, figsize=(8, 12), sharex=True)
@@ -103,17 +106,19 @@ def growth(run, out):
     for panel in panels:
         for begin in stages:
             panel.axvline(begin + 0.5, color="grey", linewidth=0.8, linestyle=":")
-    panels[0].legend(fontsize="x-small", ncols=max(1, len(layers) // 14 + 1), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    panels[0].legend(fontsize="x-small", ncols=max(1, len(layers) // 14 + 1), loc="center left",
+                     bbox_to_anchor=(1.01, 0.5))
     save(figure, out, "growth")
 
 
 def filters(run, beside, weight, out):
-    """The first layer's filters at the end of every round, the selected ones in red; below, those trained from scratch."""
+    """The first layer's filters at the end of every round, the selected ones in red; below, those from scratch."""
     import matplotlib.pyplot as plt
     import numpy as np
     files = sorted((Path(run) / "records").glob("*.safetensors"))
     if not files:
-        raise Wrong(f"{Path(run) / 'records'}: nothing is recorded; the controller's option `record: conv1.weight` does it")
+        raise Wrong(f"{Path(run) / 'records'}: nothing is recorded; the controller's option "
+                    "`record: conv1.weight` does it")
     rows = []
     for file in files:
         kept = tensors_of(file)
@@ -165,7 +170,8 @@ def front(groups, quoted, value, metric, out):
         for name, points in json.loads(Path(quoted).read_text()).items():
             points = [p for p in points if value in p] if isinstance(points, list) else []
             if points:
-                panel.plot([p[value] for p in points], [p["accuracy"] for p in points], linestyle="", marker="x", label=name)
+                panel.plot([p[value] for p in points], [p["accuracy"] for p in points], linestyle="", marker="x",
+                           label=name)
     panel.set_xscale("log")
     panel.set_xlabel("parameters, millions" if value == "params" else "multiply-accumulates, millions")
     panel.set_ylabel("test accuracy, %")
@@ -175,7 +181,8 @@ def front(groups, quoted, value, metric, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/figures", description="Draws what runs left in their folders, as SVG and PNG.",
+    parser = argparse.ArgumentParser(prog="scripts/figures",
+                                     description="Draws what runs left in their folders, as SVG and PNG.",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="FIGURE")
     out = argparse.ArgumentParser(add_help=False)
@@ -188,7 +195,8 @@ def main():
     p.add_argument("--weight", metavar="NAME", help="of the recorded ones (default: the first)")
     p = commands.add_parser("front", parents=[out], help=front.__doc__)
     p.add_argument("groups", nargs="+", metavar="NAME=RUNS", help="a name and a pattern of run folders")
-    p.add_argument("--quoted", metavar="FILE", help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
+    p.add_argument("--quoted", metavar="FILE",
+                   help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
     p.add_argument("--against", choices=["params", "macs"], default="params")
     p.add_argument("--metric", choices=["accuracy", "accuracy_best"], default="accuracy_best")
     given = parser.parse_args()

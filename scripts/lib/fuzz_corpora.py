@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Writes small files of every kind that Espalier reads, a folder for each fuzz target. Needs PyTorch and the program."""
+"""Writes small files of every kind that Espalier reads, a folder for each fuzz target.
+
+Needs PyTorch and the program.
+"""
 import argparse
 import gzip
 import io
@@ -65,7 +68,8 @@ def safetensors(corpora):
         corpora.add("safetensors", name, struct.pack("<Q", len(text)) + text + body)
 
     write("two", {"fc.weight": ("F32", [2, 3], bytes(24)), "fc.bias": ("F16", [2], bytes(4))})
-    write("types", {"a": ("F8_E4M3", [3], bytes(3)), "b": ("I8", [2, 0], b""), "c": ("BOOL", [], b"1"), "d": ("F4", [2], b"1")})
+    write("types", {"a": ("F8_E4M3", [3], bytes(3)), "b": ("I8", [2, 0], b""),
+                    "c": ("BOOL", [], b"1"), "d": ("F4", [2], b"1")})
 
 
 def pytorch(corpora):
@@ -74,9 +78,11 @@ def pytorch(corpora):
     tagged.note = "x"
     forms = {
         "plain": {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2, dtype=torch.bfloat16)},
-        "checkpoint": {"epoch": 3, "lr": 0.1, "seed": 2 ** 70, "state_dict": nn.BatchNorm1d(2).state_dict(), "names": ["a", ("b", 1)]},
+        "checkpoint": {"epoch": 3, "lr": 0.1, "seed": 2 ** 70, "state_dict": nn.BatchNorm1d(2).state_dict(),
+                       "names": ["a", ("b", 1)]},
         "views": {"a": flat[3:15].reshape(3, 4).t(), "b": flat[3], "c": torch._neg_view(flat[:2]), "d": tagged},
-        "others": {"s": torch.eye(2).to_sparse(), "f": torch.ones(2).to(torch.float8_e5m2), "r": torch.eye(2).to_sparse_csr()},
+        "others": {"s": torch.eye(2).to_sparse(), "f": torch.ones(2).to(torch.float8_e5m2),
+                   "r": torch.eye(2).to_sparse_csr()},
     }
     for name, form in forms.items():
         buffer = io.BytesIO()

@@ -11,7 +11,7 @@ MANY = 65535
 
 
 def attributes(schema):
-    """"axis:i! keepdims:i": each name with its kind, and ! where it must be given. Other kinds are not written by us."""
+    """"axis:i! keepdims:i": each name with its kind, and ! if it must be given. We write no other kinds."""
     words = []
     for name, a in sorted(schema.attributes.items()):
         kind = KINDS.get(a.type.name)

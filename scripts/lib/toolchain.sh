@@ -1,5 +1,6 @@
-# Sourced by the other scripts: where the toolchain lies, and the environment that CMake reads. Runs nothing that takes time.
-# Set by the user: ESPALIER_CACHE (where to keep the toolchain), ESPALIER_TORCH (an installed LibTorch), CUDACXX (an installed nvcc).
+# Sourced by the other scripts: where the toolchain lies, and the environment that CMake reads. Runs nothing that takes
+# time. Set by the user: ESPALIER_CACHE (where to keep the toolchain), ESPALIER_TORCH (an installed LibTorch), CUDACXX
+# (an installed nvcc).
 
 ESPALIER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 espalier_cache=${ESPALIER_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/espalier}
@@ -35,10 +36,12 @@ espalier_environment() {
   if [[ -z ${ESPALIER_TORCH-} ]]; then
     export ESPALIER_TORCH=$site/torch
     if [[ -z ${CUDACXX-} ]]; then
-      export CUDACXX=$site/nvidia/cu13/bin/nvcc CUDAToolkit_ROOT=$site/nvidia/cu13 CUDA_TOOLKIT_ROOT_DIR=$site/nvidia/cu13
+      export CUDACXX=$site/nvidia/cu13/bin/nvcc
+      export CUDAToolkit_ROOT=$site/nvidia/cu13 CUDA_TOOLKIT_ROOT_DIR=$site/nvidia/cu13
     fi
   fi
-  # For third-party projects that use LibTorch's own CMake files: these look for a GPU otherwise, and fail where there is none.
+  # For third-party projects that use LibTorch's own CMake files: these look for a GPU otherwise, and fail where there
+  # is none.
   export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-8.0;9.0;10.0+PTX}
   # Two clones share what ccache keeps.
   export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ESPALIER_ROOT} CCACHE_NOHASHDIR=1

@@ -22,15 +22,16 @@ struct DartsOptions {
 
   static void declare(Declare<DartsOptions>& p) {
     p("normal", &DartsOptions::normal,
-      "the normal cell: two of OPERATION<-INPUT for each of the nodes 2 to 5, sep_conv_3x3<-0; empty: that of the "
-      "name");
-    p("reduce", &DartsOptions::reduce, "the reduction cell, likewise");
+      "The normal cell: two entries OPERATION<-INPUT, such as sep_conv_3x3<-0, for each of the nodes 2 to "
+      "5. Left out: the cell that belongs to the name.");
+    p("reduce", &DartsOptions::reduce, "The reduction cell, in the same form as the normal cell.");
     p("layers", &DartsOptions::layers, at_least(3), at_most(1000),
-      "cells; those at one and two thirds halve the image");
-    p("channels", &DartsOptions::channels, at_least(1), "filters of each node of the first cells");
-    p("stem", &DartsOptions::stem, one_of({"cifar", "imagenet"}), "imagenet: three convolutions of stride 2");
+      "Number of cells. Those at one third and at two thirds halve the image.");
+    p("channels", &DartsOptions::channels, at_least(1), "Filters of each node in the first cells.");
+    p("stem", &DartsOptions::stem, one_of({"cifar", "imagenet"}),
+      "First layers; imagenet: three convolutions of stride 2, for large images.");
     p("drop_path", &DartsOptions::drop_path, at_least(0), below(1),
-      "probability of leaving out an operation other than the identity for a sample");
+      "Probability of leaving out an operation for a sample; the identity is never left out.");
   }
 };
 
@@ -56,8 +57,8 @@ struct DartsSearchOptions {
 
   static void declare(Declare<DartsSearchOptions>& p) {
     p("layers", &DartsSearchOptions::layers, at_least(3), at_most(1000),
-      "cells; those at one and two thirds halve the image");
-    p("channels", &DartsSearchOptions::channels, at_least(1), "filters of each node of the first cells");
+      "Number of cells. Those at one third and at two thirds halve the image.");
+    p("channels", &DartsSearchOptions::channels, at_least(1), "Filters of each node in the first cells.");
   }
 };
 

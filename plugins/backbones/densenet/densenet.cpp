@@ -9,11 +9,11 @@ struct DensenetOptions {
   double norm_eps = 1e-5;
 
   static void declare(Declare<DensenetOptions>& p) {
-    p("growth", &DensenetOptions::growth, at_least(1), "channels that each layer adds");
-    p("dropout", &DensenetOptions::dropout, at_least(0), below(1), "probability of a zero after each convolution");
+    p("growth", &DensenetOptions::growth, at_least(1), "Channels that each layer adds.");
+    p("dropout", &DensenetOptions::dropout, at_least(0), below(1), "Probability of a zero after each convolution.");
     p("norm_eps", &DensenetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
   }
 };
 

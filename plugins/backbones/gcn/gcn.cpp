@@ -8,8 +8,8 @@ struct GcnOptions {
   double dropout = 0.5;
 
   static void declare(Declare<GcnOptions>& p) {
-    p("hidden", &GcnOptions::hidden, at_least(1), "features of each hidden layer");
-    p("dropout", &GcnOptions::dropout, at_least(0), below(1), "before each layer");
+    p("hidden", &GcnOptions::hidden, at_least(1), "Features of each hidden layer.");
+    p("dropout", &GcnOptions::dropout, at_least(0), below(1), "Probability of a zero before each layer.");
   }
 };
 

@@ -7,9 +7,9 @@ struct LeNet5Options {
   int64_t conv1 = 20, conv2 = 50, hidden = 500;
 
   static void declare(Declare<LeNet5Options>& p) {
-    p("conv1", &LeNet5Options::conv1, at_least(1), "filters of the first convolution");
-    p("conv2", &LeNet5Options::conv2, at_least(1), "filters of the second convolution");
-    p("hidden", &LeNet5Options::hidden, at_least(1), "units of the hidden layer");
+    p("conv1", &LeNet5Options::conv1, at_least(1), "Filters of the first convolution.");
+    p("conv2", &LeNet5Options::conv2, at_least(1), "Filters of the second convolution.");
+    p("hidden", &LeNet5Options::hidden, at_least(1), "Units of the hidden layer.");
   }
 };
 

@@ -9,9 +9,10 @@ struct MlpOptions {
   double dropout = 0;
 
   static void declare(Declare<MlpOptions>& p) {
-    p("hidden", &MlpOptions::hidden, at_least(1), "units of each hidden layer");
-    p("activation", &MlpOptions::activation, one_of({"relu", "gelu", "sigmoid", "tanh"}), "after each hidden layer");
-    p("dropout", &MlpOptions::dropout, at_least(0), below(1), "probability of a zero after each hidden layer");
+    p("hidden", &MlpOptions::hidden, at_least(1), "Units of each hidden layer.");
+    p("activation", &MlpOptions::activation, one_of({"relu", "gelu", "sigmoid", "tanh"}),
+      "Activation after each hidden layer.");
+    p("dropout", &MlpOptions::dropout, at_least(0), below(1), "Probability of a zero after each hidden layer.");
   }
 };
 

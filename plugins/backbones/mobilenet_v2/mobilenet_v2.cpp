@@ -14,18 +14,19 @@ struct MobilenetV2Options {
   std::string activation = "relu6";
 
   static void declare(Declare<MobilenetV2Options>& p) {
-    p("width", &MobilenetV2Options::width, above(0), at_most(1000), "factor on all widths, rounded to multiples of 8");
+    p("width", &MobilenetV2Options::width, above(0), at_most(1000),
+      "Factor on all widths, which are then rounded to multiples of 8.");
     p("stem", &MobilenetV2Options::stem, one_of({"imagenet", "cifar"}),
-      "cifar: the first two strides are 1, for small images");
-    p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "before the linear layer");
+      "First layers; cifar: the first two strides are 1, for small images.");
+    p("dropout", &MobilenetV2Options::dropout, at_least(0), below(1), "Probability of a zero before the linear layer.");
     p("norm_eps", &MobilenetV2Options::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
     p("padding", &MobilenetV2Options::padding, one_of({"symmetric", "same"}),
-      "of the convolutions; same: as TensorFlow pads, with one more row and column of zeros behind where strides need "
-      "it");
+      "Padding of the convolutions; same: as TensorFlow pads, with one more row and column of zeros at the "
+      "end if a stride needs it.");
     p("activation", &MobilenetV2Options::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}),
-      "behind each batch norm but a block's last");
+      "Activation behind each batch norm except the last one of a block.");
   }
 };
 

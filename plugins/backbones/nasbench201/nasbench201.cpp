@@ -18,10 +18,11 @@ struct NasBench201Options {
 
   static void declare(Declare<NasBench201Options>& p) {
     p("cell", &NasBench201Options::cell, required(),
-      "operations of the edges: |nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|");
+      "Operations of the edges, such as "
+      "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|.");
     p("channels", &NasBench201Options::channels, at_least(1),
-      "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201Options::cells, at_least(1), at_most(1000), "cells of each of the three stages");
+      "Filters of the first stage. Each further stage has twice as many.");
+    p("cells", &NasBench201Options::cells, at_least(1), at_most(1000), "Number of cells in each of the three stages.");
   }
 };
 
@@ -32,10 +33,12 @@ struct NasBench201SearchOptions {
 
   static void declare(Declare<NasBench201SearchOptions>& p) {
     p("channels", &NasBench201SearchOptions::channels, at_least(1),
-      "filters of the first stage; each further one has twice as many");
-    p("cells", &NasBench201SearchOptions::cells, at_least(1), at_most(1000), "cells of each of the three stages");
+      "Filters of the first stage. Each further stage has twice as many.");
+    p("cells", &NasBench201SearchOptions::cells, at_least(1), at_most(1000),
+      "Number of cells in each of the three stages.");
     p("track_running_stats", &NasBench201SearchOptions::track_running_stats,
-      "batch norm of the cells evaluates with running statistics; otherwise with those of the batch, as in the paper");
+      "Whether batch norms of the cells evaluate with running statistics. If not, they use those of the "
+      "batch, as in the paper.");
   }
 };
 

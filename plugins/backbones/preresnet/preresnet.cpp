@@ -13,13 +13,13 @@ struct PreResnetOptions {
   double norm_eps = 1e-5;
 
   static void declare(Declare<PreResnetOptions>& p) {
-    p("width", &PreResnetOptions::width, above(0), at_most(1000), "factor on all widths");
+    p("width", &PreResnetOptions::width, above(0), at_most(1000), "Factor on all widths.");
     p("select", &PreResnetOptions::select,
-      "the first convolution of each block reads its channels through an index view, so that each can be pruned for it "
-      "alone while the residual stream stays (Liu et al. 2017)");
+      "Whether the first convolution of each block reads its channels through an index view, so that "
+      "channels can be pruned for it alone while the residual stream stays (Liu et al. 2017).");
     p("norm_eps", &PreResnetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
   }
 };
 

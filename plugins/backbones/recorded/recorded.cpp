@@ -16,7 +16,7 @@ struct RecordedOptions {
 
   static void declare(Declare<RecordedOptions>& p) {
     p("graph", &RecordedOptions::graph, path(), required(),
-      "a run's folder, its graph.json, or one of its checkpoints");
+      "The folder of a run, its graph.json, or one of its checkpoints.");
   }
 };
 

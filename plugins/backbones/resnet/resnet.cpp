@@ -17,24 +17,26 @@ struct ResnetOptions {
   std::string activation = "relu";
 
   static void declare(Declare<ResnetOptions>& p) {
-    p("width", &ResnetOptions::width, above(0), at_most(1000), "factor on all widths");
+    p("width", &ResnetOptions::width, above(0), at_most(1000), "Factor on all widths.");
     p("inner", &ResnetOptions::inner, at_least(1),
-      "filters inside of blocks: one number, or one for each of the four stages; empty: as wide as usual");
+      "Filters inside of blocks: one number, or one for each of the four stages. Left out: the usual "
+      "widths.");
     p("stem", &ResnetOptions::stem, one_of({"imagenet", "cifar"}),
-      "imagenet: 7x7 with stride 2 and max pooling; cifar: 3x3, for small images");
+      "First layers; imagenet: a 7x7 convolution with stride 2, and max pooling; cifar: a 3x3 convolution, "
+      "for small images.");
     p("zero_init", &ResnetOptions::zero_init,
-      "each branch's last batch norm begins with the scale zero (Goyal et al. 2017)");
+      "Whether the last batch norm of each branch begins with the scale zero (Goyal et al. 2017).");
     p("norm_eps", &ResnetOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
     p("stride_in", &ResnetOptions::stride_in, one_of({"3x3", "1x1"}),
-      "which convolution of a bottleneck has the stride; 1x1: the first, as in the paper and in files of Caffe and "
-      "Keras");
+      "Convolution of a bottleneck that has the stride; 1x1: the first one, as in the paper and in weights "
+      "of Caffe and Keras.");
     p("dilated", &ResnetOptions::dilated, at_least(0), at_most(3),
-      "how many of the last stages keep the size of their images: their convolutions are dilated in place of the "
-      "stride");
+      "How many of the last stages keep the size of their images: their convolutions are dilated instead of "
+      "having a stride.");
     p("activation", &ResnetOptions::activation, one_of({"relu", "relu6", "gelu", "silu", "tanh"}),
-      "behind the stem, within blocks and behind their sums");
+      "Activation behind the stem, within blocks and behind their sums.");
   }
 };
 

@@ -19,26 +19,27 @@ struct ResnetCifarOptions {
   double norm_eps = 1e-5;
 
   static void declare(Declare<ResnetCifarOptions>& p) {
-    p("width", &ResnetCifarOptions::width, above(0), at_most(1000), "factor on all widths");
-    p("widths", &ResnetCifarOptions::widths, at_least(1), "filters of each stage, or of each block");
+    p("width", &ResnetCifarOptions::width, above(0), at_most(1000), "Factor on all widths.");
+    p("widths", &ResnetCifarOptions::widths, at_least(1), "Filters of each stage, or of each block.");
     p("inner", &ResnetCifarOptions::inner, at_least(1),
-      "filters of the first convolution of each stage's blocks, or of each block; empty: as `widths`");
-    p("stem", &ResnetCifarOptions::stem, at_least(0), "filters of the first convolution; 0: as the first stage");
+      "Filters of the first convolution in the blocks of each stage, or in each block. Left out: as "
+      "`widths`.");
+    p("stem", &ResnetCifarOptions::stem, at_least(0),
+      "Filters of the first convolution; 0: as many as the first stage has.");
     p("blocks", &ResnetCifarOptions::blocks, at_least(1), at_most(1000),
-      "blocks of each stage; empty: those of the name");
+      "Number of blocks in each stage. Left out: the numbers that belong to the name.");
     p("shortcut", &ResnetCifarOptions::shortcut, one_of({"A", "B", "none"}),
-      "between unequal widths; A: channels padded with zeros or cropped, B: 1x1 convolution with batch norm; none: a "
-      "plain network");
+      "Shortcut between unequal widths; A: channels are padded with zeros or cropped; B: a 1x1 convolution "
+      "with batch norm; none: no shortcuts at all, a plain network.");
     p("own_widths", &ResnetCifarOptions::own_widths,
-      "each block has a width of its own, which can shrink and grow alone: equal widths get a shortcut of option A, "
-      "too");
+      "Whether each block has a width of its own, which can shrink and grow alone. Then equal widths get a "
+      "shortcut of option A, too.");
     p("reduction", &ResnetCifarOptions::reduction, at_least(0),
-      "squeeze-and-excitation at the end of each block: the channels are scaled by two linear layers of their means, "
-      "the "
-      "hidden one of channels / reduction units; 0: none (se_resnet20: 16)");
+      "Squeeze-and-excitation at the end of each block: two linear layers of the channels' means scale the "
+      "channels, and the hidden layer has channels / reduction units. 0: none (se_resnet20: 16).");
     p("norm_eps", &ResnetCifarOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
   }
 };
 

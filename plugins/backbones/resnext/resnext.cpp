@@ -10,12 +10,12 @@ struct ResnextOptions {
 
   static void declare(Declare<ResnextOptions>& p) {
     p("cardinality", &ResnextOptions::cardinality, at_least(0),
-      "branches (groups) of each block; 0: those of the name");
+      "Number of branches (groups) in each block; 0: the number that belongs to the name.");
     p("base_width", &ResnextOptions::base_width, at_least(0),
-      "filters of each branch in the first stage; 0: those of the name");
+      "Filters of each branch in the first stage; 0: the number that belongs to the name.");
     p("norm_eps", &ResnextOptions::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
   }
 };
 

@@ -16,15 +16,16 @@ struct SwinOptions {
   double norm_eps = 1e-5;
 
   static void declare(Declare<SwinOptions>& p) {
-    p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
-    p("dim", &SwinOptions::dim, at_least(1), "channels of the first stage; each further one has twice as many");
-    p("depths", &SwinOptions::depths, at_least(1), at_most(1000), "blocks of each stage");
-    p("heads", &SwinOptions::heads, at_least(1), "heads of each stage");
-    p("window", &SwinOptions::window, at_least(1), unit("tokens"), "side of the windows; smaller maps are one window");
-    p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");
+    p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "Side of the square patches.");
+    p("dim", &SwinOptions::dim, at_least(1), "Channels of the first stage. Each further stage has twice as many.");
+    p("depths", &SwinOptions::depths, at_least(1), at_most(1000), "Number of blocks in each stage.");
+    p("heads", &SwinOptions::heads, at_least(1), "Number of heads in each stage.");
+    p("window", &SwinOptions::window, at_least(1), unit("tokens"), "Side of the windows. Smaller maps are one window.");
+    p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "Hidden units of each MLP for each channel.");
     p("drop_path", &SwinOptions::drop_path, at_least(0), below(1),
-      "probability of leaving out the last branch; it rises linearly from 0 at the first one");
-    p("norm_eps", &SwinOptions::norm_eps, above(0), "added to the variance in layer norms");
+      "Probability of leaving out the last branch for a sample. It rises linearly from 0 at the first "
+      "branch.");
+    p("norm_eps", &SwinOptions::norm_eps, above(0), "Number that layer norms add to the variance.");
   }
 };
 

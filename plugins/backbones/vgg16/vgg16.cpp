@@ -16,17 +16,18 @@ struct Vgg16Options {
   double norm_eps = 1e-5;
 
   static void declare(Declare<Vgg16Options>& p) {
-    p("width", &Vgg16Options::width, above(0), at_most(1000), "factor on the filters of all convolutions");
+    p("width", &Vgg16Options::width, above(0), at_most(1000), "Factor on the filters of all convolutions.");
     p("widths", &Vgg16Options::widths, at_least(1),
-      "filters of each of the 13 convolutions, or one number for all; empty: the usual ones");
+      "Filters of each of the 13 convolutions, or one number for all. Left out: the usual numbers.");
     p("pools", &Vgg16Options::pools, at_least(4), at_most(5),
-      "2x2 poolings; 4: none behind the last convolution (paper 000's code)");
-    p("conv_bias", &Vgg16Options::conv_bias, "convolutions have a bias although batch norm follows");
-    p("hidden", &Vgg16Options::hidden, at_least(1), "units of the hidden layer");
-    p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "before both linear layers");
+      "Number of 2x2 poolings; 4: none behind the last convolution, as in the code of paper 000.");
+    p("conv_bias", &Vgg16Options::conv_bias, "Whether convolutions have a bias although a batch norm follows.");
+    p("hidden", &Vgg16Options::hidden, at_least(1), "Units of the hidden layer.");
+    p("dropout", &Vgg16Options::dropout, at_least(0), below(1),
+      "Probability of a zero before each of the two linear layers.");
     p("norm_eps", &Vgg16Options::norm_eps, above(0),
-      "added to the variance in batch norms; files of other frameworks may need another: 1e-3 is TensorFlow's usual "
-      "one");
+      "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
+      "TensorFlow's usual one is 1e-3.");
   }
 };
 

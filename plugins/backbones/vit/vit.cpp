@@ -14,16 +14,17 @@ struct VitOptions {
   double norm_eps = 1e-6;
 
   static void declare(Declare<VitOptions>& p) {
-    p("patch", &VitOptions::patch, at_least(1), unit("pixels"), "side of the square patches");
-    p("dim", &VitOptions::dim, at_least(1), "channels");
-    p("depth", &VitOptions::depth, at_least(1), at_most(1000), "blocks");
-    p("heads", &VitOptions::heads, at_least(1), "heads of each block");
-    p("mlp_ratio", &VitOptions::mlp_ratio, at_least(1), "hidden units of each MLP for each channel");
+    p("patch", &VitOptions::patch, at_least(1), unit("pixels"), "Side of the square patches.");
+    p("dim", &VitOptions::dim, at_least(1), "Number of channels.");
+    p("depth", &VitOptions::depth, at_least(1), at_most(1000), "Number of blocks.");
+    p("heads", &VitOptions::heads, at_least(1), "Number of heads in each block.");
+    p("mlp_ratio", &VitOptions::mlp_ratio, at_least(1), "Hidden units of each MLP for each channel.");
     p("dropout", &VitOptions::dropout, at_least(0), below(1),
-      "after the embedding and the linear layers of each block");
+      "Probability of a zero after the embedding and after the linear layers of each block.");
     p("drop_path", &VitOptions::drop_path, at_least(0), below(1),
-      "probability of leaving out the last branch; it rises linearly from 0 at the first one");
-    p("norm_eps", &VitOptions::norm_eps, above(0), "added to the variance in layer norms");
+      "Probability of leaving out the last branch for a sample. It rises linearly from 0 at the first "
+      "branch.");
+    p("norm_eps", &VitOptions::norm_eps, above(0), "Number that layer norms add to the variance.");
   }
 };
 

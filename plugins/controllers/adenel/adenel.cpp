@@ -67,23 +67,28 @@ class AdeNeL final : public Controller {
     Selector record;
 
     static void declare(Declare<Options>& p) {
-      p("every", &Options::every, at_least(1), unit("epochs"), "of a round: training before layers are tested (J)");
+      p("every", &Options::every, at_least(1), unit("epochs"),
+        "Length of a round: the training between two tests of the layers (J).");
       p("tau", &Options::tau, at_least(0),
-        "a layer grows where at least this share of its filters is selected; layers "
-        "that no selector names do not grow");
+        "Share of a layer's filters that must be selected for the layer to grow. Layers that no selector "
+        "names do not grow.");
       p("on", &Options::on,
-        "layers that may grow; left out: convolutions with kernels larger than 1, in residual "
-        "networks those whose filters one block alone has (no stem, no shortcuts)");
-      p("add", &Options::add, at_least(0), "new filters of a layer in a round, at least");
+        "Layers that may grow. Left out: convolutions with kernels larger than 1; in residual networks only "
+        "those inside a block, not the stem and not the shortcuts.");
+      p("add", &Options::add, at_least(0), "New filters that a layer gets in a round, at least.");
       p("ratio", &Options::ratio, at_least(1),
-        "width after a round relative to that before, at least (rounded down, but one filter more)");
-      p("params", &Options::params, at_least(1), "budget: the network never has more parameters");
-      p("macs", &Options::macs, at_least(1), "budget: the network never has more multiply-accumulates");
+        "Width after a round relative to the width before, at least. It is rounded down, and at least one "
+        "filter is added.");
+      p("params", &Options::params, at_least(1), "Budget: the network never has more parameters.");
+      p("macs", &Options::macs, at_least(1), "Budget: the network never has more multiply-accumulates.");
       p("init", &Options::init, one_of({"random", "preserving", "orthogonal"}),
-        "of new filters and of what reads them; preserving, orthogonal: what reads them is zero at first");
-      p("states", &Options::states, one_of({"reset", "keep"}), "of the optimizers (momentum, Z) after growth");
-      p("statistics", &Options::statistics, one_of({"reset", "keep"}), "of batch norms after growth");
-      p("record", &Options::record, "weights kept at every test, with what is selected of them, for figures");
+        "Initial values of new filters and of what reads them; preserving, orthogonal: what reads them is "
+        "zero at first.");
+      p("states", &Options::states, one_of({"reset", "keep"}),
+        "What happens to the states of the optimizers (momentum, Z) after growth.");
+      p("statistics", &Options::statistics, one_of({"reset", "keep"}),
+        "What happens to the running statistics of batch norms after growth.");
+      p("record", &Options::record, "Weights that are kept for figures at every test, with what is selected of them.");
     }
   };
   explicit AdeNeL(Options options) : o_(std::move(options)) {}

@@ -95,21 +95,22 @@ class AutoGrow final : public Controller {
 
     static void declare(Declare<Options>& p) {
       p("subnetworks", &Options::subnetworks,
-        "what grows, in turn: layer1 stands for the blocks layer1.0, layer1.1, ..., of which the last gives the shape "
-        "that it is given; left out: all that the network has");
+        "Sub-networks that grow, in turn. layer1 stands for the blocks layer1.0, layer1.1 and so on, of which "
+        "the last one has an output of the same shape as its input. Left out: all that the network has.");
       p("policy", &Options::policy, one_of({"periodic", "convergent"}),
-        "grows every so many epochs, or when accuracy has not risen in so many");
-      p("every", &Options::every, at_least(1), unit("epochs"), "between tests (K)");
+        "When to grow; periodic: every `every` epochs; convergent: if the accuracy has not risen for `every` "
+        "epochs.");
+      p("every", &Options::every, at_least(1), unit("epochs"), "Epochs between two tests (K).");
       p("patience", &Options::patience, at_least(1), unit("epochs"),
-        "the sub-network that grew last stops where accuracy has not risen in so many (J), or since it grew; left out: "
-        "since it grew");
+        "Epochs without a rise of the accuracy after which the sub-network that grew last stops growing (J). "
+        "Left out: all epochs since it grew.");
       p("least_gain", &Options::least_gain, at_least(0), unit("percentage points"),
-        "of validation accuracy that count as a rise (tau)");
-      p("most", &Options::most, at_least(1), "blocks of a sub-network");
+        "Smallest change of the validation accuracy that counts as a rise (tau).");
+      p("most", &Options::most, at_least(1), "Largest number of blocks in a sub-network.");
       p("init", &Options::init, one_of({"gaussian", "random", "preserving"}),
-        "of a new block; gaussian: random, and its last batch norm's weight is normal; preserving: the network's "
-        "function stays");
-      p("deviation", &Options::deviation, above(0), "standard deviation of `init: gaussian`");
+        "Initial values of a new block; gaussian: random, and the weight of its last batch norm is drawn from "
+        "a normal distribution; preserving: the function of the network stays the same.");
+      p("deviation", &Options::deviation, above(0), "Standard deviation of `init: gaussian`.");
     }
   };
   explicit AutoGrow(Options options) : o_(std::move(options)) {}

@@ -17,13 +17,16 @@ class L1Prune final : public Controller {
 
     static void declare(Declare<Options>& p) {
       p("ratio", &Options::ratio, at_least(0), below(1),
-        "share of each layer's filters that goes, rounded down to a number; layers that no selector names lose none");
+        "Share of each layer's filters that is removed, rounded down to a whole number. Layers that no "
+        "selector names lose none.");
       p("on", &Options::on,
-        "whose filters and units; left out: convolutions with kernels larger than 1 that have a width for themselves, "
-        "in residual networks those within blocks, but for the last");
-      p("least", &Options::least, at_least(1), "how many of a layer always stay");
+        "Layers whose filters and units are judged. Left out: convolutions with kernels larger than 1 that "
+        "share their width with no other layer; in residual networks all convolutions of a block but the "
+        "last.");
+      p("least", &Options::least, at_least(1), "Filters that each layer keeps in any case.");
       p("when", &Options::when, one_of({"begin", "end"}),
-        "of the stage; begin: after a stage of training, before one of fine-tuning");
+        "Moment of the stage at which filters are removed; begin: after a stage of training and before one of "
+        "fine-tuning.");
       declare_of_groups(p);
     }
   };

@@ -32,10 +32,14 @@ class Replay final : public Controller {
     std::string statistics = "keep";
 
     static void declare(Declare<Options>& p) {
-      p("run", &Options::run, path(), required(), "folder of the recorded run");
-      p("stage", &Options::stage, "whose edits; left out: the stage with this one's name");
-      p("states", &Options::states, one_of({"reset", "keep"}), "of the optimizers after edits");
-      p("statistics", &Options::statistics, one_of({"reset", "keep"}), "of batch norms after edits");
+      p("run", &Options::run, path(), required(), "Folder of the recorded run.");
+      p("stage", &Options::stage,
+        "Stage of the recorded run whose edits are carried out. Left out: the stage with the same name as "
+        "this one.");
+      p("states", &Options::states, one_of({"reset", "keep"}),
+        "What happens to the states of the optimizers after edits.");
+      p("statistics", &Options::statistics, one_of({"reset", "keep"}),
+        "What happens to the running statistics of batch norms after edits.");
     }
   };
   explicit Replay(Options options) : o_(std::move(options)) {}

@@ -22,11 +22,12 @@ class Threshold final : public Controller {
     std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
-      p("tau", &Options::tau, at_least(0), "filters and units with a norm up to this are removed");
-      p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
+      p("tau", &Options::tau, at_least(0), "Largest norm at which a filter or unit is removed.");
+      p("on", &Options::on, "Layers whose filters and units are judged. Left out: all layers but the last.");
       p("every", &Options::every, at_least(0), unit("epochs"),
-        "removes after every so many epochs too; 0: only at the end of the stage");
-      p("least", &Options::least, at_least(1), "how many of a layer always stay, those of the largest norms");
+        "Epochs after which filters are removed during the stage, too; 0: only at its end.");
+      p("least", &Options::least, at_least(1),
+        "Filters that each layer keeps in any case: those of the largest norms.");
       declare_of_groups(p);
     }
   };

@@ -10,7 +10,7 @@ class Cifar100 final : public CatalogueDataset {
 
     static void declare(Declare<Options>& p) {
       p("labels", &Options::labels, one_of({"fine", "coarse"}),
-        "the 100 classes, or the 20 groups that they belong to");
+        "Labels: the 100 classes, or the 20 groups that they belong to.");
     }
   };
   explicit Cifar100(const Options& o) : CatalogueDataset("cifar100", o.labels) {}

@@ -213,21 +213,29 @@ class ImageFolder final : public Dataset {
     std::vector<double> deviation = {0.229, 0.224, 0.225};
 
     static void declare(Declare<Options>& p) {
-      p("folder", &Options::folder, required(), "holds the folders of the parts; absolute, or in a data folder");
-      p("train", &Options::train, "the folder in it for training, with a folder for each class");
-      p("test", &Options::test, "the folder in it for testing, with the same classes");
+      p("folder", &Options::folder, required(),
+        "Folder that holds the folders of the two parts: an absolute path, or a name in one of the data "
+        "folders.");
+      p("train", &Options::train, "Name of the folder for training in it, with a folder for each class.");
+      p("test", &Options::test, "Name of the folder for testing in it, with the same classes.");
       p("classes", &Options::classes, at_least(2), at_most(1e6),
-        "how many folders there are; left out: as many as `only` names, or 1000");
-      p("only", &Options::only, "the class folders that are used; left out: all");
-      p("size", &Options::size, at_least(1), at_most(4096), unit("pixels"), "side of the images as they are used");
+        "Number of class folders. Left out: as many as `only` names, or else 1000.");
+      p("only", &Options::only, "Names of the class folders that are used. Left out: all.");
+      p("size", &Options::size, at_least(1), at_most(4096), unit("pixels"),
+        "Side of the images that the network gets.");
       p("resize", &Options::resize, at_least(0), at_most(16384), unit("pixels"),
-        "shorter side that an image is resized to before its centre is taken; 0: 8/7 of size, 256 for 224");
+        "Shorter side to which an image is resized before its centre is taken; 0: 8/7 of `size`, which is 256 "
+        "for 224.");
       p("crop", &Options::crop, one_of({"random_resized", "center"}),
-        "of training images: a random part, resized; or the centre, as for testing");
-      p("scale", &Options::scale, above(0), at_most(1), "least and largest share of the image's area, of random parts");
-      p("ratio", &Options::ratio, above(0), "least and largest width / height of random parts");
-      p("mean", &Options::mean, at_least(0), at_most(1), "per channel, of values between 0 and 1; ImageNet's");
-      p("std", &Options::deviation, above(0), at_most(1), "standard deviation per channel; ImageNet's");
+        "Part of a training image that is used; random_resized: a random part, resized; center: the centre, "
+        "as for testing.");
+      p("scale", &Options::scale, above(0), at_most(1),
+        "Smallest and largest share of the image's area that a random part has.");
+      p("ratio", &Options::ratio, above(0), "Smallest and largest ratio of width to height that a random part has.");
+      p("mean", &Options::mean, at_least(0), at_most(1),
+        "Mean of each channel, of values between 0 and 1. The default is ImageNet's.");
+      p("std", &Options::deviation, above(0), at_most(1),
+        "Standard deviation of each channel, of values between 0 and 1. The default is ImageNet's.");
     }
   };
 

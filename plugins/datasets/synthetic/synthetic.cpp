@@ -22,12 +22,15 @@ class Synthetic final : public Dataset {
     int64_t seed = 0;
 
     static void declare(Declare<Options>& p) {
-      p("size", &Options::size, at_least(8), at_most(1024), unit("pixels"), "side of the images");
-      p("channels", &Options::channels, at_least(1), at_most(64), "each with a brightness of its own");
-      p("classes", &Options::classes, at_least(2), at_most(10), "shapes to tell apart");
-      p("count", &Options::count, at_least(10), at_most(1e7), "training images; a fourth as many are for testing");
-      p("noise", &Options::noise, at_least(0), at_most(1), "standard deviation, of the range of brightness");
-      p("seed", &Options::seed, "another one makes other images");
+      p("size", &Options::size, at_least(8), at_most(1024), unit("pixels"), "Side of the images.");
+      p("channels", &Options::channels, at_least(1), at_most(64),
+        "Number of channels, each with a brightness of its own.");
+      p("classes", &Options::classes, at_least(2), at_most(10), "Number of classes: shapes to tell apart.");
+      p("count", &Options::count, at_least(10), at_most(1e7),
+        "Number of training images. There are a quarter as many test images.");
+      p("noise", &Options::noise, at_least(0), at_most(1),
+        "Standard deviation of the noise, as a share of the range of brightness.");
+      p("seed", &Options::seed, "Seed of the images.");
     }
   };
 

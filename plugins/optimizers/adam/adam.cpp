@@ -24,13 +24,15 @@ class Adam : public FlatOptimizer {
     Selector decay_on = Selector("all");
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate");
-      p("beta1", &Options::beta1, at_least(0), below(1), "decay of the mean of the gradients");
-      p("beta2", &Options::beta2, at_least(0), below(1), "decay of the mean of their squares");
-      p("eps", &Options::eps, above(0), "added to the root of the mean square");
-      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
-      p("decoupled", &Options::decoupled, "weight decay acts on the weights, not through the moments: AdamW");
-      p("decay_on", &Options::decay_on, "which parameters decay");
+      p("lr", &Options::lr, above(0), "Learning rate.");
+      p("beta1", &Options::beta1, at_least(0), below(1), "Decay of the running mean of the gradients.");
+      p("beta2", &Options::beta2, at_least(0), below(1), "Decay of the running mean of the squared gradients.");
+      p("eps", &Options::eps, above(0), "Number that is added to the root of the mean square.");
+      p("weight_decay", &Options::weight_decay, at_least(0),
+        "Weight decay: this factor times the weights is added to their gradient.");
+      p("decoupled", &Options::decoupled,
+        "Whether the weight decay acts on the weights and not through the moments, as in AdamW.");
+      p("decay_on", &Options::decay_on, "Parameters that the weight decay acts on.");
     }
   };
 
@@ -95,12 +97,13 @@ class AdamW final : public Adam {
     Selector decay_on = Selector("all");
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate");
-      p("beta1", &Options::beta1, at_least(0), below(1), "decay of the mean of the gradients");
-      p("beta2", &Options::beta2, at_least(0), below(1), "decay of the mean of their squares");
-      p("eps", &Options::eps, above(0), "added to the root of the mean square");
-      p("weight_decay", &Options::weight_decay, at_least(0), "times the learning rate and the weights, taken off them");
-      p("decay_on", &Options::decay_on, "which parameters decay");
+      p("lr", &Options::lr, above(0), "Learning rate.");
+      p("beta1", &Options::beta1, at_least(0), below(1), "Decay of the running mean of the gradients.");
+      p("beta2", &Options::beta2, at_least(0), below(1), "Decay of the running mean of the squared gradients.");
+      p("eps", &Options::eps, above(0), "Number that is added to the root of the mean square.");
+      p("weight_decay", &Options::weight_decay, at_least(0),
+        "Weight decay: this factor times the learning rate times the weights is subtracted from them.");
+      p("decay_on", &Options::decay_on, "Parameters that the weight decay acts on.");
     }
   };
   explicit AdamW(const Options& o)

@@ -83,20 +83,25 @@ class Lbi final : public Optimizer {
     bool scale_z = false;
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate (alpha of the paper)");
-      p("kappa", &Options::kappa, above(0), "damping: the weights' steps and Gamma are multiplied by it");
-      p("nu", &Options::nu, above(0), "how loosely Gamma is coupled to the weights (mu of the authors' code)");
-      p("lambda", &Options::lambda, above(0), "threshold on Z: a filter is selected where the norm of its Z is larger");
-      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last update in the next");
-      p("nesterov", &Options::nesterov, "looks ahead along the momentum");
-      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
-      p("decay_on", &Options::decay_on, "which parameters decay");
-      p("sparse_on", &Options::sparse_on, "which weights have a Gamma; others are stepped as by sgd");
-      p("groups", &Options::groups, "output filters are selected whole; false: every weight by itself");
-      p("groups_on", &Options::groups_on, "whose filters or units are selected whole; left out: of convolutions");
+      p("lr", &Options::lr, above(0), "Learning rate (alpha of the paper).");
+      p("kappa", &Options::kappa, above(0),
+        "Damping factor, by which the steps of the weights and Gamma are multiplied.");
+      p("nu", &Options::nu, above(0), "How loosely Gamma is coupled to the weights (mu of the authors' code).");
+      p("lambda", &Options::lambda, above(0), "Threshold on Z: a filter is selected if the norm of its Z is larger.");
+      p("momentum", &Options::momentum, at_least(0), below(1), "Share of the last update in the next one.");
+      p("nesterov", &Options::nesterov, "Whether the gradient looks ahead along the momentum.");
+      p("weight_decay", &Options::weight_decay, at_least(0),
+        "Weight decay: this factor times the weights is added to their gradient.");
+      p("decay_on", &Options::decay_on, "Parameters that the weight decay acts on.");
+      p("sparse_on", &Options::sparse_on, "Weights that have a Gamma. All others are updated as by sgd.");
+      p("groups", &Options::groups,
+        "Whether output filters are selected as a whole. If not, every weight is selected by itself.");
+      p("groups_on", &Options::groups_on,
+        "Layers whose filters or units are selected as a whole. Left out: convolutions.");
       p("threshold", &Options::threshold, one_of({"norm", "rms"}),
-        "what of a filter's Z is compared with lambda: its norm, or the root mean square of its elements");
-      p("scale_z", &Options::scale_z, "Z moves by lr / (nu kappa) rather than lr / nu");
+        "Quantity of a filter's Z that is compared with lambda: its norm, or the root mean square of its "
+        "elements.");
+      p("scale_z", &Options::scale_z, "Whether Z moves by lr / (nu kappa) rather than by lr / nu.");
     }
   };
 

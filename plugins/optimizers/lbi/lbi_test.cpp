@@ -22,10 +22,12 @@ namespace {
 // The authors' step for a list of tensors, as facts and paper 000 give it; written without the code under test.
 constexpr const char* transcription = R"py(
 class Lbi:
-    def __init__(self, p, lr, kappa=1.0, nu=100.0, lam=1.0, momentum=0.9, wd=0.0, nesterov=False, rms=False, scale_z=False, groups=True, linear=True):
+    def __init__(self, p, lr, kappa=1.0, nu=100.0, lam=1.0, momentum=0.9, wd=0.0, nesterov=False, rms=False,
+                 scale_z=False, groups=True, linear=True):
         self.p, self.__dict__ = p, {**locals(), "p": p}
         self.history = {}
-        self.buffer, self.z, self.gamma = [None] * len(p), [torch.zeros_like(q) for q in p], [torch.zeros_like(q) for q in p]
+        self.buffer = [None] * len(p)
+        self.z, self.gamma = [torch.zeros_like(q) for q in p], [torch.zeros_like(q) for q in p]
     def zero_grad(self):
         for q in self.p: q.grad = None
     @torch.no_grad()
@@ -56,7 +58,8 @@ class Lbi:
             now, before = torch.stack(h[1:]), torch.stack(h[:-1])
             moves["entered"] += (now & ~before).sum().item()
             moves["left"] += (before & ~now).sum().item()
-        return {"moves": moves} | {names[id(q)]: {"z": z.flatten().tolist(), "support": (g != 0).double().flatten(1).mean(1).tolist()}
+        return {"moves": moves} | {
+                names[id(q)]: {"z": z.flatten().tolist(), "support": (g != 0).double().flatten(1).mean(1).tolist()}
                 for q, z, g in zip(self.p, self.z, self.gamma) if q.dim() == 4 or (q.dim() == 2 and self.linear)}
 )py";
 
@@ -149,7 +152,8 @@ for setting in data["settings"]:
             h = torch.relu(conv(n + "b", torch.relu(conv(n + "a", h, stride))) + s)
         F.cross_entropy(F.linear(h.mean((2, 3)), P["fc.weight"], P["fc.bias"]), y[at:at + 32]).backward()
         optimizer.step()
-        trace.append({k: float((v.detach().flatten() * torch.arange(1, v.numel() + 1).sin()).sum()) for k, v in P.items()})
+        trace.append({k: float((v.detach().flatten() * torch.arange(1, v.numel() + 1).sin()).sum())
+                      for k, v in P.items()})
     results.append({"trace": trace, "moves": optimizer.report(P)["moves"]})
 print(json.dumps(results))
 )py";

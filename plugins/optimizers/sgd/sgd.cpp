@@ -21,13 +21,14 @@ class Sgd final : public FlatOptimizer {
     Selector decay_on = Selector("all");
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate");
-      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last update in the next");
-      p("nesterov", &Options::nesterov, "looks ahead along the momentum");
-      p("weight_decay", &Options::weight_decay, at_least(0), "times the weights, added to their gradient");
+      p("lr", &Options::lr, above(0), "Learning rate.");
+      p("momentum", &Options::momentum, at_least(0), below(1), "Share of the last update in the next one.");
+      p("nesterov", &Options::nesterov, "Whether the gradient looks ahead along the momentum.");
+      p("weight_decay", &Options::weight_decay, at_least(0),
+        "Weight decay: this factor times the weights is added to their gradient.");
       p("decoupled", &Options::decoupled,
-        "weight decay acts on the weights, not through the gradient and the momentum");
-      p("decay_on", &Options::decay_on, "which parameters decay");
+        "Whether the weight decay acts on the weights and not through the gradient and the momentum.");
+      p("decay_on", &Options::decay_on, "Parameters that the weight decay acts on.");
     }
   };
 

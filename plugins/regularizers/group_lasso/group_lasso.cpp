@@ -21,8 +21,8 @@ class GroupLasso final : public Regularizer {
     Selector on = Selector("weights");
 
     static void declare(Declare<Options>& p) {
-      p("weight", &Options::weight, at_least(0), "factor of the penalty");
-      p("on", &Options::on, "whose filters and units; the last layer's never count");
+      p("weight", &Options::weight, at_least(0), "Factor of the penalty.");
+      p("on", &Options::on, "Layers whose filters and units are penalised. Those of the last layer never are.");
     }
   };
 

@@ -14,8 +14,8 @@ class L1 final : public Regularizer {
     Selector on = Selector("weights");
 
     static void declare(Declare<Options>& p) {
-      p("weight", &Options::weight, at_least(0), "factor of the penalty");
-      p("on", &Options::on, "which parameters");
+      p("weight", &Options::weight, at_least(0), "Factor of the penalty.");
+      p("on", &Options::on, "Parameters that are penalised.");
     }
   };
 

@@ -14,8 +14,8 @@ class L2 final : public Regularizer {
 
     static void declare(Declare<Options>& p) {
       p("weight", &Options::weight, at_least(0),
-        "factor of half the sum of squares; the same as an optimizer's weight_decay");
-      p("on", &Options::on, "which parameters");
+        "Factor of half the sum of squares. It acts as the weight_decay of an optimizer does.");
+      p("on", &Options::on, "Parameters that are penalised.");
     }
   };
 

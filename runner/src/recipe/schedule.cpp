@@ -18,7 +18,8 @@ namespace {
 // Every schedule may begin with a linear rise from zero.
 template <class Options>
 void declare_warmup(Declare<Options>& p) {
-  p("warmup", &Options::warmup, at_least(0), unit("epochs"), "linear rise from zero before the schedule");
+  p("warmup", &Options::warmup, at_least(0), unit("epochs"),
+    "Length of a linear rise from zero before the schedule begins.");
 }
 
 double warmed(double warmup, double epoch) {
@@ -54,9 +55,11 @@ class Step final : public Schedule {
     double factor = 0.1;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
-      p("at", &Options::at, above(0), unit("epochs"), "after these epochs; below 1: fractions of the stage");
-      p("every", &Options::every, at_least(0), unit("epochs"), "instead of `at`: after every so many epochs");
-      p("factor", &Options::factor, above(0), at_most(1), "of the learning rate at each of them");
+      p("at", &Options::at, above(0), unit("epochs"),
+        "Epochs after which the learning rate falls. Numbers below 1 are fractions of the stage.");
+      p("every", &Options::every, at_least(0), unit("epochs"),
+        "Number of epochs after which the learning rate falls each time, instead of `at`.");
+      p("factor", &Options::factor, above(0), at_most(1), "Factor by which the learning rate is multiplied each time.");
       declare_warmup(p);
     }
   };
@@ -94,7 +97,8 @@ class Cosine final : public Schedule {
     double final = 0;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
-      p("final", &Options::final, at_least(0), at_most(1), "fraction of the learning rate at the end");
+      p("final", &Options::final, at_least(0), at_most(1),
+        "Learning rate at the end of the stage, as a fraction of that at the beginning.");
       declare_warmup(p);
     }
   };
@@ -121,9 +125,10 @@ class Plateau final : public Schedule {
     double warmup = 0;
     static void declare(Declare<Options>& p) {
       p("patience", &Options::patience, at_least(0), unit("evaluations"),
-        "without a better accuracy before the rate falls");
-      p("factor", &Options::factor, above(0), below(1), "of the learning rate each time");
-      p("least", &Options::least, at_least(0), at_most(1), "fraction of the learning rate below which it never falls");
+        "Number of evaluations without a better accuracy before the learning rate falls.");
+      p("factor", &Options::factor, above(0), below(1), "Factor by which the learning rate is multiplied each time.");
+      p("least", &Options::least, at_least(0), at_most(1),
+        "Lower bound of the learning rate, as a fraction of that at the beginning.");
       declare_warmup(p);
     }
   };

@@ -3,89 +3,97 @@
 namespace espalier {
 
 void RecipeKeys::declare(Declare<RecipeKeys>& p) {
-  p("espalier", &RecipeKeys::espalier, required(), "version of the recipe format: 1");
-  p("name", &RecipeKeys::name, required(), "names the run and its folder: letters, digits, '.', '_' and '-'");
-  p("description", &RecipeKeys::description, "what the run shows, in words");
-  p("seed", &RecipeKeys::seed, at_least(0), "of everything random");
-  p("device", &RecipeKeys::device, one_of({"auto", "cpu", "cuda"}), "auto: a GPU where there is one");
+  p("espalier", &RecipeKeys::espalier, required(), "Version of the recipe format: 1.");
+  p("name", &RecipeKeys::name, required(), "Name of the run and of its folder, of letters, digits, '.', '_' and '-'.");
+  p("description", &RecipeKeys::description, "What the run shows, in words.");
+  p("seed", &RecipeKeys::seed, at_least(0), "Seed of every random draw of the run.");
+  p("device", &RecipeKeys::device, one_of({"auto", "cpu", "cuda"}), "Device that trains; auto: a GPU if there is one.");
   p("precision", &RecipeKeys::precision, one_of({"float32", "bf16", "float64"}),
-    "of the arithmetic; bf16: weights stay float32");
-  p("threads", &RecipeKeys::threads, at_least(0), at_most(4096), "of the CPU; 0: all cores");
+    "Precision of the arithmetic; bf16: computes in bfloat16 and keeps the weights in float32.");
+  p("threads", &RecipeKeys::threads, at_least(0), at_most(4096),
+    "Number of CPU threads; 0: as many as there are cores.");
   p("needs", &RecipeKeys::needs,
-    "recipes whose runs this one reads, relative to its own folder: a run of theirs that is not there yet is then "
-    "noted "
-    "by `espalier validate`, and is no error before `espalier run`");
-  p("network", &RecipeKeys::network, of_kind("backbone"), required(), "the network that the first stage starts with");
+    "Recipes whose runs this one reads, by paths relative to its own folder. `espalier validate` notes a run of theirs "
+    "that is missing, and checks the rest.");
+  p("network", &RecipeKeys::network, of_kind("backbone"), required(), "Network that the first stage begins with.");
 }
 
 void DataKeys::declare(Declare<DataKeys>& p) {
-  p("batch", &DataKeys::batch, at_least(1), unit("samples"), "of a training step");
-  p("eval_batch", &DataKeys::eval_batch, at_least(1), unit("samples"), "at a time in an evaluation");
-  p("validation", &DataKeys::validation, at_least(0), below(1), "fraction of the training set held out");
+  p("batch", &DataKeys::batch, at_least(1), unit("samples"), "Number of samples in a training step.");
+  p("eval_batch", &DataKeys::eval_batch, at_least(1), unit("samples"),
+    "Number of samples that an evaluation computes at a time.");
+  p("validation", &DataKeys::validation, at_least(0), below(1),
+    "Fraction of the training set that is held out for validation.");
   p("limit", &DataKeys::limit, at_least(0), unit("samples"),
-    "only the first of the training set, to try things out; 0: all");
-  p("shuffle", &DataKeys::shuffle, "a new order in every epoch");
-  p("drop_last", &DataKeys::drop_last, "leave out an epoch's last batch where it is not full");
+    "Number of training samples that are used, drawn by the seed, to try things out; 0: all.");
+  p("shuffle", &DataKeys::shuffle, "Whether the samples come in a new order in every epoch.");
+  p("drop_last", &DataKeys::drop_last, "Whether the last batch of an epoch is left out if it is not full.");
   p("workers", &DataKeys::workers, at_least(0), at_most(4096), unit("threads"),
-    "that read images ahead, of data sets that are not held in memory; 0: as many as compute");
+    "Number of threads that read images ahead, for data sets that are not held in memory; 0: as many as "
+    "compute.");
 }
 
 void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
-  p("mean", &NormalizeKeys::mean, required(), "per channel, of values between 0 and 1");
-  p("std", &NormalizeKeys::std, above(0), required(), "standard deviation per channel");
+  p("mean", &NormalizeKeys::mean, required(), "Mean of each channel, of values between 0 and 1.");
+  p("std", &NormalizeKeys::std, above(0), required(), "Standard deviation of each channel, of values between 0 and 1.");
 }
 
 void NetworkKeys::declare(Declare<NetworkKeys>& p) {
   p("from", &NetworkKeys::from, path(),
-    "values to begin with: a safetensors file, a PyTorch state dict or checkpoint (.pt, .pth, .bin), an index of one "
-    "in "
-    "parts (.index.json) or a run's folder; without `use` a run's, whose structure is taken too");
+    "File of values to begin with: a safetensors file, a PyTorch state dict or checkpoint (.pt, .pth, "
+    ".bin), the index of a file in parts (.index.json), or the folder of a run. Without `use` it is the "
+    "folder of a run, whose structure is taken too.");
   p("which", &NetworkKeys::which, one_of({"last", "best"}),
-    "of a run's folder: last: as the run ended; best: its best epoch");
-  p("partial", &NetworkKeys::partial, "names and shapes that differ are left out and noted; false: an error");
+    "Network of a run's folder that is taken; last: as the run ended; best: that of its best epoch.");
+  p("partial", &NetworkKeys::partial,
+    "Whether names and shapes that differ are left out and noted. If not, they are an error.");
   p("key", &NetworkKeys::key,
-    "which dictionary of a checkpoint holds the values, 'ema' or 'model.state_dict'; left out: one called as state "
-    "dicts "
-    "mostly are");
+    "Dictionary of a checkpoint that holds the values, such as 'ema' or 'model.state_dict'. Left out: one "
+    "with a name that state dicts usually have.");
 }
 
 void StageKeys::declare(Declare<StageKeys>& p) {
-  p("name", &StageKeys::name, required(), "names the stage: letters, digits, '.', '_' and '-'");
-  p("epochs", &StageKeys::epochs, at_least(0), required(), unit("epochs"), "length of the stage");
+  p("name", &StageKeys::name, required(), "Name of the stage, of letters, digits, '.', '_' and '-'.");
+  p("epochs", &StageKeys::epochs, at_least(0), required(), unit("epochs"), "Length of the stage.");
   p("optimizer", &StageKeys::optimizer, of_kind("optimizer"),
-    "updates all parameters, or those that its key `on` selects");
+    "Optimizer of all parameters, or of those that its key `on` selects.");
   p("optimizers", &StageKeys::optimizers, of_kind("optimizer"),
-    "several, each `on` a selector: {use: sgd, on: weights}");
-  p("regularizers", &StageKeys::regularizers, of_kind("regularizer"), "penalties added to the loss");
+    "Several optimizers, each with a selector `on`: {use: sgd, on: weights}.");
+  p("regularizers", &StageKeys::regularizers, of_kind("regularizer"), "Penalties that are added to the loss.");
   p("controller", &StageKeys::controller, of_kind("controller"),
-    "decides between steps and edits the structure; left out: none");
-  p("schedule", &StageKeys::schedule, of_kind("schedule"), "how the learning rates change; left out: constant");
-  p("clip_norm", &StageKeys::clip_norm, above(0), "largest l2 norm of the gradient");
-  p("label_smoothing", &StageKeys::label_smoothing, at_least(0), below(1), "probability spread over all classes");
-  p("start_from", &StageKeys::start_from, one_of({"last", "best"}), "which weights of the stage before");
-  p("network", &StageKeys::network, of_kind("backbone"), "a new network instead of the stage before's");
-  p("evaluate_every", &StageKeys::evaluate_every, at_least(1), unit("epochs"), "between evaluations");
+    "Controller, which decides between steps and edits the structure. Left out: none.");
+  p("schedule", &StageKeys::schedule, of_kind("schedule"), "Schedule of the learning rates. Left out: constant.");
+  p("clip_norm", &StageKeys::clip_norm, above(0),
+    "Largest l2 norm of all gradients together; larger ones are scaled down.");
+  p("label_smoothing", &StageKeys::label_smoothing, at_least(0), below(1),
+    "Share of the target's probability that is spread over all classes in training.");
+  p("start_from", &StageKeys::start_from, one_of({"last", "best"}),
+    "Weights of the stage before that this one begins with.");
+  p("network", &StageKeys::network, of_kind("backbone"), "New network, instead of that of the stage before.");
+  p("evaluate_every", &StageKeys::evaluate_every, at_least(1), unit("epochs"),
+    "Number of epochs between two evaluations. The last epoch is always evaluated.");
 }
 
 void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
-  p("on", &OptimizerKeys::on, "the parameters that it updates; left out: all");
+  p("on", &OptimizerKeys::on, "Parameters that this optimizer updates. Left out: all.");
 }
 
 void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
   p("epochs", &BaseCostKeys::epochs, at_least(1), unit("epochs"),
-    "that the network would be trained; left out: as many as the run");
+    "Number of epochs that the network would be trained. Left out: as many as the run has.");
 }
 
 void BaseKeys::declare(Declare<BaseKeys>& p) {
   p("macs", &BaseKeys::macs, at_least(1), required(),
-    "multiply-accumulates of the network that train costs are relative to");
-  p("params", &BaseKeys::params, at_least(1), "its parameters");
-  p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"), "that it would be trained; left out: as many as the run");
+    "Multiply-accumulates of the network that train costs are relative to.");
+  p("params", &BaseKeys::params, at_least(1), "Parameters of that network.");
+  p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"),
+    "Number of epochs that it would be trained. Left out: as many as the run has.");
 }
 
 void ExpectKeys::declare(Declare<ExpectKeys>& p) {
-  p("value", &ExpectKeys::value, required(), "what is expected, as in the paper");
-  p("within", &ExpectKeys::within, at_least(0), required(), "how far from it a result may be");
+  p("value", &ExpectKeys::value, required(), "Value that is expected, as in the paper.");
+  p("within", &ExpectKeys::within, at_least(0), required(), "Largest distance of a result from the expected value.");
 }
 
 const std::vector<std::string>& expected_metrics() {
@@ -96,16 +104,17 @@ const std::vector<std::string>& expected_metrics() {
 
 const std::vector<SubsectionInfo>& recipe_subsections() {
   static const std::vector<SubsectionInfo> sections = {
-      {"data", "a map: {use: DATASET, ...}", true, "the data set, its own parameters, and how it is fed"},
-      {"stages", "a list of stages: [{name: ..., epochs: ...}]", true, "what is done, one after the other"},
+      {"data", "a map: {use: DATASET, ...}", true, "Data set, with its own options, and how it is used."},
+      {"stages", "a list of stages: [{name: ..., epochs: ...}]", true,
+       "Stages, which are carried out one after the other."},
       {"base", "a backbone or {macs: NUMBER}, with the epochs of its training: {use: BACKBONE, epochs: 300}", false,
-       "what train costs are relative to; left out: the network as first built"},
+       "Network and training that train costs are relative to. Left out: the network as first built."},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
-       "what the results should be; a batch of runs compares"},
+       "Results that a paper reports, which the table at the end is compared with."},
       {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
-       "several runs: every combination of the lists, or each of the maps; keys are paths as --set takes them"},
+       "Several runs: every combination of the lists, or each of the maps. Keys are paths as --set takes them."},
       {"scales", "a map of names to changes: {smoke: {data.limit: 1000, stages.train.epochs: 1}}", false,
-       "other sizes of the same: `--scale smoke`; keys are paths as --set takes them"},
+       "Other sizes of the same run: `--scale smoke`. Keys are paths as --set takes them."},
   };
   return sections;
 }
@@ -113,9 +122,9 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
 const std::vector<SubsectionInfo>& data_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"augment", "a list of augmentations: [crop, {rotate: 15}, {use: cutout, size: 8}]", false,
-       "random changes of every training image; {NAME: VALUE} gives an augmentation's first parameter"},
+       "Random changes of every training image; {NAME: VALUE} gives an augmentation its first parameter."},
       {"normalize", "true, false, or {mean: [...], std: [...]}", false,
-       "to zero mean and unit deviation; true: with the data set's own"},
+       "Normalisation to zero mean and unit standard deviation; true: with those of the data set."},
   };
   return sections;
 }
@@ -123,15 +132,15 @@ const std::vector<SubsectionInfo>& data_subsections() {
 const std::vector<SubsectionInfo>& network_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"rename", "a map {PATTERN: REPLACEMENT}", false,
-       "regular expressions (of RE2) replaced in the names of the file of `from`, in order, $1 being a group: "
-       "{'^module\\.': ''}"},
+       "Regular expressions (of RE2) that are replaced in the names of the file of `from`, in order. $1 is a "
+       "group: {'^module\\.': ''}."},
   };
   return sections;
 }
 
 const std::vector<SubsectionInfo>& stage_subsections() {
   static const std::vector<SubsectionInfo> sections = {
-      {"data", "a map of data keys", false, "changes of the data, for this stage and those after it"},
+      {"data", "a map of data keys", false, "Changes of the data, for this stage and those after it."},
   };
   return sections;
 }

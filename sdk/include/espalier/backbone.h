@@ -10,23 +10,31 @@
 
 namespace espalier {
 
-// Makes the network for the data.
+// Builds a network for given data. Most backbones are plain functions; see backbone() below.
 class ESPALIER_API Backbone : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "backbone";
+  // Returns the network for this input and target. Throws Error if it cannot be built for them, naming node and shapes.
   virtual Graph build(const InputSpec& input, const TargetSpec& target) const = 0;
-  // The options of the network that a trained one stands for: of a search network the genotype that its coefficients
-  // choose. `graph` and `weights` are those that build() began with, as training left them. Null: there is no other.
+  // Returns the options of the network that a trained one stands for: of a search network the genotype that its
+  // coefficients choose. `graph` and `weights` are those of build(), as training left them. Null: there is no other
+  // network.
   virtual Value derive(const Graph& /*graph*/, const Weights& /*weights*/) const { return {}; }
 };
 
+// A function that builds a network from options, input and target.
 template <class Options>
 using BackboneFunction = Graph (*)(const Options&, const InputSpec&, const TargetSpec&);
+// A function that derives the options of another network from a trained one: Backbone::derive.
 template <class Options>
 using DeriveFunction = Value (*)(const Options&, const Graph&, const Weights&);
 
-// A backbone is a function from its options, the input and the target to a Graph; one that a search trains may have a
-// second function, Backbone::derive().
+// Returns the component of a backbone that is a function from its options, the input and the target to a Graph:
+//
+//   ESPALIER_PLUGIN("tiny", "1.0.0", backbone<TinyOptions>("tiny", "two convolutions", build_tiny));
+//
+// `derivation`: for networks that are searched, the function that Backbone::derive calls.
 template <class Options>
 Component backbone(std::string name, std::string doc, BackboneFunction<Options> function,
                    DeriveFunction<Options> derivation = nullptr) {

@@ -8,12 +8,12 @@
 
 namespace espalier {
 
-// Residual blocks: the scopes that hold a sum, "layer1.0" where there is a node "layer1.0.add".
+// Returns the names of the residual blocks: the scopes that hold a sum, "layer1.0" if there is a node "layer1.0.add".
 ESPALIER_API std::set<std::string> residual_blocks(const Graph& graph);
-// The innermost of these blocks that the parameter's node lies in, or "": stems lie in none.
+// Returns the innermost of these blocks in which the parameter's node lies, or "" if it lies in none, as stems do.
 ESPALIER_API std::string block_of(const Graph& graph, ParamId parameter, const std::set<std::string>& blocks);
 
-// Whether it is the weight of a convolution with kernels larger than 1.
+// Returns whether the parameter is the weight of a convolution with kernels larger than 1 x 1.
 ESPALIER_API bool is_spatial(const Graph& graph, ParamId parameter);
 
 }  // namespace espalier

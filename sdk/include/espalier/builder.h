@@ -12,32 +12,37 @@
 
 namespace espalier {
 
-// What a data set gives to a network: images of channels x height x width; or (nodes > 0) graphs of that many nodes, of
-// `channels` features each; or vectors of `channels` features.
+// What a data set gives to a network: images of channels x height x width; or, if `nodes` is above 0, graphs of that
+// many nodes with `channels` features each; or, if the height is 0, vectors of `channels` features.
 struct InputSpec {
-  int64_t channels = 1;
-  int64_t height = 0;
-  int64_t width = 0;
-  int64_t nodes = 0;
+  int64_t channels = 1;  // channels of an image, or features
+  int64_t height = 0;    // pixels
+  int64_t width = 0;     // pixels
+  int64_t nodes = 0;     // nodes of a graph
 };
 
 // What a network has to give.
 struct TargetSpec {
-  int64_t classes = 10;
+  int64_t classes = 10;  // how many classes the logits distinguish
 };
 
 // Builds a Graph, about as long as the same model in Python:
+//
 //   GraphBuilder g(input);
 //   auto x = g.relu(g.conv("conv1", g.input(), {.filters = 20, .kernel = 5}));
 //   return g.output(g.linear("fc", g.flatten(x), {.features = target.classes}));
+//
 // Activations are images [channels, height, width], vectors [features], or tokens with the channels last: [tokens,
-// channels], [height, width, channels]. Every function throws Error naming the node and the shapes where inputs do not
-// fit.
+// channels] or [height, width, channels]; the batch is left out. Every function returns the edge of the node's output,
+// and throws Error with the name of the node and the shapes if inputs do not fit. Operations without a name of their
+// own are numbered: relu1, relu2.
 class ESPALIER_API GraphBuilder {
  public:
+  // Begins a network with the input "input".
   explicit GraphBuilder(const InputSpec& input);
 
-  // While it lives, names begin with NAME and a dot, those of scopes around it before that: blocks can be told by it.
+  // While it lives, names of nodes begin with its name and a dot, after those of the scopes around it. Such names tell
+  // which nodes are a block.
   class Scope {
    public:
     Scope(const Scope&) = delete;
@@ -52,127 +57,152 @@ class ESPALIER_API GraphBuilder {
     std::string& prefix_;
     size_t size_;
   };
+  // Opens a scope: `const auto block = g.scope("layer1.0");`.
   [[nodiscard]] Scope scope(const std::string& name) { return {prefix_, name}; }
 
+  // The options of conv().
   struct Conv {
-    int64_t filters = 0;  // nothing where depthwise
-    int64_t kernel = 3;
-    int64_t stride = 1;
-    int64_t padding = 0;
-    int64_t dilation = 1;
-    int64_t groups = 1;
-    bool depthwise = false;
-    bool bias = true;
-    std::string init = "default";
-    // As TensorFlow pads ("SAME"), in place of `padding`: ceil(pixels / stride) outputs; where the zeros cannot be
-    // equally many on both sides, there is one more at the bottom and on the right.
+    int64_t filters = 0;           // how many filters; left out if depthwise
+    int64_t kernel = 3;            // side of the square kernel, pixels
+    int64_t stride = 1;            // pixels
+    int64_t padding = 0;           // zeros on every side, pixels
+    int64_t dilation = 1;          // distance of the kernel's taps, pixels
+    int64_t groups = 1;            // groups of channels, each with filters of its own
+    bool depthwise = false;        // each channel has one filter of its own
+    bool bias = true;              // adds a bias
+    std::string init = "default";  // initial weights, as ConvOptions::init
+    // Pads as TensorFlow does ("SAME"), in place of `padding`: there are ceil(pixels / stride) outputs, and if the
+    // zeros cannot be equally many on both sides, there is one more at the bottom and on the right.
     bool same_padding = false;
   };
+  // The options of linear().
   struct Linear {
-    int64_t features = 0;
-    int64_t heads = 0;  // > 0: the features are heads x head dimension, two axes
-    bool bias = true;
-    std::string init = "default";
-    double init_std = 0.01;
-  };
-  struct Select {
-    int64_t stride = 1;
-    bool drops = false;
-  };
-  struct Window {
-    int64_t window = 7;
-    int64_t shift = 0;
-    double scale = 0;  // 0: head dimension ^ -1/2
-    int64_t height = 0;
-    int64_t width = 0;
+    int64_t features = 0;          // how many units
+    int64_t heads = 0;             // above 0: the features are heads x head dimension, two axes
+    bool bias = true;              // adds a bias
+    std::string init = "default";  // initial weights, as LinearOptions::init
+    double init_std = 0.01;        // standard deviation of init "normal"
   };
 
+  // The options of select().
+  struct Select {
+    int64_t stride = 1;  // takes every so many-th row and column
+    bool drops = false;  // channels go with those that they read; otherwise they become zero
+  };
+
+  // The options of window_attention().
+  struct Window {
+    int64_t window = 7;  // side of the square windows, tokens
+    int64_t shift = 0;   // shift of the windows, down and right, tokens
+    double scale = 0;    // factor of the products; 0: head dimension ^ -1/2
+    int64_t height = 0;  // rows of the output without those that only fill a window; 0: as the input
+    int64_t width = 0;   // columns of the output; 0: as the input
+  };
+
+  // Returns the input of the network.
   Edge input() const { return input_; }
-  // Another input of the graph, of constant sizes.
+  // Adds another input to the graph, of constant sizes without the batch.
   Edge input(const std::string& name, const std::vector<int64_t>& sizes);
+  // Returns the sizes of an edge, without the batch.
   std::vector<int64_t> sizes(Edge x) const { return graph_.sizes(graph_[x].shape); }
+  // Returns how many channels or features an edge has.
   int64_t channels(Edge x) const { return graph_.size(graph_[x].shape[channel_dim(graph_[x].shape)]); }
 
-  // [C, H, W] -> [filters, H', W']. Grouped: the axis of the input's channels becomes groups x channels wherever it is
-  // read, and the filters are groups x filters.
+  // Convolves: [C, H, W] -> [filters, H', W']. With groups, the axis of the input's channels becomes groups x channels
+  // wherever it is read, and the filters are groups x filters.
   Edge conv(const std::string& name, Edge x, const Conv& options);
-  // [..., F] -> [..., features]
+  // Multiplies by a matrix: [..., F] -> [..., features].
   Edge linear(const std::string& name, Edge x, const Linear& options);
-  // [C, H, W] or [F], normalised per channel
+  // Normalises each channel of [C, H, W] or [F] over the batch and the pixels.
   Edge batch_norm(const std::string& name, Edge x, const BatchNormOptions& options = {});
-  // [..., C], normalised over C
+  // Normalises [..., C] over C.
   Edge layer_norm(const std::string& name, Edge x, const LayerNormOptions& options = {});
+  // Applies max(x, 0).
   Edge relu(Edge x) { return activation("relu", x); }
-  // "relu", "relu6", "gelu", "silu", "sigmoid", "tanh"
+  // Applies "relu", "relu6", "gelu", "silu", "sigmoid" or "tanh", element by element.
   Edge activation(const std::string& type, Edge x);
-  // Over the last dimension.
+  // Applies softmax over the last dimension.
   Edge softmax(Edge x);
+  // Takes the largest value of each window: [C, H, W] -> [C, H', W'] with H' = floor((H + 2 padding - kernel) / stride)
+  // + 1. The window is a square of `kernel` pixels (at least 1). A stride of 0 means the kernel's side. The padding is
+  // at most half of the kernel, and it never is the largest value.
   Edge max_pool(Edge x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
+  // Takes the mean of each window, with the sizes of max_pool(). The padding does not count in the mean.
   Edge avg_pool(Edge x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
-  // [C, H, W] -> [C]
+  // Takes the mean of each channel: [C, H, W] -> [C].
   Edge global_avg_pool(Edge x);
-  // [..., C] -> [C]: over tokens
+  // Takes the mean over tokens: [..., C] -> [C].
   Edge mean(Edge x);
-  // [C, H, W] -> [C * H * W]
+  // Makes one dimension of all, channels first: [C, H, W] -> [C * H * W].
   Edge flatten(Edge x);
+  // Sets each element to zero with probability p, 0 <= p < 1, and multiplies the others by 1 / (1 - p), in training
+  // only.
   Edge dropout(Edge x, double p = 0.5);
+  // Sets whole samples to zero with probability p, 0 <= p < 1, and multiplies the others by 1 / (1 - p), in training
+  // only: before a residual sum it drops the branch.
   Edge drop_path(Edge x, double p);
 
-  // Inputs of one shape. Axes that differ become one: widths that are added must agree.
+  // Adds inputs of one shape. Axes that differ become one, because widths that are added must agree.
   Edge add(const std::vector<Edge>& xs) { return elementwise("add", xs); }
+  // Adds two inputs.
   Edge add(Edge x, Edge y) { return add({x, y}); }
+  // Multiplies inputs of one shape element by element. Axes that differ become one.
   Edge multiply(const std::vector<Edge>& xs) { return elementwise("multiply", xs); }
+  // Multiplies two inputs.
   Edge multiply(Edge x, Edge y) { return multiply({x, y}); }
-  // x times one coefficient for each of its channels (an edge of shape [channels]): the
-  // same for all samples, or each sample's own (squeeze-and-excitation). The widths become one.
+  // Multiplies x by one coefficient for each of its channels (an edge of shape [channels]): the same for all samples,
+  // or each sample's own (squeeze-and-excitation). The two widths become one.
   Edge scale(Edge x, Edge coefficients);
-  // Makes the axes of all one, pair by pair, as add() does; shapes of other sizes or made up otherwise stay as they
-  // are, for the operation to refuse.
+  // Makes the axes of all inputs one, pair by pair, as add() does. Shapes of other sizes, or made up of other factors,
+  // stay as they are, for the operation to refuse.
   void unify(const std::vector<Edge>& xs);
-  // Along the channels; each input keeps its axes.
+  // Puts inputs side by side along the channels. Each input keeps its axes.
   Edge concat(const std::vector<Edge>& xs);
-  // An index view between two axes: the channels of x at the given positions (-1: zero), with an axis of their own.
+  // Reads the channels of x at the given positions (-1 gives zero), and gives them an axis of their own: an index view.
   Edge select(const std::string& name, Edge x, const Indices& index, const Select& options);
-  // A shortcut between unequal widths: channels are padded with zeros or cropped, half on either side (the smaller half
-  // first), and every stride-th pixel is taken.
+  // Makes a shortcut between unequal widths: pads the channels with zeros or crops them, half on either side (the
+  // smaller half first), and takes every stride-th pixel.
   Edge pad_or_crop(Edge x, int64_t width, int64_t stride = 1);
-  // Without the first `offset` rows and columns: [C, H - offset, W - offset].
+  // Leaves out the first `offset` rows and columns: [C, H, W] -> [C, H - offset, W - offset].
   Edge crop(Edge x, int64_t offset);
-  // With rows and columns of zeros around it: [C, before + H + after, before + W + after].
+  // Puts rows and columns of zeros around it: [C, H, W] -> [C, before + H + after, before + W + after].
   Edge zero_pad(Edge x, int64_t before, int64_t after);
-  // Zeros of the same shape.
+  // Gives zeros of the same shape.
   Edge zeros(Edge x);
 
-  // [C, H, W] -> [H, W, C], or [H * W, C] where `flat`
+  // Puts the channels last: [C, H, W] -> [H, W, C], or [H * W, C] if `flat`.
   Edge to_tokens(Edge x, bool flat = false);
-  // [C, H, W] -> [H / patch, W / patch, channels]: a linear layer of each patch. `flat`: one dimension of tokens.
+  // Applies a linear layer to each patch: [C, H, W] -> [H / patch, W / patch, channels], or [tokens, channels] if
+  // `flat`.
   Edge patch_embed(const std::string& name, Edge x, int64_t channels, int64_t patch, bool flat = false);
-  // [H, W, C] -> [H / 2, W / 2, 4 C] (rounded up): neighbours (0,0), (1,0), (0,1), (1,1), row first, one after the
-  // other
+  // Puts four neighbours into one token, (0,0), (1,0), (0,1), (1,1), row first: [H, W, C] -> [H / 2, W / 2, 4 C],
+  // rounded up.
   Edge patch_merging(Edge x);
-  // [H, W, C] with rows and columns of zeros behind up to multiples of `window`
+  // Puts rows and columns of zeros behind [H, W, C], up to multiples of `window`.
   Edge pad_tokens(Edge x, int64_t window);
-  // [T, C] -> [T, C], or [T + 1, C] with a class token: adds a trainable vector to each
+  // Adds a trainable vector to each token: [T, C] -> [T, C], or [T + 1, C] with a class token.
   Edge position_embedding(const std::string& name, Edge x, const PositionOptions& options = {});
-  // [T, C] -> [C]
+  // Takes one token: [T, C] -> [C].
   Edge token(Edge x, int64_t index = 0);
-  // Of queries, keys and values, each [tokens, heads x head dimension], whose axes become one (values may have a head
-  // dimension of their own). scale 0: head dimension ^ -1/2.
+  // Applies attention to queries, keys and values, each [tokens, heads x head dimension], whose axes become one (values
+  // may have a head dimension of their own). A scale of 0 means head dimension ^ -1/2.
   Edge attention(const std::string& name, Edge q, Edge k, Edge v, double scale = 0);
-  // The same within windows of [H, W, heads x head dimension] (H and W are multiples of the window), with a trainable
-  // bias for each relative position.
+  // Applies attention within windows of [H, W, heads x head dimension] (H and W are multiples of the window), with a
+  // trainable bias for each relative position.
   Edge window_attention(const std::string& name, Edge q, Edge k, Edge v, const Window& options);
-  // [nodes, F] and adjacency [nodes, nodes] -> [nodes, features]
+  // Applies a graph convolution: [nodes, F] and adjacency [nodes, nodes] -> [nodes, features].
   Edge graph_conv(const std::string& name, Edge x, Edge adjacency, int64_t features, bool bias = true);
-  // Of an image's pixels, [H * W, H * W]: each with itself and its four neighbours, D^-1/2 A D^-1/2 (D: the degrees)
+  // Gives the adjacency of an image's pixels, [H * W, H * W], each with itself and its four neighbours: D^-1/2 A D^-1/2
+  // with the degrees D.
   Edge grid_adjacency(Edge image);
 
-  // Any operation, by name and options (a plugin's too). `widths`: sizes of the axes that it makes.
+  // Adds any operation, also one of a plugin, by name and options. `widths` are the sizes of the axes that it makes.
   Edge node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
             Value options = Value::map(), const std::vector<int64_t>& widths = {});
 
-  // Ends the network: `logits` [classes] (or [nodes, classes]: each has a target) become its output, with cross-entropy
-  // against the graph's input "target" as the loss. The axis of the classes is fixed.
+  // Ends the network and returns it. `logits`, [classes] or, if each node has a target, [nodes, classes], become the
+  // output "logits"; the cross-entropy against the graph's input "target" becomes the output "loss". The axis of the
+  // classes is fixed.
   Graph output(Edge logits);
 
  private:

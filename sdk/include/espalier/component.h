@@ -13,8 +13,8 @@
 
 namespace espalier {
 
-// The base of everything that a component makes: backbones, datasets, operations, regularizers, optimizers,
-// controllers, schedules, augmentations.
+// The base of everything that a component creates: backbones, data sets, operations, regularizers, optimizers,
+// controllers, schedules, augmentations. Objects are not copied.
 class ESPALIER_API Object {
  public:
   Object() = default;
@@ -23,7 +23,7 @@ class ESPALIER_API Object {
   virtual ~Object();
 };
 
-// Something that a component wants of the others in its stage, checked before anything is trained.
+// Something that a component needs of the others in its stage. It is checked before anything is trained.
 struct Need {
   std::string what;  // a word that another component provides: "state:gamma", "groups"
   std::string why;   // for the message: "the support of the filters is read from it"
@@ -37,26 +37,30 @@ struct Published {
 
 // What a plugin offers under one name: how it is described, checked and made.
 struct Component {
-  std::string kind;  // backbone, dataset, operation, regularizer, optimizer, controller, schedule, augmentation
-  std::string name;
-  std::string doc;  // one line
-  std::vector<ParameterInfo> parameters;
-  std::vector<Need> needs;
-  std::vector<std::string> provides;
+  std::string kind;                       // backbone, dataset, operation, regularizer, optimizer, controller, ...
+  std::string name;                       // what recipes call it: `use: NAME`
+  std::string doc;                        // one line for `espalier plugins`
+  std::vector<ParameterInfo> parameters;  // the options that it takes
+  std::vector<Need> needs;                // what it needs of others in its stage
+  std::vector<std::string> provides;      // words for what it offers to others: "state:momentum"
+  // The artefacts that it hands on; recipes are checked by this.
   std::vector<Published> publishes{};
-  // Checks the options (throws InputError) and makes the object.
+  // Checks the options and creates the object. Throws InputError if an option does not fit.
   std::function<std::unique_ptr<Object>(const Value& options)> create;
 
-  // Fluent: component<Threshold>(...).need("state:gamma", "...").provide("state:momentum").
+  // Adds a need: component<AdeNel>(...).need("state:support", "which filters are selected is read from it").
   Component& need(std::string what, std::string why) & {
     needs.push_back({std::move(what), std::move(why)});
     return *this;
   }
+  // Adds a need.
   Component&& need(std::string what, std::string why) && { return std::move(need(std::move(what), std::move(why))); }
+  // Adds a word for what it offers: component<Sgd>(...).provide("state:momentum").
   Component& provide(std::string what) & {
     provides.push_back(std::move(what));
     return *this;
   }
+  // Adds a word for what it offers.
   Component&& provide(std::string what) && { return std::move(provide(std::move(what))); }
   Component& publish(std::string what, std::string of_what) & {
     publishes.push_back({std::move(what), std::move(of_what)});
@@ -67,8 +71,8 @@ struct Component {
   }
 };
 
-// A component whose class derives from one of the kinds' bases (Regularizer, Optimizer, ...), has a nested struct
-// `Options` with declare(), and a constructor that takes it.
+// Returns the component of a class that derives from the base of a kind (Regularizer, Optimizer, ...), has a nested
+// struct `Options` with declare(), and a constructor that takes it.
 template <class T>
 Component component(std::string name, std::string doc) {
   Component c;

@@ -5,33 +5,82 @@
 
 namespace espalier {
 
-// Decides between steps, and is the only one who edits structure. What it does not override does nothing.
+// Decides between steps how the structure changes; nothing else edits it. The functions are called in this order:
+//
+//   begin, stage_begin                     after the stage has its network, its data and its optimizers
+//   for each epoch:
+//     epoch_begin
+//     for each batch: step, step_end       a checkpoint may be written after each step_end
+//     (evaluation; the best checkpoint is chosen; the schedule is told the accuracy)
+//     epoch_end                            the metrics of the epoch are written after it
+//   stage_end                              the network is evaluated again if anything changed
+//
+// What a controller does not override does nothing. Run::edit may be called in all of them that take a Run, except
+// between the parts of a training step. An example that trains as usual and removes filters at the end of the stage:
+//
+//   class KeepStrong final : public Controller {
+//    public:
+//     struct Options {
+//       double tau = 0.1;
+//       static void declare(Declare<Options>& p) {
+//         p("tau", &Options::tau, above(0), "Norm up to which a filter is removed.");
+//       }
+//     };
+//     explicit KeepStrong(const Options& options) : o_(options) {}
+//     void stage_end(Run& run) override {
+//       Edits edits;
+//       for (const Axis axis : filter_axes(run.graph(), {})) {
+//         const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
+//         Indices kept;
+//         for (size_t i = 0; i < norms.size(); ++i) {
+//           if (norms[i] > o_.tau) kept.push_back(static_cast<int64_t>(i));
+//         }
+//         if (!kept.empty() && kept.size() < norms.size()) edits.push_back(shrink(run.graph(), axis, kept));
+//       }
+//       run.edit(edits);
+//     }
+//
+//    private:
+//     Options o_;
+//   };
+//
+// docs/first-controller.md writes, tests and runs one from beginning to end.
 class ESPALIER_API Controller : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "controller";
-  // What it changes at once, before anything else of a stage: gates that it needs, say. Known without training, so that
-  // recipes are checked against the network as it will be.
+  // Returns the edits that are carried out at once, before anything else of the stage: for example gates that the
+  // method needs. They are known without training, so recipes are checked against the network as it will be.
   virtual Edits begin(const Graph&) const { return {}; }
-  // Throws Error where it could do nothing with such a network: nothing to prune or grow, a budget that is exceeded
-  // from the start, a selector that means nothing. Called for every stage while a recipe is checked, with the structure
-  // that is planned for it, so that the message comes before anything is trained; and when the stage begins.
+  // Throws Error if the controller could do nothing with such a network: nothing to prune or grow, a budget that is
+  // exceeded from the start, a selector that names nothing useful. It is called for every stage while a recipe is
+  // planned or validated, with the structure that is planned for the stage, so the message comes before anything is
+  // trained. A controller that relies on it calls it in stage_begin as well.
   virtual void check(const Graph&) const {}
-  // The changes of widths that it will make in its stage, as far as they are known without training: how many positions
-  // go counts, not which. The stages behind it are checked against the network as it will be then.
+  // Returns the changes of widths that the stage will make, as far as they are known without training: how many
+  // positions go counts, not which. The stages that follow are checked against the network as it will be then.
   virtual Edits expected_edits(const Graph&) const { return {}; }
-  // Epochs between its decisions, where it works in rounds; 0: it does not. `plan` asks.
+  // Returns the epochs between two decisions of a controller that works in rounds; 0 if it does not. `plan` shows it.
   virtual int64_t round() const { return 0; }
+  // Is called once before the first epoch: register states and follow other Weights here.
   virtual void stage_begin(Run&) {}
+  // Is called before the first batch of each epoch.
   virtual void epoch_begin(Run&) {}
-  // One training step; override it to compose another from the parts that Run offers.
+  // Does one training step with a batch. Override it to compose another step from the parts that Run offers; the
+  // schedule and the number of the step are set already.
   virtual void step(Run& run, const Batch& batch) { run.train_step(batch); }
+  // Is called after each step; run.step() is still the number of that step.
   virtual void step_end(Run&) {}
+  // Is called after the evaluation of each epoch. What it changes is measured by the next evaluation: that of the next
+  // epoch, or the one at the end of the stage.
   virtual void epoch_end(Run&) {}
+  // Is called after the last epoch. Edits here are the last of the stage.
   virtual void stage_end(Run&) {}
-  // What it keeps besides states of parameters, for checkpoints.
+  // Returns what the controller keeps besides states of parameters and followed Weights. It is called for every
+  // checkpoint, so it must be valid after every step.
   virtual Value save() const { return {}; }
-  // Called in place of stage_begin() where a run goes on from a checkpoint, with what save() gave: register the same
-  // states and follow the same Weights as there; their values are set afterwards.
+  // Is called in place of stage_begin() when a run goes on from a checkpoint, with what save() returned. Register the
+  // same states and follow the same Weights as in stage_begin(); their values are set afterwards.
   virtual void resume(Run&, const Value& /*saved*/) {}
 };
 

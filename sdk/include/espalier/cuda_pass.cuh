@@ -4,9 +4,11 @@
 
 #include <cuda_runtime_api.h>
 
-// For .cu files of plugins: one pass over an arena, one element a thread, with the span table of optimizer.h.
+// One pass over an arena on the GPU, for .cu files of plugins, with the span table of optimizer.h.
 namespace espalier::cuda {
 
+// Calls update(element, decay) for every element of blocks that are selected. Each thread takes one element after the
+// other. The 64 is slot_alignment of weights.h, which a .cu file cannot include: change both together.
 template <class Update>
 __global__ void pass_kernel(int64_t n, const double* table, Update update) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -16,7 +18,8 @@ __global__ void pass_kernel(int64_t n, const double* table, Update update) {
   }
 }
 
-// update(element, decay) on every selected element. Update is a struct with a __device__ operator() const.
+// Launches pass_kernel over n elements of an arena on a stream. `table` is the device memory of span_table(). `update`
+// is a struct with a `__device__ void operator()(int64_t element, double decay) const`.
 template <class Update>
 void launch_pass(int64_t n, const double* table, const Update& update, cudaStream_t stream) {
   if (n == 0) return;

@@ -6,8 +6,8 @@ struct CUstream_st;
 
 namespace espalier::cuda {
 
-// LibTorch's current stream on a device, as a cudaStream_t, for .cu files that see no LibTorch header. Throws where
-// Espalier was built without CUDA.
+// Returns LibTorch's current stream on a device, as a cudaStream_t, for .cu files that see no LibTorch header. Throws
+// Error if Espalier was built without CUDA.
 ESPALIER_API CUstream_st* current_stream(int device);
 
 }  // namespace espalier::cuda

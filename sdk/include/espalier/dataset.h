@@ -17,48 +17,54 @@
 
 namespace espalier {
 
-// Where data may lie: folders in the order in which they are searched.
+// The folders where data may lie, in the order in which they are searched.
 using DataPaths = std::vector<std::filesystem::path>;
 
+// What is known of a data set without reading it.
 struct DatasetInfo {
-  InputSpec input;
-  TargetSpec target;
-  std::vector<std::string> classes;  // their names, may be empty
-  std::vector<double> mean;          // per channel, of inputs scaled to [0, 1], for normalisation
-  std::vector<double> deviation;
-  int64_t samples = 0;  // of the training part; 0: known only once it is read
-  // How a test image of any size becomes an input, for who uses the network elsewhere: {resize: the shorter side,
-  // center_crop: the side of what is taken}. Empty: images have the input's size already.
+  InputSpec input;                   // what one sample is
+  TargetSpec target;                 // how many classes there are
+  std::vector<std::string> classes;  // the names of the classes; may be empty
+  std::vector<double> mean;          // the mean of each channel, of inputs scaled to [0, 1]
+  std::vector<double> deviation;     // the standard deviation of each channel, of inputs scaled to [0, 1], above 0
+  int64_t samples = 0;               // how many training samples there are; 0: known only once they are read
+  // How a test image of any size becomes an input, for those who use the network elsewhere: {resize: the shorter side,
+  // center_crop: the side of what is taken}, in pixels. Empty: images have the input's size already.
   Value preparation = Value::map();
 };
 
-// Images that are read when they are needed, for data sets that no memory holds. Called by several threads at a time;
-// outlives the data set that made it.
+// Images that are read when they are needed, for data sets that no memory holds. It is called by several threads at a
+// time, and it outlives the data set that made it.
 class ESPALIER_API Samples : public Object {
  public:
+  // Returns how many samples there are.
   virtual int64_t size() const = 0;
-  // Writes bytes [channels, height, width], sized as info() says. In training the data set may change the image at
-  // random, by draws from the key alone. Throws InputError naming the file and what is wrong with it.
+  // Writes the bytes of one image to `out`: [channels, height, width], of the sizes that info() says. In training the
+  // data set may change the image at random, by draws from the key alone. Throws InputError with the file and what is
+  // wrong with it.
   virtual void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const = 0;
-  // Calls `add` with what tells these samples from others, without reading them all, piece by piece: names and sizes of
-  // their files, say. A run keeps a checksum of it, with which its continuation compares. Nothing: their number alone
-  // tells.
+  // Calls `add`, piece by piece, with what tells these samples from others without reading them all: for example the
+  // names and sizes of their files. A run keeps a checksum of it, and its continuation compares. If nothing is added,
+  // only the number of samples is compared.
   virtual void identify(const std::function<void(std::string_view)>& /*add*/) const {}
 };
 
-// One part of a data set, on the CPU: its inputs, or where to read them.
+// One part of a data set, on the CPU: its inputs, or where they are read from.
 struct Split {
   at::Tensor inputs;                                 // uint8 [N, channels, height, width]
-  at::Tensor targets;                                // int64 [N], 0 <= target < classes
-  std::shared_ptr<const Samples> samples = nullptr;  // of the N, instead of inputs
+  at::Tensor targets;                                // int64 [N], at least 0 and less than the number of classes
+  std::shared_ptr<const Samples> samples = nullptr;  // where the N images are read from, instead of inputs
 };
 
+// Reads a data set.
 class ESPALIER_API Dataset : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "dataset";
-  // What networks need to know. Must not read the data: `plan` works without it.
+  // Returns what networks need to know. It must not read the data, since `plan` works without data.
   virtual DatasetInfo info() const = 0;
-  // part: "train" or "test". Throws InputError naming the file and what is wrong with it, or the searched folders.
+  // Returns a part, "train" or "test". Throws InputError with the file and what is wrong with it, or with the folders
+  // that were searched.
   virtual Split load(const std::string& part, const DataPaths& paths) const = 0;
 };
 

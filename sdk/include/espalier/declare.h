@@ -15,7 +15,7 @@
 
 namespace espalier {
 
-// What a parameter of a component may hold, as `describe` names it.
+// What an option of a component may hold, as `describe` names it.
 enum class ParameterType {
   boolean,
   integer,
@@ -32,99 +32,119 @@ enum class ParameterType {
   components,    // a list of them
 };
 
+// Returns the name of a type: "integer", "list of numbers".
 ESPALIER_API const char* to_string(ParameterType type);
 
-// Whether a value stands for an artefact: {from: STAGE.NAME, run: FOLDER}, the run being left out for one of the same
-// recipe. Any parameter but a nested component may hold one; its value is known when the stage has run.
+// Returns whether a value stands for an artefact: {from: STAGE.NAME, run: FOLDER}; without `run` it is one of the same
+// recipe. Every parameter except a nested component may hold one. Its value is known when the stage has run.
 ESPALIER_API bool is_reference(const Value& value);
-// Whether such a value is somewhere in it.
+// Returns whether such a value is somewhere in it.
 ESPALIER_API bool has_reference(const Value& value);
 
-// The declaration of one parameter: validation, defaults, `describe`, JSON Schema and reference pages come from it.
+// The declaration of one option. Validation, defaults, `describe` and the JSON Schema come from it.
 struct ParameterInfo {
-  std::string name;
-  ParameterType type = ParameterType::string;
-  Value fallback;  // the default; null: none
-  bool required = false;
-  double least = -std::numeric_limits<double>::infinity();
-  double most = std::numeric_limits<double>::infinity();
-  bool open_below = false;  // least itself is not allowed
-  bool open_above = false;  // most itself is not allowed
-  std::vector<std::string> choices;
-  std::string unit;
-  std::string component_kind;  // of nested components
-  std::string doc;
+  std::string name;                                         // the key in recipes
+  ParameterType type = ParameterType::string;               // what it holds
+  Value fallback;                                           // the default; null: none
+  bool required = false;                                    // must be given
+  double least = -std::numeric_limits<double>::infinity();  // the smallest number
+  double most = std::numeric_limits<double>::infinity();    // the largest number
+  bool open_below = false;                                  // least itself is not allowed
+  bool open_above = false;                                  // most itself is not allowed
+  std::vector<std::string> choices;                         // the words of a choice
+  std::string unit;                                         // "epochs", "pixels"
+  std::string component_kind;                               // the kind of nested components
+  std::string doc;                                          // what it is, for `describe`
 
-  // "integer >= 1", "one of a, b": for errors and `describe`.
+  // Returns what is expected, for errors and `describe`: "integer >= 1", "one of a, b".
   ESPALIER_API std::string expected() const;
-  // Throws InputError at the value's location where it does not fit; returns it in its canonical form.
+  // Returns the value in its canonical form. Throws InputError at the value's location if it does not fit.
   ESPALIER_API Value check(const Value& value) const;
 };
 
 // One number, or one for each selector (the first that matches counts): tau: {conv*: 0.1, "*": 0.2}.
 struct PerSelector {
-  double everywhere = 0;
-  std::vector<std::pair<Selector, double>> by_selector;
+  double everywhere = 0;                                 // the one number, if there are no selectors
+  std::vector<std::pair<Selector, double>> by_selector;  // the numbers, in the order in which they were written
 
+  // Makes the number 0 for all.
   PerSelector() = default;
+  // Makes one number for all.
   PerSelector(double v) : everywhere(v) {}  // NOLINT(google-explicit-constructor): a plain number is the common case
 };
 
-// A nested component as written; registry.h makes it.
+// A nested component as it was written. Registry::create makes it.
 struct Nested {
-  Value value;  // null: none
+  Value value;  // its spec; null: none
 };
 
-// Constraints of a declaration, used as arguments of Declare.
+// The constraint at_least(). This and the next structs are arguments of Declare.
 struct AtLeast {
-  double value;
+  double value;  // the bound
 };
+// The constraint at_most().
 struct AtMost {
-  double value;
+  double value;  // the bound
 };
+// The constraint above().
 struct Above {
-  double value;
+  double value;  // the bound
 };
+// The constraint below().
 struct Below {
-  double value;
+  double value;  // the bound
 };
+// The constraint one_of().
 struct OneOf {
-  std::vector<std::string> names;
+  std::vector<std::string> names;  // the words
 };
+// The constraint unit().
 struct Unit {
-  std::string name;
+  std::string name;  // the unit
 };
+// The constraint of_kind().
 struct OfKind {
-  std::string kind;
+  std::string kind;  // the kind
 };
+// The constraint path().
 struct IsPath {};
+// The constraint required().
 struct Required {};
+
+// Requires a number that is at least `v`.
 inline AtLeast at_least(double v) {
   return {v};
 }
+// Requires a number that is at most `v`.
 inline AtMost at_most(double v) {
   return {v};
 }
+// Requires a number that is larger than `v`.
 inline Above above(double v) {
   return {v};
 }
+// Requires a number that is less than `v`.
 inline Below below(double v) {
   return {v};
 }
+// Requires one of these words.
 inline OneOf one_of(std::vector<std::string> names) {
   return {std::move(names)};
 }
+// Says in what unit the number is.
 inline Unit unit(std::string name) {
   return {std::move(name)};
 }
+// Says of what kind a nested component is: "backbone", "optimizer".
 inline OfKind of_kind(std::string kind) {
   return {std::move(kind)};
 }
-// Of a string: it names a file or a folder. What a recipe gives is relative to the recipe's own folder, and comes to
-// the component as an absolute path.
+// Says that a string names a file or a folder. What a recipe gives is relative to the recipe's own folder, and the
+// component gets an absolute path.
 inline IsPath path() {
   return {};
 }
+// Says that the option has no default and must be given.
 inline Required required() {
   return {};
 }
@@ -197,22 +217,28 @@ Value unassign(const std::optional<T>& option) {
 }
 }  // namespace detail
 
-// Throws InputError for an unknown key, a missing required one or a value that does not fit; `what` names the owner in
-// messages. Returns the map with every parameter, defaults filled in. `options` is a map or null; a key "use" is passed
-// over.
+// Checks options against their declarations and returns the map with every option, defaults filled in. `options` is a
+// map or null, and a key "use" is passed over. Throws InputError for an unknown key, a missing required one, or a value
+// that does not fit; `what` names the owner in the messages.
 ESPALIER_API Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options,
                                  const std::string& what);
 
 // Collects what a typed options struct declares:
-//   struct Options { int64_t width = 20; static void declare(Declare<Options>& p) {
-//     p("width", &Options::width, at_least(1), "filters of the first convolution"); } };
+//
+//   struct Options {
+//     int64_t width = 20;
+//     static void declare(Declare<Options>& p) {
+//       p("width", &Options::width, at_least(1), "Filters of the first convolution.");
+//     }
+//   };
 template <class Options>
 class Declare {
  public:
+  // Asks the options struct for its declarations.
   Declare() { Options::declare(*this); }
 
-  // After name and member come any of at_least, at_most, above, below, one_of, unit, of_kind, path, required, and the
-  // doc line.
+  // Declares one option: its name, its member, then any of at_least, at_most, above, below, one_of, unit, of_kind,
+  // path, required, and a line that says what it is. The member's initial value is the default.
   template <class Member, class... Constraints>
   void operator()(const char* name, Member Options::*member, const Constraints&... constraints) {
     ParameterInfo info;
@@ -226,9 +252,10 @@ class Declare {
     getters_.push_back([member](const Options& o) { return detail::unassign(o.*member); });
   }
 
+  // Returns the declarations.
   const std::vector<ParameterInfo>& parameters() const { return parameters_; }
 
-  // Checks and reads; throws InputError.
+  // Checks options and returns them as the struct. Throws InputError if they do not fit; `what` names the owner.
   Options read(const Value& options, const std::string& what) const {
     const Value checked = check_options(parameters_, options, what);
     Options result;
@@ -236,7 +263,7 @@ class Declare {
     return result;
   }
 
-  // The map that read() would make these options from.
+  // Returns the map that read() would make these options from.
   Value write(const Options& options) const {
     Value result = Value::map();
     for (size_t i = 0; i < parameters_.size(); ++i) result[parameters_[i].name] = getters_[i](options);
@@ -249,8 +276,9 @@ class Declare {
   std::vector<std::function<Value(const Options&)>> getters_;
 };
 
-// For components without parameters.
+// The options of components that have none.
 struct NoOptions {
+  // Declares nothing.
   static void declare(Declare<NoOptions>&) {}
 };
 

@@ -13,128 +13,148 @@
 namespace espalier {
 
 // Changes of structure, as values that can be written down and replayed. Nodes, axes and edges go by name; an edge has
-// the name of the node that makes it.
+// the name of the node that makes it. An edit on a graph and its weights, without a run:
+//
+//   Graph graph = ...;
+//   Weights weights(graph, at::kFloat, at::kCPU);
+//   weights.initialize(graph, RandomKey(0));
+//   apply(graph, {&weights}, shrink(graph, graph.axis("conv1"), {0, 2, 5}));             // keeps three filters
+//   apply(graph, {&weights}, grow(graph, graph.axis("conv1"), 4, "preserving", RandomKey(1)));  // adds four
+//   apply(graph, {&weights}, Edit{DropBlock{.block = "layer1.1"}});
+//
+// A controller does the same through Run::edit, which also verifies each edit and writes it to the history.
 
-// Keeps the listed positions of an axis (ascending), drops the rest.
+// Keeps the listed positions of an axis and drops the others.
 struct Shrink {
-  std::string axis;
-  Indices keep;
+  std::string axis;  // the name of the axis
+  Indices keep;      // the positions that stay, ascending, at least one
 };
 
-// Adds positions at the end of an axis. Everything that makes them is filled by its initializer; what reads them
-// (the columns of the layers that follow) too, or with zeros:
-//   random      by the initializer: the network's function changes
-//   preserving  the function stays: what reads them is zero
-//   orthogonal  as preserving, and each new filter is orthogonal to the old ones and the new ones before it, as long as
+// Adds positions at the end of an axis. Everything that makes them is filled by its initializer. What reads them (the
+// columns of the layers that follow) is filled like this:
+//   random      by the initializer, so the function of the network changes
+//   preserving  with zeros, so the function stays
+//   orthogonal  with zeros, and each new filter is orthogonal to the old ones and to the new ones before it, as long as
 //               there are directions left
 struct Grow {
-  std::string axis;
-  int64_t count = 1;
-  std::string init = "random";
-  uint64_t seed = 0;  // of the new values
+  std::string axis;             // the name of the axis
+  int64_t count = 1;            // how many positions are added, at least 1
+  std::string init = "random";  // random, preserving or orthogonal
+  uint64_t seed = 0;            // seed of the new values
 };
 
-// One consumer goes its own way: it reads its input through a view with an axis of its own, called VIEW, which can
-// shrink without the axis that the others share.
+// Lets one consumer go its own way: it reads its input through a view with an axis of its own, which can shrink while
+// the axis that the others share stays.
 struct SplitOff {
-  std::string node;
-  int64_t input = 0;
-  std::string view;  // the new node and axis; empty: "NODE.view"
+  std::string node;   // the consumer
+  int64_t input = 0;  // which of its inputs, from 0
+  std::string view;   // the name of the new node and axis; empty: "NODE.view"
 };
 
-// A node loses one of its inputs: a concatenation its segment (the axis stays), a sum or a mixture its term. What
-// nothing reads any more goes.
+// Takes one input away from a node: a concatenation loses a segment (its axis stays), a sum or a mixture loses a term.
+// Nodes that nothing reads any more are removed.
 struct Disconnect {
-  std::string node;
-  int64_t input = 0;
+  std::string node;   // a concatenation, a sum or a mixture
+  int64_t input = 0;  // which of its inputs, from 0
 };
 
-// A block whose input and output have one shape goes: what read its output reads its input. A block is the nodes whose
-// names begin with its name and a dot.
+// Removes a block whose input and output have the same shape: what read its output then reads its input. A block is all
+// nodes whose names begin with its name and a dot.
 struct DropBlock {
-  std::string block;
+  std::string block;  // the name of the block
 };
 
-// A new block, with the operations and widths of the block `like`, behind the block or node `after`. Axes that only
-// `like` has are copied. init: random, or preserving (the last batch norm or layer of each branch begins with zero, so
-// that a residual block gives back what it is given; others are refused).
+// Inserts a block with the operations and widths of another one. Axes that only `like` has are copied.
 struct InsertBlock {
-  std::string block;
-  std::string like;
-  std::string after;
+  std::string block;  // the name of the new block
+  std::string like;   // the block that it is like
+  std::string after;  // the block or node behind which it stands
+  // random; or preserving: the last batch norm or layer of each branch begins with zero, so a residual block gives back
+  // what it is given. Other blocks refuse preserving.
   std::string init = "random";
-  uint64_t seed = 0;
+  uint64_t seed = 0;  // seed of the new values
 };
 
-// A mixture (weighted_sum) becomes one of its terms, without a coefficient.
+// Replaces a mixture (weighted_sum) by one of its terms, without a coefficient.
 struct Choose {
-  std::string node;
-  int64_t input = 0;
+  std::string node;   // the mixture
+  int64_t input = 0;  // the term that stays, from 0
 };
 
-// Multiplies an edge by a coefficient for each position of an axis, all `initial` at first. Inserted behind the node
-// that makes the edge, before all that read it, or the `readers` alone.
+// Multiplies an edge by a trainable coefficient for each position of an axis. The gate stands behind the node that
+// makes the edge and before everything that reads it, or before the listed readers alone.
 struct InsertGate {
-  std::string gate;  // the new node; its coefficients are the parameter "GATE.coefficient.value"
-  std::string edge;
-  std::string axis;  // empty: all positions of the edge's channels
-  double initial = 1;
-  std::string role = "weight";  // or architecture
-  std::vector<std::string> readers{};
+  std::string gate;                    // the new node; its coefficients are the parameter "GATE.coefficient.value"
+  std::string edge;                    // the edge that is multiplied
+  std::string axis;                    // the axis of the coefficients; empty: all positions of the edge's channels
+  double initial = 1;                  // what all coefficients are at first
+  std::string role = "weight";         // weight or architecture
+  std::vector<std::string> readers{};  // the nodes that read the gated edge; empty: all
 };
 
-// Multiplies a gate's coefficients into the nearest linear operation or batch norm: into the one before, where the gate
-// alone reads that, else into all behind; never across a nonlinearity. A mixture becomes a sum.
+// Multiplies the coefficients of a gate into the nearest linear operation or batch norm: into the one before if the
+// gate alone reads it, else into all behind; never across a nonlinearity. A mixture becomes a sum.
 struct FoldGate {
-  std::string gate;
+  std::string gate;  // the gate's node
 };
 
 // Takes a gate out, whatever its coefficients are.
 struct RemoveGate {
-  std::string gate;
+  std::string gate;  // the gate's node
 };
 
-// Filters of a convolution get smaller kernels, of these sizes (0 to what they have), each from the middle of the whole
-// (paper 001: half-rings go by turns, first on the top left).
+// Gives single filters of a convolution smaller kernels, each cut from the middle of the whole (paper 001: half-rings
+// go in turn, first on the top left).
 struct CropKernels {
-  std::string node;
-  Indices sizes;
+  std::string node;  // the convolution
+  Indices sizes;     // the side of each filter's kernel in pixels, from 0 to what it has
 };
 
+// Any of the changes above.
 using Change = std::variant<Shrink, Grow, SplitOff, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate,
                             RemoveGate, CropKernels>;
 
+// One change of structure.
 struct Edit {
-  Change what;
+  Change what;  // which change
 
-  ESPALIER_API std::string str() const;  // "shrink conv1 to 13"
+  // Returns a few words for people: "shrink conv1 to 13".
+  ESPALIER_API std::string str() const;
+  // Returns the edit as a line of history.jsonl holds it: {"edit": "shrink", "axis": "conv1", "keep": [0, 2]}.
   ESPALIER_API Value to_value() const;
+  // Reads what to_value() returned. Throws InputError if it is not an edit.
   ESPALIER_API static Edit from_value(const Value& value);
 };
+
+// Edits that are carried out one after the other, all or none.
 using Edits = std::vector<Edit>;
 
+// Returns the edit that keeps these positions of an axis.
 ESPALIER_API Edit shrink(const Graph& graph, Axis axis, Indices keep);
+// Returns the edit that adds positions to an axis; init as in Grow, and the key gives the seed.
 ESPALIER_API Edit grow(const Graph& graph, Axis axis, int64_t count, std::string init, RandomKey key);
 
-// Carries out the edits, one after the other, on the graph and on every Weights with gradients and states, or nothing
-// of them: throws EditError with the axis or node and the reason. Neighbouring changes of different widths are one
-// pass over the memory, and their positions are those of the graph before all of them (where one entails another, a
-// view loses what either takes).
+// Carries out the edits, one after the other, on the graph and on every Weights with gradients and states. Throws
+// EditError with the axis or node and the reason if one is impossible; then nothing has changed. Neighbouring changes
+// of different widths are one pass over the memory, and their positions are those of the graph before all of them (if
+// one entails another, a view loses what either of them takes).
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edits& edits);
+// Carries out one edit.
 ESPALIER_API void apply(Graph& graph, const std::vector<Weights*>& weights, const Edit& edit);
 
-// Sets the slices of everything that the given positions of an axis are made of (filters, biases, batch norm) to what
-// gives zero. Where a view brings values of another axis there, the columns that read them become zero too.
+// Sets everything that the given positions (ascending) of an axis are made of, such as filters, biases and the terms of
+// a batch norm, to values that give zero there. If a view brings values of another axis to these positions, the columns
+// that read them become zero too.
 ESPALIER_API void zero(const Graph& graph, Weights& weights, Axis axis, const Indices& positions);
 
-// Whether removing zeroed structure of this axis is exact: the name of the first node that makes something else of the
-// zeros which a layer then reads (a sigmoid before a layer, but not one whose output multiplies the zeros), or that
-// depends on the number of positions (softmax, layer norm); "": it is exact.
+// Returns "" if removing zeroed structure of this axis is exact. Otherwise returns the name of the first node that
+// makes something else of the zeros which a layer then reads (a sigmoid before a layer, but not one whose output
+// multiplies the zeros), or that depends on the number of positions (softmax, layer norm).
 ESPALIER_API std::string inexact_at(const Graph& graph, Axis axis);
 
-// The positions that hold true.
+// Returns the positions that hold true, ascending.
 ESPALIER_API Indices indices_of(const std::vector<bool>& mask);
-// The positions of 0..size-1 not in `positions` (ascending).
+// Returns the positions of 0..size-1 that are not in `positions`, which must be ascending.
 ESPALIER_API Indices complement(const Indices& positions, int64_t size);
 
 }  // namespace espalier

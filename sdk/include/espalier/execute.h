@@ -13,9 +13,16 @@
 
 namespace espalier {
 
-// The forward pass: computes the named outputs ("logits", "loss") from the named inputs ("input", "target") and runs
-// only the nodes that they need. Returns them in order. Throws Error for an input that is missing or does not fit the
-// graph.
+// Computes the named outputs of a graph from its named inputs, and runs only the nodes that they need.
+//
+//   const auto results = run(graph, weights, {{"input", x}, {"target", y}}, {"loss", "logits"}, {.training = true});
+//
+// Inputs have the batch first, [batch] + the sizes of their edge; those that no wanted output needs may be left out.
+// Returns the outputs in the order of `outputs`, with the batch first: "logits" is [batch, classes] (or [batch, nodes,
+// classes]), "loss" is a scalar. An output that does not depend on an input, such as coefficients, has a batch of 1.
+// The dtype is that of the weights, or bfloat16 for what autocast computes so. Autograd records the pass unless
+// gradients are switched off (c10::NoGradGuard). Throws Error if an input is missing or does not fit the graph, or if
+// an output is not known.
 ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
                                          const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
                                          const std::vector<std::string_view>& outputs, const Pass& pass = {});

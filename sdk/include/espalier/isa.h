@@ -6,13 +6,14 @@
 
 namespace espalier {
 
-// Instruction sets that vector loops are compiled for: the levels of the x86-64 psABI (v3: AVX2 and FMA, v4: AVX-512);
-// elsewhere there is the baseline alone.
+// The instruction sets that vector loops are compiled for: the levels of the x86-64 psABI (v3 has AVX2 and FMA, v4 has
+// AVX-512). On other processors there is only the baseline.
 enum class Isa { baseline, v3, v4 };
 
-// The best one of this machine, or the one that the variable ESPALIER_ISA names (baseline, v3, v4). Throws Error where
-// the machine does not have that one.
+// Returns the best instruction set of this machine, or the one that the environment variable ESPALIER_ISA names
+// (baseline, v3, v4). Throws Error if the machine does not have that one.
 ESPALIER_API Isa isa();
+// Returns its name: "baseline", "v3" or "v4".
 ESPALIER_API const char* isa_name();
 
 namespace detail {

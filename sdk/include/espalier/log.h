@@ -4,13 +4,17 @@
 
 #include "espalier/api.h"
 
-// Messages about what happens, on standard error. The variable ESPALIER_LOG sets what is shown: debug, info (default),
-// warning, error.
+// Messages about what happens, on standard error. The environment variable ESPALIER_LOG sets the lowest level that is
+// shown: debug, info (the default), warning or error.
 namespace espalier::log {
 
+// Writes what only somebody who looks for a fault wants to know.
 ESPALIER_API void debug(std::string_view message);
+// Writes what a user may want to know.
 ESPALIER_API void info(std::string_view message);
+// Writes what is probably not meant, and goes on.
 ESPALIER_API void warning(std::string_view message);
+// Writes what ends the program.
 ESPALIER_API void error(std::string_view message);
 
 }  // namespace espalier::log

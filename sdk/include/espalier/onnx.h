@@ -12,25 +12,29 @@
 
 namespace espalier {
 
-// What an operation writes its ONNX form with: values go by name, the batch is the first dimension.
+// What an operation writes its ONNX form with. Values go by name, and the batch is the first dimension.
 class ESPALIER_API OnnxNodes {
  public:
+  // The value of an attribute.
   using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
+  // Attributes by name.
   using Attributes = std::vector<std::pair<std::string, Attribute>>;
 
   virtual ~OnnxNodes();
-  // The version of ONNX's operators that the file is for: 13, 17 or 20. An operator that is newer must be written as
-  // others that the version has.
+  // Returns the version of ONNX's operators that the file is for: 13, 17 or 20. An operator that is newer must be
+  // written as others that the version has.
   virtual int64_t opset() const = 0;
-  // Of the network's values.
+  // Returns the type of the network's values.
   virtual at::ScalarType dtype() const = 0;
+  // Returns the name of the i-th input of the node.
   virtual std::string input(size_t i) const = 0;
-  // The i-th parameter or buffer that the operation declared.
+  // Returns the name of the i-th parameter or buffer that the operation declared.
   virtual std::string parameter(size_t i) = 0;
-  // Its values, for forms that need them cut or reordered.
+  // Returns the values of that parameter, for forms that need them cut or reordered.
   virtual at::Tensor values(size_t i) const = 0;
+  // Adds a constant and returns its name.
   virtual std::string constant(const at::Tensor& value) = 0;
-  // A node of ONNX; gives the name of its first output.
+  // Adds a node of ONNX and returns the name of its first output.
   virtual std::string add(const std::string& type, const std::vector<std::string>& inputs,
                           const Attributes& attributes = {}) = 0;
 };

@@ -11,9 +11,9 @@ namespace espalier {
 
 // What the exported function espalier_plugin() returns.
 struct PluginDescriptor {
-  std::string name;
-  std::string version;
-  std::vector<Component> components;
+  std::string name;                   // the plugin's name, as `espalier plugins` shows it
+  std::string version;                // the plugin's own version
+  std::vector<Component> components;  // what it offers
 };
 
 // The name of the one exported function, `const PluginDescriptor* espalier_plugin()`.
@@ -21,7 +21,10 @@ inline constexpr char plugin_entry[] = "espalier_plugin";
 
 }  // namespace espalier
 
-// Once in a plugin: ESPALIER_PLUGIN("name", "1.0.0", component<A>("a", "doc"), backbone<O>("b", "doc", build), ...).
+// Stands once in every plugin and says what it offers:
+//
+//   ESPALIER_PLUGIN("name", "1.0.0", component<A>("a", "doc"), backbone<O>("b", "doc", build));
+//
 // The descriptor is made at the first call, so that loading the library runs nothing of ours.
 #define ESPALIER_PLUGIN(NAME, VERSION, ...)                                                  \
   extern "C" {                                                                               \

@@ -7,24 +7,29 @@
 
 namespace espalier {
 
-// Counter-based randomness: every draw is a pure function of a key and an index, so no generator has a state to save,
-// results do not depend on threads or on the device, and a run can be taken up anywhere. A key is derived from the
-// run's seed step by step: RandomKey(seed).with("augment").with(stage).with(epoch).with(sample).
+// The key of counter-based randomness. Every draw is a pure function of a key and an index, so no generator has a state
+// to save, results do not depend on threads or on the device, and a run can be taken up anywhere. A key is derived from
+// the seed of the run, step by step: RandomKey(seed).with("augment").with(stage).with(epoch).with(sample).
 class RandomKey {
  public:
+  // Makes the key of the seed 0.
   constexpr RandomKey() : RandomKey(0) {}
+  // Makes the key of a seed.
   explicit constexpr RandomKey(uint64_t seed) : value_(mix(seed + 0x9e3779b97f4a7c15ULL)) {}
 
+  // Returns a key that is derived from this one and a number.
   constexpr ESPALIER_HD RandomKey with(uint64_t field) const {
     RandomKey k = *this;
     k.value_ = mix(value_ ^ mix(field + 0x9e3779b97f4a7c15ULL)) + 0x632be59bd9b4e019ULL;
     return k;
   }
+  // Returns a key that is derived from this one and a purpose.
   constexpr RandomKey with(std::string_view purpose) const {
     uint64_t h = 0xcbf29ce484222325ULL;  // FNV-1a
     for (const char c : purpose) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
     return with(h);
   }
+  // Returns the key as 64 bits, for philox().
   constexpr ESPALIER_HD uint64_t value() const { return value_; }
 
  private:
@@ -37,11 +42,12 @@ class RandomKey {
   uint64_t value_ = 0;
 };
 
+// Four random words.
 struct Random4 {
-  uint32_t v[4];
+  uint32_t v[4];  // independent, each uniform over all 32-bit words
 };
 
-// Philox4x32-10 (Salmon et al. 2011): four independent 32-bit words for each counter.
+// Returns the four words of a counter by Philox4x32-10 (Salmon et al. 2011).
 constexpr ESPALIER_HD Random4 philox(uint64_t key, uint64_t counter) {
   uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = 0, c3 = 0;
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
@@ -54,15 +60,15 @@ constexpr ESPALIER_HD Random4 philox(uint64_t key, uint64_t counter) {
   return {{c0, c1, c2, c3}};
 }
 
-// Uniform in [0, 1), 24 bits.
+// Returns a number that is uniform in [0, 1), of 24 bits.
 constexpr ESPALIER_HD float unit_float(uint32_t bits) {
   return static_cast<float>(bits >> 8) * 0x1p-24F;
 }
-// Uniform in [0, 1), 53 bits, from two words.
+// Returns a number that is uniform in [0, 1), of 53 bits, from two words.
 constexpr ESPALIER_HD double unit_double(uint32_t high, uint32_t low) {
   return static_cast<double>((static_cast<uint64_t>(high) << 21) ^ (low >> 11)) * 0x1p-53;
 }
-// Uniform integer in [0, n), n < 2^32 (multiply-shift; the bias is below n / 2^32).
+// Returns an integer that is uniform in [0, n) (multiply-shift; the bias is below n / 2^32).
 constexpr ESPALIER_HD uint32_t below(uint32_t bits, uint32_t n) {
   return static_cast<uint32_t>((uint64_t{bits} * n) >> 32);
 }

@@ -4,8 +4,8 @@
 
 namespace espalier {
 
-// Of n elements, for bodies of with_isa(). In sixteen sums, which is as many as the widest vectors hold: the same
-// number on every instruction set.
+// Returns the sum of the squares of n elements, for bodies of with_isa(). It keeps sixteen partial sums, as many as the
+// widest vectors hold, so that the result is the same on every instruction set.
 template <class T>
 inline T sum_of_squares(const T* x, int64_t n) {
   constexpr int64_t lanes = 16;

@@ -11,34 +11,42 @@ namespace espalier {
 
 // Where a component comes from.
 struct Origin {
-  std::string plugin = "espalier";  // "espalier" for those of the SDK itself
-  std::string version;
-  std::string path;
+  std::string plugin = "espalier";  // the name of the plugin; "espalier" for components of the SDK itself
+  std::string version;              // the version of the plugin
+  std::string path;                 // the library; empty for components of the SDK itself
 };
 
+// A component in the registry.
 struct Registered {
-  Component component;
-  Origin origin;
-  // "regularizer 'group_lasso' of plugin group_lasso 1.0.0 (/path/libgroup_lasso.so)"
+  Component component;  // what it is
+  Origin origin;        // where it comes from
+
+  // Returns words for messages: "regularizer 'group_lasso' of plugin group_lasso 1.0.0 (/path/libgroup_lasso.so)".
   ESPALIER_API std::string str() const;
 };
 
-// All components of the process. The runner fills it from plugins; nothing is ever removed.
+// Holds all components of the process. The runner fills it from plugins; nothing is ever removed.
 class ESPALIER_API Registry {
  public:
+  // Returns the registry of the process, which holds the built-in operations from the beginning.
   static Registry& instance();
 
-  // Throws Error where kind and name are taken, a parameter is declared twice, or the declaration is otherwise
-  // unusable.
+  // Adds a component. Throws Error if kind and name are taken, an option is declared twice, or the declaration is
+  // otherwise unusable.
   void add(Component component, const Origin& origin);
+  // Returns the component of this kind and name, or null.
   const Registered* find(const std::string& kind, const std::string& name) const;
-  // Throws InputError at `where` naming the nearest known one.
+  // Returns the component of this kind and name. Throws InputError at `where`, with the nearest known name, if there is
+  // none.
   const Registered& at(const std::string& kind, const std::string& name, const Location& where) const;
+  // Returns all components, sorted by kind and name.
   std::vector<const Registered*> all() const;
+  // Returns the names of all components of a kind, sorted.
   std::vector<std::string> names(const std::string& kind) const;
 
-  // Makes a component from {use: NAME, option: ...} (or the bare string NAME). What its constructor throws is labelled
-  // with its origin and the place in the recipe; T is the base class of its kind.
+  // Creates a component from {use: NAME, option: ...} or from the bare string NAME; T is the base class of its kind.
+  // Throws InputError if the spec does not fit. To what the constructor throws, the origin of the component and the
+  // place in the recipe are added.
   template <class T>
   std::unique_ptr<T> create(const Value& spec) const {
     std::unique_ptr<Object> object = create_object(T::kind, spec);
@@ -48,8 +56,8 @@ class ESPALIER_API Registry {
     return std::unique_ptr<T>(typed);
   }
 
-  // Checks a component's spec against its declaration, nested components too; returns it with all defaults. Nothing is
-  // made.
+  // Checks the spec of a component against its declaration, nested components too, and returns it with all defaults.
+  // Nothing is created. Throws InputError if it does not fit.
   Value check(const std::string& kind, const Value& spec) const;
 
  private:
@@ -59,11 +67,13 @@ class ESPALIER_API Registry {
   std::vector<std::unique_ptr<Registered>> components_;
 };
 
-// The component's name in a spec: the string itself or the value of `use`. Throws InputError.
+// Returns the name of the component in a spec: the string itself or the value of `use`. Throws InputError if there is
+// none.
 ESPALIER_API const std::string& name_of(const Value& spec, const std::string& kind);
 
-// Calls `body`; what it throws becomes a LocatedError that begins with the component, its plugin and where the recipe
-// uses it. An InputError or a LocatedError stays as it is: of components that call each other the innermost leads.
+// Calls `body`. What it throws becomes a LocatedError that begins with the component, its plugin and where the recipe
+// uses it. An InputError or a LocatedError stays as it is, so that of components that call each other the innermost one
+// leads.
 ESPALIER_API void labelled(const Registered& component, const Location& where, const std::function<void()>& body);
 
 }  // namespace espalier

@@ -11,20 +11,22 @@
 
 namespace espalier {
 
-// The learning rate with which an update changed each parameter: that of its optimizer, scaled by the schedule; 0 for
-// parameters that the update left alone and for buffers.
+// The learning rate with which an update changed each parameter: that of its optimizer, scaled by the schedule. It is 0
+// for buffers and for parameters that the update left alone.
 class ESPALIER_API LearningRates {
  public:
+  // Takes one rate for each parameter of the graph, by its id.
   explicit LearningRates(std::vector<double> by_parameter) : by_parameter_(std::move(by_parameter)) {}
+  // Returns the rate of a parameter.
   double operator[](ParamId p) const { return by_parameter_[static_cast<size_t>(p.id)]; }
 
  private:
   std::vector<double> by_parameter_;
 };
 
-// A penalty on parameters. It acts through its gradient, in add(), or through its proximal operator, in after_update(),
-// or through both. Example, the proximal step of weight * |w|_1 on the parameters that `on` selects (soft thresholding;
-// Parikh and Boyd 2014, section 6.5.2):
+// Adds a penalty on parameters. It acts through its gradient: in each step add() is called after the gradients of the loss
+// have been added. Or it acts through its proximal operator, in after_update(), or through both. The proximal step of
+// weight * |w|_1 (soft thresholding; Parikh and Boyd 2014, section 6.5.2):
 //
 //   void add(const Graph&, Weights& weights, at::Tensor& value) override {}
 //   void after_update(const Graph& graph, Weights& weights, const LearningRates& rates) override {
@@ -36,23 +38,50 @@ class ESPALIER_API LearningRates {
 //   }
 class ESPALIER_API Regularizer : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "regularizer";
-  // Called before the first step of a stage and after every edit: find here what to work on (slots move with edits).
+  // Finds what to work on. It is called before the first step of a stage and again after every edit, because edits move
+  // slots.
   virtual void attach(const Graph& graph, Weights& weights) = 0;
-  // Adds the penalty's gradient to the gradients and its value to `value` (float64 scalar on the weights' device). Must
-  // not synchronise with the device.
+  // Adds the gradient of the penalty to the gradients of the weights, and its value to `value`, a float64 scalar on the
+  // device of the weights. It must not wait for the device.
   virtual void add(const Graph& graph, Weights& weights, at::Tensor& value) = 0;
-  // Called after every update by the optimizers, without autograd: changes the values, as a proximal step does, with
-  // the learning rate that each parameter had. It is called for the Weights that were updated. Must not synchronise
-  // with the device. Whoever writes through raw pointers calls Arena::touch().
+  // Changes the values after an update, as a proximal step does, with the learning rate that each parameter had. It is
+  // called after every update, with the Weights that were updated, without autograd. It must not wait for the device.
+  // Who writes through raw pointers calls Arena::touch() afterwards.
   virtual void after_update(const Graph& /*graph*/, Weights& /*weights*/, const LearningRates& /*rates*/) {}
 };
 
-// The short way: a scalar of the parameters, differentiated by autograd.
+// The short way to write a regularizer: a scalar of the parameters, which autograd differentiates. The squared l2 norm
+// of all weights:
+//
+//   class SquaredNorm final : public AutogradRegularizer {
+//    public:
+//     struct Options {
+//       double weight = 1e-4;
+//       static void declare(Declare<Options>& p) {
+//         p("weight", &Options::weight, at_least(0), "Factor of the penalty.");
+//       }
+//     };
+//     explicit SquaredNorm(const Options& options) : o_(options) {}
+//     at::Tensor penalty(const Graph& graph, const Weights& weights) override {
+//       at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(weights.dtype()).device(weights.device()));
+//       for (const ParamId p : Selector("weights").match(graph)) sum = sum + weights[p].square().sum();
+//       return o_.weight * sum;
+//     }
+//
+//    private:
+//     Options o_;
+//   };
+//   ESPALIER_PLUGIN("squared_norm", "1.0.0", component<SquaredNorm>("squared_norm", "squared l2 norm of all weights"));
 class ESPALIER_API AutogradRegularizer : public Regularizer {
  public:
+  // Needs nothing, because penalty() sees the graph each time.
   void attach(const Graph&, Weights&) override {}
+  // Differentiates penalty().
   void add(const Graph& graph, Weights& weights, at::Tensor& value) final;
+  // Returns the penalty, a tensor of one element that is connected to the parameters by autograd. add() throws Error if
+  // it has more elements.
   virtual at::Tensor penalty(const Graph& graph, const Weights& weights) = 0;
 };
 

@@ -17,96 +17,141 @@
 
 namespace espalier {
 
-// One batch on the device.
+// One batch, on the device of the run: augmented and normalised samples with their targets.
 struct Batch {
-  at::Tensor input;   // [batch, ...]
-  at::Tensor target;  // int64 [batch]
+  // The samples as InputSpec describes one of them: [batch, channels, height, width] in channels_last memory format for
+  // images, [batch, features] for vectors, [batch, nodes, features] for graphs. Floating point of the weights' dtype.
+  at::Tensor input;
+  // The class numbers, int64, at least 0 and less than the number of classes: [batch], or [batch, nodes] if each node
+  // of a graph has a target.
+  at::Tensor target;
 };
 
+// What an evaluation of one part of the data found.
 struct Evaluation {
+  // The mean loss over all samples, in evaluation mode, without label smoothing and without penalties.
   double loss = 0;
-  double accuracy = 0;  // percent
-  double top5 = 0;      // percent; 0 where there are fewer than 20 classes
+  // The share of samples whose largest logit is that of their class, in percent.
+  double accuracy = 0;
+  // The share of samples whose class is among the five largest logits, in percent. It is 0, and means nothing, if there
+  // are fewer than 20 classes.
+  double top5 = 0;
 };
 
 // Something that a stage found and hands on to later stages and to other runs: a genotype, scores, a table of
 // latencies.
 struct Artefact {
   Value value;  // what recipes may refer to: a number, a text, a list or a map
+  // Tensors beside it, by name; they are copied to the CPU.
   std::vector<std::pair<std::string, at::Tensor>> tensors{};
 };
 
-// What the runner offers to a controller.
+// What the runner offers to a controller. A controller that removes the weakest filter of each layer, after every
+// epoch:
+//
+//   void epoch_end(Run& run) override {
+//     Edits edits;
+//     for (const Axis axis : filter_axes(run.graph(), {})) {
+//       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
+//       const int64_t weakest = std::ranges::min_element(norms) - norms.begin();
+//       edits.push_back(shrink(run.graph(), axis, complement({weakest}, static_cast<int64_t>(norms.size()))));
+//     }
+//     run.edit(edits);
+//   }
+//
+// References and handles (Axis, ParamId, Edge) hold until the next edit and, at most, until the end of the stage: a
+// later stage may build another network.
 class ESPALIER_API Run {
  public:
   virtual ~Run();
 
+  // Returns the structure as it is now.
   virtual const Graph& graph() const = 0;
+  // Returns the values of the network, with gradients and states. The reference holds until the stage ends, also across
+  // edits; tensors that were taken out of it hold until the next edit.
   virtual Weights& weights() = 0;
-  // The stage's name, its epochs, the epoch under way (0-based) and the step in it.
+  // Returns the name of the stage.
   virtual const std::string& stage() const = 0;
+  // Returns how many epochs the stage has.
   virtual int64_t epochs() const = 0;
-  // The stage ends with the epoch under way, where its purpose is reached.
+  // Ends the stage with the epoch under way, because its purpose is reached.
   virtual void end_stage() = 0;
+  // Returns the number of the epoch under way, from 0.
   virtual int64_t epoch() const = 0;
+  // Returns the number of the step under way within its epoch, from 0.
   virtual int64_t step() const = 0;
-  // Of the present step; derive from it with a purpose.
+  // Returns the random key of the present step. Two calls in one step give the same key, so derive a key of your own
+  // for each purpose: uniform({n}, 0, 1, run.key().with("my_method.noise")).
   virtual RandomKey key() const = 0;
 
-  // Carries the edits out on the graph, all weights and all state: what is removed is first set to zero with all that
-  // makes it a constant; the differences on a full batch are measured, checked and written to the history. Throws
-  // EditError with the axis or node and the reason where one is impossible; nothing has changed then. Many changes of
-  // widths in one call are one pass over the memory.
+  // Carries the edits out on the graph, on all Weights and on all states, and writes them to the history. What is to be
+  // removed is first set to zero, together with everything that would make it a constant; the logits of test samples
+  // are compared before, between and after. Several changes of widths in one call are one pass over the memory, and
+  // their positions are those before all of them. Throws EditError, with the axis or node and the reason, if an edit is
+  // impossible or changes a function that it must keep; nothing has changed then.
   virtual void edit(const Edits& edits) = 0;
+  // Carries out one edit.
   void edit(const Edit& edit) { this->edit(Edits{edit}); }
-  // Another Weights of the same graph that edits must follow and checkpoints hold, under a name of its own; it lives as
-  // long as the caller keeps it. optimized: update() will be called on it, so the optimizers keep states there too.
+  // Registers another Weights of the same graph under a name of its own: edits will follow it, and checkpoints will
+  // hold it. It is registered for as long as the caller keeps it alive. `optimized`: update() will be called on it, so
+  // the optimizers keep states there too.
   virtual void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) = 0;
+  // Registers a Weights that is not optimized, such as an average.
   void follow(const std::string& name, const std::shared_ptr<Weights>& weights) { follow(name, weights, false); }
 
-  // The ordinary training step: gradients of the loss and the regularizers, clipping, the optimizers.
+  // Does the ordinary training step: clears the gradients, adds those of the loss and of the regularizers, and updates.
   virtual void train_step(const Batch& batch) = 0;
-  // Its parts, for controllers that compose their own. `loss`: the graph's output that is differentiated; of a network
-  // with several, each step names the one that it means. Gradients add to those that there are.
+  // Adds the gradients of a loss to those that there are; this and the next two are the parts of a step, for
+  // controllers that compose their own. The forward pass runs in training mode (running statistics of batch norms move)
+  // with key(), under autocast if the recipe's precision is bf16. The loss and the number of correct samples are added
+  // to those of the epoch. `loss` names the output of the graph that is differentiated.
   virtual void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) = 0;
+  // Adds the gradients of the output "loss".
   void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, "loss"); }
+  // Adds the gradients of the stage's regularizers, and their values to the penalty of the epoch's metrics.
   virtual void add_regularizers(Weights& weights) = 0;
-  // Clips the gradients of these roles and steps the optimizers that are for them. An optimizer that is for both roles
-  // can only step both.
+  // Clips the gradients of these roles, if the stage has `clip_norm`, and steps the optimizers of parameters of these
+  // roles with the learning rate of the schedule. An optimizer for parameters of both roles can only step both: throws
+  // InputError otherwise.
   virtual void update(Weights& weights, const std::vector<Role>& roles) = 0;
+  // Updates the weights and the architecture parameters.
   void update(Weights& weights) { update(weights, {Role::weight, Role::architecture}); }
-  // Another batch, of "train" or "validation", shuffled, for steps that take several: the n-th of this step. The same
-  // in a resumed run.
+  // Returns another batch of "train" or "validation", augmented and in random order, for steps that take several
+  // batches: the n-th of this step. A resumed run draws the same. Throws InputError if the recipe holds nothing out for
+  // validation.
   virtual Batch draw(std::string_view part, int64_t n) = 0;
+  // Returns the first drawn batch of this step.
   Batch draw(std::string_view part) { return draw(part, 0); }
-  // part: "test", "validation", "train"
+  // Evaluates the network on all samples of "test", "validation" or "train", without augmentation. Throws Error if
+  // there is no such part.
   virtual Evaluation evaluate(std::string_view part) = 0;
 
-  // The learning rate that a parameter has in the step under way: that of its optimizer, scaled by the schedule. 0
-  // where no optimizer updates it.
+  // Returns the learning rate that a parameter has in the step under way: that of its optimizer, scaled by the schedule.
+  // It is 0 if no optimizer updates the parameter.
   virtual double learning_rate(ParamId p) const = 0;
-  // Samples of a full training batch; the last one of an epoch may have fewer.
+  // Returns how many samples a full training batch has. The last batch of an epoch may have fewer.
   virtual int64_t batch_size() const = 0;
-  // Whether the last update scaled the gradients down because their norm was above `clip_norm`. Waits for the device.
+  // Returns whether the last update scaled the gradients down because their norm was above `clip_norm`. It waits for the
+  // device.
   virtual bool clipped() const = 0;
 
-  // Hands `artefact` on under NAME of the present stage. A later stage of the recipe refers to it as STAGE.NAME
-  // (`normal: {from: search.genotype}`), another recipe with the run's folder besides (`run: ../search`). Written to
-  // artefacts/STAGE.NAME.json (and .safetensors) of the run's folder, and kept in checkpoints; publishing again
-  // replaces it. The component declares the name with Component::publish, so that recipes are checked before they run.
-  // Throws Error where it does not, or where the name is not made of letters, digits, '_' and '-'.
+  // Hands an artefact on under a name of the present stage. A later stage of the recipe refers to it as STAGE.NAME
+  // (`normal: {from: search.genotype}`), another recipe names the run's folder too (`run: ../search`). It is written to
+  // artefacts/STAGE.NAME.json (and .safetensors) in the run's folder and kept in checkpoints. Publishing again replaces
+  // it. Throws Error if the component does not declare the name by Component::publish, or if the name does not consist of
+  // letters, digits, '_' and '-'.
   virtual void publish(const std::string& name, const Artefact& artefact) = 0;
-  // What a stage of this run published: "STAGE.NAME". Throws Error naming the nearest one where there is none.
+  // Returns what a stage of this run published as "STAGE.NAME". Throws Error with the nearest name if there is none.
   virtual const Artefact& artefact(const std::string& name) const = 0;
-  // The options of the network that the present one stands for, as its backbone derives them from its graph and values
-  // (Backbone::derive): of a search network the genotype that won. Throws Error where the backbone derives nothing.
+  // Returns the options of the network that the present one stands for, as its backbone derives them from graph and
+  // values (Backbone::derive). Throws Error if the backbone derives nothing.
   virtual Value derive() const = 0;
 
-  // Puts a number among the epoch's metrics.
+  // Puts a number among the metrics of the epoch, in metrics.jsonl and for TensorBoard.
   virtual void metric(const std::string& name, double value) = 0;
   // Keeps tensors for whoever looks at the run afterwards, in records/NAME.safetensors of its folder.
   virtual void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) = 0;
-  // A line for whoever watches the run.
+  // Prints a line for whoever watches the run.
   virtual void note(const std::string& text) = 0;
 };
 

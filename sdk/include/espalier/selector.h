@@ -17,21 +17,27 @@ struct ParamId;
 // and with a leading "!" taken away again: [weights, "!fc2"]. A list that starts with "!" starts from all.
 class ESPALIER_API Selector {
  public:
+  // Makes a selector without terms.
   Selector() = default;
-  Selector(const char* term);                // NOLINT(google-explicit-constructor): the common case, a single term
+  // Makes a selector of one term.
+  Selector(const char* term);  // NOLINT(google-explicit-constructor): the common case, a single term
+  // Makes a selector of several terms.
   Selector(std::vector<std::string> terms);  // NOLINT(google-explicit-constructor)
 
+  // Returns the terms as they were written.
   const std::vector<std::string>& terms() const { return terms_; }
-  // No terms: what that means is the user's (usually everything, or nothing).
+  // Returns whether there are no terms. What that means is up to the user of the selector: usually everything, or
+  // nothing.
   bool empty() const { return terms_.empty(); }
-  // "weights, !fc2"
+  // Returns the terms as text: "weights, !fc2".
   std::string str() const;
 
-  // The trainable parameters it matches, in the graph's order.
+  // Returns the trainable parameters that the selector matches, in the order of the graph.
   std::vector<ParamId> match(const Graph& graph) const;
-  // Throws Error naming each term that matches nothing, with the nearest names.
+  // Throws Error if a term matches nothing, naming each such term with the nearest names.
   void require_matches(const Graph& graph) const;
 
+  // Compares the terms.
   bool operator==(const Selector&) const = default;
 
  private:

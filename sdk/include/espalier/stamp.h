@@ -23,8 +23,11 @@ struct Stamp {
   char version[24];        // of the plugin
 };
 
+// What begins every stamp.
 inline constexpr char stamp_magic[16] = "espalier-plugin";
+// The version of the layout of Stamp.
 inline constexpr uint32_t stamp_version = 1;
+// The ELF section that holds the stamp.
 inline constexpr char stamp_section[] = ".espalier.stamp";
 
 namespace detail {
@@ -38,6 +41,7 @@ constexpr void copy_text(char (&to)[N], const char* from) {
 }
 }  // namespace detail
 
+// Returns the stamp of what is being compiled. Texts that are too long are an error of the compiler.
 constexpr Stamp make_stamp(const char* name, const char* version) {
   Stamp s{};
   detail::copy_text(s.magic, stamp_magic);

@@ -15,33 +15,39 @@
 #include "espalier/run.h"
 #include "espalier/weights.h"
 
-// For the tests of plugins, anyone's.
+// What tests of plugins use, also of plugins outside of this tree.
 namespace espalier::testkit {
 
-// Loads a plugin and registers its components; a second time it does nothing.
+// Loads a plugin and registers its components. A second call does nothing. Throws if it cannot be loaded.
 ESPALIER_API void load_plugin(const std::filesystem::path& library);
 
-// The graph of a backbone given as JSON, {"use": "lenet5"}, for images of channels x size x size.
+// Returns the graph of a backbone that is given as JSON, {"use": "lenet5"}, for this input and target.
 ESPALIER_API Graph build(const std::string& spec, const InputSpec& input, const TargetSpec& target);
 
-// Values like those of a data set, on the CPU: [batch, ...] normal, keyed by the seed; and class numbers.
+// Returns values for the graph's first input, on the CPU: [batch, ...], normally distributed, keyed by the seed.
 ESPALIER_API at::Tensor input_of(const Graph& graph, int64_t batch, uint64_t seed, at::ScalarType dtype = at::kDouble);
+// Returns class numbers, int64 [batch] on the CPU, keyed by the seed.
 ESPALIER_API at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed);
 
-// The largest difference between the gradient that a regularizer adds and central differences of its value, at float64
-// weights, relative to the largest gradient. Take weights without zeros where the penalty has a kink.
+// Returns the largest difference between the gradient that a regularizer adds and central differences of its value,
+// relative to the largest gradient. The weights must be float64, and without zeros if the penalty has a kink there.
 ESPALIER_API double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step = 1e-5);
 
 // A run without data or training, for controllers: edits act on the graph and the weights (float64, on the CPU).
 class ESPALIER_API TestRun final : public Run {
  public:
+  // Makes a run of a graph whose weights are initialized by the seed.
   TestRun(Graph graph, uint64_t seed);
-  // How many edits there were; metrics given.
+  // Returns how many edits there were.
   int64_t edits() const { return edits_; }
+  // Returns the metrics that were given, by name.
   const std::map<std::string, double>& metrics() const { return metrics_; }
-  int64_t at_epoch = 0, of_epochs = 1, at_step = 0;
-  bool ended = false;                                          // by end_stage()
+  int64_t at_epoch = 0,                                        // what epoch() returns
+      of_epochs = 1,                                           // what epochs() returns
+      at_step = 0;                                             // what step() returns
+  bool ended = false;                                          // whether end_stage() was called
   std::map<std::string, Evaluation, std::less<>> evaluations;  // what evaluate() gives of each part; {} of others
+  // What record() was told, by name.
   std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
   std::vector<std::string> notes;             // what note() was told
   double rate = 0.1;                          // what learning_rate() gives of every parameter
@@ -66,7 +72,7 @@ class ESPALIER_API TestRun final : public Run {
     followers_.push_back(weights);
   }
   void train_step(const Batch&) override {}
-  // The gradients of the loss; there are no regularizers and no optimizers.
+  // Adds the gradients of the loss; there are no regularizers and no optimizers.
   using Run::add_gradients;
   void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
   void add_regularizers(Weights&) override {}
@@ -102,8 +108,8 @@ class ESPALIER_API TestRun final : public Run {
   int64_t edits_ = 0;
 };
 
-// Runs a Python script and returns what it printed; throws Error with that where it fails. Tests of this project pass
-// the macro ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip where it is empty.
+// Runs a Python script and returns what it printed. Throws Error with what it printed if it fails. Tests of this
+// project pass the macro ESPALIER_PYTHON, the Python that holds the same PyTorch, and skip if it is empty.
 ESPALIER_API std::string run_python(const std::string& python, const std::string& script,
                                     const std::vector<std::string>& arguments = {});
 

@@ -56,9 +56,11 @@ struct CoefficientOptions {
   std::string role = "architecture";
 
   static void declare(Declare<CoefficientOptions>& p) {
-    p("initial", &CoefficientOptions::initial, "initial value");
-    p("deviation", &CoefficientOptions::deviation, at_least(0), "standard deviation about 0, in place of it");
-    p("role", &CoefficientOptions::role, one_of({"weight", "architecture"}), "which optimizers it is for");
+    p("initial", &CoefficientOptions::initial, "Initial value.");
+    p("deviation", &CoefficientOptions::deviation, at_least(0),
+      "Standard deviation of random initial values about 0, instead of `initial`.");
+    p("role", &CoefficientOptions::role, one_of({"weight", "architecture"}),
+      "Role of the parameter, which decides what optimizers it is for.");
   }
 };
 
@@ -93,7 +95,8 @@ struct GateOptions {
   int64_t dim = 0;
 
   static void declare(Declare<GateOptions>& p) {
-    p("dim", &GateOptions::dim, at_least(0), "which dimension of the first input is multiplied, the batch not counted");
+    p("dim", &GateOptions::dim, at_least(0),
+      "Dimension of the first input that is multiplied, counted without the batch.");
   }
 };
 
@@ -157,8 +160,9 @@ struct WeightedSumOptions {
 
   static void declare(Declare<WeightedSumOptions>& p) {
     p("components", &WeightedSumOptions::components,
-      "position of each input's coefficient; empty: in order, one for each");
-    p("row", &WeightedSumOptions::row, at_least(-1), "which row of the coefficients is its; -1: they are but one");
+      "Position of the coefficient of each input. Left out: one for each, in order.");
+    p("row", &WeightedSumOptions::row, at_least(-1),
+      "Row of the coefficients that belongs to this node; -1: there is only one row.");
   }
 };
 
@@ -278,8 +282,9 @@ struct CompetitionOptions {
   bool null = false;
 
   static void declare(Declare<CompetitionOptions>& p) {
-    p("gamma", &CompetitionOptions::gamma, one_of({"sigmoid", "exp"}), "makes the free parameters positive");
-    p("null", &CompetitionOptions::null, "what falls below the threshold takes its share of the sum");
+    p("gamma", &CompetitionOptions::gamma, one_of({"sigmoid", "exp"}),
+      "Function that makes the free parameters positive.");
+    p("null", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
   }
 };
 

@@ -12,7 +12,7 @@ struct CropOptions {
   int64_t offset = 1;
 
   static void declare(Declare<CropOptions>& p) {
-    p("offset", &CropOptions::offset, at_least(1), unit("pixels"), "rows and columns that are left out");
+    p("offset", &CropOptions::offset, at_least(1), unit("pixels"), "Number of rows and columns that are left out.");
   }
 };
 
@@ -53,8 +53,10 @@ struct ZeroPadOptions {
   int64_t after = 1;
 
   static void declare(Declare<ZeroPadOptions>& p) {
-    p("before", &ZeroPadOptions::before, at_least(0), unit("pixels"), "rows of zeros above, and columns on the left");
-    p("after", &ZeroPadOptions::after, at_least(0), unit("pixels"), "rows of zeros below, and columns on the right");
+    p("before", &ZeroPadOptions::before, at_least(0), unit("pixels"),
+      "Rows of zeros above, and columns of zeros on the left.");
+    p("after", &ZeroPadOptions::after, at_least(0), unit("pixels"),
+      "Rows of zeros below, and columns of zeros on the right.");
   }
 };
 

@@ -20,7 +20,7 @@ struct ToTokensOptions {
   bool flat = false;
 
   static void declare(Declare<ToTokensOptions>& p) {
-    p("flat", &ToTokensOptions::flat, "one dimension of tokens, row by row, rather than height and width");
+    p("flat", &ToTokensOptions::flat, "Whether the tokens are one dimension, row by row, instead of height and width.");
   }
 };
 
@@ -92,7 +92,8 @@ struct PadTokensOptions {
   int64_t window = 7;
 
   static void declare(Declare<PadTokensOptions>& p) {
-    p("window", &PadTokensOptions::window, at_least(1), unit("tokens"), "height and width become multiples of it");
+    p("window", &PadTokensOptions::window, at_least(1), unit("tokens"),
+      "Number that height and width become multiples of.");
   }
 };
 
@@ -218,7 +219,9 @@ class PositionEmbedding final : public OperationOf<PositionEmbedding, PositionOp
 struct TokenOptions {
   int64_t index = 0;
 
-  static void declare(Declare<TokenOptions>& p) { p("index", &TokenOptions::index, at_least(0), "which token"); }
+  static void declare(Declare<TokenOptions>& p) {
+    p("index", &TokenOptions::index, at_least(0), "Token that is taken, from 0.");
+  }
 };
 
 // [T, C] -> [C].

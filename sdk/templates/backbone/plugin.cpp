@@ -17,7 +17,8 @@ Graph build(const @CLASS@Options& o, const InputSpec& input, const TargetSpec& t
   Edge x = g.input();
   x = g.relu(g.batch_norm("bn1", g.conv("conv1", x, {.filters = o.width, .kernel = 3, .padding = 1, .bias = false})));
   x = g.max_pool(x, 2);
-  x = g.relu(g.batch_norm("bn2", g.conv("conv2", x, {.filters = 2 * o.width, .kernel = 3, .padding = 1, .bias = false})));
+  x = g.conv("conv2", x, {.filters = 2 * o.width, .kernel = 3, .padding = 1, .bias = false});
+  x = g.relu(g.batch_norm("bn2", x));
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
 }
 

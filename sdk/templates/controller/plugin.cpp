@@ -6,7 +6,8 @@
 
 namespace espalier {
 
-// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first width.
+// After every epoch, takes the filter or unit of the smallest norm out of each layer, down to a share of its first
+// width.
 class @CLASS@ final : public Controller {
  public:
   struct Options {
@@ -14,8 +15,8 @@ class @CLASS@ final : public Controller {
     Selector on;
 
     static void declare(Declare<Options>& p) {
-      p("keep", &Options::keep, above(0), at_most(1), "share of a layer's first width that stays");
-      p("on", &Options::on, "whose filters and units; left out: all but the last layer's");
+      p("keep", &Options::keep, above(0), at_most(1), "Share of a layer's first width that stays.");
+      p("on", &Options::on, "Layers whose filters and units are judged. Left out: all layers but the last.");
     }
   };
 
@@ -54,6 +55,7 @@ class @CLASS@ final : public Controller {
   std::vector<std::pair<std::string, int64_t>> first_;  // name of a width, and its first size
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "takes the smallest filter out of each layer after every epoch"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>(
+    "@NAME@", "takes the smallest filter out of each layer after every epoch"));
 
 }  // namespace espalier

@@ -5,7 +5,8 @@
 
 namespace espalier {
 
-// Images of noise, brighter in the half that the class names: left, right. A real data set reads files: find them in `paths`.
+// Images of noise, brighter in the half that the class names: left, right. A real data set reads files: find them in
+// `paths`.
 class @CLASS@ final : public Dataset {
  public:
   struct Options {
@@ -13,8 +14,9 @@ class @CLASS@ final : public Dataset {
     int64_t size = 16;
 
     static void declare(Declare<Options>& p) {
-      p("count", &Options::count, at_least(2), unit("images"), "training images; there are a quarter as many test images");
-      p("size", &Options::size, at_least(4), unit("pixels"), "side of an image");
+      p("count", &Options::count, at_least(2), unit("images"),
+        "Number of training images. There are a quarter as many test images.");
+      p("size", &Options::size, at_least(4), unit("pixels"), "Side of an image.");
     }
   };
 
@@ -23,7 +25,8 @@ class @CLASS@ final : public Dataset {
   DatasetInfo info() const override { return {{1, o_.size, o_.size}, {2}, {"left", "right"}, {0.5}, {0.25}, o_.count}; }
 
   Split load(const std::string& part, const DataPaths& /*paths*/) const override {
-    if (part != "train" && part != "test") throw InputError("", "@NAME@ has no part '" + part + "'; expected train or test");
+    if (part != "train" && part != "test")
+      throw InputError("", "@NAME@ has no part '" + part + "'; expected train or test");
     const int64_t n = part == "train" ? o_.count : std::max<int64_t>(2, o_.count / 4);
     at::Tensor images = uniform({n, 1, o_.size, o_.size}, 0, 160, RandomKey(0).with(part));
     const at::Tensor classes = at::arange(n, at::kLong).remainder(2);

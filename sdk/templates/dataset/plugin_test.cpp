@@ -17,7 +17,8 @@ TEST(@CLASS@, GivesWhatItAnnounces) {
   EXPECT_EQ(train.inputs.scalar_type(), at::kByte);
   EXPECT_EQ(train.targets.max().item<int64_t>() + 1, dataset->info().target.classes);
   const at::Tensor left = train.inputs[0].to(at::kDouble).slice(2, 0, 8);
-  EXPECT_GT(left.mean().item<double>(), train.inputs[0].to(at::kDouble).mean().item<double>()) << "class 0 is bright on the left";
+  EXPECT_GT(left.mean().item<double>(), train.inputs[0].to(at::kDouble).mean().item<double>())
+      << "class 0 is bright on the left";
   EXPECT_EQ(dataset->info().samples, 40);
   EXPECT_THROW(dataset->load("tset", {}), InputError);
 }

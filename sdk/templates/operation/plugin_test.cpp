@@ -12,7 +12,8 @@ TEST(@CLASS@, ComputesItsFormula) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib@NAME@.so");
   Graph g;
   const Edge x = g.add_input("x", {Dim::of(int64_t{3})});
-  const int32_t node = g.add_node("act", Registry::instance().create<Operation>(from_json(R"({"use": "@NAME@", "beta": 2})")), {x});
+  const Value options = from_json(R"({"use": "@NAME@", "beta": 2})");
+  const int32_t node = g.add_node("act", Registry::instance().create<Operation>(options), {x});
   g.add_output("y", g.nodes()[static_cast<size_t>(node)].outputs[0]);
   const Weights weights(g, at::kDouble, at::kCPU);
   at::Tensor values = testkit::target_of(5, 3, 1).to(at::kDouble).reshape({1, 3});

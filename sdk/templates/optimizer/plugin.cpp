@@ -4,8 +4,8 @@
 
 namespace espalier {
 
-// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows every
-// edit of the structure because it is named here.
+// Sign descent with momentum: w -= lr * sign(m), m = momentum * m + g. One formula over flat memory; the state follows
+// every edit of the structure because it is named here.
 class @CLASS@ final : public FlatOptimizer {
  public:
   struct Options {
@@ -13,8 +13,8 @@ class @CLASS@ final : public FlatOptimizer {
     double momentum = 0.9;
 
     static void declare(Declare<Options>& p) {
-      p("lr", &Options::lr, above(0), "learning rate");
-      p("momentum", &Options::momentum, at_least(0), below(1), "share of the last gradients in the next step");
+      p("lr", &Options::lr, above(0), "Learning rate.");
+      p("momentum", &Options::momentum, at_least(0), below(1), "Share of the last gradients in the next step.");
     }
   };
 
@@ -57,6 +57,7 @@ class @CLASS@ final : public FlatOptimizer {
   double lr_ = 0;
 };
 
-ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "sign descent with momentum").provide("state:momentum"));
+ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>(
+    "@NAME@", "sign descent with momentum").provide("state:momentum"));
 
 }  // namespace espalier

@@ -5,8 +5,8 @@
 
 namespace espalier {
 
-// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for speed derive
-// from Regularizer instead and add value and gradient yourself.
+// weight * sum w^4 over the selected parameters. Return a scalar of the parameters and autograd does the rest; for
+// speed derive from Regularizer instead and add value and gradient yourself.
 class @CLASS@ final : public AutogradRegularizer {
  public:
   struct Options {
@@ -14,8 +14,8 @@ class @CLASS@ final : public AutogradRegularizer {
     Selector on = Selector("weights");
 
     static void declare(Declare<Options>& p) {
-      p("weight", &Options::weight, at_least(0), "factor of the penalty");
-      p("on", &Options::on, "which parameters");
+      p("weight", &Options::weight, at_least(0), "Factor of the penalty.");
+      p("on", &Options::on, "Parameters that are penalised.");
     }
   };
 
