@@ -122,7 +122,7 @@ TEST(Baselines, AutoGrowEndsItsStageWhereNothingHelps) {
     data: {validation: 0.2}
     epochs: 50
     optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
-    controller: {use: autogrow, every: 1, least_gain: 100, init: preserving}
+    controller: {use: autogrow, every: 1, min_delta: 100, init: preserving}
   - {name: tail, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
 )");
   ASSERT_EQ(o.status, 0) << o.text;

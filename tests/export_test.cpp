@@ -375,7 +375,7 @@ name: small
 data: {use: synthetic, count: 200, batch: 20}
 network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
 stages:
-  - {name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}, controller: {use: threshold, tau: 1000, least: 3}}
+  - {name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}, controller: {use: threshold, tau: 1000, min_filters: 3}}
 )";
 
 TEST(Export, WritesARunBesideItAndElsewhere) {

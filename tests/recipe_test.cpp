@@ -65,7 +65,7 @@ stages:
       - {use: toy_sgd, on: [architecture, "!fc2"]}
     regularizers: [toy_grouped, {use: toy_l1, on: gates}]
     controller: toy_grow
-    schedule: {use: step, at: [0.5, 2], warmup: 1}
+    schedule: {use: step, milestones: [0.5, 2], warmup: 1}
     clip_norm: 5
     label_smoothing: 0.1
     evaluate_every: 3

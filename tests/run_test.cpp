@@ -238,7 +238,7 @@ data: {use: synthetic, count: 200, batch: 20}
 network: {use: lenet5, conv1: 6, conv2: 8, hidden: 20}
 stages:
   - {name: learn, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
-  - {name: prune, epochs: 0, controller: {use: threshold, tau: 1000, least: 3}}
+  - {name: prune, epochs: 0, controller: {use: threshold, tau: 1000, min_filters: 3}}
   - {name: end, epochs: 0, start_from: best}
 )");
   const Output o = espalier_command("run -q " + recipe.string() + " --out " + (folder / "run").string());
@@ -315,7 +315,7 @@ stages:
     epochs: 1
     optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
     regularizers: [{use: group_lasso, weight: 0.01}]
-    controller: {use: threshold, tau: 0.6, least: 3}
+    controller: {use: threshold, tau: 0.6, min_filters: 3}
 )");
   const Output run = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
   ASSERT_EQ(run.status, 0) << run.text;
@@ -390,7 +390,7 @@ network: {use: liar_network}
 stages:
   - name: train
     epochs: 0
-    controller: {use: threshold, tau: 1000, least: 4}
+    controller: {use: threshold, tau: 1000, min_filters: 4}
 )");
   const Output o = espalier_command("run " + recipe.string() + faults() + " --out " + (folder / "run").string());
   EXPECT_EQ(o.status, 1);
@@ -530,7 +530,7 @@ TEST(Run, RefusesOptionsThatMeanNothingTogether) {
        std::vector<std::tuple<const char*, const char*, const char*, const char*>>{
            {"", "{use: sgd, lr: 0.1, nesterov: true}", "constant", "'nesterov' looks ahead"},
            {"", "{use: lbi, lr: 0.1, nesterov: true, momentum: 0}", "constant", "'nesterov' looks ahead"},
-           {"", "{use: sgd, lr: 0.1}", "{use: step, at: [5]}", "'at' has 5"},
+           {"", "{use: sgd, lr: 0.1}", "{use: step, milestones: [5]}", "'milestones' has 5"},
            {"", "{use: sgd, lr: 0.1}", "{use: cosine, warmup: 3}", "'warmup' takes 3"},
            {", validation: 0.001", "{use: sgd, lr: 0.1}", "constant", "which is no sample of 100"}}) {
     const TempFolder folder;

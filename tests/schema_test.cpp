@@ -138,7 +138,7 @@ const std::string good_recipes[] = {
         "stages:\n  - {name: a, epochs: 0, data: {batch: 3}, network: toy_net, clip_norm: }\n"
         "  - {name: b, epochs: 1, optimizers: [{use: toy_sgd, on: weights}, {use: toy_sgd, on: [norms, \"!fc\"], lr: "
         "3}], regularizers: [toy_l1], "
-        "schedule: {use: step, at: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
+        "schedule: {use: step, milestones: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
         "{use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
     head + "data: toy_images\nnetwork: toy_net\nbase: {use: toy_net, epochs: 3}\nscales: {smoke: {seed: 3}}\n" + tail,
     head +
@@ -203,7 +203,7 @@ TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
                                   with_stage("controller: {use: toy_every, needed: 1, tau: {conv: x}}"),
                                   with_stage("controller: {use: toy_every, needed: 1, inner: {use: toy_sgd, lr: 0}}"),
                                   with_stage("controller: {needed: 1}"),
-                                  with_stage("schedule: {use: cosine, final: 2}"),
+                                  with_stage("schedule: {use: cosine, min_factor: 2}"),
                                   with_stage("network: {use: toy_net, width: 0}"),
                                   with_stage("network: {use: toy_net, from: 3}"),
                                   with_stage("network: {use: toy_net, from: x, rename: [a]}"),

@@ -264,7 +264,7 @@ const Wrong wrong_recipes[] = {
      "9:34",
      {"'every' must be an integer >= 0 (epochs)"}},
     {"ScheduleWithoutEpochs", full + "    schedule: step\n", "9:15", {"schedule 'step'", "either 'at'"}},
-    {"ScheduleOfHalfEpochs", full + "    schedule: {use: step, at: [1.5]}\n", "9:15", {"whole epochs"}},
+    {"ScheduleOfHalfEpochs", full + "    schedule: {use: step, milestones: [1.5]}\n", "9:15", {"whole epochs"}},
     {"SmoothedTooMuch", full + "    label_smoothing: 1\n", "9:22", {"a number >= 0 and < 1"}},
     {"ClippedToNothing", full + "    clip_norm: 0\n", "9:16", {"a number > 0"}},
     {"StartFromSomewhere", full + "    start_from: lst\n", "9:17", {"one of last, best", "did you mean 'last'?"}},

@@ -26,8 +26,8 @@ TEST(Schedule, RefusesWhatLiesBeyondTheStage) {
     }
     return "";
   };
-  EXPECT_NE(refusal("{use: step, at: [80, 120]}", 100).find("'at' has 120"), std::string::npos);
-  EXPECT_EQ(refusal("{use: step, at: [80, 99, 0.5]}", 100), "");
+  EXPECT_NE(refusal("{use: step, milestones: [80, 120]}", 100).find("'milestones' has 120"), std::string::npos);
+  EXPECT_EQ(refusal("{use: step, milestones: [80, 99, 0.5]}", 100), "");
   for (const char* use : {"constant", "cosine", "plateau"}) {
     const std::string spec = "{use: " + std::string(use) + ", warmup: 5}";
     EXPECT_NE(refusal(spec.c_str(), 4).find("'warmup' takes 5"), std::string::npos) << use;
@@ -44,7 +44,7 @@ TEST(Schedules, Constant) {
 
 TEST(Schedules, StepAtEpochsAndFractions) {
   for (const char* at : {"[80, 120]", "[0.5, 0.75]", "[120, 0.5]"}) {
-    const auto s = schedule(std::string("{use: step, at: ") + at + "}");
+    const auto s = schedule(std::string("{use: step, milestones: ") + at + "}");
     EXPECT_EQ(s->factor(79.99, 160), 1) << at;
     EXPECT_DOUBLE_EQ(s->factor(80, 160), 0.1) << at;
     EXPECT_DOUBLE_EQ(s->factor(120, 160), 0.01) << at;
@@ -60,13 +60,13 @@ TEST(Schedules, StepEvery) {
 
 TEST(Schedules, StepRefusesWhatMakesNoSense) {
   EXPECT_THROW(schedule("step"), Error);
-  EXPECT_THROW(schedule("{use: step, at: [10], every: 2}"), Error);
-  EXPECT_THROW(schedule("{use: step, at: [1.5]}"), Error);
-  EXPECT_THROW(schedule("{use: step, at: [0]}"), Error);
+  EXPECT_THROW(schedule("{use: step, milestones: [10], every: 2}"), Error);
+  EXPECT_THROW(schedule("{use: step, milestones: [1.5]}"), Error);
+  EXPECT_THROW(schedule("{use: step, milestones: [0]}"), Error);
 }
 
 TEST(Schedules, CosineEndsAtItsFinalFraction) {
-  const auto s = schedule("{use: cosine, final: 0.2}");
+  const auto s = schedule("{use: cosine, min_factor: 0.2}");
   EXPECT_DOUBLE_EQ(s->factor(0, 10), 1);
   EXPECT_DOUBLE_EQ(s->factor(5, 10), 0.6);
   EXPECT_DOUBLE_EQ(s->factor(10, 10), 0.2);
@@ -80,7 +80,7 @@ TEST(Schedules, CosineEndsAtItsFinalFraction) {
 }
 
 TEST(Schedules, PlateauFallsAfterItsPatience) {
-  const auto s = schedule("{use: plateau, patience: 1, factor: 0.5, least: 0.2}");
+  const auto s = schedule("{use: plateau, patience: 1, factor: 0.5, min_factor: 0.2}");
   for (const double accuracy : {50.0, 50.0}) s->observe(accuracy);
   EXPECT_EQ(s->factor(3, 10), 1);
   s->observe(49);
@@ -92,7 +92,7 @@ TEST(Schedules, PlateauFallsAfterItsPatience) {
   for (int i = 0; i < 10; ++i) s->observe(10);
   EXPECT_EQ(s->factor(3, 10), 0.2);
   // What was saved goes on where it stood: one more bad one.
-  const auto resumed = schedule("{use: plateau, patience: 1, factor: 0.5, least: 0.2}");
+  const auto resumed = schedule("{use: plateau, patience: 1, factor: 0.5, min_factor: 0.2}");
   resumed->load(from_json(to_json(saved)));
   EXPECT_EQ(resumed->factor(3, 10), 0.5);
   resumed->observe(60);

@@ -88,10 +88,10 @@ class AutoGrow final : public Controller {
     std::string policy = "periodic";
     int64_t every = 3;
     std::optional<int64_t> patience;
-    double least_gain = 0.05;
-    int64_t most = 200;
+    double min_delta = 0.05;
+    int64_t max_blocks = 200;
     std::string init = "gaussian";
-    double deviation = 1;
+    double std = 1;
 
     static void declare(Declare<Options>& p) {
       p("subnetworks", &Options::subnetworks,
@@ -104,13 +104,13 @@ class AutoGrow final : public Controller {
       p("patience", &Options::patience, at_least(1), unit("epochs"),
         "Epochs without a rise of the accuracy after which the sub-network that grew last stops growing (J). "
         "Left out: all epochs since it grew.");
-      p("least_gain", &Options::least_gain, at_least(0), unit("percentage points"),
+      p("min_delta", &Options::min_delta, at_least(0), formerly("least_gain"), unit("percentage points"),
         "Smallest change of the validation accuracy that counts as a rise (tau).");
-      p("most", &Options::most, at_least(1), "Largest number of blocks in a sub-network.");
+      p("max_blocks", &Options::max_blocks, at_least(1), formerly("most"), "Largest number of blocks in a sub-network.");
       p("init", &Options::init, one_of({"gaussian", "random", "preserving"}),
         "Initial values of a new block; gaussian: random, and the weight of its last batch norm is drawn from "
         "a normal distribution; preserving: the function of the network stays the same.");
-      p("deviation", &Options::deviation, above(0), "Standard deviation of `init: gaussian`.");
+      p("std", &Options::std, above(0), formerly("deviation"), "Standard deviation of `init: gaussian`.");
     }
   };
   explicit AutoGrow(Options options) : o_(std::move(options)) {}
@@ -136,7 +136,7 @@ class AutoGrow final : public Controller {
     const int64_t window = std::min(grown_at_, done - o_.patience.value_or(o_.every));
     if (!grown_.empty() && !rises(window)) stop(run, grown_, "accuracy does not rise");
     const auto is_full = [&](const std::string& name) {
-      return static_cast<int64_t>(blocks_of(run.graph(), name).size()) >= o_.most;
+      return static_cast<int64_t>(blocks_of(run.graph(), name).size()) >= o_.max_blocks;
     };
     while (!turn_.empty() && is_full(turn_.front())) stop(run, turn_.front(), "these are all that it may have");
     if (turn_.empty()) return run.end_stage();
@@ -180,7 +180,7 @@ class AutoGrow final : public Controller {
     if (start <= 0) return true;
     const auto middle = accuracies_.begin() + start;
     const double gain = *std::max_element(middle, accuracies_.end()) - *std::max_element(accuracies_.begin(), middle);
-    return gain > o_.least_gain - 1e-9;  // 50.05 - 50 is a little less than 0.05
+    return gain > o_.min_delta - 1e-9;  // 50.05 - 50 is a little less than 0.05
   }
 
   // A copy of the name: it may be an element of what it is erased from.
@@ -203,7 +203,7 @@ class AutoGrow final : public Controller {
     if (o_.init != "gaussian") return;
     const c10::NoGradGuard no_grad;
     at::Tensor w = run.weights()[last_norm(run.graph(), edit.block)].detach();
-    w.copy_(normal(w.sizes().vec(), o_.deviation, key.with("norm")));
+    w.copy_(normal(w.sizes().vec(), o_.std, key.with("norm")));
   }
 
   Options o_;

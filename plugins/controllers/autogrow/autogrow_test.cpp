@@ -107,7 +107,7 @@ TEST(AutoGrow, TheOneThatGrewLastStopsWhereAccuracyDoesNotRise) {
 }
 
 TEST(AutoGrow, AnAccuracyIsTheBestOfItsEpochs) {
-  Bench b(R"(, "every": 3, "least_gain": 1)");
+  Bench b(R"(, "every": 3, "min_delta": 1)");
   b.controller->stage_begin(b.run);
   b.epochs({30, 50, 40});
   EXPECT_EQ(b.epochs({20, 51, 10}).back(), (Blocks{2, 3, 2}));
@@ -169,7 +169,7 @@ TEST(AutoGrow, DoesNotGrowAtTheEndOfTheStage) {
 
 TEST(AutoGrow, BeginsABlockAsItIsTold) {
   for (const std::string init : {"gaussian", "random", "preserving"}) {
-    Bench b(R"(, "every": 1, "deviation": 3, "init": ")" + init + "\"",
+    Bench b(R"(, "every": 1, "std": 3, "init": ")" + init + "\"",
             resnet({1, 2, 2}, R"(, "width": 32)"));  // 128 filters
     b.controller->stage_begin(b.run);
     const c10::NoGradGuard no_grad;

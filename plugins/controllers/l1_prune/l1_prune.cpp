@@ -11,7 +11,7 @@ class L1Prune final : public Controller {
   struct Options {
     PerSelector ratio = 0.5;
     Selector on;
-    int64_t least = 1;
+    int64_t min_filters = 1;
     std::string when = "begin";
     std::string of_groups = "within";
 
@@ -23,7 +23,7 @@ class L1Prune final : public Controller {
         "Layers whose filters and units are judged. Left out: convolutions with kernels larger than 1 that "
         "share their width with no other layer; in residual networks all convolutions of a block but the "
         "last.");
-      p("least", &Options::least, at_least(1), "Filters that each layer keeps in any case.");
+      p("min_filters", &Options::min_filters, at_least(1), formerly("least"), "Filters that each layer keeps in any case.");
       p("when", &Options::when, one_of({"begin", "end"}),
         "Moment of the stage at which filters are removed; begin: after a stage of training and before one of "
         "fine-tuning.");
@@ -31,7 +31,7 @@ class L1Prune final : public Controller {
     }
   };
   explicit L1Prune(const Options& o)
-      : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
+      : filters_(o.ratio, o.on, o.min_filters, filter_unit(o.of_groups)), at_end_(o.when == "end") {}
 
   void check(const Graph& graph) const override { filters_.require(graph); }
   Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }

@@ -116,7 +116,7 @@ TEST(L1Prune, RoundsAShareDown) {
 
 TEST(L1Prune, LeavesAtLeastSoMany) {
   Bench b;
-  b.begin(R"(, "ratio": 0.99, "least": 3)");
+  b.begin(R"(, "ratio": 0.99, "min_filters": 3)");
   EXPECT_EQ(b.width("conv1"), 3);
   EXPECT_EQ(b.width("conv2"), 3);
 }
@@ -148,7 +148,7 @@ TEST(L1Prune, SaysWhyThereIsNothingToPrune) {
   EXPECT_THAT(Bench().refusal(R"(, "on": "fc2")"), HasSubstr("no layer of 'fc2'"));
   EXPECT_THAT(Bench().refusal(R"(, "ratio": {"fc1": 0.5})"), HasSubstr("`ratio` names 'fc1'"));
   EXPECT_THAT(Bench().refusal(R"(, "ratio": 0.1)"), HasSubstr("leave every filter"));
-  EXPECT_THAT(Bench().refusal(R"(, "least": 5, "when": "end")"), HasSubstr("leave every filter"));
+  EXPECT_THAT(Bench().refusal(R"(, "min_filters": 5, "when": "end")"), HasSubstr("leave every filter"));
   GraphBuilder g({5});
   EXPECT_THAT(Bench(g.output(g.linear("fc", g.input(), {.features = 3}))).refusal(""),
               HasSubstr("name layers by `on`"));

@@ -17,7 +17,7 @@ class SoftFilterPrune final : public Controller {
     PerSelector ratio = 0.3;
     Selector on;
     int64_t every = 1;
-    int64_t least = 1;
+    int64_t min_filters = 1;
     std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
@@ -29,12 +29,12 @@ class SoftFilterPrune final : public Controller {
         "share their width with no other layer; in residual networks all convolutions of a block but the "
         "last.");
       p("every", &Options::every, at_least(1), unit("epochs"), "Epochs between one choice of filters and the next.");
-      p("least", &Options::least, at_least(1), "Filters that each layer keeps in any case.");
+      p("min_filters", &Options::min_filters, at_least(1), formerly("least"), "Filters that each layer keeps in any case.");
       declare_of_groups(p);
     }
   };
   explicit SoftFilterPrune(const Options& o)
-      : filters_(o.ratio, o.on, o.least, filter_unit(o.of_groups)), every_(o.every) {}
+      : filters_(o.ratio, o.on, o.min_filters, filter_unit(o.of_groups)), every_(o.every) {}
 
   int64_t round() const override { return every_; }
 

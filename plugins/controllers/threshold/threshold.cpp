@@ -18,7 +18,7 @@ class Threshold final : public Controller {
     PerSelector tau = 1e-3;
     Selector on;
     int64_t every = 0;
-    int64_t least = 1;
+    int64_t min_filters = 1;
     std::string of_groups = "within";
 
     static void declare(Declare<Options>& p) {
@@ -26,7 +26,7 @@ class Threshold final : public Controller {
       p("on", &Options::on, "Layers whose filters and units are judged. Left out: all layers but the last.");
       p("every", &Options::every, at_least(0), unit("epochs"),
         "Epochs after which filters are removed during the stage, too; 0: only at its end.");
-      p("least", &Options::least, at_least(1),
+      p("min_filters", &Options::min_filters, at_least(1), formerly("least"),
         "Filters that each layer keeps in any case: those of the largest norms.");
       declare_of_groups(p);
     }
@@ -68,7 +68,7 @@ class Threshold final : public Controller {
     for (const Axis axis : filter_axes(run.graph(), o_.on, filter_unit(o_.of_groups))) {
       const std::vector<double> norms = filter_norms(run.graph(), run.weights(), axis);
       const double given = value_for(o_.tau, run.graph(), axis).value_or(-1);
-      const double tau = std::min(given, largest_but(o_.least, norms));
+      const double tau = std::min(given, largest_but(o_.min_filters, norms));
       met_ = met_ || std::ranges::any_of(norms, [&](double n) { return n <= given; });
       norms_.insert(norms_.end(), norms.begin(), norms.end());
       std::vector<bool> keep;
@@ -80,7 +80,7 @@ class Threshold final : public Controller {
     run.edit(edits);
   }
 
-  // A threshold that leaves at least `least` of the norms (more where norms are equal).
+  // A threshold that leaves at least `min_filters` of the norms (more where norms are equal).
   static double largest_but(int64_t least, std::vector<double> norms) {
     if (least >= static_cast<int64_t>(norms.size())) return -1;
     std::ranges::sort(norms, std::greater());

@@ -67,7 +67,7 @@ TEST(Threshold, TakesATauForEachSelector) {
 
 TEST(Threshold, LeavesTheLargestOfALayerThatWouldVanish) {
   Bench b;
-  Bench::make(R"({"use": "threshold", "tau": 1000, "least": 2})")->stage_end(b.run);
+  Bench::make(R"({"use": "threshold", "tau": 1000, "min_filters": 2})")->stage_end(b.run);
   EXPECT_EQ(b.width("conv"), 2);
   EXPECT_EQ(b.width("fc1"), 2);
 }

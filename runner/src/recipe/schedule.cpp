@@ -50,37 +50,37 @@ class Constant final : public Schedule {
 class Step final : public Schedule {
  public:
   struct Options {
-    std::vector<double> at;
+    std::vector<double> milestones;
     int64_t every = 0;
     double factor = 0.1;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
-      p("at", &Options::at, above(0), unit("epochs"),
+      p("milestones", &Options::milestones, above(0), unit("epochs"), formerly("at"),
         "Epochs after which the learning rate falls. Numbers below 1 are fractions of the stage.");
       p("every", &Options::every, at_least(0), unit("epochs"),
-        "Number of epochs after which the learning rate falls each time, instead of `at`.");
+        "Number of epochs after which the learning rate falls each time, instead of `milestones`.");
       p("factor", &Options::factor, above(0), at_most(1), "Factor by which the learning rate is multiplied each time.");
       declare_warmup(p);
     }
   };
 
   explicit Step(Options o) : o_(std::move(o)) {
-    if (o_.at.empty() == (o_.every == 0)) throw Error("give either 'at' (a list of epochs) or 'every'");
-    for (const double a : o_.at) {
-      if (a >= 1 && a != std::floor(a)) throw Error("'at' takes whole epochs, or fractions of the stage below 1");
+    if (o_.milestones.empty() == (o_.every == 0)) throw Error("give either 'milestones' (a list of epochs) or 'every'");
+    for (const double a : o_.milestones) {
+      if (a >= 1 && a != std::floor(a)) throw Error("'milestones' takes whole epochs, or fractions of the stage below 1");
     }
   }
 
   double factor(double epoch, int64_t epochs) const override {
     double passed = o_.every > 0 ? std::floor(epoch / static_cast<double>(o_.every)) : 0;
-    for (const double a : o_.at) passed += epoch >= (a < 1 ? a * static_cast<double>(epochs) : a) ? 1 : 0;
+    for (const double a : o_.milestones) passed += epoch >= (a < 1 ? a * static_cast<double>(epochs) : a) ? 1 : 0;
     return std::pow(o_.factor, passed) * warmed(o_.warmup, epoch);
   }
   void check(int64_t epochs) const override {
     check_warmup(o_.warmup, epochs);
-    for (const double a : o_.at) {
+    for (const double a : o_.milestones) {
       if (a < static_cast<double>(epochs)) continue;
-      throw Error("'at' has " + to_json(Value(a)) + ", and the stage ends after " + std::to_string(epochs) +
+      throw Error("'milestones' has " + to_json(Value(a)) + ", and the stage ends after " + std::to_string(epochs) +
                   " epochs: the learning rate would not fall there; fractions below 1 are of the stage");
     }
   }
@@ -89,15 +89,15 @@ class Step final : public Schedule {
   Options o_;
 };
 
-// final + (1 - final) (1 + cos(pi t)) / 2, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
+// m + (1 - m) (1 + cos(pi t)) / 2, m being min_factor, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
 // restarts).
 class Cosine final : public Schedule {
  public:
   struct Options {
-    double final = 0;
+    double min_factor = 0;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
-      p("final", &Options::final, at_least(0), at_most(1),
+      p("min_factor", &Options::min_factor, at_least(0), at_most(1), formerly("final"),
         "Learning rate at the end of the stage, as a fraction of that at the beginning.");
       declare_warmup(p);
     }
@@ -108,7 +108,7 @@ class Cosine final : public Schedule {
     if (epoch < o_.warmup) return epoch / o_.warmup;
     const double length = static_cast<double>(epochs) - o_.warmup;
     const double t = length > 0 ? std::clamp((epoch - o_.warmup) / length, 0.0, 1.0) : 1.0;
-    return o_.final + (1 - o_.final) * 0.5 * (1 + std::cos(std::numbers::pi * t));
+    return o_.min_factor + (1 - o_.min_factor) * 0.5 * (1 + std::cos(std::numbers::pi * t));
   }
   void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
@@ -121,13 +121,13 @@ class Plateau final : public Schedule {
   struct Options {
     int64_t patience = 10;
     double factor = 0.1;
-    double least = 0;
+    double min_factor = 0;
     double warmup = 0;
     static void declare(Declare<Options>& p) {
       p("patience", &Options::patience, at_least(0), unit("evaluations"),
         "Number of evaluations without a better accuracy before the learning rate falls.");
       p("factor", &Options::factor, above(0), below(1), "Factor by which the learning rate is multiplied each time.");
-      p("least", &Options::least, at_least(0), at_most(1),
+      p("min_factor", &Options::min_factor, at_least(0), at_most(1), formerly("least"),
         "Lower bound of the learning rate, as a fraction of that at the beginning.");
       declare_warmup(p);
     }
@@ -143,7 +143,7 @@ class Plateau final : public Schedule {
       best_ = metric;
       waited_ = 0;
     } else if (++waited_ > o_.patience) {
-      scale_ = std::max(o_.least, scale_ * o_.factor);
+      scale_ = std::max(o_.min_factor, scale_ * o_.factor);
       waited_ = 0;
     }
   }

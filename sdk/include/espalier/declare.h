@@ -44,6 +44,7 @@ ESPALIER_API bool has_reference(const Value& value);
 // The declaration of one option. Validation, defaults, `describe` and the JSON Schema come from it.
 struct ParameterInfo {
   std::string name;                                         // the key in recipes
+  std::string formerly;                                     // an earlier name, which recipes may not use any more
   ParameterType type = ParameterType::string;               // what it holds
   Value fallback;                                           // the default; null: none
   bool required = false;                                    // must be given
@@ -108,6 +109,10 @@ struct OfKind {
 };
 // The constraint path().
 struct IsPath {};
+// The constraint formerly().
+struct Formerly {
+  std::string name;
+};
 // The constraint required().
 struct Required {};
 
@@ -144,6 +149,10 @@ inline OfKind of_kind(std::string kind) {
 inline IsPath path() {
   return {};
 }
+// Says what the option was called before. A recipe that uses the old name is refused with a message that says the new one.
+inline Formerly formerly(std::string name) {
+  return {std::move(name)};
+}
 // Says that the option has no default and must be given.
 inline Required required() {
   return {};
@@ -173,6 +182,9 @@ inline void constrain(ParameterInfo& p, const OfKind& c) {
 }
 inline void constrain(ParameterInfo& p, const IsPath&) {
   p.type = ParameterType::path;
+}
+inline void constrain(ParameterInfo& p, const Formerly& c) {
+  p.formerly = c.name;
 }
 inline void constrain(ParameterInfo& p, const Required&) {
   p.required = true;

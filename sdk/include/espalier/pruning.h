@@ -31,7 +31,7 @@ struct AxisScores {
 };
 
 // The positions with the smallest scores over all widths together, `share` of all positions (0 to 1; rounded down), as
-// far as `least` positions (>= 1) of each width stay. Of equal scores the earlier width and position go first. Returns
+// far as `min_filters` positions (>= 1) of each width stay. Of equal scores the earlier width and position go first. Returns
 // the widths that lose positions, in the order given, each with the positions that are to go, ascending: what network
 // slimming (Liu et al. 2017) and SiDT (paper 003, section 4.3) remove. Throws Error where the number of scores is not
 // the axis's size.
@@ -47,9 +47,9 @@ ESPALIER_API Edits removal_of(const Graph& graph, const std::vector<std::pair<Ax
 // a residual network those within its blocks: a channel of the stream could go only from all blocks at once.
 class ESPALIER_API FilterShare {
  public:
-  // ratio: share of the filters of each width that goes, 0 to 1; least: how many of each width stay in any case.
-  FilterShare(PerSelector ratio, Selector on, int64_t least, FilterUnit unit)
-      : ratio_(std::move(ratio)), on_(std::move(on)), least_(least), unit_(unit) {}
+  // ratio: share of the filters of each width that goes, 0 to 1; min_filters: how many of each width stay in any case.
+  FilterShare(PerSelector ratio, Selector on, int64_t min_filters, FilterUnit unit)
+      : ratio_(std::move(ratio)), on_(std::move(on)), min_filters_(min_filters), unit_(unit) {}
 
   // Throws Error where a selector means nothing or no filter would go.
   void require(const Graph& graph) const;
@@ -66,7 +66,7 @@ class ESPALIER_API FilterShare {
 
   PerSelector ratio_;
   Selector on_;
-  int64_t least_;
+  int64_t min_filters_;
   FilterUnit unit_;
 };
 

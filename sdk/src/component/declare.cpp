@@ -224,6 +224,11 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
   if (options.is_map()) {
     for (const Value::Entry& e : options.as_map()) {
       if (e.key == "use" || std::ranges::find(names, e.key) != names.end()) continue;
+      const auto renamed = std::ranges::find(parameters, e.key, &ParameterInfo::formerly);
+      if (renamed != parameters.end()) {
+        throw InputError(e.key_location.str(),
+                         what + ": '" + e.key + "' is called '" + renamed->name + "' now; write the new name");
+      }
       const std::string known = names.empty() ? " (it has none)" : suggestion(e.key, names);
       throw InputError(e.key_location.str(), what + " has no parameter '" + e.key + "'" + known);
     }

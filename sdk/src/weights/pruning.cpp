@@ -95,7 +95,7 @@ void FilterShare::require(const Graph& graph) const {
     }
   }
   if (std::ranges::all_of(all, [&](Axis a) { return count(graph, a) == 0; }))
-    throw Error("there is nothing to prune: `ratio` and `least` leave every filter in its place");
+    throw Error("there is nothing to prune: `ratio` and `min_filters` leave every filter in its place");
 }
 
 std::vector<std::pair<Axis, Indices>> FilterShare::smallest(const Graph& graph, const Weights& weights,
@@ -138,7 +138,7 @@ int64_t FilterShare::count(const Graph& graph, Axis axis) const {
   const int64_t n = graph[axis].size;
   const auto share =
       static_cast<int64_t>(std::floor(value_for(ratio_, graph, axis).value_or(0) * static_cast<double>(n) + 1e-9));
-  return std::max<int64_t>(0, std::min(share, n - least_));
+  return std::max<int64_t>(0, std::min(share, n - min_filters_));
 }
 
 }  // namespace espalier
