@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 #include <set>
 #include <string>
@@ -15,6 +16,7 @@
 #include <espalier/graph.h>
 #include <espalier/groups.h>
 #include <espalier/operation.h>
+#include <espalier/foresight.h>
 #include <espalier/per_selector.h>
 #include <espalier/weights.h>
 
@@ -28,6 +30,58 @@ void declare_of_groups(Declare<Options>& p) {
 }
 inline FilterUnit filter_unit(const std::string& of_groups) {
   return of_groups == "whole" ? FilterUnit::whole_groups : FilterUnit::within_groups;
+}
+
+// Throws Error where whole groups are to go and no layer of these has groups or heads.
+inline void require_groups(const Graph& graph, const Selector& on, FilterUnit unit) {
+  if (unit == FilterUnit::whole_groups && filter_axes(graph, on, unit) == filter_axes(graph, on)) {
+    throw Error("`of_groups: whole` is for layers with groups or heads, and " +
+                (on.empty() ? "the network has none" : "none of '" + on.str() + "' has any") + "; leave it out");
+  }
+}
+
+// Throws Error where a selector of `values` names no width of these: it would be without effect.
+inline void require_among(const Graph& graph, const PerSelector& values, FilterUnit unit, const std::vector<Axis>& all,
+                          const std::string& what) {
+  for (const auto& [selector, value] : values.by_selector) {
+    const std::vector<Axis> named = filter_axes(graph, selector, unit);
+    if (std::ranges::find_first_of(named, all) == named.end()) {
+      throw Error(what + " names '" + selector.str() + "', and no width of it is to be pruned; name its layers by `on`");
+    }
+  }
+}
+
+// The norms of a width's filters or units, and how many of these would go.
+struct WidthNorms {
+  std::string name;
+  std::vector<double> norms;
+  int64_t gone = 0;
+};
+
+// A table of them, with all together at its end. gone: the head of the last column.
+inline std::vector<std::string> table_of(const std::vector<WidthNorms>& widths, const std::string& gone) {
+  constexpr size_t most_rows = 24;
+  char line[200];
+  std::snprintf(line, sizeof line, "%-28s %8s %10s %10s %10s  %s", "norms of", "filters", "smallest", "median",
+                "largest", gone.c_str());
+  std::vector<std::string> lines{line};
+  const auto add = [&](const WidthNorms& w) {
+    std::vector<double> sorted = w.norms;
+    std::ranges::sort(sorted);
+    std::snprintf(line, sizeof line, "%-28s %8zu %10.3g %10.3g %10.3g  %lld", w.name.c_str(), sorted.size(),
+                  sorted.front(), sorted[sorted.size() / 2], sorted.back(), static_cast<long long>(w.gone));
+    lines.emplace_back(line);
+  };
+  WidthNorms all{"all", {}, 0};
+  for (const WidthNorms& w : widths) {
+    if (w.norms.empty()) continue;
+    if (widths.size() <= most_rows) add(w);
+    all.norms.insert(all.norms.end(), w.norms.begin(), w.norms.end());
+    all.gone += w.gone;
+  }
+  if (all.norms.empty()) return {};
+  if (widths.size() > 1) add(all);
+  return lines;
 }
 
 // What controllers that prune by norm have in common: of each width a share of the filters, those of the smallest
@@ -50,13 +104,8 @@ class FilterShare {
                       : "there is nothing to prune: no layer of '" + on_.str() +
                             "' has filters or units that may go (the number of classes stays)");
     }
-    for (const auto& [selector, ratio] : ratio_.by_selector) {
-      const std::vector<Axis> named = filter_axes(graph, selector, unit_);
-      if (std::ranges::find_first_of(named, all) == named.end()) {
-        throw Error("`ratio` names '" + selector.str() +
-                    "', and no width of it is to be pruned; name its layers by `on`");
-      }
-    }
+    require_groups(graph, on_, unit_);
+    require_among(graph, ratio_, unit_, all, "`ratio`");
     if (std::ranges::all_of(all, [&](Axis a) { return count(graph, a) == 0; }))
       throw Error("there is nothing to prune: `ratio` and `least` leave every filter in its place");
   }
@@ -76,6 +125,14 @@ class FilterShare {
       result.emplace_back(axis, std::move(order));
     }
     return result;
+  }
+
+  // The norms of the filters among which those that go are chosen. norm: 1 or 2.
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights, int norm) const {
+    std::vector<WidthNorms> widths;
+    for (const Axis axis : axes(graph))
+      widths.push_back({graph[axis].name, filter_norms(graph, weights, axis, norm), count(graph, axis)});
+    return table_of(widths, "to go");
   }
 
   // As many as will go, whichever they are.

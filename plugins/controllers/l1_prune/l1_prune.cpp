@@ -7,7 +7,7 @@ namespace espalier {
 
 // Li et al. 2017: once, in a trained network, the filters with the smallest sums of absolute weights go. All norms are
 // those before (the paper's independent pruning): columns of channels that go at the same time count.
-class L1Prune final : public Controller {
+class L1Prune final : public Controller, public Foresight {
  public:
   struct Options {
     PerSelector ratio = 0.5;
@@ -33,6 +33,10 @@ class L1Prune final : public Controller {
 
   void check(const Graph& graph) const override { filters_.require(graph); }
   Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }
+
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
+    return filters_.finds(graph, weights, 1);
+  }
 
   void stage_begin(Run& run) override {
     check(run.graph());

@@ -10,6 +10,7 @@
 #include "espalier/build_config.h"
 #include "espalier/declare.h"
 #include "espalier/error.h"
+#include "espalier/foresight.h"
 
 namespace espalier {
 
@@ -46,7 +47,7 @@ class Constant final : public Schedule {
   Options o_;
 };
 
-class Step final : public Schedule {
+class Step final : public Schedule, public Foresight {
  public:
   struct Options {
     std::vector<double> at;
@@ -81,6 +82,12 @@ class Step final : public Schedule {
                   " epochs: the learning rate would not fall there; fractions below 1 are of the stage");
     }
   }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.factor == 1) return {"'factor' is 1: the learning rate stays as it is"};
+    if (o_.every < epochs || epochs == 0) return {};
+    return {"'every' is " + std::to_string(o_.every) + " epochs, and the stage has " + std::to_string(epochs) +
+            ": the learning rate does not fall"};
+  }
 
  private:
   Options o_;
@@ -88,7 +95,7 @@ class Step final : public Schedule {
 
 // final + (1 - final) (1 + cos(pi t)) / 2, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
 // restarts).
-class Cosine final : public Schedule {
+class Cosine final : public Schedule, public Foresight {
  public:
   struct Options {
     double final = 0;
@@ -106,13 +113,19 @@ class Cosine final : public Schedule {
     const double t = length > 0 ? std::clamp((epoch - o_.warmup) / length, 0.0, 1.0) : 1.0;
     return o_.final + (1 - o_.final) * 0.5 * (1 + std::cos(std::numbers::pi * t));
   }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.final == 1) return {"'final' is 1: the learning rate does not fall"};
+    if (epochs > 0 && o_.warmup == static_cast<double>(epochs))
+      return {"'warmup' takes all epochs of the stage: the learning rate does not fall"};
+    return {};
+  }
   void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
  private:
   Options o_;
 };
 
-class Plateau final : public Schedule {
+class Plateau final : public Schedule, public Foresight {
  public:
   struct Options {
     int64_t patience = 10;
@@ -130,6 +143,13 @@ class Plateau final : public Schedule {
   explicit Plateau(Options o) : o_(o) {}
 
   double factor(double epoch, int64_t) const override { return scale_ * warmed(o_.warmup, epoch); }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.least == 1) return {"'least' is 1: the learning rate does not fall"};
+    // The first evaluation is the best so far, and the rate falls for the steps behind the last that counts.
+    if (epochs == 0 || o_.patience + 2 < epochs) return {};
+    return {"'patience' is " + std::to_string(o_.patience) + " evaluations, and the stage has " +
+            std::to_string(epochs) + " epochs: the learning rate does not fall"};
+  }
   void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
   void observe(double metric) override {

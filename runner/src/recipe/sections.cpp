@@ -84,7 +84,6 @@ void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
 void BaseKeys::declare(Declare<BaseKeys>& p) {
   p("macs", &BaseKeys::macs, at_least(1), required(),
     "multiply-accumulates of the network that train costs are relative to");
-  p("params", &BaseKeys::params, at_least(1), "its parameters");
   p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"), "that it would be trained; left out: as many as the run");
 }
 

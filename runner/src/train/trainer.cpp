@@ -154,11 +154,14 @@ void Trainer::load_data(const DataSection& data) {
     info_ = d.info();
     train = labelled_split(d.load("train", options_.data), *dataset.component, dataset.where);
     test = labelled_split(d.load("test", options_.data), *dataset.component, dataset.where);
+    info_.classes = d.info().classes;  // the names of folders are known only now
   });
   check_info(info_, *dataset.component, dataset.where);
   check_split(train, "train", info_, *dataset.component, dataset.where);
   check_split(test, "test", info_, *dataset.component, dataset.where);
   keep_record(data_record(data.dataset, info_, train, test));
+  if (data.workers > 0 && !train.samples)
+    log::warning(data.dataset.location.str() + ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
   const Normalization normalization = normalization_of(data.normalize, info_);
   const int64_t count = train.targets.size(0);
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
@@ -222,6 +225,8 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
     const Loaded loaded = warm_start(warm, graph_, weights_.get());
     progress_.note("The network begins with " + loaded.str() + " of " + warm.from.string() +
                    (warm.which == "best" ? ", its best checkpoint" : ""));
+    const std::string unseen = unseen_in_file(warm, graph_, name_of(spec, "backbone"));
+    if (!unseen.empty()) progress_.note("note: " + unseen);
   }
   stale_ = true;
 }
