@@ -90,8 +90,8 @@ TEST_P(Faults, AreFoundAndCanBeRepeated) {
   EXPECT_EQ(r.at("status").as_string(), "failed");
   EXPECT_THAT(r.at("got").as_string(), HasSubstr(f.got));
   const std::string repeat = r.at("repeat").as_string();
-  EXPECT_EQ(repeat,
-            "espalier check " + nonconforming + " --only " + f.component + " --check " + f.check + " --timeout " + timeout);
+  EXPECT_EQ(repeat, "espalier check " + nonconforming + " --only " + f.component + " --check " + f.check +
+                        " --timeout " + timeout);
   const Output again = shell("'" ESPALIER_PROGRAM "'" + repeat.substr(std::string("espalier").size()));
   EXPECT_EQ(again.status, 1);
   EXPECT_THAT(again.text, AllOf(HasSubstr("FAILED"), HasSubstr(f.got), HasSubstr("0 passed, 1 failed, 0 skipped")));

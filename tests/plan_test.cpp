@@ -158,7 +158,8 @@ TEST(Plan, SaysWhichNormsAControllerWillMeet) {
 espalier: 1
 name: r
 data: {use: synthetic, count: 100}
-network: {use: lenet5, conv1: 8, conv2: 4, hidden: 6)" + network + "}\nstages:\n" + stages)
+network: {use: lenet5, conv1: 8, conv2: 4, hidden: 6)" + network +
+                                                               "}\nstages:\n" + stages)
                                           .string())
         .text;
   };
@@ -177,7 +178,8 @@ network: {use: lenet5, conv1: 8, conv2: 4, hidden: 6)" + network + "}\nstages:\n
   EXPECT_THAT(plan(warm, "  - {name: prune, epochs: 0, " + l1),
               AllOf(ContainsRegex("conv1 +8 +0.025 +25 +25  4\n"), ContainsRegex("all +12 +0.025 .* 6\n")));
   // What the first one leaves is not known.
-  const std::string both = plan(warm, "  - {name: prune, epochs: 0, " + l1 + "  - {name: again, epochs: 0, " + threshold);
+  const std::string both =
+      plan(warm, "  - {name: prune, epochs: 0, " + l1 + "  - {name: again, epochs: 0, " + threshold);
   EXPECT_THAT(both, AllOf(HasSubstr("l1_prune would find"), Not(HasSubstr("threshold would find"))));
 }
 

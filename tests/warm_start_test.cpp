@@ -335,16 +335,19 @@ stages: [{name: look, epochs: 0}]
   fs::copy_file(folder / "a" / "model.safetensors", folder / "elsewhere" / "old.safetensors");
   const auto foreign = write("b.yaml", ", from: elsewhere/old.safetensors");
   const auto own = write("c.yaml", ", from: a/model.safetensors");
-  const auto here = AllOf(HasSubstr("norms with an epsilon of 0.001"), HasSubstr("padding 1 for 3x3"),
-                          HasSubstr("strides in layer2.0."), HasSubstr("dilated layer4."), HasSubstr("activation silu"));
+  const auto here =
+      AllOf(HasSubstr("norms with an epsilon of 0.001"), HasSubstr("padding 1 for 3x3"),
+            HasSubstr("strides in layer2.0."), HasSubstr("dilated layer4."), HasSubstr("activation silu"));
   const Output planned = espalier_command("plan " + foreign.string());
   EXPECT_THAT(planned.text, here);
   const Output trained = espalier_command("run " + foreign.string() + " --out " + (folder / "b").string());
   EXPECT_THAT(trained.text, here);
   EXPECT_EQ(espalier_command("describe resnet18").status, 0);
   EXPECT_THAT(trained.text, HasSubstr("`espalier describe resnet18`"));
-  for (const std::string& command : {"plan " + own.string(), "run " + own.string() + " --out " + (folder / "c").string()})
-    EXPECT_THAT(espalier_command(command).text, AllOf(HasSubstr("begins with all"), Not(HasSubstr("does not say how"))));
+  for (const std::string& command :
+       {"plan " + own.string(), "run " + own.string() + " --out " + (folder / "c").string()})
+    EXPECT_THAT(espalier_command(command).text,
+                AllOf(HasSubstr("begins with all"), Not(HasSubstr("does not say how"))));
 }
 
 // What people's training scripts put beside and around the values.

@@ -238,8 +238,7 @@ TEST(RightPlan, NotesWhatIsWithoutEffect) {
   };
   const TempFolder folder;
   for (const auto& c : cases) {
-    std::string notes =
-        to_json(plan_recipe(load_recipe(folder.write("r.yaml", c.text), {}, plugins())).at("notes"));
+    std::string notes = to_json(plan_recipe(load_recipe(folder.write("r.yaml", c.text), {}, plugins())).at("notes"));
     replace_all(notes, folder.path().string() + "/", "");
     EXPECT_THAT(notes, HasSubstr("\"r.yaml:" + c.place + ": ")) << c.text;
     EXPECT_THAT(notes, HasSubstr(c.words)) << c.text;
@@ -261,7 +260,8 @@ TEST(RightPlan, NotesWhatAutogrowDoesNotUse) {
 name: x
 data: {use: synthetic, channels: 3, size: 32, count: 100, validation: 0.2}
 network: {use: resnet20, blocks: [1, 2, 2], width: 0.25}
-stages: [{name: grow, epochs: 9, optimizer: sgd, controller: {use: autogrow, )" + options + "}}]\n"),
+stages: [{name: grow, epochs: 9, optimizer: sgd, controller: {use: autogrow, )" +
+                                                                      options + "}}]\n"),
                                            {}, plugins()))
                        .at("notes"));
   };

@@ -13,10 +13,10 @@
 #include <espalier/declare.h>
 #include <espalier/edit.h>
 #include <espalier/error.h>
+#include <espalier/foresight.h>
 #include <espalier/graph.h>
 #include <espalier/groups.h>
 #include <espalier/operation.h>
-#include <espalier/foresight.h>
 #include <espalier/per_selector.h>
 #include <espalier/weights.h>
 
@@ -46,7 +46,8 @@ inline void require_among(const Graph& graph, const PerSelector& values, FilterU
   for (const auto& [selector, value] : values.by_selector) {
     const std::vector<Axis> named = filter_axes(graph, selector, unit);
     if (std::ranges::find_first_of(named, all) == named.end()) {
-      throw Error(what + " names '" + selector.str() + "', and no width of it is to be pruned; name its layers by `on`");
+      throw Error(what + " names '" + selector.str() +
+                  "', and no width of it is to be pruned; name its layers by `on`");
     }
   }
 }

@@ -48,7 +48,8 @@ TEST(Rename, RefusesWhatTheDialectDoesNotHave) {
 
 // An engine that backtracks would need longer than the universe is old.
 TEST(Rename, NestedRepetitionTakesTimeInProportionToTheName) {
-  const std::string name = std::string(5000, 'a') + "b";
+  std::string name(5000, 'a');
+  name += 'b';
   EXPECT_EQ(within_a_second([&] { return renamed("^(a*)*$", "x", name); }), name);
 }
 

@@ -98,8 +98,7 @@ class Replay final : public Controller {
       names.push_back(stage.at("name").as_string());
       if (names.back() == wanted) return stage.at("epochs").as_int();
     }
-    throw InputError(summary().string(),
-                     "the recorded run has no stage '" + wanted + "'" + suggestion(wanted, names));
+    throw InputError(summary().string(), "the recorded run has no stage '" + wanted + "'" + suggestion(wanted, names));
   }
 
   void read(const Run& run) {

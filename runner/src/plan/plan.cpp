@@ -8,9 +8,9 @@
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/error.h"
+#include "espalier/foresight.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
-#include "espalier/foresight.h"
 #include "espalier/regularizer.h"
 #include "plan/plan_checks.h"
 #include "plan/warm_start.h"
@@ -243,7 +243,8 @@ class Idle {
     list(name_of(stage_.schedule, Schedule::kind) != "constant", "schedule");
     list(stage_.clip_norm.has_value(), "clip_norm");
     list(stage_.label_smoothing > 0, "label_smoothing");
-    if (!given.empty()) note(stage_.location, stage + " has no epochs: what it has under " + given + " is without effect");
+    if (!given.empty())
+      note(stage_.location, stage + " has no epochs: what it has under " + given + " is without effect");
   }
 
  private:
@@ -409,15 +410,14 @@ Value plan_recipe(const Recipe& recipe) {
     idle.add<Controller>(s.controller);
     if (s.epochs > 0) idle.add<Schedule>(s.schedule);
     idle.add_keys();
-    stages.push_back(
-        Value::map({{"name", s.name},
-                    {"epochs", s.epochs},
-                    {"optimizers", optimizers},
-                    {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                    {"controller", s.controller},
-                    {"schedule", s.schedule},
-                    {"outlook", is_new ? outlook_of(s, data, network, values) : Value::list()},
-                    {"norms", found_by_controller(s, network.graph, values)}}));
+    stages.push_back(Value::map({{"name", s.name},
+                                 {"epochs", s.epochs},
+                                 {"optimizers", optimizers},
+                                 {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                                 {"controller", s.controller},
+                                 {"schedule", s.schedule},
+                                 {"outlook", is_new ? outlook_of(s, data, network, values) : Value::list()},
+                                 {"norms", found_by_controller(s, network.graph, values)}}));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);

@@ -161,7 +161,8 @@ void Trainer::load_data(const DataSection& data) {
   check_split(test, "test", info_, *dataset.component, dataset.where);
   keep_record(data_record(data.dataset, info_, train, test));
   if (data.workers > 0 && !train.samples)
-    log::warning(data.dataset.location.str() + ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
+    log::warning(data.dataset.location.str() +
+                 ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
   const Normalization normalization = normalization_of(data.normalize, info_);
   const int64_t count = train.targets.size(0);
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
