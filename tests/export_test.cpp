@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "../datasets/tests/image_files.h"
 #include "all_plugins.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
@@ -404,6 +405,37 @@ TEST(Export, WritesARunBesideItAndElsewhere) {
   EXPECT_EQ(o.status, 0) << o.text;
   EXPECT_THAT(o.text, HasSubstr("has not finished"));
   EXPECT_EQ(read_file(folder / "other"), values);
+}
+
+// The names of the folders are known only once they were read, and not to the recipe.
+TEST(Export, FilesHoldTheNamesOfClassFolders) {
+  const TempFolder folder;
+  for (uint32_t n = 0; n < 8; ++n)
+    samples::write(folder / ("images/" + std::string(n < 4 ? "train/" : "val/") + (n % 2 ? "tabby cat/" : "dog/") +
+                             std::to_string(n) + ".png"),
+                   samples::png(16, 16, samples::noise(16, 16, n)));
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: images
+threads: 1
+data: {use: image_folder, folder: images, classes: 2, size: 16, batch: 4}
+network: {use: mlp, hidden: [4]}
+stages: [{name: look, epochs: 0}]
+)");
+  const std::string run = (folder / "run").string();
+  const Output o =
+      espalier_command("run -q " + recipe.string() + " --data " + folder.path().string() + " --out " + run);
+  ASSERT_EQ(o.status, 0) << o.text;
+  const std::string names = R"(["dog","tabby cat"])";
+  EXPECT_EQ(to_json(from_json(read_file(folder / "run/data.json")).as_list()[0].at("names")), names);
+  EXPECT_THAT(read_file(folder / "run/model.py"), HasSubstr("CLASS_NAMES = " + names));
+  fs::rename(folder / "images", folder / "elsewhere");  // an export needs no data
+  for (const auto& [format, file] : {std::pair{"python", "net.py"}, {"torchscript", "net.pt"}, {"onnx", "net.onnx"}}) {
+    const Output exported =
+        espalier_command("export " + run + " --to " + format + " --out " + (folder / file).string());
+    EXPECT_EQ(exported.status, 0) << exported.text;
+    EXPECT_THAT(read_file(folder / file), HasSubstr(names)) << file;
+  }
 }
 
 TEST(Export, SaysWhatIsWrong) {

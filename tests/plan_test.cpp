@@ -1,12 +1,14 @@
 // What `plan` says of axes, and its drawing.
 #include <filesystem>
 
+#include <ATen/ops/ones.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "espalier/builder.h"
 #include "espalier/value.h"
 #include "export/drawing.h"
+#include "formats/safetensors.h"
 #include "subprocess.h"
 #include "system/files.h"
 #include "temp_folder.h"
@@ -142,6 +144,43 @@ stages:
   EXPECT_EQ(o.status, 1) << o.text;
   EXPECT_NE(o.text.find("leave every filter in its place"), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("r.yaml:8:"), std::string::npos) << o.text;
+}
+
+// Filters of which the norms are known by heart: of eight, one has every weight 0.001, the others 1.
+TEST(Plan, SaysWhichNormsAControllerWillMeet) {
+  const TempFolder folder;
+  at::Tensor weight = at::ones({8, 1, 5, 5});
+  at::Tensor(weight[3]).fill_(0.001);
+  save_safetensors(folder / "old.safetensors", {{{"conv1.weight", weight}}, {}});
+  const auto plan = [&](const std::string& network, const std::string& stages) {
+    return espalier_command("plan " + folder
+                                          .write("r.yaml", R"(
+espalier: 1
+name: r
+data: {use: synthetic, count: 100}
+network: {use: lenet5, conv1: 8, conv2: 4, hidden: 6)" + network +
+                                                               "}\nstages:\n" + stages)
+                                          .string())
+        .text;
+  };
+  const std::string threshold = "controller: {use: threshold, tau: 0.1, on: conv1}}\n";
+  const std::string warm = ", from: old.safetensors, partial: true";
+  const std::string now = plan(warm, "  - {name: prune, epochs: 0, " + threshold);
+  EXPECT_THAT(now, HasSubstr("threshold would find, of the values of " + (folder / "old.safetensors").string() + ":"));
+  // The norms are 5 times the weights.
+  EXPECT_THAT(now, ContainsRegex("conv1 +8 +0.005 +5 +5  1\n"));
+  EXPECT_THAT(plan(warm, "  - {name: prune, epochs: 2, optimizer: sgd, " + threshold),
+              HasSubstr("old.safetensors, before anything is trained:"));
+  EXPECT_THAT(plan("", "  - {name: prune, epochs: 0, " + threshold),
+              AllOf(HasSubstr("threshold would find, of the initial values:"), ContainsRegex("conv1 +8 +0[.0-9]+ ")));
+  // Sums of absolute weights; of all widths together in the last line.
+  const std::string l1 = "controller: {use: l1_prune, ratio: 0.5, on: [conv1, conv2]}}\n";
+  EXPECT_THAT(plan(warm, "  - {name: prune, epochs: 0, " + l1),
+              AllOf(ContainsRegex("conv1 +8 +0.025 +25 +25  4\n"), ContainsRegex("all +12 +0.025 .* 6\n")));
+  // What the first one leaves is not known.
+  const std::string both =
+      plan(warm, "  - {name: prune, epochs: 0, " + l1 + "  - {name: again, epochs: 0, " + threshold);
+  EXPECT_THAT(both, AllOf(HasSubstr("l1_prune would find"), Not(HasSubstr("threshold would find"))));
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ stages:
   - name: look
     epochs: 0
     data: {use: toy_vectors}
-base: {macs: 41.5e6, params: 1000}
+base: {macs: 41.5e6}
 expect:
   accuracy: {value: 92.07, within: 0.5}
 )";

@@ -138,7 +138,8 @@ const std::string good_recipes[] = {
         "stages:\n  - {name: a, epochs: 0, data: {batch: 3}, network: toy_net, clip_norm: }\n"
         "  - {name: b, epochs: 1, optimizers: [{use: toy_sgd, on: weights}, {use: toy_sgd, on: [norms, \"!fc\"], lr: "
         "3}], regularizers: [toy_l1], "
-        "schedule: {use: step, milestones: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: [toy_l1, "
+        "schedule: {use: step, milestones: 0.5}, controller: {use: toy_every, needed: 1, tau: {conv: 3}, penalties: "
+        "[toy_l1, "
         "{use: toy_l1, weight: 3}], inner: toy_sgd}}\n",
     head + "data: toy_images\nnetwork: toy_net\nbase: {use: toy_net, epochs: 3}\nscales: {smoke: {seed: 3}}\n" + tail,
     head +

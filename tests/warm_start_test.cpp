@@ -315,6 +315,41 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
   EXPECT_TRUE(final_values(folder / "run").at("fc2.bias").equal(at::full({3}, 5.5)));
 }
 
+// Names and shapes fit, and yet other logits may come of it: what a file cannot say is said, by `run` and by `plan`.
+TEST(WarmStart, SaysWhatAFileDoesNotShow) {
+  const TempFolder folder;
+  const std::string recipe = R"(espalier: 1
+name: warm
+threads: 1
+data: {use: synthetic, channels: 3, size: 32, count: 20, batch: 10}
+network: {use: resnet18, width: 0.125, stem: cifar, dilated: 1, norm_eps: 0.001, activation: silu, FROM}
+stages: [{name: look, epochs: 0}]
+)";
+  const auto write = [&](const std::string& name, const std::string& from) {
+    std::string text = recipe;
+    text.replace(text.find(", FROM"), 6, from);
+    return folder.write(name, text);
+  };
+  ASSERT_EQ(run(write("a.yaml", ""), folder / "a").status, 0);
+  fs::create_directory(folder / "elsewhere");
+  fs::copy_file(folder / "a" / "model.safetensors", folder / "elsewhere" / "old.safetensors");
+  const auto foreign = write("b.yaml", ", from: elsewhere/old.safetensors");
+  const auto own = write("c.yaml", ", from: a/model.safetensors");
+  const auto here =
+      AllOf(HasSubstr("norms with an epsilon of 0.001"), HasSubstr("padding 1 for 3x3"),
+            HasSubstr("strides in layer2.0."), HasSubstr("dilated layer4."), HasSubstr("activation silu"));
+  const Output planned = espalier_command("plan " + foreign.string());
+  EXPECT_THAT(planned.text, here);
+  const Output trained = espalier_command("run " + foreign.string() + " --out " + (folder / "b").string());
+  EXPECT_THAT(trained.text, here);
+  EXPECT_EQ(espalier_command("describe resnet18").status, 0);
+  EXPECT_THAT(trained.text, HasSubstr("`espalier describe resnet18`"));
+  for (const std::string& command :
+       {"plan " + own.string(), "run " + own.string() + " --out " + (folder / "c").string()})
+    EXPECT_THAT(espalier_command(command).text,
+                AllOf(HasSubstr("begins with all"), Not(HasSubstr("does not say how"))));
+}
+
 // What people's training scripts put beside and around the values.
 TEST(WarmStart, ReadsCheckpointsAsPeopleHaveThem) {
   if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";

@@ -146,6 +146,48 @@ const Wrong wrong_plans[] = {
     {"BaseThatDoesNotFit", full + "base: {use: vgg16}\n", "9:7", {"backbone 'vgg16'", "does not fit"}},
     {"ControllerThatIsAnOptimizer", full + "    controller: sgd\n", "9:17", {"'sgd' is an optimizer"}},
     {"DatasetThatIsABackbone", with("use: synthetic", "use: lenet5"), "3:13", {"'lenet5' is a backbone"}},
+    {"ThresholdOfWhatIsNotPruned",
+     full + "    controller: {use: threshold, on: fc1, tau: {conv1: 0.1}}\n",
+     "9:17",
+     {"`tau` names 'conv1'", "name its layers by `on`"}},
+    {"ThresholdThatKeepsAll",
+     full + "    controller: {use: threshold, on: [conv1, conv2], least: 50}\n",
+     "9:17",
+     {"no layer has more than the 50", "`least`"}},
+    {"GroupsWhereThereAreNone",
+     full + "    controller: {use: threshold, of_groups: whole}\n",
+     "9:17",
+     {"`of_groups: whole` is for layers with groups", "leave it out"}},
+    {"SharesOfGroupsWhereThereAreNone",
+     full + "    controller: {use: l1_prune, of_groups: whole}\n",
+     "9:17",
+     {"`of_groups: whole` is for layers with groups"}},
+    {"GrowsAboveAll",
+     with(optimizer, "optimizer: lbi\n    controller: {use: adenel, tau: 1.5}"),
+     "9:17",
+     {"above 1 nothing ever grows"}},
+    {"ReplayOfNoRun", full + "    controller: {use: replay, run: no}\n", "9:17", {"no/summary.json", "finished run"}},
+    {"StrideOfBottlenecksWithoutAny",
+     with("lenet5", "resnet18, stem: cifar, stride_in: 1x1"),
+     "4:10",
+     {"'stride_in' is for bottlenecks"}},
+    {"ActivationWithoutHiddenLayers", with("lenet5", "mlp, hidden: [], dropout: 0.5"), "4:10", {"`hidden` has none"}},
+    {"WidthsOfAPlainNetwork",
+     with("lenet5", "resnet20, shortcut: none, own_widths: true"),
+     "4:10",
+     {"'own_widths' gives shortcuts"}},
+    {"DropPathOfOneBlock",
+     with("lenet5", "vit_tiny, patch: 4, depth: 1, drop_path: 0.1"),
+     "4:10",
+     {"'drop_path' rises from 0"}},
+    {"DropPathOfOneWindow",
+     with("lenet5", "swin_t, patch: 4, depths: [1], heads: [3], drop_path: 0.1"),
+     "4:10",
+     {"'drop_path' rises from 0"}},
+    {"RandomPartsOfACentre",
+     with("synthetic, count: 100", "image_folder, folder: x, crop: center, scale: [0.5, 1]"),
+     "3:7",
+     {"scale and ratio are of random parts"}},
     {"NameInCapitals", with("lenet5", "LeNet5"), "4:16", {"did you mean 'lenet5'?"}},
 };
 
@@ -161,6 +203,72 @@ TEST(RightPlan, NotesParametersThatNoOptimizerUpdates) {
   EXPECT_EQ(notes(with(optimizer, "optimizers: [{use: sgd, on: weights}, {use: adam, on: biases}]")), "[]");
   EXPECT_EQ(notes(with(optimizer, "optimizer: {use: sgd, on: [all, \"!conv1\", \"!fc2.bias\"]}")),
             R"(["stage 'one': no optimizer updates conv1.weight, conv1.bias, fc2.bias"])");
+}
+
+// What is allowed and does nothing: a note says where.
+TEST(RightPlan, NotesWhatIsWithoutEffect) {
+  const std::string pruned = with("epochs: 1", "epochs: 5");
+  const struct {
+    std::string text, place, words;
+  } cases[] = {
+      {with(optimizer, "optimizer: {use: sgd, decoupled: true}"), "8:16", "optimizer 'sgd': 'decoupled'"},
+      {with(optimizer, "optimizer: {use: sgd, decay_on: weights}"), "8:16", "'decay_on'"},
+      {with(optimizer, "optimizer: {use: adam, decoupled: true}"), "8:16", "it decays no weights"},
+      {with(optimizer, "optimizer: {use: adamw, weight_decay: 0, decay_on: weights}"), "8:16", "'decay_on'"},
+      {with(optimizer, "optimizer: {use: lbi, decay_on: all}"), "8:16", "'decay_on'"},
+      {with(optimizer, "optimizer: {use: lbi, groups: false, groups_on: fc1}"), "8:16", "'groups_on'"},
+      {with(optimizer, "optimizer: {use: lbi, groups: false, threshold: rms}"), "8:16", "'threshold'"},
+      {with(optimizer, "optimizer: {use: lbi, scale_z: true}"), "8:16", "'scale_z'"},
+      {with(optimizer, "optimizer: {use: lbi, sparse_on: biases}"), "8:16", "'sparse_on: biases' names no weight"},
+      {with(optimizer, "optimizer: {use: lbi, sparse_on: conv1, groups_on: fc1}"), "8:16", "'groups_on'"},
+      {pruned + "    controller: {use: threshold, every: 5}\n", "9:17", "it removes at the end alone"},
+      {pruned + "    controller: {use: soft_filter_prune, every: 6}\n", "9:17", "filters never become zero"},
+      {with(optimizer, "optimizer: lbi\n    controller: {use: adenel, every: 1}"), "9:17", "nothing grows"},
+      {pruned + "    schedule: {use: step, every: 5}\n", "9:15", "does not fall"},
+      {pruned + "    schedule: {use: step, at: [2], factor: 1}\n", "9:15", "'factor' is 1"},
+      {pruned + "    schedule: {use: cosine, final: 1}\n", "9:15", "'final' is 1"},
+      {pruned + "    schedule: {use: cosine, warmup: 5}\n", "9:15", "'warmup' takes all epochs"},
+      {pruned + "    schedule: {use: plateau, patience: 3}\n", "9:15", "'patience' is 3 evaluations"},
+      {pruned + "    schedule: {use: plateau, patience: 0, least: 1}\n", "9:15", "'least' is 1"},
+      {with("epochs: 1", "epochs: 0") + "    clip_norm: 1\n    regularizers: [l1]\n", "6:5",
+       "has no epochs: what it has under 'regularizers', 'clip_norm'"},
+      {full + "  - {name: two, epochs: 0, start_from: best, network: lenet5}\n", "9:5", "'start_from'"},
+      {with("count: 100", "count: 100, limit: 100"), "3:7", "'limit' is 100, and there are 100 training samples"},
+      {with("count: 100", "count: 100, augment: [flip: 0]"), "3:7", "'flip' is by 0"},
+  };
+  const TempFolder folder;
+  for (const auto& c : cases) {
+    std::string notes = to_json(plan_recipe(load_recipe(folder.write("r.yaml", c.text), {}, plugins())).at("notes"));
+    replace_all(notes, folder.path().string() + "/", "");
+    EXPECT_THAT(notes, HasSubstr("\"r.yaml:" + c.place + ": ")) << c.text;
+    EXPECT_THAT(notes, HasSubstr(c.words)) << c.text;
+  }
+  // The same with an effect.
+  for (const std::string& text :
+       {with(optimizer, "optimizer: {use: sgd, decoupled: true, weight_decay: 0.1, decay_on: weights}"),
+        with(optimizer, "optimizer: {use: lbi, groups_on: fc1, threshold: rms, scale_z: true, kappa: 2}"),
+        pruned + "    controller: {use: threshold, every: 4}\n    schedule: {use: step, every: 4}\n",
+        pruned + "    controller: {use: soft_filter_prune, every: 5}\n    schedule: {use: plateau, patience: 2}\n",
+        pruned + "    schedule: {use: cosine, warmup: 4, final: 0.5}\n"})
+    EXPECT_EQ(to_json(plan_recipe(load_recipe(folder.write("r.yaml", text), {}, plugins())).at("notes")), "[]") << text;
+}
+
+TEST(RightPlan, NotesWhatAutogrowDoesNotUse) {
+  const TempFolder folder;
+  const auto notes = [&](const std::string& options) {
+    return to_json(plan_recipe(load_recipe(folder.write("r.yaml", R"(espalier: 1
+name: x
+data: {use: synthetic, channels: 3, size: 32, count: 100, validation: 0.2}
+network: {use: resnet20, blocks: [1, 2, 2], width: 0.25}
+stages: [{name: grow, epochs: 9, optimizer: sgd, controller: {use: autogrow, )" +
+                                                                      options + "}}]\n"),
+                                           {}, plugins()))
+                       .at("notes"));
+  };
+  EXPECT_EQ(notes("every: 3, patience: 4, deviation: 0.5"), "[]");
+  EXPECT_THAT(notes("every: 9"), HasSubstr("nothing grows"));
+  EXPECT_THAT(notes("every: 3, patience: 3"), HasSubstr("'patience' is without effect"));
+  EXPECT_THAT(notes("init: random, deviation: 0.5"), HasSubstr("'deviation' is without effect"));
 }
 
 TEST(RightPlan, TakesOtherDataOfTheSameShape) {

@@ -1,4 +1,5 @@
 #include <espalier/backbone.h>
+#include <espalier/error.h>
 #include <espalier/plugin.h>
 
 namespace espalier {
@@ -18,6 +19,8 @@ struct MlpOptions {
 
 // Linear layers with an activation between; 300-100 on MNIST is LeCun et al. 1998's LeNet-300-100.
 Graph mlp(const MlpOptions& o, const InputSpec& input, const TargetSpec& target) {
+  if (o.hidden.empty() && (o.dropout > 0 || o.activation != MlpOptions().activation))
+    throw Error("'dropout' and 'activation' come after hidden layers, and `hidden` has none: leave them out");
   GraphBuilder g(input);
   Edge x = input.height > 0 ? g.flatten(g.input()) : g.input();
   for (size_t i = 0; i < o.hidden.size(); ++i) {

@@ -81,6 +81,8 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
   const auto scaled = [&](int64_t w) { return std::max<int64_t>(1, std::llround(static_cast<double>(w) * o.width)); };
   if (o.inner.size() > 1 && o.inner.size() != 4)
     throw Error("'inner' has " + std::to_string(o.inner.size()) + " entries; 1 or 4 (one for each stage) are needed");
+  if (!deep && o.stride_in != ResnetOptions().stride_in)
+    throw Error("'stride_in' is for bottlenecks, and this network has none: leave it out");
   const bool small = o.stem == "cifar";
   Edge x =
       block.activated(block.conv_bn("conv1", "bn1", g.input(), Block::same(scaled(64), small ? 3 : 7, small ? 1 : 2)));

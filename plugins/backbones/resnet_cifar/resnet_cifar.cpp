@@ -98,6 +98,10 @@ std::vector<int64_t> for_each_block(const std::vector<int64_t>& given, const std
 // He et al. 2016 for 32 x 32 images: 6 n + 2 layers in three stages of n basic blocks.
 template <int n>
 Graph resnet(const ResnetCifarOptions& o, const InputSpec& input, const TargetSpec& target) {
+  if (o.own_widths && o.shortcut == "none")
+    throw Error(
+        "'own_widths' gives shortcuts to blocks of equal widths, and with `shortcut: none` there are none: "
+        "every block has a width of its own then; leave it out");
   const std::vector<int64_t> blocks = o.blocks.empty() ? std::vector<int64_t>{n, n, n} : o.blocks;
   const std::vector<int64_t> widths = for_each_block(o.widths, blocks, o.width, "widths");
   const std::vector<int64_t> inner = for_each_block(o.inner.empty() ? o.widths : o.inner, blocks, o.width, "inner");

@@ -66,6 +66,8 @@ Graph swin(const SwinOptions& o, const InputSpec& input, const TargetSpec& targe
   const Block block{g, o};
   int64_t total = 0, i = 0;
   for (const int64_t d : o.depths) total += d;
+  if (total == 1 && o.drop_path > 0)
+    throw Error("'drop_path' rises from 0 at the first block, and there is but one: leave it out");
   Edge x = g.layer_norm("patch_embed.norm", g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch),
                         {.eps = o.norm_eps});
   for (size_t stage = 0; stage < o.depths.size(); ++stage) {

@@ -55,6 +55,8 @@ struct Block {
 
 // Dosovitskiy et al. 2021 in the sizes of DeiT (Touvron et al. 2021), with a class token.
 Graph vit(const VitOptions& o, const InputSpec& input, const TargetSpec& target) {
+  if (o.depth == 1 && o.drop_path > 0)
+    throw Error("'drop_path' rises from 0 at the first block, and there is but one: leave it out");
   GraphBuilder g(input);
   const Block block{g, o};
   Edge x = g.patch_embed("patch_embed.proj", g.input(), o.dim, o.patch, /*flat=*/true);

@@ -8,6 +8,7 @@
 
 #include <espalier/blocks.h>
 #include <espalier/controller.h>
+#include <espalier/foresight.h>
 #include <espalier/groups.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
@@ -51,7 +52,7 @@ Graph grown(Graph graph, const Edits& edits) {
 // optimizer has selected a share of at least tau get new filters. Readings of the checklist: s >= tau (X6), filters are
 // counted (X6), blocks grow as one and stems and shortcuts do not (X19), nor do linear layers (X20), the optimizer and
 // the statistics begin anew (X17, X18).
-class AdeNeL final : public Controller {
+class AdeNeL final : public Controller, public Foresight {
  public:
   struct Options {
     int64_t every = 10;
@@ -95,6 +96,12 @@ class AdeNeL final : public Controller {
 
   int64_t round() const override { return o_.every; }
 
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.every < epochs) return {};
+    return {"'every' is " + std::to_string(o_.every) + " epochs, and the stage has " + std::to_string(epochs) +
+            ": nothing grows, for what would be new at its end would not be trained in it"};
+  }
+
   void stage_begin(Run& run) override { check(run.graph()); }
 
   void check(const Graph& graph) const override {
@@ -102,6 +109,9 @@ class AdeNeL final : public Controller {
     require_filters(graph, o_.tau, "`tau`");
     o_.record.require_matches(graph);
     if (o_.add == 0 && o_.ratio == 1) throw Error("with `add: 0` and `ratio: 1` nothing can grow");
+    const auto is_never = [](const auto& t) { return t.second > 1; };
+    if (o_.tau.by_selector.empty() ? o_.tau.everywhere > 1 : std::ranges::all_of(o_.tau.by_selector, is_never))
+      throw Error("`tau` is a share of a layer's filters: above 1 nothing ever grows");
     if (units(graph).empty()) {
       throw Error(
           "no layer can grow: there is no convolution with kernels larger than 1 that a block or layer has for "

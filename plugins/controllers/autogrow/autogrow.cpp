@@ -7,6 +7,7 @@
 
 #include <espalier/controller.h>
 #include <espalier/error.h>
+#include <espalier/foresight.h>
 #include <espalier/plugin.h>
 #include <espalier/random_fill.h>
 #include <espalier/rewrite.h>
@@ -81,7 +82,7 @@ ParamId last_norm(const Graph& graph, const std::string& block) {
 // grows periodically, J much larger than K; here these are `patience`, and never fewer than since the last growth. Its
 // seeds have one block in each sub-network; a copy of one that halves the image cannot follow it, so here such
 // sub-networks begin with two.
-class AutoGrow final : public Controller {
+class AutoGrow final : public Controller, public Foresight {
  public:
   struct Options {
     std::vector<std::string> subnetworks;
@@ -106,7 +107,8 @@ class AutoGrow final : public Controller {
         "Left out: all epochs since it grew.");
       p("min_delta", &Options::min_delta, at_least(0), formerly("least_gain"), unit("percentage points"),
         "Smallest change of the validation accuracy that counts as a rise (tau).");
-      p("max_blocks", &Options::max_blocks, at_least(1), formerly("most"), "Largest number of blocks in a sub-network.");
+      p("max_blocks", &Options::max_blocks, at_least(1), formerly("most"),
+        "Largest number of blocks in a sub-network.");
       p("init", &Options::init, one_of({"gaussian", "random", "preserving"}),
         "Initial values of a new block; gaussian: random, and the weight of its last batch norm is drawn from "
         "a normal distribution; preserving: the function of the network stays the same.");
@@ -121,6 +123,28 @@ class AutoGrow final : public Controller {
     const std::vector<std::string> all = subnetworks(graph);
     if (all.empty()) throw Error("nothing can grow: the network has no blocks with names like layer1.0, layer1.1");
     for (const std::string& name : all) require(graph, name);
+    for (const std::string& name : o_.subnetworks) {
+      if (std::ranges::count(o_.subnetworks, name) > 1) throw Error("`subnetworks` names '" + name + "' twice");
+    }
+    const auto is_full = [&](const std::string& name) {
+      return static_cast<int64_t>(blocks_of(graph, name).size()) >= o_.most;
+    };
+    if (std::ranges::all_of(all, is_full))
+      throw Error("nothing can grow: every sub-network has the " + std::to_string(o_.most) +
+                  " blocks that `most` allows");
+  }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    std::vector<std::string> lines;
+    if (o_.every >= epochs) {
+      lines.push_back("'every' is " + std::to_string(o_.every) + " epochs, and the stage has " +
+                      std::to_string(epochs) +
+                      ": nothing grows, for what would be new at its end would not be trained in it");
+    }
+    if (o_.patience && *o_.patience <= o_.every)
+      lines.push_back("'patience' is without effect where it is not larger than 'every', " + std::to_string(o_.every));
+    if (o_.init != "gaussian" && o_.deviation != Options().deviation)
+      lines.push_back("'deviation' is without effect where 'init' is " + o_.init);
+    return lines;
   }
   void stage_begin(Run& run) override {
     check(run.graph());

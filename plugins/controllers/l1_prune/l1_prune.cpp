@@ -1,4 +1,5 @@
 #include <espalier/controller.h>
+#include <espalier/foresight.h>
 #include <espalier/plugin.h>
 #include <espalier/pruning.h>
 
@@ -6,7 +7,7 @@ namespace espalier {
 
 // Li et al. 2017: once, in a trained network, the filters with the smallest sums of absolute weights go. All norms are
 // those before (the paper's independent pruning): columns of channels that go at the same time count.
-class L1Prune final : public Controller {
+class L1Prune final : public Controller, public Foresight {
  public:
   struct Options {
     PerSelector ratio = 0.5;
@@ -23,7 +24,8 @@ class L1Prune final : public Controller {
         "Layers whose filters and units are judged. Left out: convolutions with kernels larger than 1 that "
         "share their width with no other layer; in residual networks all convolutions of a block but the "
         "last.");
-      p("min_filters", &Options::min_filters, at_least(1), formerly("least"), "Filters that each layer keeps in any case.");
+      p("min_filters", &Options::min_filters, at_least(1), formerly("least"),
+        "Filters that each layer keeps in any case.");
       p("when", &Options::when, one_of({"begin", "end"}),
         "Moment of the stage at which filters are removed; begin: after a stage of training and before one of "
         "fine-tuning.");
@@ -35,6 +37,10 @@ class L1Prune final : public Controller {
 
   void check(const Graph& graph) const override { filters_.require(graph); }
   Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }
+
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
+    return filters_.finds(graph, weights, 1);
+  }
 
   void stage_begin(Run& run) override {
     check(run.graph());

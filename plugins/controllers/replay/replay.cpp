@@ -44,6 +44,10 @@ class Replay final : public Controller {
   };
   explicit Replay(Options options) : o_(std::move(options)) {}
 
+  void check(const Graph&) const override {
+    const Value stages = recorded_stages();
+    if (!o_.stage.empty()) epochs_of(stages, o_.stage);
+  }
   void stage_begin(Run& run) override {
     read(run);
     if (epochs_ > run.epochs()) {
@@ -82,20 +86,30 @@ class Replay final : public Controller {
     Edits edits;
   };
 
-  void read(const Run& run) {
-    const std::filesystem::path folder = o_.run;
-    const std::string wanted = o_.stage.empty() ? run.stage() : o_.stage;
-    const std::filesystem::path summary = folder / "summary.json";
-    const Value s = from_json(text_of(summary), summary.string());
+  std::filesystem::path summary() const { return std::filesystem::path(o_.run) / "summary.json"; }
+
+  // The stages of the run, which has finished.
+  Value recorded_stages() const {
+    const Value s = from_json(text_of(summary()), summary().string());
     if (s.at("status").as_string() != "finished")
-      throw InputError(summary.string(), "the recorded run has not finished");
-    epochs_ = -1;
-    for (const Value& stage : s.at("stages").as_list()) {
-      if (stage.at("name").as_string() == wanted) epochs_ = stage.at("epochs").as_int();
+      throw InputError(summary().string(), "the recorded run has not finished");
+    return s.at("stages");
+  }
+
+  int64_t epochs_of(const Value& stages, const std::string& wanted) const {
+    std::vector<std::string> names;
+    for (const Value& stage : stages.as_list()) {
+      names.push_back(stage.at("name").as_string());
+      if (names.back() == wanted) return stage.at("epochs").as_int();
     }
-    if (epochs_ < 0) throw InputError(summary.string(), "the recorded run has no stage '" + wanted + "'");
+    throw InputError(summary().string(), "the recorded run has no stage '" + wanted + "'" + suggestion(wanted, names));
+  }
+
+  void read(const Run& run) {
+    const std::string wanted = o_.stage.empty() ? run.stage() : o_.stage;
+    epochs_ = epochs_of(recorded_stages(), wanted);
     lines_.clear();
-    const std::filesystem::path file = folder / "history.jsonl";
+    const std::filesystem::path file = std::filesystem::path(o_.run) / "history.jsonl";
     std::ifstream in(file);
     int64_t number = 0;
     for (std::string text; std::getline(in, text);) {

@@ -2,6 +2,7 @@
 #include <c10/core/GradMode.h>
 
 #include <espalier/controller.h>
+#include <espalier/foresight.h>
 #include <espalier/plugin.h>
 #include <espalier/pruning.h>
 #include <espalier/rewrite.h>
@@ -11,7 +12,7 @@ namespace espalier {
 // He et al. 2018: between epochs the filters with the smallest l2 norms become zero and go on being trained; those that
 // are zero in the end go. The paper zeroes filters of every convolution; here, unless `on` says otherwise, of those
 // whose channels can go in the end: of a block's last convolution they cannot, a sum wants them all.
-class SoftFilterPrune final : public Controller {
+class SoftFilterPrune final : public Controller, public Foresight {
  public:
   struct Options {
     PerSelector ratio = 0.3;
@@ -29,7 +30,8 @@ class SoftFilterPrune final : public Controller {
         "share their width with no other layer; in residual networks all convolutions of a block but the "
         "last.");
       p("every", &Options::every, at_least(1), unit("epochs"), "Epochs between one choice of filters and the next.");
-      p("min_filters", &Options::min_filters, at_least(1), formerly("least"), "Filters that each layer keeps in any case.");
+      p("min_filters", &Options::min_filters, at_least(1), formerly("least"),
+        "Filters that each layer keeps in any case.");
       declare_of_groups(p);
     }
   };
@@ -40,6 +42,15 @@ class SoftFilterPrune final : public Controller {
 
   void check(const Graph& graph) const override { filters_.require(graph); }
   Edits expected_edits(const Graph& graph) const override { return filters_.expected(graph); }
+
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (every_ <= epochs) return {};
+    return {"'every' is " + std::to_string(every_) + " epochs, and the stage has " + std::to_string(epochs) +
+            ": filters never become zero, they go at the end"};
+  }
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
+    return filters_.finds(graph, weights, 2);
+  }
 
   void stage_begin(Run& run) override { check(run.graph()); }
   void epoch_end(Run& run) override {

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include <espalier/controller.h>
+#include <espalier/foresight.h>
 #include <espalier/groups.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
@@ -12,7 +13,7 @@ namespace espalier {
 
 // Removes the filters and units whose l2 norm is at most tau (paper 001, eq. (15)), at the end of the stage or every
 // few epochs.
-class Threshold final : public Controller {
+class Threshold final : public Controller, public Foresight {
  public:
   struct Options {
     PerSelector tau = 1e-3;
@@ -37,10 +38,34 @@ class Threshold final : public Controller {
   void check(const Graph& graph) const override {
     require_filters(graph, o_.on, "`on`");
     require_filters(graph, o_.tau, "`tau`");
-    if (filter_axes(graph, o_.on, filter_unit(o_.of_groups)).empty())
+    const FilterUnit unit = filter_unit(o_.of_groups);
+    const std::vector<Axis> all = filter_axes(graph, o_.on, unit);
+    if (all.empty())
       throw Error("there is nothing to prune: no layer" + (o_.on.empty() ? "" : " of '" + o_.on.str() + "'") +
                   " has filters or units that may go (the number of classes stays)");
+    require_groups(graph, o_.on, unit);
+    require_among(graph, o_.tau, unit, all, "`tau`");
+    if (std::ranges::all_of(all, [&](Axis a) { return graph[a].size <= o_.min_filters; })) {
+      throw Error("there is nothing to prune: no layer has more than the " + std::to_string(o_.min_filters) +
+                  " filters or units that stay by `min_filters`");
+    }
   }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.every == 0 || o_.every < epochs) return {};
+    return {"'every' is " + std::to_string(o_.every) + " epochs, and the stage has " + std::to_string(epochs) +
+            ": it removes at the end alone"};
+  }
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
+    std::vector<WidthNorms> widths;
+    for (const Axis axis : filter_axes(graph, o_.on, filter_unit(o_.of_groups))) {
+      const double tau = value_for(o_.tau, graph, axis).value_or(-1);
+      WidthNorms w{graph[axis].name, filter_norms(graph, weights, axis), 0};
+      w.gone = std::ranges::count_if(w.norms, [&](double n) { return n <= tau; });
+      widths.push_back(std::move(w));
+    }
+    return table_of(widths, "up to tau");
+  }
+
   void stage_begin(Run& run) override { check(run.graph()); }
   void epoch_end(Run& run) override {
     const bool last = run.epoch() + 1 == run.epochs();

@@ -249,6 +249,8 @@ class ImageFolder final : public Dataset {
       if (range->size() != 2 || (*range)[0] > (*range)[1])
         throw Error(std::string(name) + ": two numbers are needed, the least and the largest");
     }
+    if (o_.crop == "center" && (o_.scale != Options().scale || o_.ratio != Options().ratio))
+      throw Error("scale and ratio are of random parts, and crop is center: leave them out");
     if (o_.mean.size() != 3 || o_.deviation.size() != 3)
       throw Error("mean and std: three numbers each are needed, for red, green and blue");
     std::ranges::sort(o_.only);
@@ -266,7 +268,7 @@ class ImageFolder final : public Dataset {
   DatasetInfo info() const override {
     return {.input = {.channels = 3, .height = o_.size, .width = o_.size},
             .target = {.classes = classes_},
-            .classes = o_.only,
+            .classes = o_.only.empty() ? found_ : o_.only,
             .mean = o_.mean,
             .deviation = o_.deviation,
             .preparation = Value::map({{"resize", o_.resize}, {"center_crop", o_.size}})};
@@ -280,6 +282,7 @@ class ImageFolder final : public Dataset {
     const fs::path root = part_folder(folder, part);
     const std::vector<std::string> classes = classes_in(root);
     if (part == "test") expect_same_classes(classes_in(part_folder(folder, "train")), classes, root);
+    found_ = classes;
 
     std::vector<Content> contents(classes.size());
     parallel_for(static_cast<int64_t>(classes.size()), 1, [&](int64_t begin, int64_t end) {
@@ -355,6 +358,7 @@ class ImageFolder final : public Dataset {
 
   Options o_;
   int64_t classes_ = 0;
+  mutable std::vector<std::string> found_;  // the class folders, once a part was loaded
 };
 
 ESPALIER_PLUGIN("image_folder", "1.0.0",

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <espalier/flat_optimizer.h>
+#include <espalier/foresight.h>
 #include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
@@ -12,7 +13,7 @@
 
 namespace espalier {
 
-class Adam : public FlatOptimizer {
+class Adam : public FlatOptimizer, public Foresight {
  public:
   struct Options {
     double lr = 1e-3;
@@ -39,6 +40,15 @@ class Adam : public FlatOptimizer {
   explicit Adam(Options options) : o_(std::move(options)) {}
 
   double learning_rate() const override { return o_.lr; }
+
+  std::vector<std::string> idle(const Graph&, int64_t) const override {
+    std::vector<std::string> lines;
+    if (o_.weight_decay > 0) return lines;
+    if (o_.decoupled) lines.emplace_back("it decays no weights: 'weight_decay' is 0");
+    if (o_.decay_on.str() != Options().decay_on.str())
+      lines.emplace_back("'decay_on' is without effect where 'weight_decay' is 0");
+    return lines;
+  }
 
  protected:
   std::vector<std::string> states() const override { return {"mean", "square"}; }

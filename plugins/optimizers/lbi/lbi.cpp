@@ -9,6 +9,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
+#include <espalier/foresight.h>
 #include <espalier/isa.h>
 #include <espalier/optimizer.h>
 #include <espalier/parallel.h>
@@ -65,7 +66,7 @@ inline void step_row(const LbiRow& row, const LbiArenas<T>& arenas, const LbiFor
 
 // DI-ISS by linearized Bregman iteration (paper 000; facts of the authors' code: weight decay is coupled, Z and Gamma
 // begin at zero, Gamma's groups are the output filters of convolutions and the single weights of linear layers).
-class Lbi final : public Optimizer {
+class Lbi final : public Optimizer, public Foresight {
  public:
   struct Options {
     double lr = 0.1;
@@ -136,6 +137,28 @@ class Lbi final : public Optimizer {
       }
       parts.push_back(std::move(part));
     }
+  }
+
+  std::vector<std::string> idle(const Graph& graph, int64_t) const override {
+    std::vector<std::string> lines;
+    const auto idle = [&](const std::string& what, const std::string& where) {
+      lines.push_back("'" + what + "' is without effect where " + where);
+    };
+    if (o_.weight_decay == 0 && o_.decay_on.str() != Options().decay_on.str()) idle("decay_on", "'weight_decay' is 0");
+    if (!o_.groups && !o_.groups_on.empty()) idle("groups_on", "'groups' is false");
+    if (!o_.groups && o_.threshold != "norm") idle("threshold", "'groups' is false");
+    if (o_.scale_z && o_.kappa == 1) idle("scale_z", "'kappa' is 1");
+    const std::vector<ParamId> sparse = o_.sparse_on.match(graph);
+    const auto has_gamma = [&](ParamId p) { return graph[p].role != Role::buffer && graph[p].shape.size() > 1; };
+    if (std::ranges::none_of(sparse, has_gamma))
+      lines.push_back("'sparse_on: " + o_.sparse_on.str() +
+                      "' names no weight of a layer: nothing has a Gamma, and it steps as sgd does");
+    if (o_.groups && !o_.groups_on.empty()) {
+      const std::vector<ParamId> grouped = o_.groups_on.match(graph);
+      if (std::ranges::none_of(grouped, [&](ParamId p) { return std::ranges::find(sparse, p) != sparse.end(); }))
+        idle("groups_on", "'sparse_on' names none of its weights");
+    }
+    return lines;
   }
 
   // Until a filter is selected Gamma is zero and Z the sum of lr / nu W, so that it is selected where the norm of W's

@@ -1,6 +1,7 @@
 #include "sgd.h"
 
 #include <espalier/flat_optimizer.h>
+#include <espalier/foresight.h>
 #include <espalier/isa.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
@@ -10,7 +11,7 @@
 
 namespace espalier {
 
-class Sgd final : public FlatOptimizer {
+class Sgd final : public FlatOptimizer, public Foresight {
  public:
   struct Options {
     double lr = 0.1;
@@ -38,6 +39,15 @@ class Sgd final : public FlatOptimizer {
   }
 
   double learning_rate() const override { return o_.lr; }
+
+  std::vector<std::string> idle(const Graph&, int64_t) const override {
+    std::vector<std::string> lines;
+    if (o_.weight_decay > 0) return lines;
+    if (o_.decoupled) lines.emplace_back("'decoupled' is without effect where 'weight_decay' is 0");
+    if (o_.decay_on.str() != Options().decay_on.str())
+      lines.emplace_back("'decay_on' is without effect where 'weight_decay' is 0");
+    return lines;
+  }
 
  protected:
   std::vector<std::string> states() const override { return {"momentum"}; }

@@ -109,6 +109,13 @@ Value json_of(const DatasetCheck& check) {
                      {"faults", Value(check.faults)}});
 }
 
+// What brings a copy into the place of the one in a folder.
+std::string fetch_command(const std::string& name, const fs::path& folder) {
+  const bool elsewhere =
+      folder.parent_path() != data_cache() && folder.filename() == catalogue_entry(name).folders.front();
+  return "espalier data fetch " + name + (elsewhere ? " --to " + folder.parent_path().string() : "");
+}
+
 void check(const std::string& name, const DataPaths& paths, bool json) {
   const DatasetCheck result = check_dataset(catalogue_entry(name), paths);
   if (json) {
@@ -119,7 +126,7 @@ void check(const std::string& name, const DataPaths& paths, bool json) {
   const size_t n = result.faults.size();
   if (n > 0) {
     throw Error(name + " has " + std::to_string(n) + (n == 1 ? " fault" : " faults") +
-                "; a new copy: espalier data fetch " + name);
+                "; a new copy in its place: " + fetch_command(name, result.folder));
   }
 }
 

@@ -22,6 +22,7 @@
 #include "plan/warm_start.h"
 #include "plugins/builtin.h"
 #include "recipe/recipe.h"
+#include "record/data_record.h"
 #include "record/recorded.h"
 #include "sweep/sweep.h"
 #include "system/files.h"
@@ -48,6 +49,13 @@ const DataSection& data_of(const Recipe& recipe, size_t stages) {
   return *data;
 }
 
+// What the data set says of itself, with the names of classes that it told the run when it was loaded.
+DatasetInfo info_of(const Value& dataset, const fs::path& run) {
+  DatasetInfo info = Registry::instance().create<Dataset>(dataset)->info();
+  if (info.classes.empty()) info.classes = recorded_classes(recorded(run / "data.json"), dataset);
+  return info;
+}
+
 void write_export(ExportOptions o) {
   const fs::path run = o.run;
   if (is_sweep(run)) throw InputError(o.run, "this is a sweep: export one of its runs, a folder in it");
@@ -64,7 +72,7 @@ void write_export(ExportOptions o) {
   set_values(n.graph, weights, n.tensors, n.from);
 
   const DataSection& data = data_of(recipe, n.stages);
-  const DatasetInfo info = Registry::instance().create<Dataset>(data.dataset)->info();
+  const DatasetInfo info = info_of(data.dataset, run);
   const Normalization normalization = normalization_of(data.normalize, info);
   const TrainedNetwork network{recipe.name, n.graph, weights, info, normalization, data.eval_batch};
   const auto target = [&](const char* name) { return o.out.empty() ? run / name : fs::path(o.out); };

@@ -4,15 +4,18 @@
 #include <cmath>
 
 #include "data/split.h"
+#include "espalier/augmentation.h"
 #include "espalier/backbone.h"
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/error.h"
+#include "espalier/foresight.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
 #include "plan/plan_checks.h"
 #include "plan/warm_start.h"
+#include "recipe/schedule.h"
 #include "system/terminal.h"
 #include "system/text.h"
 
@@ -23,6 +26,39 @@ namespace {
 struct Network {
   Graph graph;
   DatasetInfo info;
+};
+
+// The values that a network begins with, as long as they are known.
+class BeginningValues {
+ public:
+  BeginningValues() = default;
+  // key: of what is drawn.
+  BeginningValues(WarmStart start, RandomKey key) : start_(std::move(start)), key_(key), known_(true) {}
+
+  const Weights& of(const Graph& graph) {
+    if (!weights_) {
+      weights_ = std::make_unique<Weights>(graph, at::kFloat, at::kCPU);
+      weights_->initialize(graph, key_);
+      if (!start_.from.empty()) warm_start(start_, graph, weights_.get());
+    }
+    return *weights_;
+  }
+  // The structure is another now: which positions went is not known.
+  void lose() { known_ = false; }
+  bool known() const { return known_; }
+  // The network will have been trained.
+  void train() { trained_ = true; }
+
+  std::string str() const {
+    const std::string of = start_.from.empty() ? "the initial values" : "the values of " + start_.from.string();
+    return of + (trained_ ? ", before anything is trained" : "");
+  }
+
+ private:
+  WarmStart start_;
+  RandomKey key_;
+  bool known_ = false, trained_ = false;
+  std::unique_ptr<Weights> weights_;
 };
 
 template <class Make>
@@ -85,6 +121,9 @@ Value axes_of(const Graph& g) {
   }
   return axes;
 }
+
+// With fewer, the five best are not worth counting; the run does not.
+constexpr int64_t classes_of_top5 = 20;
 
 constexpr size_t axes_shown = 40;
 
@@ -167,20 +206,13 @@ int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
 }
 
 // What the optimizers of a stage that begins with a new network say of a round of its controller, or of the whole
-// stage. key: of its initial values.
-Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, RandomKey key) {
+// stage.
+Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, BeginningValues& values) {
   Value lines = Value::list();
   const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
   const int64_t steps = steps_of(data, network.info) * (round > 0 ? round : stage.epochs);
   if (steps == 0) return lines;
-  std::unique_ptr<Weights> weights;
-  const auto initial = [&]() -> const Weights& {
-    if (!weights) {
-      weights = std::make_unique<Weights>(network.graph, at::kFloat, at::kCPU);
-      weights->initialize(network.graph, key);
-    }
-    return *weights;
-  };
+  const auto initial = [&]() -> const Weights& { return values.of(network.graph); };
   for (const OptimizerSection& o : stage.optimizers) {
     at_recipe(o.spec, "optimizer", [&] {
       const auto optimizer = Registry::instance().create<Optimizer>(o.spec);
@@ -191,9 +223,92 @@ Value outlook_of(const StageSection& stage, const DataSection& data, const Netwo
   return lines;
 }
 
-}  // namespace
+// What of a stage is without effect, with its place.
+class Idle {
+ public:
+  Idle(const StageSection& stage, const Graph& graph, Value& notes) : stage_(stage), graph_(graph), notes_(notes) {}
 
-namespace {
+  template <class T>
+  void add(const Value& spec) {
+    if (has_reference(spec)) return;  // not known yet
+    const auto made = Registry::instance().create<T>(spec);
+    const auto* knows = dynamic_cast<const Foresight*>(made.get());
+    if (!knows) return;
+    const std::string what = std::string(T::kind) + " '" + name_of(spec, T::kind) + "': ";
+    for (const std::string& line : knows->idle(graph_, stage_.epochs)) note(spec.location, what + line);
+  }
+
+  // The stage's own keys.
+  void add_keys() {
+    const std::string stage = "stage '" + stage_.name + "'";
+    if (stage_.start_from == "best" && !stage_.network.is_null())
+      note(stage_.location, stage + ": 'start_from' is without effect where it has a network of its own");
+    if (stage_.epochs > 0) return;
+    std::string given;
+    const auto list = [&](bool is_given, const char* key) {
+      if (is_given) given += (given.empty() ? "'" : ", '") + std::string(key) + "'";
+    };
+    list(!stage_.regularizers.empty(), "regularizers");
+    list(name_of(stage_.schedule, Schedule::kind) != "constant", "schedule");
+    list(stage_.clip_norm.has_value(), "clip_norm");
+    list(stage_.label_smoothing > 0, "label_smoothing");
+    if (!given.empty())
+      note(stage_.location, stage + " has no epochs: what it has under " + given + " is without effect");
+  }
+
+ private:
+  void note(const Location& where, const std::string& text) {
+    notes_.push_back((where.file ? where.str() + ": " : "") + text);
+  }
+
+  const StageSection& stage_;
+  const Graph& graph_;
+  Value& notes_;
+};
+
+// What of the data's keys is without effect.
+void note_idle(const DataSection& data, const DatasetInfo& info, Value& notes) {
+  const auto note = [&](const std::string& text) {
+    const Location& where = data.dataset.location;
+    notes.push_back((where.file ? where.str() + ": " : "") + "data: " + text);
+  };
+  if (info.samples > 0 && data.limit >= info.samples)
+    note("'limit' is " + count_text(data.limit) + ", and there are " + count_text(info.samples) +
+         " training samples: all are used");
+  for (const Value& spec : data.augment) {
+    for (const Value::Entry& e : spec.as_map()) {
+      if (e.value.is_number() && e.value.as_double() == 0)
+        note("the augmentation '" + name_of(spec, Augmentation::kind) + "' has '" + e.key + "' 0: it changes nothing");
+    }
+  }
+}
+
+void check_label_smoothing(const StageSection& stage, const Graph& graph) {
+  if (stage.label_smoothing == 0) return;
+  const auto smooths = [](const Node& n) { return n.op->type() == "cross_entropy"; };
+  if (std::ranges::any_of(graph.nodes(), smooths)) return;
+  throw InputError(stage.location.str(), "stage '" + stage.name +
+                                             "': 'label_smoothing' is for the loss cross_entropy, which the network "
+                                             "does not have: leave it out");
+}
+
+// What its controller says of the values that its network begins with.
+Value found_by_controller(const StageSection& stage, const Graph& graph, BeginningValues& values) {
+  Value lines = Value::list();
+  if (!values.known()) return lines;
+  if (stage.epochs > 0) values.train();
+  at_recipe(stage.controller, "controller", [&] {
+    const auto controller = Registry::instance().create<Controller>(stage.controller);
+    const auto* says = dynamic_cast<const Foresight*>(controller.get());
+    if (!says) return 0;
+    const std::vector<std::string> table = says->finds(graph, values.of(graph));
+    if (table.empty()) return 0;
+    lines.push_back(name_of(stage.controller, "controller") + " would find, of " + values.str() + ":");
+    for (const std::string& line : table) lines.push_back(line);
+    return 0;
+  });
+  return lines;
+}
 
 void refuse_missing_runs(const Recipe& recipe) {
   if (recipe.missing_runs.empty()) return;
@@ -224,30 +339,41 @@ Value plan_recipe(const Recipe& recipe) {
   Value selectors = Value::list();
   Value stages = Value::list();
   Value notes = Value::list();
-  const auto check_warm_start = [&](const WarmStart& start) {
+  Value beginnings = Value::list();
+  const auto check_warm_start = [&](const WarmStart& start, const Value& spec) {
     if (start.from.empty()) return;
     const Loaded loaded = warm_start(start, network.graph, nullptr);
     if (loaded.tensors < loaded.of_tensors)
       notes.push_back("network.from: " + loaded.str() + " begin with the values of " + start.from.string() +
                       ", the rest as new");
     for (const std::string& line : loaded.rest) notes.push_back("network.from: " + line);
+    beginnings.push_back("The network begins with " + loaded.str() + " of " + start.from.string());
+    const std::string unseen = unseen_in_file(start, network.graph, name_of(spec, "backbone"));
+    if (!unseen.empty()) beginnings.push_back(unseen);
   };
-  check_warm_start(recipe.warm_start);
+  check_warm_start(recipe.warm_start, recipe.network);
+  note_idle(data, info, notes);
+  if (recipe.expect.is_map() && recipe.expect.find("top5") && info.target.classes < classes_of_top5)
+    notes.push_back("expect: 'top5' is not measured with fewer than " + std::to_string(classes_of_top5) + " classes");
   bool known = true;  // the network of the stage under way
   int64_t most_states = 0;
   Graph largest = network.graph;  // which decides how much memory is needed
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
+  BeginningValues values;
   for (const StageSection& s : recipe.stages) {
     // Whether the stage begins with drawn values, and what they are drawn for.
     const bool first = &s == recipe.stages.data();
     const bool is_new = s.network.is_null() ? first && recipe.warm_start.from.empty() : s.warm_start.from.empty();
     const std::string purpose = s.network.is_null() ? "network" : "network " + s.name;
-    if (s.data) data = *s.data;
+    if (s.data) {
+      data = *s.data;
+      note_idle(data, info_of(data), notes);
+    }
     if (!s.network.is_null()) {
       known = !has_reference(s.network);
       if (known) {
         network = build(data, s.network);
-        check_warm_start(s.warm_start);
+        check_warm_start(s.warm_start, s.network);
       }
     }
     if (!known) {
@@ -259,7 +385,8 @@ Value plan_recipe(const Recipe& recipe) {
                                    {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
                                    {"controller", s.controller},
                                    {"schedule", s.schedule},
-                                   {"outlook", Value::list()}}));
+                                   {"outlook", Value::list()},
+                                   {"norms", Value::list()}}));
       continue;
     }
     if (s.network.is_null() && s.data) {
@@ -267,12 +394,17 @@ Value plan_recipe(const Recipe& recipe) {
       check_data(data, now);
       check_same_data(s, network.info, now);
     }
+    const bool has_own = first || !s.network.is_null();
+    if (has_own) values = {s.network.is_null() ? recipe.warm_start : s.warm_start, key.with(purpose)};
     // What depends on an artefact cannot be made before it is there.
     const bool decided = !has_reference(s.controller);
     if (decided) {
       at_recipe(s.controller, "controller", [&] {
         const auto controller = Registry::instance().create<Controller>(s.controller);
-        apply(network.graph, {}, controller->begin(network.graph));
+        const Edits edits = controller->begin(network.graph);
+        apply(network.graph, {}, edits);
+        // A file does not hold what is new (gates), and is not compared with it.
+        if (!edits.empty() && !is_new) values.lose();
         return 0;
       });
     }
@@ -315,22 +447,31 @@ Value plan_recipe(const Recipe& recipe) {
         return 0;
       });
     }
+    check_label_smoothing(s, network.graph);
+    Idle idle(s, network.graph, notes);
+    for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);
+    for (const Value& r : s.regularizers) idle.add<Regularizer>(r);
+    idle.add<Controller>(s.controller);
+    if (s.epochs > 0) idle.add<Schedule>(s.schedule);
+    idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
-    stages.push_back(
-        Value::map({{"name", s.name},
-                    {"epochs", s.epochs},
-                    {"optimizers", specs_of(s.optimizers)},
-                    {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                    {"controller", s.controller},
-                    {"schedule", s.schedule},
-                    {"outlook", is_new && made ? outlook_of(s, data, network, key.with(purpose)) : Value::list()}}));
+    stages.push_back(Value::map({{"name", s.name},
+                                 {"epochs", s.epochs},
+                                 {"optimizers", specs_of(s.optimizers)},
+                                 {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                                 {"controller", s.controller},
+                                 {"schedule", s.schedule},
+                                 {"outlook", is_new && made ? outlook_of(s, data, network, values) : Value::list()},
+                                 {"norms", decided ? found_by_controller(s, network.graph, values) : Value::list()}}));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     if (!decided) continue;
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
       try {
-        apply(network.graph, {}, controller->expected_edits(network.graph));
+        const Edits edits = controller->expected_edits(network.graph);
+        apply(network.graph, {}, edits);
+        if (!edits.empty()) values.lose();
       } catch (const EditError&) {
         // With other positions it may be possible: what the stages behind it find is not known then.
       }
@@ -339,6 +480,7 @@ Value plan_recipe(const Recipe& recipe) {
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;
+  plan["beginnings"] = beginnings;
   plan["notes"] = notes;
   if (!recipe.base.is_null() && !recipe.base.find("macs")) build(recipe.data, recipe.base);
 
@@ -389,8 +531,11 @@ std::string plan_text(const Value& plan, bool all_axes) {
     for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
     for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
     text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
-    for (const Value& line : s.at("outlook").as_list()) text += "  " + line.as_string() + "\n";
+    for (const char* said : {"outlook", "norms"}) {
+      for (const Value& line : s.at(said).as_list()) text += "  " + line.as_string() + "\n";
+    }
   }
+  for (const Value& line : plan.at("beginnings").as_list()) text += line.as_string() + "\n";
   for (const Value& note : plan.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
   const Value& m = plan.at("memory");
   int64_t total = 0;

@@ -9,8 +9,8 @@ namespace espalier {
 
 // What a recipe would do, without data and without training: {name, network: {params, macs, layers: [{name, operation,
 // output, parameters, params, macs}], axes: [{name, size, fixed, made_by, read_by}]}, selectors: [{where, selector,
-// matches}], stages: [{name, epochs, ..., outlook: [line]}], memory:
-// {...}}. Throws InputError for a selector that matches nothing.
+// matches}], stages: [{name, epochs, ..., outlook: [line], norms: [line]}],
+// beginnings: [line], notes: [line], memory: {...}}. Throws InputError for a selector that matches nothing.
 Value plan_recipe(const Recipe& recipe);
 
 // The same as tables; of many axes only the first, unless `all_axes`.

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
+#include "espalier/operation.h"
 #include "formats/tensor_files.h"
 #include "plan/run_network.h"
 #include "recipe/rename.h"
@@ -123,6 +125,22 @@ std::string remedy(const WarmStart& start, bool nothing) {
          (start.partial || nothing ? "" : ", `partial: true` leaves out what does not match");
 }
 
+// Whether nothing beside the file says that it is of a run.
+bool is_foreign(const fs::path& path) {
+  for (const fs::path& folder : {path, path.parent_path(), path.parent_path().parent_path()}) {
+    if (fs::exists(folder / "recipe.yaml") || fs::exists(folder / "graph.json")) return false;
+  }
+  return true;
+}
+
+// "a, b, c and 7 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t shown = 3;
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < shown; ++i) text += (i ? ", " : "") + names[i];
+  return text + (names.size() > shown ? " and " + std::to_string(names.size() - shown) + " more" : "");
+}
+
 bool is_weight(const Parameter& p) {
   return p.role == Role::weight && p.shape.size() > 1;
 }
@@ -182,6 +200,41 @@ Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) 
   }
   if (weights) fill(*weights, matched);
   return loaded;
+}
+
+std::string unseen_in_file(const WarmStart& start, const Graph& graph, const std::string& backbone) {
+  if (start.from.empty() || !is_foreign(start.from)) return "";
+  std::set<std::string> eps, paddings, activations;
+  std::vector<std::string> strides, dilations;
+  const std::set<std::string> functions{"relu", "relu6", "gelu", "silu", "sigmoid", "tanh"};
+  for (const Node& n : graph.nodes()) {
+    const std::string type = n.op->type();
+    const Value o = n.op->options();
+    if (functions.contains(type)) activations.insert(type);
+    if (type == "batch_norm" || type == "layer_norm") eps.insert(to_json(o.at("eps")));
+    if (type == "zero_pad")
+      paddings.insert(to_json(o.at("before")) + " before and " + to_json(o.at("after")) + " behind");
+    if (type != "conv2d") continue;
+    const std::string kernel = to_json(o.at("kernel"));
+    if (o.at("kernel").as_int() > 1) paddings.insert(to_json(o.at("padding")) + " for " + kernel + "x" + kernel);
+    if (o.at("stride").as_int() > 1) strides.push_back(n.name);
+    if (o.at("dilation").as_int() > 1) dilations.push_back(n.name);
+  }
+  std::string text;
+  const auto add = [&](const std::string& what, const auto& values, const std::string& otherwise) {
+    const std::vector<std::string> all(values.begin(), values.end());
+    if (all.empty() && otherwise.empty()) return;
+    text += (text.empty() ? "" : "; ") + (all.empty() ? otherwise : what + some_of(all));
+  };
+  add("norms with an epsilon of ", eps, "");
+  add("padding ", paddings, "");
+  add("strides in ", strides, "");
+  add("dilated ", dilations, paddings.empty() ? "" : "no dilation");
+  add("activation ", activations, "");
+  if (text.empty()) return "";
+  return start.from.string() + " does not say how its values are computed with. This network has " + text +
+         ". If the one that they are of has others, the options that `espalier describe " + backbone +
+         "` shows may say so";
 }
 
 }  // namespace espalier

@@ -30,4 +30,9 @@ struct Loaded {
 // no weight of a layer is left that matches.
 Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights);
 
+// A file of other programs holds names, shapes and values, and not how the values are to be computed with: this says
+// how the network does it (epsilon of norms, padding, strides, dilation, activations). Empty where the values are a
+// run's, and where there is nothing of the kind in the network.
+std::string unseen_in_file(const WarmStart& start, const Graph& graph, const std::string& backbone);
+
 }  // namespace espalier

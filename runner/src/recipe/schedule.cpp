@@ -10,6 +10,7 @@
 #include "espalier/build_config.h"
 #include "espalier/declare.h"
 #include "espalier/error.h"
+#include "espalier/foresight.h"
 
 namespace espalier {
 
@@ -47,7 +48,7 @@ class Constant final : public Schedule {
   Options o_;
 };
 
-class Step final : public Schedule {
+class Step final : public Schedule, public Foresight {
  public:
   struct Options {
     std::vector<double> milestones;
@@ -67,7 +68,8 @@ class Step final : public Schedule {
   explicit Step(Options o) : o_(std::move(o)) {
     if (o_.milestones.empty() == (o_.every == 0)) throw Error("give either 'milestones' (a list of epochs) or 'every'");
     for (const double a : o_.milestones) {
-      if (a >= 1 && a != std::floor(a)) throw Error("'milestones' takes whole epochs, or fractions of the stage below 1");
+      if (a >= 1 && a != std::floor(a))
+        throw Error("'milestones' takes whole epochs, or fractions of the stage below 1");
     }
   }
 
@@ -84,14 +86,20 @@ class Step final : public Schedule {
                   " epochs: the learning rate would not fall there; fractions below 1 are of the stage");
     }
   }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.factor == 1) return {"'factor' is 1: the learning rate stays as it is"};
+    if (o_.every < epochs || epochs == 0) return {};
+    return {"'every' is " + std::to_string(o_.every) + " epochs, and the stage has " + std::to_string(epochs) +
+            ": the learning rate does not fall"};
+  }
 
  private:
   Options o_;
 };
 
-// m + (1 - m) (1 + cos(pi t)) / 2, m being min_factor, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017, without
-// restarts).
-class Cosine final : public Schedule {
+// m + (1 - m) (1 + cos(pi t)) / 2, m being min_factor, t from 0 to 1 after the warm-up (Loshchilov & Hutter 2017,
+// without restarts).
+class Cosine final : public Schedule, public Foresight {
  public:
   struct Options {
     double min_factor = 0;
@@ -110,13 +118,19 @@ class Cosine final : public Schedule {
     const double t = length > 0 ? std::clamp((epoch - o_.warmup) / length, 0.0, 1.0) : 1.0;
     return o_.min_factor + (1 - o_.min_factor) * 0.5 * (1 + std::cos(std::numbers::pi * t));
   }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.final == 1) return {"'final' is 1: the learning rate does not fall"};
+    if (epochs > 0 && o_.warmup == static_cast<double>(epochs))
+      return {"'warmup' takes all epochs of the stage: the learning rate does not fall"};
+    return {};
+  }
   void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
  private:
   Options o_;
 };
 
-class Plateau final : public Schedule {
+class Plateau final : public Schedule, public Foresight {
  public:
   struct Options {
     int64_t patience = 10;
@@ -135,6 +149,13 @@ class Plateau final : public Schedule {
   explicit Plateau(Options o) : o_(o) {}
 
   double factor(double epoch, int64_t) const override { return scale_ * warmed(o_.warmup, epoch); }
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    if (o_.least == 1) return {"'least' is 1: the learning rate does not fall"};
+    // The first evaluation is the best so far, and the rate falls for the steps behind the last that counts.
+    if (epochs == 0 || o_.patience + 2 < epochs) return {};
+    return {"'patience' is " + std::to_string(o_.patience) + " evaluations, and the stage has " +
+            std::to_string(epochs) + " epochs: the learning rate does not fall"};
+  }
   void check(int64_t epochs) const override { check_warmup(o_.warmup, epochs); }
 
   void observe(double metric) override {

@@ -86,7 +86,6 @@ void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
 void BaseKeys::declare(Declare<BaseKeys>& p) {
   p("macs", &BaseKeys::macs, at_least(1), required(),
     "Multiply-accumulates of the network that train costs are relative to.");
-  p("params", &BaseKeys::params, at_least(1), "Parameters of that network.");
   p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"),
     "Number of epochs that it would be trained. Left out: as many as the run has.");
 }

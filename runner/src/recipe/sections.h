@@ -81,7 +81,6 @@ struct BaseCostKeys {
 
 struct BaseKeys {
   int64_t macs = 0;
-  std::optional<int64_t> params;
   std::optional<int64_t> epochs;
   static void declare(Declare<BaseKeys>& p);
 };

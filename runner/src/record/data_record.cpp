@@ -35,9 +35,23 @@ Value data_record(const Value& spec, const DatasetInfo& info, const Split& train
                      {"test", part_record(test)}});
 }
 
+std::vector<std::string> recorded_classes(const Value& records, const Value& dataset) {
+  std::vector<std::string> names;
+  if (!records.is_list()) return names;
+  for (const Value& r : records.as_list()) {
+    const Value* of = r.is_map() ? r.find("dataset") : nullptr;
+    const Value* given = r.is_map() ? r.find("names") : nullptr;
+    if (!of || !given || !(*of == dataset)) continue;
+    for (const Value& name : given->as_list()) names.push_back(name.as_string());
+  }
+  return names;
+}
+
 std::vector<std::string> data_differences(const Value& before, const Value& now) {
   std::vector<std::string> found;
   for (const char* key : {"classes", "names"}) {
+    // Runs before there were names in it have none of a data set that learns them from its folders.
+    if (key == std::string("names") && (before.at(key).size() == 0 || now.at(key).size() == 0)) continue;
     if (!(before.at(key) == now.at(key)))
       found.push_back(std::string(key) + ": " + to_json(before.at(key)) + " before, " + to_json(now.at(key)) + " now");
   }

@@ -13,6 +13,9 @@ namespace espalier {
 // on demand over what they say of themselves (names and sizes of files) and the targets.
 Value data_record(const Value& spec, const DatasetInfo& info, const Split& train, const Split& test);
 
+// The names of the classes in a run's data.json, of the data set with this spec; none where it does not say.
+std::vector<std::string> recorded_classes(const Value& records, const Value& dataset);
+
 // How the data now differ from those of a record, a line each; empty: not at all.
 std::vector<std::string> data_differences(const Value& before, const Value& now);
 

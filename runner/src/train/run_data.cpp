@@ -7,6 +7,7 @@
 
 #include "data/split.h"
 #include "espalier/error.h"
+#include "espalier/log.h"
 #include "espalier/random_fill.h"
 #include "plan/plan_checks.h"
 #include "record/data_record.h"
@@ -23,11 +24,16 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
     info_ = d.info();
     train = labelled_split(d.load("train", paths_), *dataset.component, dataset.where);
     test = labelled_split(d.load("test", paths_), *dataset.component, dataset.where);
+    info_.classes = d.info().classes;  // the names of folders are known only now
   });
   check_info(info_, *dataset.component, dataset.where);
   check_split(train, "train", info_, *dataset.component, dataset.where);
   check_split(test, "test", info_, *dataset.component, dataset.where);
   record(data_record(section.dataset, info_, train, test));
+  if (section.workers > 0 && !train.samples) {
+    log::warning(section.dataset.location.str() +
+                 ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
+  }
   const Normalization normalization = normalization_of(section.normalize, info_);
   const int64_t count = train.targets.size(0);
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));

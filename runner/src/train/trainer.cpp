@@ -96,6 +96,8 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
     const Loaded loaded = warm_start(warm, network_.graph, network_.weights.get());
     progress_.note("The network begins with " + loaded.str() + " of " + warm.from.string() +
                    (warm.which == "best" ? ", its best checkpoint" : ""));
+    const std::string unseen = unseen_in_file(warm, network_.graph, name_of(spec, "backbone"));
+    if (!unseen.empty()) progress_.note("note: " + unseen);
   }
   tested_.stale = true;
 }

@@ -149,7 +149,8 @@ inline OfKind of_kind(std::string kind) {
 inline IsPath path() {
   return {};
 }
-// Says what the option was called before. A recipe that uses the old name is refused with a message that says the new one.
+// Says what the option was called before. A recipe that uses the old name is refused with a message that says the new
+// one.
 inline Formerly formerly(std::string name) {
   return {std::move(name)};
 }

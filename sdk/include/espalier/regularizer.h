@@ -24,9 +24,9 @@ class ESPALIER_API LearningRates {
   std::vector<double> by_parameter_;
 };
 
-// Adds a penalty on parameters. It acts through its gradient: in each step add() is called after the gradients of the loss
-// have been added. Or it acts through its proximal operator, in after_update(), or through both. The proximal step of
-// weight * |w|_1 (soft thresholding; Parikh and Boyd 2014, section 6.5.2):
+// Adds a penalty on parameters. It acts through its gradient: in each step add() is called after the gradients of the
+// loss have been added. Or it acts through its proximal operator, in after_update(), or through both. The proximal step
+// of weight * |w|_1 (soft thresholding; Parikh and Boyd 2014, section 6.5.2):
 //
 //   void add(const Graph&, Weights& weights, at::Tensor& value) override {}
 //   void after_update(const Graph& graph, Weights& weights, const LearningRates& rates) override {

@@ -126,20 +126,20 @@ class ESPALIER_API Run {
   // there is no such part.
   virtual Evaluation evaluate(std::string_view part) = 0;
 
-  // Returns the learning rate that a parameter has in the step under way: that of its optimizer, scaled by the schedule.
-  // It is 0 if no optimizer updates the parameter.
+  // Returns the learning rate that a parameter has in the step under way: that of its optimizer, scaled by the
+  // schedule. It is 0 if no optimizer updates the parameter.
   virtual double learning_rate(ParamId p) const = 0;
   // Returns how many samples a full training batch has. The last batch of an epoch may have fewer.
   virtual int64_t batch_size() const = 0;
-  // Returns whether the last update scaled the gradients down because their norm was above `clip_norm`. It waits for the
-  // device.
+  // Returns whether the last update scaled the gradients down because their norm was above `clip_norm`. It waits for
+  // the device.
   virtual bool clipped() const = 0;
 
   // Hands an artefact on under a name of the present stage. A later stage of the recipe refers to it as STAGE.NAME
   // (`normal: {from: search.genotype}`), another recipe names the run's folder too (`run: ../search`). It is written to
   // artefacts/STAGE.NAME.json (and .safetensors) in the run's folder and kept in checkpoints. Publishing again replaces
-  // it. Throws Error if the component does not declare the name by Component::publish, or if the name does not consist of
-  // letters, digits, '_' and '-'.
+  // it. Throws Error if the component does not declare the name by Component::publish, or if the name does not consist
+  // of letters, digits, '_' and '-'.
   virtual void publish(const std::string& name, const Artefact& artefact) = 0;
   // Returns what a stage of this run published as "STAGE.NAME". Throws Error with the nearest name if there is none.
   virtual const Artefact& artefact(const std::string& name) const = 0;

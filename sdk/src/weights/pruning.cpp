@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -77,6 +78,49 @@ Edits removal_of(const Graph& graph, const std::vector<std::pair<Axis, Indices>>
   return edits;
 }
 
+void require_groups(const Graph& graph, const Selector& on, FilterUnit unit) {
+  if (unit == FilterUnit::whole_groups && filter_axes(graph, on, unit) == filter_axes(graph, on)) {
+    throw Error("`of_groups: whole` is for layers with groups or heads, and " +
+                (on.empty() ? "the network has none" : "none of '" + on.str() + "' has any") + "; leave it out");
+  }
+}
+
+void require_among(const Graph& graph, const PerSelector& values, FilterUnit unit, const std::vector<Axis>& all,
+                   const std::string& what) {
+  for (const auto& [selector, value] : values.by_selector) {
+    const std::vector<Axis> named = filter_axes(graph, selector, unit);
+    if (std::ranges::find_first_of(named, all) == named.end()) {
+      throw Error(what + " names '" + selector.str() +
+                  "', and no width of it is to be pruned; name its layers by `on`");
+    }
+  }
+}
+
+std::vector<std::string> table_of(const std::vector<WidthNorms>& widths, const std::string& gone) {
+  constexpr size_t most_rows = 24;
+  char line[200];
+  std::snprintf(line, sizeof line, "%-28s %8s %10s %10s %10s  %s", "norms of", "filters", "smallest", "median",
+                "largest", gone.c_str());
+  std::vector<std::string> lines{line};
+  const auto add = [&](const WidthNorms& w) {
+    std::vector<double> sorted = w.norms;
+    std::ranges::sort(sorted);
+    std::snprintf(line, sizeof line, "%-28s %8zu %10.3g %10.3g %10.3g  %lld", w.name.c_str(), sorted.size(),
+                  sorted.front(), sorted[sorted.size() / 2], sorted.back(), static_cast<long long>(w.gone));
+    lines.emplace_back(line);
+  };
+  WidthNorms all{"all", {}, 0};
+  for (const WidthNorms& w : widths) {
+    if (w.norms.empty()) continue;
+    if (widths.size() <= most_rows) add(w);
+    all.norms.insert(all.norms.end(), w.norms.begin(), w.norms.end());
+    all.gone += w.gone;
+  }
+  if (all.norms.empty()) return {};
+  if (widths.size() > 1) add(all);
+  return lines;
+}
+
 void FilterShare::require(const Graph& graph) const {
   require_filters(graph, on_, "`on`");
   require_filters(graph, ratio_, "`ratio`");
@@ -87,13 +131,8 @@ void FilterShare::require(const Graph& graph) const {
                             : "there is nothing to prune: no layer of '" + on_.str() +
                                   "' has filters or units that may go (the number of classes stays)");
   }
-  for (const auto& [selector, ratio] : ratio_.by_selector) {
-    const std::vector<Axis> named = filter_axes(graph, selector, unit_);
-    if (std::ranges::find_first_of(named, all) == named.end()) {
-      throw Error("`ratio` names '" + selector.str() +
-                  "', and no width of it is to be pruned; name its layers by `on`");
-    }
-  }
+  require_groups(graph, on_, unit_);
+  require_among(graph, ratio_, unit_, all, "`ratio`");
   if (std::ranges::all_of(all, [&](Axis a) { return count(graph, a) == 0; }))
     throw Error("there is nothing to prune: `ratio` and `min_filters` leave every filter in its place");
 }
@@ -106,6 +145,13 @@ std::vector<std::pair<Axis, Indices>> FilterShare::smallest(const Graph& graph, 
     if (n > 0) result.emplace_back(axis, positions_of_smallest(filter_norms(graph, weights, axis, norm), n));
   }
   return result;
+}
+
+std::vector<std::string> FilterShare::finds(const Graph& graph, const Weights& weights, int norm) const {
+  std::vector<WidthNorms> widths;
+  for (const Axis axis : axes(graph))
+    widths.push_back({graph[axis].name, filter_norms(graph, weights, axis, norm), count(graph, axis)});
+  return table_of(widths, "to go");
 }
 
 Edits FilterShare::expected(const Graph& graph) const {
