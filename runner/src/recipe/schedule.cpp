@@ -150,7 +150,7 @@ class Plateau final : public Schedule, public Foresight {
 
   double factor(double epoch, int64_t) const override { return scale_ * warmed(o_.warmup, epoch); }
   std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
-    if (o_.least == 1) return {"'least' is 1: the learning rate does not fall"};
+    if (o_.min_factor == 1) return {"'min_factor' is 1: the learning rate does not fall"};
     // The first evaluation is the best so far, and the rate falls for the steps behind the last that counts.
     if (epochs == 0 || o_.patience + 2 < epochs) return {};
     return {"'patience' is " + std::to_string(o_.patience) + " evaluations, and the stage has " +
