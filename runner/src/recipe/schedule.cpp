@@ -119,7 +119,7 @@ class Cosine final : public Schedule, public Foresight {
     return o_.min_factor + (1 - o_.min_factor) * 0.5 * (1 + std::cos(std::numbers::pi * t));
   }
   std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
-    if (o_.final == 1) return {"'final' is 1: the learning rate does not fall"};
+    if (o_.min_factor == 1) return {"'min_factor' is 1: the learning rate does not fall"};
     if (epochs > 0 && o_.warmup == static_cast<double>(epochs))
       return {"'warmup' takes all epochs of the stage: the learning rate does not fall"};
     return {};
