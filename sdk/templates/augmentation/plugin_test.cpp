@@ -10,7 +10,12 @@ namespace {
 TEST(@CLASS@, MakesBlackWhite) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib@NAME@.so");
   const auto negative = Registry::instance().create<Augmentation>(from_json(R"({"use": "@NAME@", "probability": 1})"));
-  ImageBatch batch{at::full({2, 1, 3, 3}, -0.5), at::full({2}, 0, at::kLong), {RandomKey(1), RandomKey(2)}, {-0.5}, {2}};
+  ImageBatch batch;
+  batch.images = at::full({2, 1, 3, 3}, -0.5);
+  batch.targets = at::full({2}, 0, at::kLong);
+  batch.keys = {RandomKey(1), RandomKey(2)};
+  batch.black = {-0.5};
+  batch.white = {2};
   negative->apply(batch);
   EXPECT_TRUE(batch.images.equal(at::full({2, 1, 3, 3}, 2.0)));
 }

@@ -24,7 +24,8 @@ class @CLASS@ final : public Controller {
 
   void stage_begin(Run& run) override {
     require_filters(run.graph(), o_.on, "`on`");
-    for (const Axis axis : filter_axes(run.graph(), o_.on)) first_.emplace_back(run.graph()[axis].name, run.graph()[axis].size);
+    for (const Axis axis : filter_axes(run.graph(), o_.on))
+      first_.emplace_back(run.graph()[axis].name, run.graph()[axis].size);
   }
   // A run that goes on from a checkpoint knows the first widths from there.
   Value save() const override {
