@@ -166,6 +166,22 @@ stages:
   EXPECT_THAT(o.text, HasSubstr("did you mean 'seed'?"));
 }
 
+// The paper's recipes that repeat the growth of another run say which one, at every scale.
+TEST(PaperRecipes, NoteTheRunsThatTheyNeed) {
+  const TempFolder copy;  // beside it there are no runs
+  fs::copy(ESPALIER_SOURCE_DIR "/recipes", copy / "recipes", fs::copy_options::recursive);
+  const std::string folder = (copy / "recipes/paper/000").string() + "/";
+  for (const auto& [recipe, needed] : {std::pair("t4-resnet32-grow", "t3-width5-c10-ours"),
+                                       std::pair("t4-vgg16-grow", "t1-vgg16-ours"),
+                                       std::pair("f4-scratch-grow", "f4-lenet5")}) {
+    for (const std::string scale : {"", " --scale smoke"}) {
+      const Output o = espalier_command("validate " + folder + recipe + ".yaml" + scale);
+      EXPECT_EQ(o.status, 0) << o.text;
+      EXPECT_THAT(o.text, HasSubstr("espalier run " + folder + needed + ".yaml" + scale + " makes it"));
+    }
+  }
+}
+
 struct WrongReference {
   const char* name;
   const char* change;  // of the width of the first convolution

@@ -181,10 +181,10 @@ class Reader {
   // Whether the folder, which does not exist, is that of a run which the recipe says that it needs.
   bool is_needed(const Value& folder) const {
     for (const NeededRecipe& needed : needs_) {
-      if (!is_run_of(needed, folder.as_string())) continue;
+      const std::optional<std::string> command = command_for(needed, folder.as_string());
+      if (!command) continue;
       const std::string text = folder.location.str() + ": the run " + folder.as_string() + " of " +
-                               needed.path.string() + " does not exist yet: espalier run " + needed.path.string() +
-                               " makes it";
+                               needed.path.string() + " does not exist yet: " + *command + " makes it";
       if (std::ranges::find(missing_, text) == missing_.end()) missing_.push_back(text);
       return true;
     }

@@ -1,6 +1,7 @@
 #include "recipe/references.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "espalier/declare.h"
 #include "espalier/error.h"
@@ -132,15 +133,27 @@ std::vector<NeededRecipe> needed_recipes(const Value& recipe) {
     const Value tree = read_extended(path);
     const Value* name = tree.is_map() ? tree.find("name") : nullptr;
     if (!name || !name->is_string()) throw InputError(path.string(), "this is no recipe: it has no name");
-    result.push_back({path, name->as_string()});
+    std::vector<std::string> scales;
+    if (const Value* given = tree.find("scales"); given && given->is_map()) {
+      for (const Value::Entry& e : given->as_map()) scales.push_back(e.key);
+    }
+    result.push_back({path, name->as_string(), std::move(scales)});
   }
   return result;
 }
 
-bool is_run_of(const NeededRecipe& needed, const fs::path& folder) {
-  return std::ranges::any_of(folder, [&](const fs::path& part) {
-    return part == needed.name || part.string().starts_with(needed.name + "-");
-  });
+std::optional<std::string> command_for(const NeededRecipe& needed, const fs::path& folder) {
+  for (const fs::path& part : folder) {
+    const std::string text = part.string();
+    if (text != needed.name && !text.starts_with(needed.name + "-")) continue;
+    std::string command = "espalier run " + needed.path.string();
+    for (const std::string& scale : needed.scales) {
+      const std::string scaled = needed.name + "-" + scale;
+      if (text == scaled || text.starts_with(scaled + "-")) command += " --scale " + scale;
+    }
+    return command;
+  }
+  return std::nullopt;
 }
 
 }  // namespace espalier

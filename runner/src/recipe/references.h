@@ -42,13 +42,15 @@ Value artefact_of_run(const Value& folder, const Value& from);
 
 // A recipe that another one needs.
 struct NeededRecipe {
-  std::filesystem::path path;  // absolute
-  std::string name;            // of its runs
+  std::filesystem::path path;       // absolute
+  std::string name;                 // of its runs
+  std::vector<std::string> scales;  // by which runs of other sizes are called
 };
 // Those under `needs`. Throws InputError where one cannot be read.
 std::vector<NeededRecipe> needed_recipes(const Value& recipe);
 
-// Whether a folder is called like a run of it: a part of its path is the recipe's name, or that with a scale.
-bool is_run_of(const NeededRecipe& needed, const std::filesystem::path& folder);
+// The command that makes the run in this folder, if the folder is called like a run of the recipe: a part of its path is
+// the recipe's name, alone or followed by '-' (and a scale). None otherwise.
+std::optional<std::string> command_for(const NeededRecipe& needed, const std::filesystem::path& folder);
 
 }  // namespace espalier
