@@ -171,9 +171,9 @@ TEST(PaperRecipes, NoteTheRunsThatTheyNeed) {
   const TempFolder copy;  // beside it there are no runs
   fs::copy(ESPALIER_SOURCE_DIR "/recipes", copy / "recipes", fs::copy_options::recursive);
   const std::string folder = (copy / "recipes/paper/000").string() + "/";
-  for (const auto& [recipe, needed] : {std::pair("t4-resnet32-grow", "t3-width5-c10-ours"),
-                                       std::pair("t4-vgg16-grow", "t1-vgg16-ours"),
-                                       std::pair("f4-scratch-grow", "f4-lenet5")}) {
+  for (const auto& [recipe, needed] :
+       {std::pair("t4-resnet32-grow", "t3-width5-c10-ours"), std::pair("t4-vgg16-grow", "t1-vgg16-ours"),
+        std::pair("f4-scratch-grow", "f4-lenet5")}) {
     for (const std::string scale : {"", " --scale smoke"}) {
       const Output o = espalier_command("validate " + folder + recipe + ".yaml" + scale);
       EXPECT_EQ(o.status, 0) << o.text;

@@ -49,8 +49,8 @@ struct NeededRecipe {
 // Those under `needs`. Throws InputError where one cannot be read.
 std::vector<NeededRecipe> needed_recipes(const Value& recipe);
 
-// The command that makes the run in this folder, if the folder is called like a run of the recipe: a part of its path is
-// the recipe's name, alone or followed by '-' (and a scale). None otherwise.
+// The command that makes the run in this folder, if the folder is called like a run of the recipe: a part of its path
+// is the recipe's name, alone or followed by '-' (and a scale). None otherwise.
 std::optional<std::string> command_for(const NeededRecipe& needed, const std::filesystem::path& folder);
 
 }  // namespace espalier

@@ -16,8 +16,10 @@ struct ImageBatch {
   at::Tensor images;            // [batch, channels, height, width], float32 or float64, channels_last, normalised
   at::Tensor targets;           // int64 [batch]
   std::vector<RandomKey> keys;  // one for each image: all that is random is drawn from these
-  // The normalised values of a black (byte 0) and of a white (byte 255) pixel, one for each channel.
-  std::vector<double> black, white;
+  // The normalised values of a black pixel (byte 0), one for each channel; `white` has those of byte 255.
+  std::vector<double> black;
+  // Those of white pixels.
+  std::vector<double> white;
 };
 
 // A random change of training images. What an image becomes may depend on its key alone: then it is the same whatever
@@ -32,14 +34,15 @@ struct ImageBatch {
 //   }
 class ESPALIER_API Augmentation : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "augmentation";
-  // Throws Error where it would leave nothing of images of this size.
+  // Throws Error if it would leave nothing of images of this size.
   virtual void check(const InputSpec& /*image*/) const {}
-  // Sets its part of the pass that all images go through, and returns true; then apply() is never called. What is done
-  // in this pass comes before all other augmentations: crop, then flip, then rotation, then cutout.
+  // Sets its part of the pass that all images go through, and returns true; apply() is then never called. This pass
+  // comes before all other augmentations: crop, flip, rotation, cutout.
   virtual bool join(ImageTransform& /*pass*/) const { return false; }
-  // Changes images (in place or by others of the same shape), without autograd, on the device where they are. Called in
-  // the order in which the recipe lists the augmentations. Must not synchronise with the device.
+  // Changes images, in place or by others of the same shape, without autograd, on the device where they are. It is
+  // called in the order in which the recipe lists the augmentations. It must not wait for the device.
   virtual void apply(ImageBatch& batch) const = 0;
 };
 

@@ -31,8 +31,8 @@ struct Need {
 
 // An artefact that a component hands on (Run::publish): recipes refer to it as STAGE.NAME.
 struct Published {
-  std::string name;
-  std::string doc;  // what it is: "the operations of the normal and the reduction cell"
+  std::string name;  // without the stage: "genotype"
+  std::string doc;   // what it is: "the operations of the normal and the reduction cell"
 };
 
 // What a plugin offers under one name: how it is described, checked and made.
@@ -62,10 +62,12 @@ struct Component {
   }
   // Adds a word for what it offers.
   Component&& provide(std::string what) && { return std::move(provide(std::move(what))); }
+  // Adds an artefact: component<Search>(...).publish("genotype", "the operations that were chosen").
   Component& publish(std::string what, std::string of_what) & {
     publishes.push_back({std::move(what), std::move(of_what)});
     return *this;
   }
+  // Adds an artefact.
   Component&& publish(std::string what, std::string of_what) && {
     return std::move(publish(std::move(what), std::move(of_what)));
   }

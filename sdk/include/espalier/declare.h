@@ -111,7 +111,7 @@ struct OfKind {
 struct IsPath {};
 // The constraint formerly().
 struct Formerly {
-  std::string name;
+  std::string name;  // the old name
 };
 // The constraint required().
 struct Required {};

@@ -18,12 +18,12 @@ class ESPALIER_API Foresight {
   Foresight(const Foresight&) = delete;
   Foresight& operator=(const Foresight&) = delete;
   virtual ~Foresight();
-  // Of a controller, for `plan`, lines of text: what it finds in these values (on the CPU), norms beside a threshold,
-  // say. `plan` says itself which values they are: those that the network begins with.
+  // Returns, of a controller, what it finds in these values (on the CPU), as lines of text for `plan`: norms beside a
+  // threshold, for example. `plan` says itself that these are the values with which the network begins.
   virtual std::vector<std::string> finds(const Graph& graph, const Weights& weights) const;
-  // Options that are without effect with such a network, in a stage of so many epochs, a sentence for each: what may be
-  // meant and may be a mistake. `validate`, `plan` and `run` say it at the recipe's place. What can only be a mistake
-  // is an error, of the constructor or check().
+  // Returns a sentence for each option that is without effect with such a network in a stage of so many epochs: what
+  // may be meant and may be a mistake. `validate`, `plan` and `run` say it at the recipe's place. What can only be a
+  // mistake is an error of the constructor or of check().
   virtual std::vector<std::string> idle(const Graph& graph, int64_t epochs) const;
 };
 

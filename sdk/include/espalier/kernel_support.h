@@ -17,33 +17,34 @@
 // kernel_offset(K, s).
 namespace espalier {
 
-// Where a kernel of size s (0 <= s <= side) begins in both dimensions of a kernel of `side`: (side - s + 1) / 2.
+// Returns where a kernel of size s (0 <= s <= side) begins in both dimensions of a kernel of `side`: (side - s + 1)
+// / 2.
 ESPALIER_API int64_t kernel_offset(int64_t side, int64_t size);
 
-// Positions [row * side + column], ascending, of the n-th half-ring (1 <= n <= side): those which a kernel of size
-// side - n + 1 has and one of size side - n has not. The half-rings of a kernel are disjoint and cover it.
+// Returns the positions [row * side + column], ascending, of the n-th half-ring (1 <= n <= side): those which a kernel
+// of size side - n + 1 has and one of size side - n has not. The half-rings of a kernel are disjoint and cover it.
 ESPALIER_API Indices half_ring(int64_t side, int64_t n);
 
-// Positions of the n-th ring (1 <= n <= (side + 1) / 2), from the outside: those at a distance of n - 1 from the
-// border.
+// Returns the positions of the n-th ring (1 <= n <= (side + 1) / 2), from the outside: those at a distance of n - 1
+// from the border.
 ESPALIER_API Indices ring(int64_t side, int64_t n);
 
-// Ones where filters of these sizes have their kernels, zeros elsewhere: [filters, 1, side, side].
+// Returns ones where filters of these sizes have their kernels, and zeros elsewhere: [filters, 1, side, side].
 ESPALIER_API at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options);
 
 // The kernels of one convolution in the arena of weights: the element of filter f, row y, column x and channel c lies
 // at offset + f * filter + (y * side + x) * channels + c, so that a position of the kernel is one contiguous piece of
 // each filter.
 struct KernelFamily {
-  ParamId parameter;
-  int64_t offset = 0;
-  int64_t filters = 0;
-  int64_t filter = 0;  // elements of a filter: side * side * channels
-  int64_t side = 0;
+  ParamId parameter;     // the weight
+  int64_t offset = 0;    // of the first filter, in the arena of weights
+  int64_t filters = 0;   // how many there are
+  int64_t filter = 0;    // elements of a filter: side * side * channels
+  int64_t side = 0;      // of the kernels
   int64_t channels = 0;  // that each filter reads
 };
 
-// The square kernels larger than 1 of the selected weights; an empty selector: of all convolutions.
+// Returns the square kernels larger than 1 of the selected weights; an empty selector: of all convolutions.
 ESPALIER_API std::vector<KernelFamily> kernel_families(const Graph& graph, const Weights& weights, const Selector& on);
 
 }  // namespace espalier

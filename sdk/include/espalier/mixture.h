@@ -13,7 +13,7 @@ namespace espalier {
 class ESPALIER_API Mixture {
  public:
   virtual ~Mixture();
-  // For each input but the last, the position of its coefficient in the last input, counted row by row.
+  // Returns, for each input but the last, the position of its coefficient in the last input, counted row by row.
   virtual Indices components(const Graph& graph, const Node& node) const = 0;
 };
 
@@ -24,15 +24,15 @@ struct MixtureTerm {
   int32_t producer = -1;  // the node that computes the component; -1: the graph's input
   Edge coefficients;      // that the mixture reads, [rows, columns] or [columns]; several mixtures may share them
   int64_t row = 0;        // the component's coefficient among them
-  int64_t column = 0;
+  int64_t column = 0;     // its place in that row
 };
 
-// All components of all mixtures, in the graph's order: what penalties on latency or multiply-accumulates sum over, and
-// what derivations compare.
+// Returns all components of all mixtures, in topological order: what penalties on latency or multiply-accumulates sum
+// over, and what derivations compare.
 ESPALIER_API std::vector<MixtureTerm> mixture_terms(const Graph& graph);
 
-// The present values of coefficients that no sample changes: those of a graph's edge which depends on parameters alone,
-// without the batch, in float64 on the CPU. Throws Error where they depend on the input.
+// Returns the values that coefficients have now, without the batch, in float64 on the CPU. Throws Error if they depend
+// on the input, so that each sample has its own.
 ESPALIER_API at::Tensor coefficient_values(const Graph& graph, const Weights& weights, Edge coefficients);
 
 }  // namespace espalier

@@ -47,7 +47,7 @@ ESPALIER_API std::vector<std::string> table_of(const std::vector<WidthNorms>& wi
 
 // The score of each position of a width: filters, units, heads; the smaller, the sooner it goes.
 struct AxisScores {
-  Axis axis;
+  Axis axis;                   // the width
   std::vector<double> scores;  // [size of the axis]
 };
 

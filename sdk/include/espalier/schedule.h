@@ -13,17 +13,19 @@ namespace espalier {
 //   double factor(double epoch, int64_t epochs) const override { return 1 - epoch / static_cast<double>(epochs); }
 class ESPALIER_API Schedule : public Object {
  public:
+  // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "schedule";
-  // The factor (>= 0) of the learning rates. `epoch` counts steps too: 3.5 is the middle of the fourth epoch of
-  // `epochs`; 0 <= epoch <= epochs.
+  // Returns the factor of the learning rates, at least 0. `epoch`, from 0 to `epochs`, counts steps too: 3.5 is the
+  // middle of the fourth epoch.
   virtual double factor(double epoch, int64_t epochs) const = 0;
-  // Throws Error where a part of it lies beyond a stage of so many epochs (> 0) and would never take effect.
+  // Throws Error if a part of it lies beyond a stage of so many epochs (> 0) and would never take effect.
   virtual void check(int64_t /*epochs*/) const {}
-  // Called after each evaluation with the accuracy in percent (of the validation part where there is one, else of the
-  // test part).
+  // Called after each evaluation with the accuracy in percent (of the validation part if there is one, else of the test
+  // part).
   virtual void observe(double /*accuracy*/) {}
-  // Returns what it remembers, for checkpoints; load() takes it back.
+  // Returns what it remembers, for checkpoints.
   virtual Value save() const { return {}; }
+  // Takes back what save() returned.
   virtual void load(const Value&) {}
 };
 
