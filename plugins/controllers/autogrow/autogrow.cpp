@@ -127,11 +127,11 @@ class AutoGrow final : public Controller, public Foresight {
       if (std::ranges::count(o_.subnetworks, name) > 1) throw Error("`subnetworks` names '" + name + "' twice");
     }
     const auto is_full = [&](const std::string& name) {
-      return static_cast<int64_t>(blocks_of(graph, name).size()) >= o_.most;
+      return static_cast<int64_t>(blocks_of(graph, name).size()) >= o_.max_blocks;
     };
     if (std::ranges::all_of(all, is_full))
-      throw Error("nothing can grow: every sub-network has the " + std::to_string(o_.most) +
-                  " blocks that `most` allows");
+      throw Error("nothing can grow: every sub-network has the " + std::to_string(o_.max_blocks) +
+                  " blocks that `max_blocks` allows");
   }
   std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
     std::vector<std::string> lines;
@@ -142,8 +142,8 @@ class AutoGrow final : public Controller, public Foresight {
     }
     if (o_.patience && *o_.patience <= o_.every)
       lines.push_back("'patience' is without effect where it is not larger than 'every', " + std::to_string(o_.every));
-    if (o_.init != "gaussian" && o_.deviation != Options().deviation)
-      lines.push_back("'deviation' is without effect where 'init' is " + o_.init);
+    if (o_.init != "gaussian" && o_.std != Options().std)
+      lines.push_back("'std' is without effect where 'init' is " + o_.init);
     return lines;
   }
   void stage_begin(Run& run) override {

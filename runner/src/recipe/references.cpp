@@ -66,7 +66,10 @@ void check_reference(const Reference& reference, const std::vector<StageArtefact
       if (!r->component.publishes.empty()) publishers.push_back(r->component.name);
     }
     hint = " (none of the stages before publishes anything";
-    for (size_t i = 0; i < publishers.size(); ++i) hint += (i ? ", " : "; these controllers do: ") + publishers[i];
+    for (size_t i = 0; i < publishers.size(); ++i) {
+      hint += i ? ", " : "; these controllers do: ";
+      hint += publishers[i];
+    }
     hint += ")";
   }
   throw InputError(reference.from.location.str(), "no stage before this one publishes '" + from + "'" + hint +
@@ -92,7 +95,7 @@ Value part_of_artefact(const Value& artefact, const std::string& name, const Val
     }
     const Value taken = *next;
     part = taken;
-    so_far += "." + key;
+    so_far.append(".").append(key);
     rest.erase(0, key.size());
   }
   part.location = from.location;
