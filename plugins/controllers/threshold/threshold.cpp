@@ -81,7 +81,8 @@ class Threshold final : public Controller, public Foresight {
                     norms_.front(), norms_[norms_.size() / 2], norms_.back());
       run.note(text);
     }
-    if (met_ && !above_) run.note("every filter and unit has a norm up to tau: of each layer only what `least` keeps is left");
+    if (met_ && !above_)
+      run.note("every filter and unit has a norm up to tau: of each layer only what `least` keeps is left");
   }
 
  private:
