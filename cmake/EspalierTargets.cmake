@@ -73,9 +73,10 @@ if(NOT ESPALIER_PYTHON AND EXISTS "${ESPALIER_TORCH_DIR}/../../../../bin/python"
   get_filename_component(ESPALIER_PYTHON "${ESPALIER_TORCH_DIR}/../../../../bin/python" ABSOLUTE)
 endif()
 
-# One program for all tests of a folder: linking and loading LibTorch is what costs.
+# One program for all tests of a folder: linking and loading LibTorch is what costs. With PARTS N ctest runs its tests as N entries, which
+# can run side by side (most of them keep one core busy). What the tests of a suite share is then made once in each part.
 function(espalier_add_tests name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES;DEPENDS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PARTS" "SOURCES;LIBRARIES;DEPENDS")
   if(NOT BUILD_TESTING OR NOT arg_SOURCES)
     return()
   endif()
@@ -94,6 +95,16 @@ function(espalier_add_tests name)
   if(arg_DEPENDS)
     add_dependencies(${name} ${arg_DEPENDS})
   endif()
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 1800)
+  if(NOT arg_PARTS)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 1800)
+    return()
+  endif()
+  foreach(part RANGE 1 ${arg_PARTS})
+    math(EXPR index "${part} - 1")
+    add_test(NAME ${name}_${part} COMMAND ${name})
+    # The longest begin first, so that none is left alone at the end.
+    set_tests_properties(${name}_${part} PROPERTIES TIMEOUT 1800 COST 1000
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_PARTS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

@@ -414,7 +414,7 @@ TEST(Export, FilesHoldTheNamesOfClassFolders) {
     samples::write(folder / ("images/" + std::string(n < 4 ? "train/" : "val/") + (n % 2 ? "tabby cat/" : "dog/") +
                              std::to_string(n) + ".png"),
                    samples::png(16, 16, samples::noise(16, 16, n)));
-  const auto recipe = folder.write("r.yaml", R"(
+  const auto images = folder.write("r.yaml", R"(
 espalier: 1
 name: images
 threads: 1
@@ -424,7 +424,7 @@ stages: [{name: look, epochs: 0}]
 )");
   const std::string run = (folder / "run").string();
   const Output o =
-      espalier_command("run -q " + recipe.string() + " --data " + folder.path().string() + " --out " + run);
+      espalier_command("run -q " + images.string() + " --data " + folder.path().string() + " --out " + run);
   ASSERT_EQ(o.status, 0) << o.text;
   const std::string names = R"(["dog","tabby cat"])";
   EXPECT_EQ(to_json(from_json(read_file(folder / "run/data.json")).as_list()[0].at("names")), names);

@@ -150,7 +150,7 @@ stages:
 TEST(Plan, SaysWhichNormsAControllerWillMeet) {
   const TempFolder folder;
   at::Tensor weight = at::ones({8, 1, 5, 5});
-  at::Tensor(weight[3]).fill_(0.001);
+  weight.select(0, 3).fill_(0.001);
   save_safetensors(folder / "old.safetensors", {{{"conv1.weight", weight}}, {}});
   const auto plan = [&](const std::string& network, const std::string& stages) {
     return espalier_command("plan " + folder

@@ -318,7 +318,7 @@ open(out + "cut.pt", "wb").write(whole[:len(whole) // 2])
 // Names and shapes fit, and yet other logits may come of it: what a file cannot say is said, by `run` and by `plan`.
 TEST(WarmStart, SaysWhatAFileDoesNotShow) {
   const TempFolder folder;
-  const std::string recipe = R"(espalier: 1
+  const std::string with_from = R"(espalier: 1
 name: warm
 threads: 1
 data: {use: synthetic, channels: 3, size: 32, count: 20, batch: 10}
@@ -326,7 +326,7 @@ network: {use: resnet18, width: 0.125, stem: cifar, dilated: 1, norm_eps: 0.001,
 stages: [{name: look, epochs: 0}]
 )";
   const auto write = [&](const std::string& name, const std::string& from) {
-    std::string text = recipe;
+    std::string text = with_from;
     text.replace(text.find(", FROM"), 6, from);
     return folder.write(name, text);
   };

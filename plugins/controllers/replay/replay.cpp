@@ -45,8 +45,12 @@ class Replay final : public Controller {
   explicit Replay(Options options) : o_(std::move(options)) {}
 
   void check(const Graph&) const override {
-    const Value stages = recorded_stages();
-    if (!o_.stage.empty()) epochs_of(stages, o_.stage);
+    try {
+      const Value stages = recorded_stages();
+      if (!o_.stage.empty()) epochs_of(stages, o_.stage);
+    } catch (const InputError& e) {
+      throw Error(e.what());  // which gets the recipe's place
+    }
   }
   void stage_begin(Run& run) override {
     read(run);

@@ -82,6 +82,8 @@ class Threshold final : public Controller, public Foresight {
                     norms_.front(), norms_[norms_.size() / 2], norms_.back());
       run.note(text);
     }
+    if (met_ && !above_)
+      run.note("every filter and unit has a norm up to tau: of each layer only what `min_filters` keeps is left");
   }
 
  private:
@@ -95,6 +97,7 @@ class Threshold final : public Controller, public Foresight {
       const double given = value_for(o_.tau, run.graph(), axis).value_or(-1);
       const double tau = std::min(given, largest_but(o_.min_filters, norms));
       met_ = met_ || std::ranges::any_of(norms, [&](double n) { return n <= given; });
+      above_ = above_ || std::ranges::any_of(norms, [&](double n) { return n > given; });
       norms_.insert(norms_.end(), norms.begin(), norms.end());
       std::vector<bool> keep;
       for (const double n : norms) keep.push_back(n > tau);
@@ -115,6 +118,7 @@ class Threshold final : public Controller, public Foresight {
 
   Options o_;
   bool met_ = false;           // a norm was up to tau, whether its filter went or not
+  bool above_ = false;         // one was not
   std::vector<double> norms_;  // of all filters, when it last looked
 };
 
