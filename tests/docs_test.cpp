@@ -79,13 +79,16 @@ TEST(DocsOfRecipes, NameEveryKeyWithItsDefaultAndNoOther) {
     for (const ParameterInfo& p : s.keys) {
       ASSERT_TRUE(rows.contains(p.name)) << s.heading << ": no row for '" << p.name << "'";
       const bool component = p.type == ParameterType::component || p.type == ParameterType::components;
-      if (!component && p.type != ParameterType::strings)
+      if (!component && p.type != ParameterType::strings) {
         EXPECT_EQ(rows[p.name], default_of(p)) << s.heading << ": the default of '" << p.name << "'";
+      }
       rows.erase(p.name);
     }
     for (const SubsectionInfo& sub : s.subsections) {
       EXPECT_TRUE(rows.contains(sub.name)) << s.heading << ": no row for '" << sub.name << "'";
-      if (sub.required) EXPECT_EQ(rows[sub.name], "required") << sub.name;
+      if (sub.required) {
+        EXPECT_EQ(rows[sub.name], "required") << sub.name;
+      }
       rows.erase(sub.name);
     }
     for (const std::string& key : s.more) rows.erase(key);

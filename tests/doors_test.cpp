@@ -76,7 +76,9 @@ TEST_F(Doors, ALaterStageIsBuiltFromWhatAnEarlierOnePublished) {
   const Value graph = from_json(read_file(out() / "graph.json"));
   for (const Value& axis : graph.at("axes").as_list()) {
     const std::string& name = axis.at("name").as_string();
-    if (const Value* w = widths.find(name)) EXPECT_EQ(axis.at("size").as_int(), w->as_int()) << name;
+    if (const Value* w = widths.find(name)) {
+      EXPECT_EQ(axis.at("size").as_int(), w->as_int()) << name;
+    }
   }
   const auto norms = load_safetensors(out() / "artefacts" / "search.ranking.safetensors").tensors;
   ASSERT_EQ(norms.size(), 1U);
@@ -215,7 +217,7 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongReference{"NoSuchRun", "{from: search.ranking, run: nowhere}", {"nowhere does not exist"}},
                       WrongReference{"OneKeyTooMany", "{from: search.ranking, rnu: x}", {"'conv1' must be"}},
                       WrongReference{"NoText", "{from: 3}", {"'conv1' must be"}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 // A key that the artefact does not have is known when the stage has run, and is said with its place.
 TEST_F(Doors, AMissingPartOfAnArtefactIsSaidWithItsPlace) {

@@ -201,9 +201,11 @@ SweepRun run(int seed, double weight, double accuracy, int macs, const std::stri
   r.status = status;
   r.seconds = 65;
   if (status == "finished") {
-    r.summary = Value::map({{"accuracy", accuracy},
-                            {"base", Value::map({{"params", 1000}, {"macs", 4000}})},
-                            {"final", Value::map({{"params", 500}, {"macs", macs}})}});
+    r.summary.emplace().status = status;
+    RunResult& result = r.summary->result.emplace();
+    result.accuracy = accuracy;
+    result.base = {1000, 4000};
+    result.final = {500, macs};
   }
   return r;
 }

@@ -33,6 +33,8 @@ struct Case {
 };
 
 std::vector<Case> cases() {
+  std::string darts = R"({"use": "darts", "layers": 3, "channels": 4, "normal": )";
+  darts.append(operations).append(R"(, "reduce": )").append(operations).append("}");
   return {{R"({"use": "resnet20", "widths": [4, 9, 6]})", 8},
           {R"({"use": "resnet50", "width": 0.125})", 48},
           {R"({"use": "preresnet164", "width": 0.25, "select": true})", 8},
@@ -41,9 +43,7 @@ std::vector<Case> cases() {
           {R"({"use": "mobilenet_v2", "width": 0.25, "stem": "cifar", "dropout": 0})", 16},
           {R"({"use": "swin_t", "dim": 12, "depths": [2, 2], "heads": [2, 3], "window": 3, "drop_path": 0})", 28},
           {R"({"use": "vit_tiny", "patch": 4, "dim": 12, "depth": 2, "heads": 3})", 8},
-          {std::string(R"({"use": "darts", "layers": 3, "channels": 4, "normal": )") + operations + R"(, "reduce": )" +
-               operations + "}",
-           16},
+          {darts, 16},
           {R"({"use": "nasbench201", "channels": 4, "cells": 1,
                "cell": "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"})",
            8},

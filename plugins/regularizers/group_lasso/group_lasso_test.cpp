@@ -27,7 +27,7 @@ TEST(GroupLasso, GradientEqualsFiniteDifferencesAndIsZeroAtZero) {
 
 // The k-th filters of all groups are one term, since they can only go together.
 TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
-  testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR) + "/libgroup_lasso.so");
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libgroup_lasso.so");
   GraphBuilder b({4, 6, 6});
   const Edge x = b.conv("first", b.input(), {.filters = 4, .kernel = 1});
   const Graph g = b.output(b.linear("fc", b.flatten(b.conv("conv", x, {.filters = 6, .groups = 2})), {.features = 3}));
