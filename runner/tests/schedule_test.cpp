@@ -1,4 +1,4 @@
-#include "recipe/schedule.h"
+#include "espalier/schedule.h"
 
 #include <memory>
 
@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "espalier/error.h"
+#include "plugins/builtin.h"
 #include "recipe/yaml.h"
 
 namespace espalier {
@@ -13,7 +14,7 @@ namespace {
 
 std::unique_ptr<Schedule> schedule(const std::string& spec) {
   static Registry registry;
-  register_schedules(registry);
+  register_builtin(registry);
   return registry.create<Schedule>(parse_yaml(spec, "r"));
 }
 

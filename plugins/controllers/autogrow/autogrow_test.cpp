@@ -146,7 +146,7 @@ TEST(AutoGrow, GrowsOnConvergence) {
 }
 
 TEST(AutoGrow, NeverHasMoreBlocksThanItMay) {
-  Bench b(R"(, "every": 1, "most": 3)");
+  Bench b(R"(, "every": 1, "max_blocks": 3)");
   b.controller->stage_begin(b.run);
   EXPECT_EQ(b.epochs({10, 20, 30, 40}).back(), (Blocks{3, 3, 3}));
   EXPECT_FALSE(b.run.ended);
