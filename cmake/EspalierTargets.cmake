@@ -73,9 +73,9 @@ if(NOT ESPALIER_PYTHON AND EXISTS "${ESPALIER_TORCH_DIR}/../../../../bin/python"
   get_filename_component(ESPALIER_PYTHON "${ESPALIER_TORCH_DIR}/../../../../bin/python" ABSOLUTE)
 endif()
 
-# One program for all tests of a folder: linking and loading LibTorch is what costs. With PARTS N ctest runs its tests as
-# N entries, which can run side by side (most of them keep one core busy). What the tests of a suite share is then made
-# once in each part.
+# One program for all tests of a folder: linking and loading LibTorch is what costs. With PARTS N ctest runs its tests
+# as N entries, which can run side by side (most of them keep one core busy). What the tests of a suite share is then
+# made once in each part.
 function(espalier_add_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "PARTS" "SOURCES;LIBRARIES;DEPENDS")
   if(NOT BUILD_TESTING OR NOT arg_SOURCES)

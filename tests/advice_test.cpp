@@ -133,8 +133,10 @@ TEST_F(Advice, OfADamagedDataSet) {
 // What is downloaded by hand is looked for where the command says.
 TEST_F(Advice, OfADataSetThatIsNotThere) {
   const std::string nowhere = "XDG_CACHE_HOME=" + path("none") + " '" ESPALIER_PROGRAM "' ";
-  const Output missing = shell(nowhere + "run -q " + path("r.yaml") + " --set data.use=cifar100 --set data.size= " +
-                               "--set data.classes= --set data.count= --out " + path("run"));
+  const auto recipe = folder_.write("cifar.yaml",
+                                    "espalier: 1\nname: cifar\ndata: {use: cifar100, limit: 100}\nnetwork: lenet5\n"
+                                    "stages: [{name: none, epochs: 0}]\n");
+  const Output missing = shell(nowhere + "run -q " + recipe.string() + " --out " + path("run"));
   if (missing.status == 0) GTEST_SKIP() << "CIFAR-100 is installed";
   EXPECT_THAT(missing.text, HasSubstr("espalier data fetch cifar100\n"));
   std::string command = advised(missing, "espalier data fetch cifar100 --from ");

@@ -4,12 +4,14 @@
 #include "check/check.h"
 #include "check/expect.h"
 #include "check/samples.h"
+#include "espalier/augmentation.h"
 #include "espalier/backbone.h"
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
+#include "espalier/schedule.h"
 
 namespace espalier {
 
@@ -21,7 +23,9 @@ bool is_of_kind(const Object& o, const std::string& kind) {
          (kind == Operation::kind && dynamic_cast<const Operation*>(&o)) ||
          (kind == Regularizer::kind && dynamic_cast<const Regularizer*>(&o)) ||
          (kind == Optimizer::kind && dynamic_cast<const Optimizer*>(&o)) ||
-         (kind == Controller::kind && dynamic_cast<const Controller*>(&o));
+         (kind == Controller::kind && dynamic_cast<const Controller*>(&o)) ||
+         (kind == Schedule::kind && dynamic_cast<const Schedule*>(&o)) ||
+         (kind == Augmentation::kind && dynamic_cast<const Augmentation*>(&o));
 }
 
 void expect_line(const std::string& what, const std::string& doc) {

@@ -2,6 +2,7 @@
 #include "espalier/regularizer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
@@ -180,6 +181,48 @@ std::string check_speed(const Registered& r) {
   return speed_remark(seconds_of([&] { t.add(); }), "a copy of the weights", copy);
 }
 
+// The values after after_update() with this learning rate on the first network that it takes.
+struct Updated {
+  Graph graph;
+  at::Tensor before, after;
+};
+Updated updated(const Registered& r, double rate) {
+  std::string why = "it does nothing after an update";
+  for (const SampleNetwork& s : sample_networks()) {
+    const Graph graph = s.build();
+    Weights weights(graph, at::kDouble, at::kCPU);
+    fill(graph, weights);
+    const auto regularizer = make_example<Regularizer>(r);
+    try {
+      regularizer->attach(graph, weights);
+    } catch (const Error& e) {  // such as a selector that matches nothing
+      why = "it takes none of the networks that are tried: " + std::string(e.what());
+      continue;
+    }
+    const at::Tensor& values = weights.bank(Role::weight).values.flat();
+    const at::Tensor before = values.clone();
+    const c10::NoGradGuard no_grad;
+    const auto act = [&](double step) {
+      regularizer->after_update(graph, weights, LearningRates(std::vector<double>(graph.parameters().size(), step)));
+    };
+    act(0.1);
+    if (values.equal(before)) continue;
+    at::Tensor(values).copy_(before);
+    act(rate);
+    return {graph, before, values.clone()};
+  }
+  throw CheckSkipped(why);
+}
+
+std::string check_proximal(const Registered& r) {
+  const Updated still = updated(r, 0);
+  expect(still.after.equal(still.before), "the same weights after an update with the learning rate 0", "others");
+  const Updated once = updated(r, 0.05), again = updated(r, 0.05);
+  expect(once.after.isfinite().all().item<bool>(), "finite weights after an update", "some that are not");
+  expect(once.after.equal(again.after), "the same bytes after the same update of two objects", "others");
+  return "";
+}
+
 }  // namespace
 
 std::vector<Check> regularizer_checks() {
@@ -192,6 +235,7 @@ std::vector<Check> regularizer_checks() {
       {kind, "edits", "attached again after an edit, it works like a new one", check_edits},
       {kind, "zero", "no NaN where all weights are zero", check_zero},
       {kind, "types", "float32 agrees with float64", check_types},
+      {kind, "proximal", "after an update: nothing at the learning rate 0, the same bytes each time", check_proximal},
       {kind, "speed", "one call beside a copy of the weights", check_speed}};
 }
 
