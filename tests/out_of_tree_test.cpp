@@ -56,12 +56,21 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
     ASSERT_EQ(made.status, 0) << made.text;
     all += "add_subdirectory(my-" + kind + ")\n";  // as one project: what each configures alone is the same
   }
+  // One that hands on what it found, ranks over all layers, acts after the update, and brings an augmentation and a
+  // schedule: doors_test.cpp trains with it.
+  folder.write("doors/doors.cpp", read_file(ESPALIER_SOURCE_DIR "/tests/fixtures/plugins/doors.cpp"));
+  folder.write("doors/CMakeLists.txt",
+               "find_package(Espalier REQUIRED)\nespalier_add_plugin(doors SOURCES doors.cpp)\n");
+  all += "add_subdirectory(doors)\n";
   folder.write("CMakeLists.txt", all);
   const std::string build = (folder / "build").string();
   const auto in_folder = [&](const std::string& command) {
     return shell("cd " + folder.path().string() + " && PATH='" +
                  std::filesystem::path(ESPALIER_CMAKE).parent_path().string() + "':$PATH && export PATH && " +
-                 "export CMAKE_GENERATOR=Ninja CMAKE_BUILD_PARALLEL_LEVEL=2 && " + command);
+                 "export CMAKE_GENERATOR=Ninja CMAKE_BUILD_PARALLEL_LEVEL=2 && " +
+                 // Where the same was compiled before, nothing is compiled.
+                 "export CMAKE_CXX_COMPILER_LAUNCHER=$(command -v ccache) CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=" +
+                 folder.path().string() + " ; " + command);
   };
   const Output configured = in_folder(line_with(made.text, "cmake -B build -DCMAKE_PREFIX_PATH=" + prefix));
   ASSERT_EQ(configured.status, 0) << configured.text;
@@ -83,6 +92,7 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
 
   std::string libraries;
   for (const std::string& kind : kinds) libraries += " " + build + "/my-" + kind + "/libmy_" + kind + ".so";
+  libraries += " " + build + "/doors/libdoors.so";
   const Output checked = shell(program + "check --jobs 2" + libraries);
   EXPECT_EQ(checked.status, 0) << checked.text;
 
