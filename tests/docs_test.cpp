@@ -31,6 +31,7 @@ std::map<std::string, std::string> table_behind(const std::string& heading) {
         cell.erase(cell.find_last_not_of(' ') + 1);
         cells.push_back(cell);
       }
+      if (cells.at(1) == "default" || cells.at(1).starts_with("---")) continue;  // the head
       // `data`, `network` share a row.
       std::istringstream keys(cells.at(0));
       for (std::string key; std::getline(keys, key, ',');) {
@@ -41,8 +42,6 @@ std::map<std::string, std::string> table_behind(const std::string& heading) {
       break;
     }
   }
-  rows.erase("key");
-  std::erase_if(rows, [](const auto& row) { return row.first.starts_with("---"); });
   return rows;
 }
 

@@ -129,7 +129,7 @@ stages:
 )"));
   const Output o = run("plan --json " + recipe.string());
   ASSERT_EQ(o.status, 0) << o.text;
-  EXPECT_EQ(from_json(o.text).at("network").at("axes").as_list()[1].at("size").as_int(),
+  EXPECT_EQ(from_json(o.text.substr(o.text.find("{\n"))).at("network").at("axes").as_list()[1].at("size").as_int(),
             ranking().at("widths").at("conv1").as_int());
 }
 

@@ -116,7 +116,7 @@ TEST(LoadRecipe, ReadsEveryKey) {
   std::vector<std::string> augment;
   for (const Value& a : r.data.augment) augment.push_back(to_json(a));
   EXPECT_THAT(augment, ElementsAre(R"({"use":"crop","padding":4})", R"({"use":"flip","probability":0.5})",
-                                   R"({"use":"rotate","angle":15.0})", R"({"use":"cutout","size":8})"));
+                                   R"({"use":"rotate","angle":15})", R"({"use":"cutout","size":8})"));
   EXPECT_THAT(r.data.normalize.mean, ElementsAre(0.5));
   EXPECT_THAT(r.data.normalize.deviation, ElementsAre(0.25));
 

@@ -1,8 +1,10 @@
 #include "check/suite.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -10,7 +12,9 @@
 #include <sstream>
 
 #include <c10/util/Exception.h>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check/check.h"
@@ -95,35 +99,95 @@ std::string words_of(const std::exception_ptr& exception) {
   }
 }
 
-Value carry_out(const SuiteOptions& o) {
+// What a check finds: {status, seconds, remark | expected, got}.
+Value found_by(const Check& check, const Registered& component) {
+  const auto begin = Clock::now();
+  Value result = Value::map({{"status", "passed"}});
+  try {
+    result["remark"] = check.run(component);
+  } catch (const CheckFailure& e) {
+    result = Value::map({{"status", "failed"}, {"expected", e.expected}, {"got", e.got}});
+  } catch (const CheckSkipped& e) {
+    result = Value::map({{"status", "skipped"}, {"remark", e.what()}});
+  } catch (...) {
+    result = Value::map({{"status", "failed"},
+                         {"expected", check.doc},
+                         {"got", "the error \"" + words_of(std::current_exception()) + "\""}});
+  }
+  result["seconds"] = seconds_since(begin);
+  return result;
+}
+
+const Registered& loaded_component(const SuiteOptions& o) {
   load(o);
   const size_t slash = o.only.find('/');
-  const std::string kind = o.only.substr(0, slash), name = o.only.substr(slash + 1);
-  const Registered& component = Registry::instance().at(kind, name, {});
-  for (const Check* c : checks_of(kind)) {
-    if (c->name != o.check) continue;
-    const auto begin = Clock::now();
-    Value result = Value::map({{"status", "passed"}});
-    try {
-      result["remark"] = c->run(component);
-    } catch (const CheckFailure& e) {
-      result = Value::map({{"status", "failed"}, {"expected", e.expected}, {"got", e.got}});
-    } catch (const CheckSkipped& e) {
-      result = Value::map({{"status", "skipped"}, {"remark", e.what()}});
-    } catch (...) {
-      result = Value::map({{"status", "failed"},
-                           {"expected", c->doc},
-                           {"got", "the error \"" + words_of(std::current_exception()) + "\""}});
-    }
-    result["seconds"] = seconds_since(begin);
-    return result;
+  return Registry::instance().at(o.only.substr(0, slash), o.only.substr(slash + 1), {});
+}
+
+Value carry_out(const SuiteOptions& o) {
+  const Registered& component = loaded_component(o);
+  for (const Check* c : checks_of(component.component.kind)) {
+    if (c->name == o.check) return found_by(*c, component);
   }
-  throw InputError("--check", "there is no check '" + o.check + "' of " + with_article(kind));
+  throw InputError("--check", "there is no check '" + o.check + "' of " + with_article(component.component.kind));
+}
+
+// Ends the process after so many seconds, whatever it is doing.
+void end_after(int64_t seconds) {
+  ::alarm(static_cast<unsigned>(seconds));
+}
+
+// In a copy of a process: a check, what it found in `report` and what it wrote in `output`.
+[[noreturn]] void check_in_copy(const Check& check, const Registered& component, const SuiteOptions& o,
+                                const fs::path& report, const fs::path& output) {
+  end_after(o.timeout);
+  if (const int file = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600); file >= 0) {
+    ::dup2(file, STDOUT_FILENO);
+    ::dup2(file, STDERR_FILENO);
+  }
+  int status = 1;
+  try {
+    write_file(report, to_json(found_by(check, component)));
+    status = 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+  }
+  std::fflush(nullptr);
+  ::_exit(status);
+}
+
+// Every check of a component, each in a copy of this process: the libraries are loaded once. Nothing has started a
+// thread before. Gives a list: {check, exit, seconds, output, found}, `exit` being 128 + the signal that ended it.
+Value carry_out_all(const SuiteOptions& o, const fs::path& report) {
+  const Registered& component = loaded_component(o);
+  end_after(0);
+  Value all = Value::list();
+  for (const Check* c : checks_of(component.component.kind)) {
+    const fs::path part = report.string() + "." + c->name, output = part.string() + ".txt";
+    const auto begin = Clock::now();
+    const pid_t copy = ::fork();
+    if (copy == 0) check_in_copy(*c, component, o, part, output);
+    int status = 1 << 8;
+    if (copy > 0) {
+      while (::waitpid(copy, &status, 0) < 0 && errno == EINTR) {
+      }
+    }
+    Value entry = Value::map({{"check", c->name},
+                              {"exit", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)},
+                              {"seconds", seconds_since(begin)},
+                              {"output", fs::exists(output) ? read_file(output) : ""}});
+    if (fs::exists(part)) entry["found"] = from_json(read_file(part), part.string());
+    std::error_code ignored;
+    fs::remove(part, ignored);
+    fs::remove(output, ignored);
+    all.push_back(std::move(entry));
+  }
+  return all;
 }
 
 // ---- in the parent ----
 
-// One child: a check of a component, or (of no component) the list of all.
+// A check of a component, or (of no component) the list of all. The checks of a component share a child.
 struct Job {
   CheckResult result;
   std::string plugin;  // that it loads; empty: all
@@ -231,57 +295,100 @@ class Suite {
     return line;
   }
 
-  void run_children() {
-    std::vector<size_t> pending;
+  // The jobs that have no result yet, those of a component together.
+  std::vector<std::vector<size_t>> pending() const {
+    std::vector<std::vector<size_t>> groups;
     for (size_t i = 0; i < jobs_.size(); ++i) {
-      if (jobs_[i].result.status.empty()) pending.push_back(i);
+      if (!jobs_[i].result.status.empty()) continue;
+      const bool joins = !groups.empty() && o_.check.empty() && jobs_[i].result.check != loading &&
+                         jobs_[groups.back().front()].plugin == jobs_[i].plugin &&
+                         jobs_[groups.back().front()].result.component == jobs_[i].result.component;
+      if (!joins) groups.emplace_back();
+      groups.back().push_back(i);
     }
-    std::vector<Clock::time_point> begun(pending.size());
+    return groups;
+  }
+
+  // The arguments of the child for a group.
+  std::vector<std::string> arguments_of(const std::vector<size_t>& group) const {
+    const Job& j = jobs_[group.front()];
+    std::vector<std::string> words = arguments(j.result, j.result.check == loading ? o_.plugins
+                                                         : j.plugin.empty()        ? std::vector<std::string>{}
+                                                                                   : std::vector{j.plugin});
+    if (group.size() > 1) {
+      const auto check = std::ranges::find(words, "--check");
+      words.erase(check, check + 2);
+    }
+    return words;
+  }
+
+  void run_children() {
+    const std::vector<std::vector<size_t>> groups = pending();
+    std::vector<Clock::time_point> begun(groups.size());
     const auto file = [&](size_t index, const char* suffix) {
       return scratch_.path() / (std::to_string(index) + suffix);
     };
-    const int signal = run_processes({.count = pending.size(),
+    const int signal = run_processes({.count = groups.size(),
                                       .at_a_time = static_cast<size_t>(o_.jobs),
                                       .start =
                                           [&](size_t index) {
-                                            const Job& j = jobs_[pending[index]];
                                             begun[index] = Clock::now();
-                                            const bool all = j.result.check == loading;
-                                            std::vector<std::string> words =
-                                                arguments(j.result, all                ? o_.plugins
-                                                                    : j.plugin.empty() ? std::vector<std::string>{}
-                                                                                       : std::vector{j.plugin});
+                                            std::vector<std::string> words = arguments_of(groups[index]);
                                             words.insert(words.end(), {"--report", file(index, ".json").string()});
                                             return ProcessCommand{program_, words, file(index, ".txt")};
                                           },
                                       .ended =
                                           [&](size_t index, int status) {
-                                            ended(jobs_[pending[index]].result, status, seconds_since(begun[index]),
+                                            ended(groups[index], status, seconds_since(begun[index]),
                                                   file(index, ".json"), file(index, ".txt"));
                                           },
                                       .tick = [](size_t) {}});
     if (signal != 0) throw Interrupted(signal);
-    for (size_t i = 0; i < pending.size(); ++i) {
+    for (size_t i = 0; i < groups.size(); ++i) {
       std::error_code ignored;
       fs::remove(file(i, ".json"), ignored);
       fs::remove(file(i, ".txt"), ignored);
     }
   }
 
-  void ended(CheckResult& r, int status, double seconds, const fs::path& report, const fs::path& output) {
-    r.seconds = seconds;
-    if (status == 0 && fs::exists(report)) {
-      const Value v = from_json(read_file(report), report.string());
-      if (r.check == loading) {
-        list_ = v;
-        r.status = "passed";
-        return;
-      }
-      const auto text = [&](const char* key) { return v.find(key) ? v.at(key).as_string() : std::string(); };
-      r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
-      r.seconds = v.at("seconds").as_double();
+  void ended(const std::vector<size_t>& group, int status, double seconds, const fs::path& report,
+             const fs::path& output) {
+    const bool reported = status == 0 && fs::exists(report);
+    const Value v = reported ? from_json(read_file(report), report.string()) : Value();
+    const std::string written = fs::exists(output) ? read_file(output) : "";
+    CheckResult& first = jobs_[group.front()].result;
+    if (reported && first.check == loading) {
+      list_ = v;
+      first.status = "passed";
       return;
     }
+    for (const size_t i : group) {
+      CheckResult& r = jobs_[i].result;
+      r.seconds = seconds;
+      if (!reported) {
+        failed(r, status, written);
+      } else if (group.size() == 1) {
+        take(r, v);
+      } else {
+        for (const Value& entry : v.as_list()) {
+          if (entry.at("check").as_string() != r.check) continue;
+          const auto exit = static_cast<int>(entry.at("exit").as_int());
+          r.seconds = entry.at("seconds").as_double();
+          const Value* found = entry.find("found");
+          exit == 0 && found ? take(r, *found) : failed(r, exit, written + entry.at("output").as_string());
+        }
+      }
+    }
+  }
+
+  static void take(CheckResult& r, const Value& found) {
+    const auto text = [&](const char* key) { return found.find(key) ? found.at(key).as_string() : std::string(); };
+    r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
+    r.seconds = found.at("seconds").as_double();
+  }
+
+  // status: as run_processes() gives it.
+  void failed(CheckResult& r, int status, const std::string& written) const {
     r.status = "failed";
     r.expected = "a process that ends by itself";
     if (status == 128 + SIGALRM) {
@@ -291,14 +398,13 @@ class Suite {
     } else {
       r.got = "its end with status " + std::to_string(status);
     }
-    if (const std::string words = last_lines(output); !words.empty()) r.got += "; it had written:\n" + words;
+    if (const std::string words = last_lines(written); !words.empty()) r.got += "; it had written:\n" + words;
   }
 
-  static std::string last_lines(const fs::path& output) {
+  static std::string last_lines(const std::string& written) {
     constexpr size_t most = 8;
-    if (!fs::exists(output)) return {};
     std::vector<std::string> lines;
-    std::istringstream text(read_file(output));
+    std::istringstream text(written);
     for (std::string line; std::getline(text, line);) lines.push_back(line);
     std::string last;
     for (size_t i = lines.size() > most ? lines.size() - most : 0; i < lines.size(); ++i)
@@ -320,12 +426,13 @@ std::vector<CheckResult> run_suite(const SuiteOptions& options) {
 }
 
 void run_in_child(const SuiteOptions& options, const fs::path& report) {
-  // Its default action ends the process, whatever it is doing; a core file would help nobody.
-  ::alarm(static_cast<unsigned>(options.timeout));
-  const rlimit none{0, 0};
+  end_after(options.timeout);
+  const rlimit none{0, 0};  // a core file would help nobody
   ::setrlimit(RLIMIT_CORE, &none);
   use_threads(threads);
-  const Value found = options.check.empty() ? list_components(options) : carry_out(options);
+  const Value found = options.only.empty()    ? list_components(options)
+                      : options.check.empty() ? carry_out_all(options, report)
+                                              : carry_out(options);
   write_file(report, to_json(found));
 }
 

@@ -30,12 +30,13 @@ struct CheckResult {
   double seconds = 0;
 };
 
-// Every check of every component, each in a process of its own, which a crash or an endless loop ends alone. Throws
+// Carries out every check of every component, each in a process of its own, so that a crash or an endless loop ends it
+// alone: a process loads the libraries for a component and makes a copy of itself for each check. Throws
 // InputError where nothing fits the options, Interrupted when a signal asks to stop.
 std::vector<CheckResult> run_suite(const SuiteOptions& options);
 
-// In such a process: the one check that the options name, or, where they name none, the list of components. Writes what
-// was found to `report`.
+// In a process that run_suite() starts: the one check that the options name, or every check of the component that they
+// name, or, if they name none, the list of components. Writes what was found to `report`.
 void run_in_child(const SuiteOptions& options, const std::filesystem::path& report);
 
 }  // namespace espalier
