@@ -265,10 +265,10 @@ stages: [{name: grow, epochs: 9, optimizer: sgd, controller: {use: autogrow, )" 
                                            {}, plugins()))
                        .at("notes"));
   };
-  EXPECT_EQ(notes("every: 3, patience: 4, deviation: 0.5"), "[]");
+  EXPECT_EQ(notes("every: 3, patience: 4, std: 0.5"), "[]");
   EXPECT_THAT(notes("every: 9"), HasSubstr("nothing grows"));
   EXPECT_THAT(notes("every: 3, patience: 3"), HasSubstr("'patience' is without effect"));
-  EXPECT_THAT(notes("init: random, deviation: 0.5"), HasSubstr("'deviation' is without effect"));
+  EXPECT_THAT(notes("init: random, std: 0.5"), HasSubstr("'std' is without effect"));
 }
 
 TEST(RightPlan, TakesOtherDataOfTheSameShape) {
