@@ -166,7 +166,10 @@ const Wrong wrong_plans[] = {
      with(optimizer, "optimizer: lbi\n    controller: {use: adenel, tau: 1.5}"),
      "9:17",
      {"above 1 nothing ever grows"}},
-    {"ReplayOfNoRun", full + "    controller: {use: replay, run: no}\n", "9:17", {"no/summary.json", "finished run"}},
+    {"ReplayOfNoRun",
+     full + "    controller: {use: replay, run: nothing}\n",
+     "9:17",
+     {"nothing/summary.json", "finished run"}},
     {"StrideOfBottlenecksWithoutAny",
      with("lenet5", "resnet18, stem: cifar, stride_in: 1x1"),
      "4:10",
@@ -225,7 +228,7 @@ TEST(RightPlan, NotesWhatIsWithoutEffect) {
       {pruned + "    controller: {use: soft_filter_prune, every: 6}\n", "9:17", "filters never become zero"},
       {with(optimizer, "optimizer: lbi\n    controller: {use: adenel, every: 1}"), "9:17", "nothing grows"},
       {pruned + "    schedule: {use: step, every: 5}\n", "9:15", "does not fall"},
-      {pruned + "    schedule: {use: step, at: [2], factor: 1}\n", "9:15", "'factor' is 1"},
+      {pruned + "    schedule: {use: step, milestones: [2], factor: 1}\n", "9:15", "'factor' is 1"},
       {pruned + "    schedule: {use: cosine, min_factor: 1}\n", "9:15", "'min_factor' is 1"},
       {pruned + "    schedule: {use: cosine, warmup: 5}\n", "9:15", "'warmup' takes all epochs"},
       {pruned + "    schedule: {use: plateau, patience: 3}\n", "9:15", "'patience' is 3 evaluations"},
@@ -249,7 +252,7 @@ TEST(RightPlan, NotesWhatIsWithoutEffect) {
         with(optimizer, "optimizer: {use: lbi, groups_on: fc1, threshold: rms, scale_z: true, kappa: 2}"),
         pruned + "    controller: {use: threshold, every: 4}\n    schedule: {use: step, every: 4}\n",
         pruned + "    controller: {use: soft_filter_prune, every: 5}\n    schedule: {use: plateau, patience: 2}\n",
-        pruned + "    schedule: {use: cosine, warmup: 4, final: 0.5}\n"})
+        pruned + "    schedule: {use: cosine, warmup: 4, min_factor: 0.5}\n"})
     EXPECT_EQ(to_json(plan_recipe(load_recipe(folder.write("r.yaml", text), {}, plugins())).at("notes")), "[]") << text;
 }
 
