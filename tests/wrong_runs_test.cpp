@@ -237,7 +237,7 @@ TEST(RightPlan, NotesWhatIsWithoutEffect) {
        "has no epochs: what it has under 'regularizers', 'clip_norm'"},
       {full + "  - {name: two, epochs: 0, start_from: best, network: lenet5}\n", "9:5", "'start_from'"},
       {with("count: 100", "count: 100, limit: 100"), "3:7", "'limit' is 100, and there are 100 training samples"},
-      {with("count: 100", "count: 100, augment: [flip: 0]"), "3:7", "'flip' is by 0"},
+      {with("count: 100", "count: 100, augment: [flip: 0]"), "3:7", "'flip' has 'probability' 0"},
   };
   const TempFolder folder;
   for (const auto& c : cases) {
