@@ -197,6 +197,18 @@ Value specs_of(const std::vector<OptimizerSection>& optimizers) {
   return specs;
 }
 
+// What the plan says of a stage.
+Value stage_line(const StageSection& s, const Value& outlook, const Value& norms) {
+  return Value::map({{"name", s.name},
+                     {"epochs", s.epochs},
+                     {"optimizers", specs_of(s.optimizers)},
+                     {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
+                     {"controller", s.controller},
+                     {"schedule", s.schedule},
+                     {"outlook", outlook},
+                     {"norms", norms}});
+}
+
 // Steps of an epoch, or 0 where the data set must be read to know.
 int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
   int64_t n = info.samples;
@@ -379,14 +391,7 @@ Value plan_recipe(const Recipe& recipe) {
     if (!known) {
       notes.push_back("stage '" + s.name +
                       "': its network is not known yet; it depends on what an earlier stage publishes");
-      stages.push_back(Value::map({{"name", s.name},
-                                   {"epochs", s.epochs},
-                                   {"optimizers", specs_of(s.optimizers)},
-                                   {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                                   {"controller", s.controller},
-                                   {"schedule", s.schedule},
-                                   {"outlook", Value::list()},
-                                   {"norms", Value::list()}}));
+      stages.push_back(stage_line(s, Value::list(), Value::list()));
       continue;
     }
     if (s.network.is_null() && s.data) {
@@ -456,14 +461,8 @@ Value plan_recipe(const Recipe& recipe) {
     idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
-    stages.push_back(Value::map({{"name", s.name},
-                                 {"epochs", s.epochs},
-                                 {"optimizers", specs_of(s.optimizers)},
-                                 {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                                 {"controller", s.controller},
-                                 {"schedule", s.schedule},
-                                 {"outlook", is_new && made ? outlook_of(s, data, network, values) : Value::list()},
-                                 {"norms", decided ? found_by_controller(s, network.graph, values) : Value::list()}}));
+    stages.push_back(stage_line(s, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
+                                decided ? found_by_controller(s, network.graph, values) : Value::list()));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     if (!decided) continue;
     at_recipe(s.controller, "controller", [&] {

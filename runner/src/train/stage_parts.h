@@ -26,7 +26,6 @@ class StageParts {
 
   const Made<Controller>& controller() const { return controller_; }
   Schedule& schedule() const { return *schedule_; }
-  bool has_regularizers() const { return !regularizers_.empty(); }
   // Of the first optimizer; 0 without one.
   double learning_rate() const;
   // The rate of each parameter in an update of these roles, with the schedule's factor.

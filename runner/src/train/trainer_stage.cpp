@@ -218,7 +218,7 @@ void Trainer::train_epoch() {
                   steps, position_.step, position_.steps_done, position_.steps_total);
   while (position_.step < steps) {
     train_one_step(steps);
-    // Free on the CPU; a GPU is waited for now and then only.
+    // Costs nothing on the CPU; on a GPU it waits for the device, so only every hundredth step looks.
     if (machine_.device.is_cpu() || position_.step % 100 == 0) check_loss();
     progress_.step(position_.step, meters_.images);
     checkpoint_if_due();
