@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 Graph resnet(const std::string& options) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libresnet_cifar.so");
   return testkit::build(R"({"use": "resnet20", "widths": [4, 8, 16])" + options + "}",
-                        {.channels = 1, .height = 16, .width = 16}, {.classes = 4});
+                        {.channels = 1, .height = 16, .width = 16}, {.outputs = 4});
 }
 
 Output run_stages(const TempFolder& folder, const std::string& validation, const std::string& blocks,

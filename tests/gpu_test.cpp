@@ -52,12 +52,13 @@ TEST_F(Gpu, DropoutMasksAreTheSameBits) {
 }
 
 TEST_F(Gpu, BatchesAreTheSame) {
-  const Split split{at::randint(0, 255, {40, 3, 12, 12}).to(at::kByte), at::randint(0, 3, {40}).to(at::kLong)};
+  const Split split{.inputs = {{"input", at::randint(0, 255, {40, 3, 12, 12}).to(at::kByte)}},
+                    .targets = {{"target", at::randint(0, 3, {40}).to(at::kLong)}}};
   Normalization n{};
   for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
   const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
-  const at::Tensor cpu = DataPipeline(split, n, at::kCPU, at::kFloat).batch(3, 33, a, RandomKey(1)).input;
-  const at::Tensor other = DataPipeline(split, n, gpu(), at::kFloat).batch(3, 33, a, RandomKey(1)).input;
+  const at::Tensor cpu = DataPipeline(split, n, at::kCPU, at::kFloat).batch(3, 33, a, RandomKey(1)).input();
+  const at::Tensor other = DataPipeline(split, n, gpu(), at::kFloat).batch(3, 33, a, RandomKey(1)).input();
   EXPECT_LE((cpu - other.cpu()).abs().max().item<double>(), 1e-6);  // a fused multiply-add rounds once
 }
 
@@ -70,7 +71,7 @@ TEST_F(Gpu, BatchesThatAreReadOnDemandAreTheSame) {
     }
   };
   const Split split{
-      .inputs = {}, .targets = at::randint(0, 3, {40}).to(at::kLong), .samples = std::make_shared<Numbered>()};
+      .inputs = {}, .targets = {{"target", at::randint(0, 3, {40}).to(at::kLong)}}, .samples = std::make_shared<Numbered>()};
   Normalization n{};
   for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
   const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};
@@ -79,8 +80,8 @@ TEST_F(Gpu, BatchesThatAreReadOnDemandAreTheSame) {
   for (int64_t begin = 0; begin < 40; begin += 8) {
     const Batch one = on_cpu.batch(begin, begin + 8, a, RandomKey(1)),
                 other = on_gpu.batch(begin, begin + 8, a, RandomKey(1));
-    EXPECT_LE((one.input - other.input.cpu()).abs().max().item<double>(), 1e-6);
-    EXPECT_TRUE(one.target.equal(other.target.cpu()));
+    EXPECT_LE((one.input() - other.input().cpu()).abs().max().item<double>(), 1e-6);
+    EXPECT_TRUE(one.target().equal(other.target().cpu()));
   }
 }
 
@@ -112,8 +113,7 @@ TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
       at::Tensor value = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(w.device()));
       for (int i = 0; i < 20; ++i) {
         w.zero_gradients();
-        run(graph, w, {{"input", x.to(w.device())}, {"target", y.to(w.device())}}, {"loss"},
-            {.training = true, .key = RandomKey()})[0]
+        testkit::cross_entropy(graph, w, x.to(w.device()), y.to(w.device()), {.training = true, .key = RandomKey()})
             .backward();
         const c10::NoGradGuard no_grad;
         r.add(graph, w, value);

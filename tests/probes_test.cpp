@@ -43,7 +43,7 @@ int run_recipe(const TempFolder& folder, const std::string& text, std::string* o
 
 void expect_replays(const TempFolder& folder, const char* library, const char* backbone) {
   testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + library + ".so");
-  expect_replays(folder / "run", testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.classes = 10}));
+  expect_replays(folder / "run", testkit::build(backbone, {.channels = 3, .height = 32, .width = 32}, {.outputs = 10}));
 }
 
 TEST(Probe, GrowsResNet20OnceABlockAndAlongTheResiduals) {

@@ -110,7 +110,7 @@ DatasetInfo CatalogueDataset::info() const {
   int64_t samples = 0;
   for (const CatalogueFile& f : entry_.files) samples += f.part == "train" && f.holds != "images" ? f.records : 0;
   return {.input = {.channels = entry_.channels, .height = entry_.height, .width = entry_.width},
-          .target = {.classes = static_cast<int64_t>(labels_.classes.size())},
+          .target = {.outputs = static_cast<int64_t>(labels_.classes.size())},
           .classes = labels_.classes,
           .mean = entry_.mean,
           .deviation = entry_.deviation,
@@ -123,7 +123,7 @@ Split CatalogueDataset::load(const std::string& part, const DataPaths& paths) co
   }
   const RawSplit raw = read_part(entry_, find_dataset(entry_, paths, part), part);
   const auto column = &labels_ - entry_.labels.data();
-  return {.inputs = raw.images, .targets = raw.labels.select(1, column).to(at::kLong)};
+  return {.inputs = {{"input", raw.images}}, .targets = {{"target", raw.labels.select(1, column).to(at::kLong)}}};
 }
 
 }  // namespace espalier

@@ -61,7 +61,7 @@ inline void expect_equal_to_pytorch(
 
   for (int step = 0; step < c.steps; ++step) {
     w.zero_gradients();
-    run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = RandomKey()})[0].backward();
+    testkit::cross_entropy(g, w, x, y, {.training = true, .key = RandomKey()}).backward();
     const c10::NoGradGuard no_grad;
     optimizer->step(w, optimizer->learning_rate());
   }

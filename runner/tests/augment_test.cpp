@@ -14,8 +14,12 @@ namespace {
 
 // Images whose bytes tell where they came from: 8 x 8, two channels.
 Split numbered(int64_t n) {
-  return {at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8}),
-          at::arange(n, at::kLong).remainder(3)};
+  return {.inputs = {{"input", at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8})}},
+          .targets = {{"target", at::arange(n, at::kLong).remainder(3)}}};
+}
+
+Split split_of(const at::Tensor& image) {
+  return {.inputs = {{"input", image}}, .targets = {{"target", at::zeros({1}, at::kLong)}}};
 }
 
 Normalization plain() {
@@ -25,7 +29,7 @@ Normalization plain() {
 }
 
 at::Tensor one(const Split& split, const ImageTransform& a, uint64_t seed) {
-  return DataPipeline(split, plain(), at::kCPU, at::kDouble).batch(0, 1, a, RandomKey(seed)).input[0];
+  return DataPipeline(split, plain(), at::kCPU, at::kDouble).batch(0, 1, a, RandomKey(seed)).input()[0];
 }
 
 TEST(DataPipeline, GathersAndNormalisesInTheGivenOrder) {
@@ -36,15 +40,15 @@ TEST(DataPipeline, GathersAndNormalisesInTheGivenOrder) {
   DataPipeline pipeline(split, n, at::kCPU, at::kFloat);
   pipeline.set_order({4, 0, 2});
   const Batch b = pipeline.batch(1, 3, {}, RandomKey());
-  EXPECT_TRUE(b.input.is_contiguous(at::MemoryFormat::ChannelsLast));
-  EXPECT_TRUE(b.input[1][0].equal(split.inputs[2][0].to(at::kFloat)));
-  EXPECT_TRUE(b.input[0][1].equal(split.inputs[0][1].to(at::kFloat) * 0.5F - 3));
-  EXPECT_TRUE(b.target.equal(split.targets.index_select(0, at::arange(0, 3, 2, at::kLong))));
+  EXPECT_TRUE(b.input().is_contiguous(at::MemoryFormat::ChannelsLast));
+  EXPECT_TRUE(b.input()[1][0].equal(split.input()[2][0].to(at::kFloat)));
+  EXPECT_TRUE(b.input()[0][1].equal(split.input()[0][1].to(at::kFloat) * 0.5F - 3));
+  EXPECT_TRUE(b.target().equal(split.target().index_select(0, at::arange(0, 3, 2, at::kLong))));
 }
 
 TEST(DataPipeline, FlipsWithTheProbability) {
   const Split split = numbered(1);
-  const at::Tensor image = split.inputs[0].to(at::kDouble);
+  const at::Tensor image = split.input()[0].to(at::kDouble);
   int flipped = 0;
   for (uint64_t seed = 0; seed < 400; ++seed) {
     const at::Tensor x = one(split, {.crop = 0, .flip = 0.25F, .rotate = 0, .cutout = 0}, seed);
@@ -60,7 +64,7 @@ TEST(DataPipeline, FlipsWithTheProbability) {
 TEST(DataPipeline, CropsAreShiftsOfThePaddedImage) {
   const Split split = numbered(1);
   at::Tensor padded = at::zeros({2, 12, 12}, at::kDouble);
-  padded.slice(1, 2, 10).slice(2, 2, 10).copy_(split.inputs[0]);
+  padded.slice(1, 2, 10).slice(2, 2, 10).copy_(split.input()[0]);
   std::set<int> seen;
   for (uint64_t seed = 0; seed < 300; ++seed) {
     const at::Tensor x = one(split, {.crop = 2, .flip = 0, .rotate = 0, .cutout = 0}, seed);
@@ -77,7 +81,7 @@ TEST(DataPipeline, CropsAreShiftsOfThePaddedImage) {
 }
 
 TEST(DataPipeline, CutoutIsASquareOfZerosAfterNormalisation) {
-  Split split{at::full({1, 1, 9, 9}, 7, at::kByte), at::zeros({1}, at::kLong)};
+  Split split = split_of(at::full({1, 1, 9, 9}, 7, at::kByte));
   for (uint64_t seed = 0; seed < 50; ++seed) {
     const at::Tensor x = one(split, {.crop = 0, .flip = 0, .rotate = 0, .cutout = 4}, seed)[0];
     const at::Tensor cut = x.eq(0);
@@ -89,9 +93,9 @@ TEST(DataPipeline, CutoutIsASquareOfZerosAfterNormalisation) {
 }
 
 TEST(DataPipeline, RotationKeepsTheCentreAndTurnsBySomeAngle) {
-  Split split{at::zeros({1, 1, 9, 9}, at::kByte), at::zeros({1}, at::kLong)};
-  split.inputs[0][0][4][4] = 200;
-  split.inputs[0][0][0][4] = 100;  // at the top, four pixels from the centre
+  Split split = split_of(at::zeros({1, 1, 9, 9}, at::kByte));
+  split.input()[0][0][4][4] = 200;
+  split.input()[0][0][0][4] = 100;  // at the top, four pixels from the centre
   bool left = false;
   bool right = false;
   for (uint64_t seed = 0; seed < 60; ++seed) {
@@ -108,13 +112,13 @@ TEST(DataPipeline, ASampleDrawsTheSameWhateverItsBatchAndTheThreads) {
   const Split split = numbered(64);
   const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0.3F, .cutout = 3};
   DataPipeline pipeline(split, plain(), at::kCPU, at::kFloat);
-  const at::Tensor whole = pipeline.batch(0, 64, a, RandomKey(5)).input;
-  EXPECT_TRUE(pipeline.batch(10, 20, a, RandomKey(5)).input.equal(whole.slice(0, 10, 20)));
+  const at::Tensor whole = pipeline.batch(0, 64, a, RandomKey(5)).input();
+  EXPECT_TRUE(pipeline.batch(10, 20, a, RandomKey(5)).input().equal(whole.slice(0, 10, 20)));
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  EXPECT_TRUE(pipeline.batch(0, 64, a, RandomKey(5)).input.equal(whole));
+  EXPECT_TRUE(pipeline.batch(0, 64, a, RandomKey(5)).input().equal(whole));
   at::set_num_threads(threads);
-  EXPECT_FALSE(pipeline.batch(0, 64, a, RandomKey(6)).input.equal(whole));
+  EXPECT_FALSE(pipeline.batch(0, 64, a, RandomKey(6)).input().equal(whole));
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ at::Tensor targets(int64_t n) {
 }
 
 Split on_demand(const std::shared_ptr<const Samples>& samples) {
-  return {.inputs = {}, .targets = targets(samples->size()), .samples = samples};
+  return {.inputs = {}, .targets = {{"target", targets(samples->size())}}, .samples = samples};
 }
 
 std::unique_ptr<DataPipeline> pipeline(const Split& split, int64_t threads) {
@@ -88,8 +88,8 @@ std::unique_ptr<DataPipeline> pipeline(const Split& split, int64_t threads) {
 const ImageTransform augmentation{.crop = 1, .flip = 0.5F, .rotate = 0.3F, .cutout = 2};
 
 void expect_equal(const Batch& a, const Batch& b) {
-  EXPECT_TRUE(a.input.equal(b.input));
-  EXPECT_TRUE(a.target.equal(b.target));
+  EXPECT_TRUE(a.input().equal(b.input()));
+  EXPECT_TRUE(a.target().equal(b.target()));
 }
 
 // The batches of an epoch, from one on.
@@ -105,7 +105,7 @@ TEST(OnDemand, GivesTheBatchesThatADataSetInMemoryGives) {
   const auto samples = std::make_shared<Numbered>(50, false);
   const at::Tensor all = at::empty({50, 2, 4, 5}, at::kByte);
   for (int64_t i = 0; i < 50; ++i) samples->read(i, false, RandomKey(), all.mutable_data_ptr<uint8_t>() + i * bytes);
-  DataPipeline held({.inputs = all, .targets = targets(50)}, plain(), at::kCPU, at::kFloat);
+  DataPipeline held({.inputs = {{"input", all}}, .targets = {{"target", targets(50)}}}, plain(), at::kCPU, at::kFloat);
   const auto read = pipeline(on_demand(samples), 3);
   EXPECT_FALSE(read->inputs().defined());
   EXPECT_EQ(read->size(), 50);
@@ -133,9 +133,9 @@ TEST(OnDemand, IsTheSameForAnyNumberOfThreadsAndWhereverItIsTakenUp) {
   for (size_t i = 0; i < rest.size(); ++i) expect_equal(one[i + 4], rest[i]);
   // A sample draws from its number in the split, whatever batch it is in; another key is another draw.
   const auto p = pipeline(on_demand(samples), 2);
-  const at::Tensor whole = p->batch(0, 61, {}, RandomKey(8)).input;
-  EXPECT_TRUE(p->batch(10, 20, {}, RandomKey(8)).input.equal(whole.slice(0, 10, 20)));
-  EXPECT_FALSE(p->batch(0, 61, {}, RandomKey(9)).input.equal(whole));
+  const at::Tensor whole = p->batch(0, 61, {}, RandomKey(8)).input();
+  EXPECT_TRUE(p->batch(10, 20, {}, RandomKey(8)).input().equal(whole.slice(0, 10, 20)));
+  EXPECT_FALSE(p->batch(0, 61, {}, RandomKey(9)).input().equal(whole));
   // None at all in an evaluation.
   expect_equal(p->plain_batch(0, 61),
                pipeline(on_demand(std::make_shared<Numbered>(61, false)), 1)->plain_batch(0, 61));
@@ -186,8 +186,8 @@ TEST(OnDemand, ForgetsWhatItReadForAnotherOrder) {
   samples->settled(15);
   p->set_order(second);
   // The batches that were read ahead are those of the first order.
-  const at::Tensor got = p->batch(5, 10, {}, RandomKey(1)).input;
-  EXPECT_TRUE(got.equal(pipeline(on_demand(samples), 1)->samples(0, second, 5, 10, {}, RandomKey(1)).input));
+  const at::Tensor got = p->batch(5, 10, {}, RandomKey(1)).input();
+  EXPECT_TRUE(got.equal(pipeline(on_demand(samples), 1)->samples(0, second, 5, 10, {}, RandomKey(1)).input()));
 }
 
 TEST(OnDemand, ReportsADamagedImageWhenItsBatchIsAskedFor) {
@@ -247,7 +247,7 @@ TEST(OnDemand, WhatIsThrownNamesTheComponent) {
 
 TEST(OnDemand, RefusesTargetsThatDoNotFit) {
   Split split = on_demand(std::make_shared<Numbered>(20, false));
-  split.targets = targets(19);
+  split.targets = {{"target", targets(19)}};
   EXPECT_THROW(pipeline(split, 1), Error);
 }
 

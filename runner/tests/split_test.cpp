@@ -23,11 +23,12 @@ class CheckedData : public ::testing::Test {
     component_.component.kind = "dataset";
     component_.component.name = "own";
     info_ = {.input = {.channels = 1, .height = 2, .width = 2},
-             .target = {.classes = 2},
+             .target = {.outputs = 2},
              .classes = {},
              .mean = {0.5},
              .deviation = {0.25}};
-    split_ = {.inputs = at::zeros({3, 1, 2, 2}, at::kByte), .targets = at::tensor({0, 1, 1}, at::kLong)};
+    split_ = {.inputs = {{"input", at::zeros({3, 1, 2, 2}, at::kByte)}},
+              .targets = {{"target", at::tensor({0, 1, 1}, at::kLong)}}};
   }
   std::string said() const {
     try {
@@ -52,20 +53,20 @@ TEST_F(CheckedData, NamesDataSetPartAndValue) {
     EXPECT_THAT(said(), AllOf(HasSubstr("dataset 'own'"), HasSubstr("part 'test'"), HasSubstr(value)));
   };
   const Split good = split_;
-  split_.targets = at::tensor({0, 2, 1}, at::kLong);
+  split_.targets = {{"target", at::tensor({0, 2, 1}, at::kLong)}};
   expect("the target of sample 1 is 2; with 2 classes targets are 0 to 1");
-  split_.targets = at::tensor({0, 1, -1}, at::kLong);
+  split_.targets = {{"target", at::tensor({0, 1, -1}, at::kLong)}};
   expect("the target of sample 2 is -1");
-  split_.targets = at::tensor({0, 1}, at::kLong);
+  split_.targets = {{"target", at::tensor({0, 1}, at::kLong)}};
   expect("3 inputs and 2 targets");
-  split_.targets = at::zeros({0}, at::kLong);
+  split_.targets = {{"target", at::zeros({0}, at::kLong)}};
   expect("no samples");
-  split_.targets = at::zeros({3}, at::kFloat);
+  split_.targets = {{"target", at::zeros({3}, at::kFloat)}};
   expect("int64 [N], got Float [3]");
   split_ = good;
-  split_.inputs = at::zeros({3, 1, 2, 3}, at::kByte);
+  split_.inputs = {{"input", at::zeros({3, 1, 2, 3}, at::kByte)}};
   expect("uint8 [N] + [1, 2, 2], got Byte [3, 1, 2, 3]");
-  split_.inputs = at::zeros({3, 1, 2, 2}, at::kFloat);
+  split_.inputs = {{"input", at::zeros({3, 1, 2, 2}, at::kFloat)}};
   expect("got Float");
 }
 

@@ -38,7 +38,7 @@ void edits(const char* title, const char* backbone, const InputSpec& input, doub
   std::vector<double> first, second, third;
   int64_t parameters = 0, left = 0;
   for (int repeat = 0; repeat < 3; ++repeat) {
-    Graph graph = testkit::build(backbone, input, {.classes = 100});
+    Graph graph = testkit::build(backbone, input, {.outputs = 100});
     Weights weights(graph, at::kFloat, at::kCPU);
     weights.initialize(graph, RandomKey(1));
     weights.add_state(graph, {.name = "adam.m"});

@@ -6,6 +6,7 @@
 #include <set>
 #include <sstream>
 
+#include <ATen/ops/cross_entropy_loss.h>
 #include <boost/dll/shared_library.hpp>
 #include <c10/core/GradMode.h>
 #include <unistd.h>
@@ -43,6 +44,20 @@ at::Tensor input_of(const Graph& graph, int64_t batch, uint64_t seed, at::Scalar
 
 at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed) {
   return uniform({batch}, 0, static_cast<double>(classes), RandomKey(seed).with("target")).to(at::kLong);
+}
+
+at::Tensor cross_entropy(const Graph& graph, const Weights& weights, const at::Tensor& input, const at::Tensor& target,
+                         const Pass& pass) {
+  NamedTensors inputs;
+  for (const Port& port : graph.inputs()) {
+    std::vector<int64_t> sizes = graph.sizes(graph[port.edge].shape);
+    sizes.insert(sizes.begin(), input.size(0));
+    inputs.emplace_back(port.name, port.name == "input" ? input
+                                                        : normal(sizes, 1, RandomKey(1).with(port.name))
+                                                              .to(input.device(), input.scalar_type()));
+  }
+  const at::Tensor logits = espalier::run(graph, weights, inputs, {"logits"}, pass)[0];
+  return at::cross_entropy_loss(logits.flatten(0, -2), target.flatten());
 }
 
 double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step) {
@@ -119,8 +134,10 @@ const Artefact& TestRun::artefact(const std::string& name) const {
 }
 
 void TestRun::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
-  espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss},
-                {.training = true, .key = key()})[0]
+  const Pass pass{.training = true, .key = key()};
+  if (loss != "loss") return espalier::run(graph_, weights, batch.inputs, {loss}, pass)[0].backward();
+  at::cross_entropy_loss(espalier::run(graph_, weights, batch.inputs, {"logits"}, pass)[0].flatten(0, -2),
+                         batch.target().flatten())
       .backward();
 }
 

@@ -49,10 +49,10 @@ std::vector<at::Tensor> step(const Graph& g, at::ScalarType dtype, bool fuse, co
     }
   }
   const at::Tensor input = x.to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
-  const auto results = run(g, w, {{"input", input}, {"target", y}}, {"loss", "logits"},
-                           {.training = true, .key = RandomKey(1), .fuse = fuse});
-  results[0].backward();
-  std::vector<at::Tensor> all{results[1].detach().to(at::kDouble)};
+  const at::Tensor logits =
+      run(g, w, {{"input", input}}, {"logits"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
+  at::cross_entropy_loss(logits, y).backward();
+  std::vector<at::Tensor> all{logits.detach().to(at::kDouble)};
   for (size_t i = 0; i < g.parameters().size(); ++i) {
     const ParamId id{static_cast<int32_t>(i)};
     const bool buffer = g[id].role == Role::buffer;
@@ -132,7 +132,7 @@ TEST(Fused, LinearAddsToItsGradientAndGivesItAsAValue) {
   const at::Tensor x = testkit::input_of(g, 5, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = testkit::target_of(3, 5, 5);
   const auto loss = [&](bool fuse) {
-    return run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = {}, .fuse = fuse})[0];
+    return testkit::cross_entropy(g, w, x, y, {.training = true, .key = {}, .fuse = fuse});
   };
   const ParamId fc1 = g.parameter("fc1.weight");
   loss(false).backward();
@@ -184,7 +184,7 @@ TEST(Fused, RefusesASecondDerivativeInsteadOfAWrongOne) {
   const at::Tensor x = testkit::input_of(g, 4, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = testkit::target_of(4, 4, 5);
   const auto loss = [&](bool fuse) {
-    return run(g, w, {{"input", x}, {"target", y}}, {"loss"}, {.training = true, .key = {}, .fuse = fuse})[0];
+    return testkit::cross_entropy(g, w, x, y, {.training = true, .key = {}, .fuse = fuse});
   };
   EXPECT_THROW(loss(true).backward({}, true, true), std::exception);
   EXPECT_NO_THROW(loss(false).backward({}, true, true));

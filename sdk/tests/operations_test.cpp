@@ -135,7 +135,7 @@ TEST(Builder, ScopesPrefixNames) {
     x = b.relu(x);
   }
   const Graph g = b.output(b.linear("fc", b.flatten(x), {.features = 2}));
-  for (const char* name : {"block1.conv", "block2.relu2", "block2.inner.relu1", "fc", "flatten1", "loss"})
+  for (const char* name : {"block1.conv", "block2.relu2", "block2.inner.relu1", "fc", "flatten1"})
     EXPECT_EQ(g.node(name).name, name);
   EXPECT_EQ(g[g.axis("block2.conv")].size, 2);
 }
@@ -356,11 +356,13 @@ TEST(CrossEntropy, OfNodesLeavesOutThoseWithoutAClass) {
   fill(g, w);
   const at::Tensor x = testkit::input_of(g, 1, 1);
   const at::Tensor a = uniform({1, 3, 3}, 0, 1, RandomKey(3));
-  const auto out =
-      run(g, w, {{"input", x}, {"adjacency", a}, {"target", at::tensor({2, -100, 0}, at::kLong).view({1, 3})}},
-          {"logits", "loss"});
-  const at::Tensor p = at::softmax(out[0], -1)[0];
-  EXPECT_NEAR(out[1].item<double>(), -(std::log(p[0][2].item<double>()) + std::log(p[2][0].item<double>())) / 2, 1e-14);
+  const NamedTensors outputs{{"logits", run(g, w, {{"input", x}, {"adjacency", a}}, {"logits"})[0]}};
+  const Batch batch{.inputs = {{"input", x}, {"adjacency", a}},
+                    .targets = {{"target", at::tensor({2, -100, 0}, at::kLong).view({1, 3})}}};
+  const auto loss = Registry::instance().create<Loss>(Value("cross_entropy"));
+  const at::Tensor p = at::softmax(outputs[0].second, -1)[0];
+  EXPECT_EQ(loss->weight(batch).item<int64_t>(), 2);
+  EXPECT_NEAR(loss->value({outputs, batch}).item<double>(), -(std::log(p[0][2].item<double>()) + std::log(p[2][0].item<double>())) / 2, 1e-14);
 }
 
 TEST(Select, ReadsChannelsByIndex) {

@@ -305,9 +305,7 @@ TEST(Weights, GradientsAccumulateIntoThePersistentArena) {
   const void* memory = w.bank(Role::weight).gradients.flat().const_data_ptr();
   const at::Tensor x = testkit::input_of(g, 4, 1, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
   const auto backward = [&] {
-    run(g, w, {{"input", x}, {"target", testkit::target_of(3, 4, 1)}}, {"loss"},
-        {.training = true, .key = RandomKey(1)})[0]
-        .backward();
+    testkit::cross_entropy(g, w, x, testkit::target_of(3, 4, 1), {.training = true, .key = RandomKey(1)}).backward();
   };
   backward();
   const ParamId conv = g.parameter("conv1.weight");
@@ -326,7 +324,7 @@ TEST(Weights, AutogradNoticesAnUpdateBetweenForwardAndBackward) {
   Weights w(g, at::kFloat, at::kCPU);
   w.initialize(g, RandomKey(5));
   const at::Tensor x = testkit::input_of(g, 4, 1, at::kFloat);
-  const at::Tensor loss = run(g, w, {{"input", x}, {"target", testkit::target_of(3, 4, 1)}}, {"loss"})[0];
+  const at::Tensor loss = testkit::cross_entropy(g, w, x, testkit::target_of(3, 4, 1));
   Arena& arena = w.bank(Role::weight).values;
   arena.flat().mutable_data_ptr<float>()[0] += 1;  // a raw pass, as optimizers make
   arena.touch();

@@ -217,7 +217,7 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
                [&](Edge first, Edge second, int64_t filters, bool reduction, bool after) {
                  return layers.cell(reduction ? reduce : normal, first, second, filters, reduction, after);
                });
-  return g.output(g.linear("fc", g.global_avg_pool(last), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(last), {.features = target.outputs}));
 }
 
 // The network in which DARTS searches: each edge has all operations, and all cells of a kind share their coefficients,
@@ -236,7 +236,7 @@ Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const Ta
             [&](Edge before, Edge last, int64_t filters, bool reduction, bool after) {
               return layers.search_cell(reduction ? reduce : normal, before, last, filters, reduction, after);
             });
-  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
 // The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best

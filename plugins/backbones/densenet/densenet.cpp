@@ -55,7 +55,7 @@ Graph densenet(const DensenetOptions& o, const InputSpec& input, const TargetSpe
     }
   }
   const Edge x = g.global_avg_pool(g.relu(g.batch_norm("norm", all(), {.eps = o.norm_eps})));
-  return g.output(g.linear("fc", x, {.features = target.classes}));
+  return g.output(g.linear("fc", x, {.features = target.outputs}));
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ Graph gcn(const GcnOptions& o, const InputSpec& input, const TargetSpec& target)
     x = g.relu(g.graph_conv("conv" + std::to_string(i + 1), x, adjacency, o.hidden[i]));
   }
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  x = g.graph_conv("conv" + std::to_string(o.hidden.size() + 1), x, adjacency, target.classes);
+  x = g.graph_conv("conv" + std::to_string(o.hidden.size() + 1), x, adjacency, target.outputs);
   return g.output(image ? g.mean(x) : x);
 }
 

@@ -20,7 +20,7 @@ Graph lenet5(const LeNet5Options& o, const InputSpec& input, const TargetSpec& t
   x = g.max_pool(g.relu(g.conv("conv1", x, {.filters = o.conv1, .kernel = 5})), 2);
   x = g.max_pool(g.relu(g.conv("conv2", x, {.filters = o.conv2, .kernel = 5})), 2);
   x = g.relu(g.linear("fc1", g.flatten(x), {.features = o.hidden}));
-  return g.output(g.linear("fc2", x, {.features = target.classes}));
+  return g.output(g.linear("fc2", x, {.features = target.outputs}));
 }
 
 ESPALIER_PLUGIN("lenet5", "1.0.0",

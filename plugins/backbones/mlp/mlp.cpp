@@ -27,7 +27,7 @@ Graph mlp(const MlpOptions& o, const InputSpec& input, const TargetSpec& target)
     x = g.activation(o.activation, g.linear("fc" + std::to_string(i + 1), x, {.features = o.hidden[i]}));
     if (o.dropout > 0) x = g.dropout(x, o.dropout);
   }
-  return g.output(g.linear("fc" + std::to_string(o.hidden.size() + 1), x, {.features = target.classes}));
+  return g.output(g.linear("fc" + std::to_string(o.hidden.size() + 1), x, {.features = target.outputs}));
 }
 
 ESPALIER_PLUGIN("mlp", "1.0.0", backbone<MlpOptions>("mlp", "multi-layer perceptron", mlp));

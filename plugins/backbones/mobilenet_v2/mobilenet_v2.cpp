@@ -85,7 +85,7 @@ Graph mobilenet_v2(const MobilenetV2Options& o, const InputSpec& input, const Ta
   x = layers.activated("head", x, {.filters = rounded(1280 * std::max(1.0, o.width)), .kernel = 1});
   x = g.global_avg_pool(x);
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  return g.output(g.linear("fc", x, {.features = target.classes, .init = "normal"}));
+  return g.output(g.linear("fc", x, {.features = target.outputs, .init = "normal"}));
 }
 
 }  // namespace

@@ -140,7 +140,7 @@ Graph network(const Layers& layers, int64_t channels, int64_t cells, const Targe
     }
   }
   x = g.global_avg_pool(g.relu(g.batch_norm("bn", x)));
-  return g.output(g.linear("fc", x, {.features = target.classes}));
+  return g.output(g.linear("fc", x, {.features = target.outputs}));
 }
 
 Graph nasbench201(const NasBench201Options& o, const InputSpec& input, const TargetSpec& target) {

@@ -71,7 +71,7 @@ Graph preresnet(const PreResnetOptions& o, const InputSpec& input, const TargetS
     }
   }
   x = g.global_avg_pool(block.bn_relu("", x, /*stream=*/true));
-  return g.output(g.linear("fc", x, {.features = target.classes}));
+  return g.output(g.linear("fc", x, {.features = target.outputs}));
 }
 
 }  // namespace

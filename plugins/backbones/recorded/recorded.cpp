@@ -64,7 +64,7 @@ Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpe
                                      : input.height > 0 ? images
                                                         : std::vector{input.channels};
   require("inputs", g.sizes(g[g.inputs().front().edge].shape), shape);
-  require("classes", {g.sizes(g[g.output("logits")].shape).back()}, {target.classes});
+  require("classes", {g.sizes(g[g.output("logits")].shape).back()}, {target.outputs});
   return g;
 }
 

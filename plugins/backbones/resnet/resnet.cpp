@@ -111,7 +111,7 @@ Graph resnet(const ResnetOptions& o, const InputSpec& input, const TargetSpec& t
     }
     ++stage;
   }
-  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
 }  // namespace

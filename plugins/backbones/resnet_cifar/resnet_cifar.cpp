@@ -115,7 +115,7 @@ Graph resnet(const ResnetCifarOptions& o, const InputSpec& input, const TargetSp
       x = basic_block(g, x, inner[i], widths[i], stage > 0 && b == 0 ? 2 : 1, o);
     }
   }
-  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
 // Hu et al. 2018 with the blocks of the above.

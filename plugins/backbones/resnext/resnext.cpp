@@ -56,7 +56,7 @@ Graph resnext29(const ResnextOptions& o, const InputSpec& input, const TargetSpe
       x = g.relu(g.add(y, x));
     }
   }
-  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ Graph swin(const SwinOptions& o, const InputSpec& input, const TargetSpec& targe
                    {.features = 2 * channels, .bias = false, .init = "normal", .init_std = 0.02});
     }
   }
-  return g.output(block.linear("head", g.mean(g.layer_norm("norm", x, {.eps = o.norm_eps})), target.classes));
+  return g.output(block.linear("head", g.mean(g.layer_norm("norm", x, {.eps = o.norm_eps})), target.outputs));
 }
 
 }  // namespace

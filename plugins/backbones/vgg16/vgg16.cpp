@@ -56,7 +56,7 @@ Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& tar
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
   x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"}), {.eps = o.norm_eps}));
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  return g.output(g.linear("fc2", x, {.features = target.classes, .init = "normal"}));
+  return g.output(g.linear("fc2", x, {.features = target.outputs, .init = "normal"}));
 }
 
 ESPALIER_PLUGIN("vgg16", "1.0.0", backbone<Vgg16Options>("vgg16", "VGG-16 with batch norm in its CIFAR form", vgg16));

@@ -67,7 +67,7 @@ Graph vit(const VitOptions& o, const InputSpec& input, const TargetSpec& target)
     x = block.residual(x, block.attention(block.norm("norm1", x)), p);
     x = block.residual(x, block.mlp(block.norm("norm2", x)), p);
   }
-  return g.output(block.linear("head", g.token(block.norm("norm", x)), target.classes));
+  return g.output(block.linear("head", g.token(block.norm("norm", x)), target.outputs));
 }
 
 }  // namespace

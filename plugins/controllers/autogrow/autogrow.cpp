@@ -152,7 +152,7 @@ class AutoGrow final : public Controller, public Foresight {
   }
 
   void epoch_end(Run& run) override {
-    accuracies_.push_back(run.evaluate("validation").accuracy);
+    accuracies_.push_back(run.evaluate("validation").score);
     for (const std::string& name : subnetworks(run.graph()))
       run.metric("blocks." + name, static_cast<double>(blocks_of(run.graph(), name).size()));
     const auto done = static_cast<int64_t>(accuracies_.size());

@@ -33,7 +33,7 @@ struct Bench {
       : run(std::move(graph), 1), options(std::move(o)) {
     testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libautogrow.so");
     run.of_epochs = 1000;
-    run.evaluations["test"].accuracy = 1;
+    run.evaluations["test"].score = 1;
     controller = make();
   }
   std::unique_ptr<Controller> make() const {
@@ -41,7 +41,7 @@ struct Bench {
   }
   // Blocks of each sub-network after an epoch of this accuracy.
   Blocks epoch(double accuracy) {
-    run.evaluations["validation"].accuracy = accuracy;
+    run.evaluations["validation"].score = accuracy;
     controller->epoch_end(run);
     ++run.at_epoch;
     Blocks counts;

@@ -20,7 +20,7 @@ TEST(Cifar10, DescribesItselfWithoutData) {
   const DatasetInfo info = cifar10()->info();
   EXPECT_EQ(info.input.channels, 3);
   EXPECT_EQ(info.input.height, 32);
-  EXPECT_EQ(info.target.classes, 10);
+  EXPECT_EQ(info.target.outputs, 10);
   EXPECT_EQ(info.classes.at(9), "truck");
   EXPECT_EQ(info.mean, (std::vector<double>{0.4914, 0.4822, 0.4465}));
   EXPECT_EQ(info.deviation, (std::vector<double>{0.2470, 0.2435, 0.2616}));
@@ -36,11 +36,11 @@ TEST(Cifar10, ReadsBatchesInOrder) {
     samples::write(folder / "cifar-10-batches-bin" / ("data_batch_" + std::to_string(b) + ".bin"), mine);
   }
   const Split train = cifar10()->load("train", {folder.path()});
-  EXPECT_EQ(train.inputs.sizes(), (std::vector<int64_t>{50000, 3, 32, 32}));
-  EXPECT_EQ(train.inputs.scalar_type(), at::kByte);
-  EXPECT_EQ(train.targets.scalar_type(), at::kLong);
-  const auto* pixels = train.inputs.const_data_ptr<uint8_t>();
-  const auto* targets = train.targets.const_data_ptr<int64_t>();
+  EXPECT_EQ(train.input().sizes(), (std::vector<int64_t>{50000, 3, 32, 32}));
+  EXPECT_EQ(train.input().scalar_type(), at::kByte);
+  EXPECT_EQ(train.target().scalar_type(), at::kLong);
+  const auto* pixels = train.input().const_data_ptr<uint8_t>();
+  const auto* targets = train.target().const_data_ptr<int64_t>();
   for (int64_t i = 0; i < 50000; ++i) {
     ASSERT_EQ(targets[i], i % 10000 == 0 ? i / 10000 + 1 : i % 10);
     ASSERT_EQ(pixels[i * 3072], i % 10000 % 251);
@@ -67,11 +67,11 @@ TEST(Cifar10, ReadsTheRealOne) {
   const std::filesystem::path data = samples::data_folder_with("cifar-10-batches-bin");
   if (data.empty()) GTEST_SKIP() << "cifar10 is not on this machine";
   const Split train = cifar10()->load("train", {data}), test = cifar10()->load("test", {data});
-  EXPECT_EQ(train.inputs.size(0), 50000);
-  EXPECT_EQ(test.inputs.size(0), 10000);
+  EXPECT_EQ(train.input().size(0), 50000);
+  EXPECT_EQ(test.input().size(0), 10000);
   const std::vector<double> mean = cifar10()->info().mean;
   for (int64_t c = 0; c < 3; ++c) {
-    EXPECT_NEAR(train.inputs.select(1, c).to(at::kFloat).mean().item<double>() / 255, mean[static_cast<size_t>(c)],
+    EXPECT_NEAR(train.input().select(1, c).to(at::kFloat).mean().item<double>() / 255, mean[static_cast<size_t>(c)],
                 1e-4);
   }
 }

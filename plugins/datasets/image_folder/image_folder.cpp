@@ -267,7 +267,7 @@ class ImageFolder final : public Dataset {
 
   DatasetInfo info() const override {
     return {.input = {.channels = 3, .height = o_.size, .width = o_.size},
-            .target = {.classes = classes_},
+            .target = {.outputs = classes_},
             .classes = o_.only.empty() ? found_ : o_.only,
             .mean = o_.mean,
             .deviation = o_.deviation,
@@ -306,16 +306,17 @@ class ImageFolder final : public Dataset {
                                           some_of(without) + "; fill these folders, or name the others in `only`");
     }
     warn_of(others, root);
-    Split split{.inputs = {}, .targets = at::empty({count}, at::kLong)};
-    auto* target = split.targets.mutable_data_ptr<int64_t>();
+    const at::Tensor targets = at::empty({count}, at::kLong);
+    auto* target = targets.mutable_data_ptr<int64_t>();
     for (size_t c = 0; c < classes.size(); ++c) target = std::fill_n(target, names[c].size(), static_cast<int64_t>(c));
     const Cutting cutting{.size = static_cast<int>(o_.size),
                           .resize = static_cast<int>(o_.resize),
                           .random = o_.crop == "random_resized",
                           .scale = {o_.scale[0], o_.scale[1]},
                           .ratio = {o_.ratio[0], o_.ratio[1]}};
-    split.samples = std::make_shared<Files>(root, names, cutting);
-    return split;
+    return {.inputs = {},
+            .targets = {{"target", targets}},
+            .samples = std::make_shared<Files>(root, names, cutting)};
   }
 
  private:

@@ -97,13 +97,13 @@ TEST(ImageFolderOptions, DescribeTheDataWithoutReadingIt) {
   EXPECT_EQ(info.input.channels, 3);
   EXPECT_EQ(info.input.height, 224);
   EXPECT_EQ(info.input.width, 224);
-  EXPECT_EQ(info.target.classes, 1000);
+  EXPECT_EQ(info.target.outputs, 1000);
   EXPECT_TRUE(info.classes.empty());
   EXPECT_EQ(info.mean, (std::vector<double>{0.485, 0.456, 0.406}));
   EXPECT_EQ(info.deviation, (std::vector<double>{0.229, 0.224, 0.225}));
   const DatasetInfo few = image_folder(R"("only": ["n2", "n1"], "size": 64, "std": [1, 1, 0.5])")->info();
   EXPECT_EQ(few.input.height, 64);
-  EXPECT_EQ(few.target.classes, 2);
+  EXPECT_EQ(few.target.outputs, 2);
   EXPECT_THAT(few.classes, ElementsAre("n1", "n2"));
   EXPECT_EQ(few.deviation, (std::vector<double>{1, 1, 0.5}));
 }
@@ -127,10 +127,10 @@ TEST_F(ImageFolder, NumbersSortedClassesAndFilesAndPassesOverTheRest) {
   add("a/1.jpg", samples::jpeg(1, 1, {20, 20, 20}));
   const Split split = image_folder(R"("classes": 3, "size": 1)")->load("train", {"/no/such", folder_.path()});
   // a: 0.JpEg, 1.jpg, 10.png, 2.PNG, images/1.png; b: b.png; c: 3.png.
-  ASSERT_EQ(split.targets.scalar_type(), at::kLong);
-  const auto* targets = split.targets.const_data_ptr<int64_t>();
-  EXPECT_THAT(std::vector<int64_t>(targets, targets + split.targets.numel()), ElementsAre(0, 0, 0, 0, 0, 1, 2));
-  EXPECT_FALSE(split.inputs.defined());
+  ASSERT_EQ(split.target().scalar_type(), at::kLong);
+  const auto* targets = split.target().const_data_ptr<int64_t>();
+  EXPECT_THAT(std::vector<int64_t>(targets, targets + split.target().numel()), ElementsAre(0, 0, 0, 0, 0, 1, 2));
+  EXPECT_FALSE(split.input().defined());
   ASSERT_EQ(split.samples->size(), 7);
   std::vector<int> red;
   for (int64_t i = 0; i < 7; ++i) {
@@ -141,8 +141,8 @@ TEST_F(ImageFolder, NumbersSortedClassesAndFilesAndPassesOverTheRest) {
   EXPECT_THAT(red, ElementsAre(9, 20, 7, 7, 7, 1, 7));
 
   const Split some = image_folder(R"("only": ["c", "b"])")->load("train", {folder_.path()});
-  targets = some.targets.const_data_ptr<int64_t>();
-  EXPECT_THAT(std::vector<int64_t>(targets, targets + some.targets.numel()), ElementsAre(0, 1)) << "b, c";
+  targets = some.target().const_data_ptr<int64_t>();
+  EXPECT_THAT(std::vector<int64_t>(targets, targets + some.target().numel()), ElementsAre(0, 1)) << "b, c";
 }
 
 TEST_F(ImageFolder, ReadsEveryFormOfPngAsColour) {

@@ -22,7 +22,7 @@ TEST(Mnist, DescribesItselfWithoutData) {
   EXPECT_EQ(info.input.channels, 1);
   EXPECT_EQ(info.input.height, 28);
   EXPECT_EQ(info.input.width, 28);
-  EXPECT_EQ(info.target.classes, 10);
+  EXPECT_EQ(info.target.outputs, 10);
   EXPECT_EQ(info.classes.at(7), "7");
   EXPECT_EQ(info.mean, std::vector<double>{0.1307});
   EXPECT_EQ(info.deviation, std::vector<double>{0.3081});
@@ -34,13 +34,13 @@ TEST(Mnist, ReadsPlainAndCompressedFiles) {
   samples::write(folder / "mnist/t10k-images-idx3-ubyte.gz", samples::gzip(samples::idx({10000, 28, 28})));
   samples::write(folder / "mnist/t10k-labels-idx1-ubyte", samples::idx({10000}, 10));
   const Split test = mnist()->load("test", {folder.path()});
-  EXPECT_EQ(test.inputs.sizes(), (std::vector<int64_t>{10000, 1, 28, 28}));
-  EXPECT_EQ(test.inputs.scalar_type(), at::kByte);
-  EXPECT_EQ(test.targets.sizes(), std::vector<int64_t>{10000});
-  EXPECT_EQ(test.targets.scalar_type(), at::kLong);
-  const auto* pixels = test.inputs.const_data_ptr<uint8_t>();
-  for (int64_t i = 0; i < test.inputs.numel(); ++i) ASSERT_EQ(pixels[i], i % 251);
-  for (int64_t i = 0; i < 10000; ++i) ASSERT_EQ(test.targets.const_data_ptr<int64_t>()[i], i % 10);
+  EXPECT_EQ(test.input().sizes(), (std::vector<int64_t>{10000, 1, 28, 28}));
+  EXPECT_EQ(test.input().scalar_type(), at::kByte);
+  EXPECT_EQ(test.target().sizes(), std::vector<int64_t>{10000});
+  EXPECT_EQ(test.target().scalar_type(), at::kLong);
+  const auto* pixels = test.input().const_data_ptr<uint8_t>();
+  for (int64_t i = 0; i < test.input().numel(); ++i) ASSERT_EQ(pixels[i], i % 251);
+  for (int64_t i = 0; i < 10000; ++i) ASSERT_EQ(test.target().const_data_ptr<int64_t>()[i], i % 10);
 }
 
 TEST(Mnist, RejectsWrongFiles) {
@@ -85,11 +85,11 @@ TEST(Mnist, ReadsTheRealOne) {
   const std::filesystem::path data = samples::data_folder_with("mnist");
   if (data.empty()) GTEST_SKIP() << "mnist is not on this machine";
   const Split train = mnist()->load("train", {data});
-  EXPECT_EQ(train.inputs.size(0), 60000);
+  EXPECT_EQ(train.input().size(0), 60000);
   // 5, 0, 4, 1, 9: the first digits, known from many a figure.
   for (const auto& [i, digit] : {std::pair(0, 5), {1, 0}, {2, 4}, {3, 1}, {4, 9}})
-    EXPECT_EQ(train.targets[i].item<int64_t>(), digit);
-  EXPECT_NEAR(train.inputs.to(at::kDouble).mean().item<double>() / 255, 0.1307, 5e-5);
+    EXPECT_EQ(train.target()[i].item<int64_t>(), digit);
+  EXPECT_NEAR(train.input().to(at::kDouble).mean().item<double>() / 255, 0.1307, 5e-5);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ class Synthetic final : public Dataset {
   DatasetInfo info() const override {
     const auto channels = static_cast<size_t>(o_.channels);
     return {.input = {.channels = o_.channels, .height = o_.size, .width = o_.size},
-            .target = {.classes = o_.classes},
+            .target = {.outputs = o_.classes},
             .classes = {shape_names().begin(), shape_names().begin() + o_.classes},
             .mean = std::vector<double>(channels, 0.33),
             .deviation = std::vector<double>(channels, 0.27),
@@ -53,10 +53,10 @@ class Synthetic final : public Dataset {
     const int64_t n = part == "train" ? o_.count : std::max(o_.count / 4, o_.classes);
     const int64_t bytes = o_.channels * o_.size * o_.size;
     const RandomKey key = RandomKey(static_cast<uint64_t>(o_.seed)).with("synthetic").with(part);
-    Split split{.inputs = at::empty({n, o_.channels, o_.size, o_.size}, at::kByte),
-                .targets = at::empty({n}, at::kLong)};
-    auto* inputs = split.inputs.mutable_data_ptr<uint8_t>();
-    auto* targets = split.targets.mutable_data_ptr<int64_t>();
+    const at::Tensor images = at::empty({n, o_.channels, o_.size, o_.size}, at::kByte);
+    const at::Tensor shapes = at::empty({n}, at::kLong);
+    auto* inputs = images.mutable_data_ptr<uint8_t>();
+    auto* targets = shapes.mutable_data_ptr<int64_t>();
     // Each block of as many images as there are classes has one of each, in a random order: balanced wherever it is
     // cut, and the number of an image says nothing of its class.
     const int64_t blocks = (n + o_.classes - 1) / o_.classes;
@@ -72,7 +72,7 @@ class Synthetic final : public Dataset {
         }
       }
     });
-    return split;
+    return {.inputs = {{"input", images}}, .targets = {{"target", shapes}}};
   }
 
  private:

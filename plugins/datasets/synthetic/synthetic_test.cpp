@@ -42,12 +42,12 @@ TEST(Synthetic, HasTheSizesAskedFor) {
   EXPECT_EQ(info.input.channels, 3);
   EXPECT_EQ(info.input.height, 12);
   EXPECT_EQ(info.input.width, 12);
-  EXPECT_EQ(info.target.classes, 7);
+  EXPECT_EQ(info.target.outputs, 7);
   EXPECT_EQ(info.classes.size(), 7U);
   EXPECT_EQ(info.mean.size(), 3U);
-  EXPECT_EQ(data->load("train", {}).inputs.sizes(), (std::vector<int64_t>{100, 3, 12, 12}));
-  EXPECT_EQ(data->load("test", {}).inputs.sizes(), (std::vector<int64_t>{25, 3, 12, 12}));
-  EXPECT_EQ(synthetic(R"("classes": 10, "count": 12)")->load("test", {}).inputs.size(0), 10);
+  EXPECT_EQ(data->load("train", {}).input().sizes(), (std::vector<int64_t>{100, 3, 12, 12}));
+  EXPECT_EQ(data->load("test", {}).input().sizes(), (std::vector<int64_t>{25, 3, 12, 12}));
+  EXPECT_EQ(synthetic(R"("classes": 10, "count": 12)")->load("test", {}).input().size(0), 10);
   EXPECT_THAT(samples::input_error([&] { data->load("rest", {}); }), HasSubstr("no part 'rest'"));
   EXPECT_THROW(synthetic(R"("size": 7)"), InputError);
   EXPECT_THROW(synthetic(R"("classes": 11)"), InputError);
@@ -57,7 +57,7 @@ TEST(Synthetic, IsBalancedWhereverItIsCut) {
   const Split train = synthetic(R"("classes": 10, "count": 1000)")->load("train", {});
   std::vector<int64_t> counts(10), of_even(10);
   for (int64_t i = 0; i < 1000; ++i) {
-    const auto c = static_cast<size_t>(train.targets.const_data_ptr<int64_t>()[i]);
+    const auto c = static_cast<size_t>(train.target().const_data_ptr<int64_t>()[i]);
     ++counts[c];
     of_even[c] += i % 2 == 0;
     if (i % 10 == 9) {
@@ -71,23 +71,23 @@ TEST(Synthetic, IsBalancedWhereverItIsCut) {
 // Changes of these numbers change everybody's results.
 TEST(Synthetic, IsTheSameOnEveryMachine) {
   const Split train = synthetic()->load("train", {}), test = synthetic()->load("test", {});
-  EXPECT_EQ(fingerprint(train.inputs), 16652453455347300288ULL);
-  EXPECT_EQ(fingerprint(train.targets), 8663872240058842213ULL);
-  EXPECT_EQ(fingerprint(test.inputs), 3713754040356138668ULL);
+  EXPECT_EQ(fingerprint(train.input()), 16652453455347300288ULL);
+  EXPECT_EQ(fingerprint(train.target()), 8663872240058842213ULL);
+  EXPECT_EQ(fingerprint(test.input()), 3713754040356138668ULL);
   EXPECT_EQ(
-      fingerprint(synthetic(R"("size": 9, "channels": 3, "classes": 10, "noise": 0.37)")->load("test", {}).inputs),
+      fingerprint(synthetic(R"("size": 9, "channels": 3, "classes": 10, "noise": 0.37)")->load("test", {}).input()),
       12546499430648401018ULL);
 }
 
 TEST(Synthetic, DependsOnTheSeedAndNotOnThreads) {
-  const at::Tensor x = synthetic()->load("train", {}).inputs;
-  EXPECT_FALSE(x.equal(synthetic(R"("seed": 1)")->load("train", {}).inputs));
-  EXPECT_FALSE(x.slice(0, 0, 500).equal(synthetic()->load("test", {}).inputs));
+  const at::Tensor x = synthetic()->load("train", {}).input();
+  EXPECT_FALSE(x.equal(synthetic(R"("seed": 1)")->load("train", {}).input()));
+  EXPECT_FALSE(x.slice(0, 0, 500).equal(synthetic()->load("test", {}).input()));
   // A larger set begins like a smaller one.
-  EXPECT_TRUE(x.slice(0, 0, 100).equal(synthetic(R"("count": 100)")->load("train", {}).inputs));
+  EXPECT_TRUE(x.slice(0, 0, 100).equal(synthetic(R"("count": 100)")->load("train", {}).input()));
   const int threads = at::get_num_threads();
   at::set_num_threads(threads == 1 ? 2 : 1);
-  EXPECT_TRUE(x.equal(synthetic()->load("train", {}).inputs));
+  EXPECT_TRUE(x.equal(synthetic()->load("train", {}).input()));
   at::set_num_threads(threads);
 }
 
@@ -100,7 +100,7 @@ TEST(Synthetic, DrawsTheShapesThatItNames) {
                                                   {"vertical bars", 0.6},   {"diagonal bars", 0.52},
                                                   {"checkerboard", 5. / 9}, {"frame", 1 - 0.65 * 0.65}};
   const Split train = data->load("train", {});
-  const auto* pixels = train.inputs.const_data_ptr<uint8_t>();
+  const auto* pixels = train.input().const_data_ptr<uint8_t>();
   std::map<std::string, double> filled;
   for (int64_t i = 0; i < 400; ++i) {
     const uint8_t* image = pixels + i * 64 * 64;
@@ -114,7 +114,7 @@ TEST(Synthetic, DrawsTheShapesThatItNames) {
       bottom = std::max(bottom, p / 64);
     }
     const auto box = static_cast<double>((right - left + 1) * (bottom - top + 1));
-    filled[data->info().classes[static_cast<size_t>(train.targets[i].item<int64_t>())]] +=
+    filled[data->info().classes[static_cast<size_t>(train.target()[i].item<int64_t>())]] +=
         static_cast<double>(bright) / box / 40;
   }
   ASSERT_EQ(filled.size(), expected.size());
@@ -124,7 +124,7 @@ TEST(Synthetic, DrawsTheShapesThatItNames) {
 TEST(Synthetic, HasAboutTheMomentsThatItSays) {
   for (const char* options : {"", R"("size": 32, "channels": 3, "classes": 10)"}) {
     const auto data = synthetic(options);
-    const at::Tensor x = data->load("train", {}).inputs.to(at::kDouble) / 255;
+    const at::Tensor x = data->load("train", {}).input().to(at::kDouble) / 255;
     EXPECT_NEAR(x.mean().item<double>(), data->info().mean[0], 0.03) << options;
     EXPECT_NEAR(x.std().item<double>(), data->info().deviation[0], 0.03) << options;
   }
@@ -138,7 +138,7 @@ double accuracy(const std::string& options, std::vector<at::Tensor> parameters, 
   const auto data = synthetic(options);
   const DatasetInfo info = data->info();
   const auto normalised = [&](const Split& s) {
-    return (s.inputs.to(at::kFloat) / 255 - info.mean[0]) / info.deviation[0];
+    return (s.input().to(at::kFloat) / 255 - info.mean[0]) / info.deviation[0];
   };
   const Split train = data->load("train", {}), test = data->load("test", {});
   const at::Tensor x = normalised(train);
@@ -151,7 +151,7 @@ double accuracy(const std::string& options, std::vector<at::Tensor> parameters, 
   for (int64_t step = 0; step < steps * epochs; ++step) {
     const int64_t begin = step % steps * batch;
     const at::Tensor y = network(x.slice(0, begin, begin + batch), parameters);
-    at::cross_entropy_loss(y, train.targets.slice(0, begin, begin + batch)).backward();
+    at::cross_entropy_loss(y, train.target().slice(0, begin, begin + batch)).backward();
     const c10::NoGradGuard no_grad;
     const double rate = lr * (1 - static_cast<double>(step) / static_cast<double>(steps * epochs));
     for (size_t i = 0; i < parameters.size(); ++i) {
@@ -161,7 +161,7 @@ double accuracy(const std::string& options, std::vector<at::Tensor> parameters, 
     }
   }
   const c10::NoGradGuard no_grad;
-  return (network(normalised(test), parameters).argmax(1) == test.targets).to(at::kDouble).mean().item<double>();
+  return (network(normalised(test), parameters).argmax(1) == test.target()).to(at::kDouble).mean().item<double>();
 }
 
 at::Tensor weights(const std::vector<int64_t>& sizes, int64_t fan_in, uint64_t seed) {

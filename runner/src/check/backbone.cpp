@@ -44,7 +44,7 @@ std::vector<Network> networks_of(const Registered& r, bool first = false) {
   for (const auto& [name, input] : inputs) {
     if (first && !networks.empty()) break;
     try {
-      networks.push_back({name, backbone->build(input, {.classes = classes})});
+      networks.push_back({name, backbone->build(input, {.outputs = classes})});
     } catch (const Error& e) {
       if (why.empty()) why = e.what();
     }

@@ -64,7 +64,7 @@ std::string check_info(const Registered& r) {
   expect(info.input.channels >= 1, "at least 1 channel", std::to_string(info.input.channels));
   expect(info.input.height >= 1 && info.input.width >= 1, "a height and a width",
          std::to_string(info.input.height) + " x " + std::to_string(info.input.width));
-  expect(info.target.classes >= 2, "at least 2 classes", std::to_string(info.target.classes));
+  expect(info.target.outputs >= 2, "at least 2 classes", std::to_string(info.target.outputs));
   const std::string channels = " for each of the " + std::to_string(info.input.channels) + " channels";
   expect(static_cast<int64_t>(info.mean.size()) == info.input.channels, "a mean" + channels,
          std::to_string(info.mean.size()));
@@ -72,8 +72,8 @@ std::string check_info(const Registered& r) {
          std::to_string(info.deviation.size()));
   for (const double m : info.mean) expect(m >= 0 && m <= 1, "means of pixels in [0, 1]", std::to_string(m));
   for (const double d : info.deviation) expect(d > 0 && d <= 1, "deviations in (0, 1]", std::to_string(d));
-  expect(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == info.target.classes,
-         "no names of classes, or " + std::to_string(info.target.classes), std::to_string(info.classes.size()));
+  expect(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == info.target.outputs,
+         "no names of classes, or " + std::to_string(info.target.outputs), std::to_string(info.classes.size()));
   return {};
 }
 
@@ -91,8 +91,8 @@ std::string check_load(const Registered& r) {
                ? std::string(c10::toString(s.targets.scalar_type())) + " " + to_string(s.targets.sizes().vec())
                : "none");
     const int64_t least = s.targets.min().item<int64_t>(), most = s.targets.max().item<int64_t>();
-    expect(least >= 0 && most < info.target.classes,
-           "targets" + of + " from 0 to " + std::to_string(info.target.classes - 1),
+    expect(least >= 0 && most < info.target.outputs,
+           "targets" + of + " from 0 to " + std::to_string(info.target.outputs - 1),
            std::to_string(least) + " to " + std::to_string(most));
     sizes += (sizes.empty() ? "" : ", ") + std::to_string(n) + of;
   }

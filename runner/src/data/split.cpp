@@ -92,7 +92,7 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
     if (!fits) refuse("the inputs must be uint8 [N] + " + to_string(image) + ", got " + type_of(inputs));
     if (inputs.size(0) != n) refuse(std::to_string(inputs.size(0)) + " inputs and " + std::to_string(n) + " targets");
   }
-  const int64_t classes = info.target.classes;
+  const int64_t classes = info.target.outputs;
   const at::Tensor wrong = targets.lt(0).logical_or_(targets.ge(classes));
   if (!wrong.any().item<bool>()) return;
   const int64_t sample = wrong.to(at::kByte).argmax().item<int64_t>();

@@ -161,7 +161,7 @@ std::string python_model(const TrainedNetwork& n) {
          "\n"
          "import torch\nimport torch.nn.functional as F  # noqa: F401\nfrom torch import nn\n\n"
          "INPUT = (" +
-         size + ")\nCLASSES = " + std::to_string(n.info.target.classes) + named_classes(n.info) + prepared(n.info) +
+         size + ")\nCLASSES = " + std::to_string(n.info.target.outputs) + named_classes(n.info) + prepared(n.info) +
          "\nBATCH = " + std::to_string(n.batch) + "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = " +
          number_list(n.normalization.scale, input.channels) +
          "\nSHIFT = " + number_list(n.normalization.shift, input.channels) + "\n\n\n" + source.functions +

@@ -19,7 +19,7 @@ std::string number_list(const float* values, int64_t count) {
 std::map<std::string, std::string> TrainedNetwork::metadata() const {
   std::map<std::string, std::string> all = {{"scale", number_list(normalization.scale, info.input.channels)},
                                             {"shift", number_list(normalization.shift, info.input.channels)},
-                                            {"classes", std::to_string(info.target.classes)}};
+                                            {"classes", std::to_string(info.target.outputs)}};
   if (!info.classes.empty()) all["class_names"] = to_json(info.classes);
   if (info.preparation.size() > 0) all["preparation"] = to_json(info.preparation);
   return all;

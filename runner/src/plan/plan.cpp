@@ -341,7 +341,7 @@ Value plan_recipe(const Recipe& recipe) {
   plan["data"] =
       Value::map({{"dataset", name_of(data.dataset, "dataset")},
                   {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
-                  {"classes", info.target.classes},
+                  {"classes", info.target.outputs},
                   {"batch", data.batch}});
   plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
                                 {"params", network.graph.parameter_count()},
@@ -365,7 +365,7 @@ Value plan_recipe(const Recipe& recipe) {
   };
   check_warm_start(recipe.warm_start, recipe.network);
   note_idle(data, info, notes);
-  if (recipe.expect.is_map() && recipe.expect.find("top5") && info.target.classes < classes_of_top5)
+  if (recipe.expect.is_map() && recipe.expect.find("top5") && info.target.outputs < classes_of_top5)
     notes.push_back("expect: 'top5' is not measured with fewer than " + std::to_string(classes_of_top5) + " classes");
   bool known = true;  // the network of the stage under way
   int64_t most_states = 0;

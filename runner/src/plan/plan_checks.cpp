@@ -21,7 +21,7 @@ std::string image_text(const DatasetInfo& info) {
                                 ? std::to_string(info.input.channels) + " features"
                                 : std::to_string(info.input.channels) + " x " + std::to_string(info.input.height) +
                                       " x " + std::to_string(info.input.width) + " pixels";
-  return input + " and " + std::to_string(info.target.classes) + " classes";
+  return input + " and " + std::to_string(info.target.outputs) + " classes";
 }
 
 bool has_own_optimizer(const Value& controller) {
@@ -80,7 +80,7 @@ void check_size(const Graph& graph, const Value& spec) {
 
 void check_same_data(const StageSection& stage, const DatasetInfo& before, const DatasetInfo& now) {
   if (before.input.channels == now.input.channels && before.input.height == now.input.height &&
-      before.input.width == now.input.width && before.target.classes == now.target.classes)
+      before.input.width == now.input.width && before.target.outputs == now.target.outputs)
     return;
   throw InputError(stage.data->dataset.location.str(), "stage '" + stage.name + "' has data of " + image_text(now) +
                                                            ", its network was built for " + image_text(before) +

@@ -29,7 +29,7 @@ Value part_record(const Split& split) {
 
 Value data_record(const Value& spec, const DatasetInfo& info, const Split& train, const Split& test) {
   return Value::map({{"dataset", spec},
-                     {"classes", info.target.classes},
+                     {"classes", info.target.outputs},
                      {"names", info.classes},
                      {"train", part_record(train)},
                      {"test", part_record(test)}});

@@ -195,7 +195,7 @@ Summary Trainer::summary() const {
   RunResult& r = s.result.emplace();
   r.accuracy = tested_.result.accuracy;
   r.accuracy_best = position_.best_accuracy;
-  if (data_.info().target.classes >= 20) r.top5 = tested_.result.top5;
+  if (data_.info().target.outputs >= 20) r.top5 = tested_.result.top5;
   r.loss = tested_.result.loss;
   r.base = {network_.first.parameter_count(), network_.first.macs()};
   r.final = size();

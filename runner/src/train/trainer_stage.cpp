@@ -153,7 +153,7 @@ Evaluation Trainer::evaluate_pipeline(const DataPipeline& pipeline, bool interru
     return espalier::evaluate(network_.graph, *network_.weights, pipeline,
                               {.precision = recipe_.precision,
                                .batch = data_.section().eval_batch,
-                               .top5 = data_.info().target.classes >= 20,
+                               .top5 = data_.info().target.outputs >= 20,
                                .interruptible = interruptible});
   });
 }
@@ -256,7 +256,7 @@ void Trainer::finish_epoch() {
   if (evaluates) {
     line["test_loss"] = tested_.result.loss;
     line["test_accuracy"] = tested_.result.accuracy;
-    if (data_.info().target.classes >= 20) line["test_top5"] = tested_.result.top5;
+    if (data_.info().target.outputs >= 20) line["test_top5"] = tested_.result.top5;
     text += "  test " + fixed(tested_.result.accuracy, 2) + " %";
     double selection = tested_.result.accuracy;
     if (data_.validation()) {

@@ -15,22 +15,39 @@ namespace espalier {
 // What a data set gives to a network: images of channels x height x width; or, if `nodes` is above 0, graphs of that
 // many nodes with `channels` features each; or, if the height is 0, vectors of `channels` features.
 struct InputSpec {
-  int64_t channels = 1;  // channels of an image, or features
-  int64_t height = 0;    // pixels
-  int64_t width = 0;     // pixels
-  int64_t nodes = 0;     // nodes of a graph
+  // An input beside the first.
+  struct Other {
+    std::string name;            // "adjacency"
+    std::vector<int64_t> sizes;  // of one sample
+    bool operator==(const Other&) const = default;
+  };
+  int64_t channels = 1;         // channels of an image, or features
+  int64_t height = 0;           // pixels
+  int64_t width = 0;            // pixels
+  int64_t nodes = 0;            // nodes of a graph
+  std::vector<Other> others{};  // further inputs, by their names
+  bool operator==(const InputSpec&) const = default;
 };
+
+// The tasks that losses and metrics know. The word is open: plugins may bring others.
+namespace task {
+inline constexpr char classification[] = "classification";  // one class of each sample, or of each node of a graph
+inline constexpr char regression[] = "regression";          // real numbers
+inline constexpr char multilabel[] = "multilabel";          // any number of labels of each sample
+}  // namespace task
 
 // What a network has to give.
 struct TargetSpec {
-  int64_t classes = 10;  // how many classes the logits distinguish
+  int64_t outputs = 10;                     // how many logits: one for each class, value or label
+  std::string task = task::classification;  // what they are
+  bool operator==(const TargetSpec&) const = default;
 };
 
 // Builds a Graph, about as long as the same model in Python:
 //
 //   GraphBuilder g(input);
 //   auto x = g.relu(g.conv("conv1", g.input(), {.filters = 20, .kernel = 5}));
-//   return g.output(g.linear("fc", g.flatten(x), {.features = target.classes}));
+//   return g.output(g.linear("fc", g.flatten(x), {.features = target.outputs}));
 //
 // Activations are images [channels, height, width], vectors [features], or tokens with the channels last: [tokens,
 // channels] or [height, width, channels]; the batch is left out. Every function returns the edge of the node's output,
@@ -200,9 +217,8 @@ class ESPALIER_API GraphBuilder {
   Edge node(const std::string& operation, const std::string& name, const std::vector<Edge>& inputs,
             Value options = Value::map(), const std::vector<int64_t>& widths = {});
 
-  // Ends the network and returns it. `logits`, [classes] or, if each node has a target, [nodes, classes], become the
-  // output "logits"; the cross-entropy against the graph's input "target" becomes the output "loss". The axis of the
-  // classes is fixed.
+  // Ends the network and returns it. `logits`, [outputs] or, if each node has a target, [nodes, outputs], become the
+  // output "logits", whose axis is fixed. What they are compared with is a matter of the recipe's loss.
   Graph output(Edge logits);
 
  private:

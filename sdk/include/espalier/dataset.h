@@ -10,6 +10,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "espalier/batch.h"
 #include "espalier/builder.h"
 #include "espalier/component.h"
 #include "espalier/random.h"
@@ -23,14 +24,19 @@ using DataPaths = std::vector<std::filesystem::path>;
 // What is known of a data set without reading it.
 struct DatasetInfo {
   InputSpec input;                   // what one sample is
-  TargetSpec target;                 // how many classes there are
-  std::vector<std::string> classes;  // the names of the classes; may be empty
-  std::vector<double> mean;          // the mean of each channel, of inputs scaled to [0, 1]
-  std::vector<double> deviation;     // the standard deviation of each channel, of inputs scaled to [0, 1], above 0
-  int64_t samples = 0;               // how many training samples there are; 0: known only once they are read
+  TargetSpec target;                 // what is learned of it
+  std::vector<std::string> classes;  // the names of the classes, values or labels; may be empty
+  // The mean of each channel or feature of the first input, of bytes scaled to [0, 1]; empty: not known.
+  std::vector<double> mean;
+  // The standard deviation of each channel or feature, likewise, above 0.
+  std::vector<double> deviation;
+  int64_t samples = 0;  // how many training samples there are; 0: known only once they are read
   // How a test image of any size becomes an input, for those who use the network elsewhere: {resize: the shorter side,
   // center_crop: the side of what is taken}, in pixels. Empty: images have the input's size already.
   Value preparation = Value::map();
+  // The inputs and targets, by name, that are brought to mean 0 and standard deviation 1 by what the training part
+  // holds, unless the recipe says otherwise (`normalize`): for tables.
+  std::vector<std::string> standardize{};
 };
 
 // Images that are read when they are needed, for data sets that no memory holds. It is called by several threads at a
@@ -49,11 +55,23 @@ class ESPALIER_API Samples : public Object {
   virtual void identify(const std::function<void(std::string_view)>& /*add*/) const {}
 };
 
-// One part of a data set, on the CPU: its inputs, or where they are read from.
-struct Split {
-  at::Tensor inputs;                                 // uint8 [N, channels, height, width]
-  at::Tensor targets;                                // int64 [N], at least 0 and less than the number of classes
+// One part of a data set, on the CPU: its inputs and targets, by name, each [N, ...] for N samples.
+struct ESPALIER_API Split {
+  // The first is called "input": images as bytes, uint8 [N, channels, height, width], or floating point of the sizes
+  // that info() says. Others as InputSpec::others says, floating point.
+  NamedTensors inputs;
+  // The first is called "target": class numbers, int64 [N] or [N, nodes], at least 0 and less than the number of
+  // classes, or -100 for what does not count; else floating point [N, outputs]. Where samples have different numbers of
+  // rows: NAME with the rows of all, and NAME.offsets, int64 [N + 1], where each sample's begin.
+  NamedTensors targets;
   std::shared_ptr<const Samples> samples = nullptr;  // where the N images are read from, instead of inputs
+
+  // Returns how many samples it has.
+  int64_t size() const;
+  // Returns the first input, or an undefined tensor if images are read from `samples`.
+  const at::Tensor& input() const;
+  // Returns the target "target". Throws Error if there is none.
+  const at::Tensor& target() const { return tensor_at(targets, "target", "target"); }
 };
 
 // Reads a data set.

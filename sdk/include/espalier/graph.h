@@ -106,9 +106,9 @@ class ESPALIER_API Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   // Returns all parameters and buffers; the place of one is the id of its handle.
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  // Returns the inputs: "input", "target", and others.
+  // Returns the inputs: "input" and others.
   const std::vector<Port>& inputs() const { return inputs_; }
-  // Returns the outputs: "logits", "loss", and others.
+  // Returns the outputs: "logits" and others.
   const std::vector<Port>& outputs() const { return outputs_; }
 
   // Returns what an axis is.

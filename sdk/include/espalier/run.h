@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "espalier/api.h"
+#include "espalier/batch.h"
 #include "espalier/edit.h"
 #include "espalier/graph.h"
 #include "espalier/random.h"
@@ -17,25 +18,17 @@
 
 namespace espalier {
 
-// One batch, on the device of the run: augmented and normalised samples with their targets.
-struct Batch {
-  // The samples as InputSpec describes one of them: [batch, channels, height, width] in channels_last memory format for
-  // images, [batch, features] for vectors, [batch, nodes, features] for graphs. Floating point of the weights' dtype.
-  at::Tensor input;
-  // The class numbers, int64, at least 0 and less than the number of classes: [batch], or [batch, nodes] if each node
-  // of a graph has a target.
-  at::Tensor target;
-};
-
 // What an evaluation of one part of the data found.
-struct Evaluation {
-  // The mean loss over all samples, in evaluation mode, without label smoothing and without penalties.
+struct ESPALIER_API Evaluation {
+  // The mean loss over all samples, in evaluation mode, without what only helps training and without penalties.
   double loss = 0;
-  // The share of samples whose largest logit is that of their class, in percent.
-  double accuracy = 0;
-  // The share of samples whose class is among the five largest logits, in percent. It is 0, and means nothing, if there
-  // are fewer than 20 classes.
-  double top5 = 0;
+  // The metrics of the run by name, the leading one first.
+  std::vector<std::pair<std::string, double>> metrics{};
+  // The leading metric, with the sign changed if smaller values are better: a larger score is always better.
+  double score = 0;
+
+  // Returns a metric by its name. Throws Error with the nearest name if there is none.
+  double operator[](std::string_view name) const;
 };
 
 // Something that a stage found and hands on to later stages and to other runs: a genotype, scores, a table of
@@ -43,7 +36,7 @@ struct Evaluation {
 struct Artefact {
   Value value;  // what recipes may refer to: a number, a text, a list or a map
   // Tensors beside it, by name; they are copied to the CPU.
-  std::vector<std::pair<std::string, at::Tensor>> tensors{};
+  NamedTensors tensors{};
 };
 
 // What the runner offers to a controller. A controller that removes the weakest filter of each layer, after every
@@ -103,10 +96,10 @@ class ESPALIER_API Run {
   virtual void train_step(const Batch& batch) = 0;
   // Adds the gradients of a loss to those that there are; this and the next two are the parts of a step, for
   // controllers that compose their own. The forward pass runs in training mode (running statistics of batch norms move)
-  // with key(), under autocast if the recipe's precision is bf16. The loss and the number of correct samples are added
-  // to those of the epoch. `loss` names the output of the graph that is differentiated.
+  // with key(), under autocast if the recipe's precision is bf16. The loss and the leading metric are added to those of
+  // the epoch. `loss` is "loss" for that of the recipe, or names a scalar output of the graph.
   virtual void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) = 0;
-  // Adds the gradients of the output "loss".
+  // Adds the gradients of the recipe's loss.
   void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, "loss"); }
   // Adds the gradients of the stage's regularizers, and their values to the penalty of the epoch's metrics.
   virtual void add_regularizers(Weights& weights) = 0;
@@ -150,7 +143,7 @@ class ESPALIER_API Run {
   // Puts a number among the metrics of the epoch, in metrics.jsonl and for TensorBoard.
   virtual void metric(const std::string& name, double value) = 0;
   // Keeps tensors for whoever looks at the run afterwards, in records/NAME.safetensors of its folder.
-  virtual void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) = 0;
+  virtual void record(const std::string& name, const NamedTensors& tensors) = 0;
   // Prints a line for whoever watches the run.
   virtual void note(const std::string& text) = 0;
 };

@@ -20,9 +20,9 @@ class ESPALIER_API Schedule : public Object {
   virtual double factor(double epoch, int64_t epochs) const = 0;
   // Throws Error if a part of it lies beyond a stage of so many epochs (> 0) and would never take effect.
   virtual void check(int64_t /*epochs*/) const {}
-  // Called after each evaluation with the accuracy in percent (of the validation part if there is one, else of the test
-  // part).
-  virtual void observe(double /*accuracy*/) {}
+  // Called after each evaluation with the leading metric, of which a larger value is better: its sign is changed
+  // otherwise (of the validation part if there is one, else of the test part).
+  virtual void observe(double /*score*/) {}
   // Returns what it remembers, for checkpoints.
   virtual Value save() const { return {}; }
   // Takes back what save() returned.

@@ -10,6 +10,7 @@
 
 #include "espalier/api.h"
 #include "espalier/backbone.h"
+#include "espalier/operation.h"
 #include "espalier/registry.h"
 #include "espalier/regularizer.h"
 #include "espalier/run.h"
@@ -28,6 +29,10 @@ ESPALIER_API Graph build(const std::string& spec, const InputSpec& input, const 
 ESPALIER_API at::Tensor input_of(const Graph& graph, int64_t batch, uint64_t seed, at::ScalarType dtype = at::kDouble);
 // Returns class numbers, int64 [batch] on the CPU, keyed by the seed.
 ESPALIER_API at::Tensor target_of(int64_t classes, int64_t batch, uint64_t seed);
+// Returns the mean cross-entropy of the output "logits" against class numbers, with gradients. Other inputs than
+// "input" come from input_of() with the batch's size.
+ESPALIER_API at::Tensor cross_entropy(const Graph& graph, const Weights& weights, const at::Tensor& input,
+                                      const at::Tensor& target, const Pass& pass = {});
 
 // Returns the largest difference between the gradient that a regularizer adds and central differences of its value,
 // relative to the largest gradient. The weights must be float64, and without zeros if the penalty has a kink there.
@@ -48,7 +53,7 @@ class ESPALIER_API TestRun final : public Run {
   bool ended = false;                                          // whether end_stage() was called
   std::map<std::string, Evaluation, std::less<>> evaluations;  // what evaluate() gives of each part; {} of others
   // What record() was told, by name.
-  std::map<std::string, std::vector<std::pair<std::string, at::Tensor>>> records;
+  std::map<std::string, NamedTensors> records;
   std::vector<std::string> notes;             // what note() was told
   double rate = 0.1;                          // what learning_rate() gives of every parameter
   int64_t samples = 128;                      // what batch_size() gives
@@ -72,7 +77,7 @@ class ESPALIER_API TestRun final : public Run {
     followers_.push_back(weights);
   }
   void train_step(const Batch&) override {}
-  // Adds the gradients of the loss; there are no regularizers and no optimizers.
+  // Adds the gradients of the cross-entropy, or of an output of the graph; there are no regularizers and no optimizers.
   using Run::add_gradients;
   void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
   void add_regularizers(Weights&) override {}
@@ -93,7 +98,7 @@ class ESPALIER_API TestRun final : public Run {
   const Artefact& artefact(const std::string& name) const override;
   Value derive() const override { return derived; }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
-  void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override {
+  void record(const std::string& name, const NamedTensors& tensors) override {
     records[name] = tensors;
   }
   void note(const std::string& text) override { notes.push_back(text); }

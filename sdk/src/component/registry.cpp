@@ -8,6 +8,7 @@
 
 #include "espalier/error.h"
 #include "operations/builtin.h"
+#include "tasks/builtin.h"
 
 namespace espalier {
 
@@ -21,7 +22,9 @@ Registry& Registry::instance() {
   // Never destroyed: its factories live in libraries that stay loaded.
   static Registry* const registry = [] {
     auto* r = new Registry;
-    for (Component& c : builtin_operations()) r->add(std::move(c), {});
+    for (auto* kind : {builtin_operations, builtin_losses, builtin_metrics}) {
+      for (Component& c : kind()) r->add(std::move(c), {});
+    }
     return r;
   }();
   return *registry;

@@ -280,11 +280,7 @@ Graph GraphBuilder::output(Edge logits) {
       }
     }
   }
-  Shape each = graph_[logits].shape;  // what has a target of its own: nodes, or (nothing) the sample
-  if (!each.empty()) each.pop_back();
-  const Edge target = graph_.add_input("target", std::move(each));
   graph_.add_output("logits", logits);
-  graph_.add_output("loss", node("cross_entropy", "loss", {logits, target}));
   return graph_;
 }
 

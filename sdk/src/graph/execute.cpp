@@ -26,7 +26,7 @@ at::Tensor without_positions(const Graph& graph, const Shape& shape, at::Tensor 
 }  // namespace
 
 std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
-                            const std::vector<std::pair<std::string_view, at::Tensor>>& inputs,
+                            const NamedTensors& inputs,
                             const std::vector<std::string_view>& outputs, const Pass& pass) {
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);

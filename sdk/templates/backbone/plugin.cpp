@@ -19,7 +19,7 @@ Graph build(const @CLASS@Options& o, const InputSpec& input, const TargetSpec& t
   x = g.max_pool(x, 2);
   x = g.conv("conv2", x, {.filters = 2 * o.width, .kernel = 3, .padding = 1, .bias = false});
   x = g.relu(g.batch_norm("bn2", x));
-  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.classes}));
+  return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
 ESPALIER_PLUGIN("@NAME@", "0.1.0", backbone<@CLASS@Options>("@NAME@", "two convolutions and a linear layer", build));

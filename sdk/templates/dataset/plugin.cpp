@@ -34,7 +34,7 @@ class @CLASS@ final : public Dataset {
       const int64_t begin = i % 2 == 0 ? 0 : o_.size / 2;
       images[i].slice(2, begin, begin + o_.size / 2).add_(60);
     }
-    return {images.to(at::kByte), classes};
+    return {.inputs = {{"input", images.to(at::kByte)}}, .targets = {{"target", classes}}};
   }
 
  private:

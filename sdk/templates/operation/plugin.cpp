@@ -41,7 +41,7 @@ class @CLASS@ final : public OperationOf<@CLASS@, @CLASS@Options> {
 Graph network(const NoOptions&, const InputSpec& input, const TargetSpec& target) {
   GraphBuilder g(input);
   const Edge x = g.node("@NAME@", "act", {g.conv("conv", g.input(), {.filters = 16, .kernel = 3})});
-  return g.output(g.linear("fc", g.flatten(g.max_pool(x, 2)), {.features = target.classes}));
+  return g.output(g.linear("fc", g.flatten(g.max_pool(x, 2)), {.features = target.outputs}));
 }
 
 ESPALIER_PLUGIN("@NAME@", "0.1.0", component<@CLASS@>("@NAME@", "x * sigmoid(beta * x)"),
