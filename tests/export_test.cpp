@@ -245,11 +245,15 @@ class Exports : public testing::Test {
     info.target = {graph.sizes(graph[graph.output("logits")].shape)[0]};
     info.classes = {"cat", "größter \"dog\""};
     info.preparation = Value::map({{"resize", 36}, {"center_crop", 32}});
-    Normalization normalization{};
-    for (int64_t c = 0; c < input.channels; ++c)
-      normalization.scale[c] = 1 / 51.F, normalization.shift[c] = -0.1F * static_cast<float>(c);
+    // A byte / 51 - 0.1 times the channel's number.
+    Scaling scaling;
+    for (int64_t c = 0; c < input.channels; ++c) {
+      scaling.deviation.push_back(0.2);
+      scaling.mean.push_back(0.02 * static_cast<double>(c));
+    }
+    const Scalings scalings{{"input", scaling}};
     const std::string name = folder.filename().string();
-    const TrainedNetwork network{name, graph, weights, info, normalization, 100};
+    const TrainedNetwork network{name, graph, weights, info, scalings, 100};
     write_file(folder / "model.py", python_model(network));
     write_file(folder / "model.onnx", onnx_model(network));
     for (const int64_t opset : {13, 17})

@@ -29,6 +29,7 @@
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
+#include "espalier/loss.h"
 #include "espalier/onnx.h"
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cross_entropy_loss.h>
 #include <c10/core/GradMode.h>
 
 #include "check/check.h"
@@ -53,18 +55,12 @@ std::vector<Network> networks_of(const Registered& r, bool first = false) {
   return networks;
 }
 
-using Fed = std::vector<std::pair<std::string_view, at::Tensor>>;
-
-// Of all inputs that are not "target".
-Fed feed(const Graph& g, int64_t batch) {
-  Fed fed;
+NamedTensors feed(const Graph& g, int64_t batch) {
+  NamedTensors fed;
   for (const Port& p : g.inputs()) {
     std::vector<int64_t> sizes = g.sizes(g[p.edge].shape);
-    int64_t n = batch;
-    for (const int64_t s : sizes) n *= s;
     sizes.insert(sizes.begin(), batch);
-    fed.emplace_back(p.name, p.name == "target" ? testkit::target_of(classes, n, 2).reshape(sizes)
-                                                : normal(sizes, 1, RandomKey(2).with(p.name)).to(at::kFloat));
+    fed.emplace_back(p.name, normal(sizes, 1, RandomKey(2).with(p.name)).to(at::kFloat));
   }
   return fed;
 }
@@ -80,9 +76,8 @@ std::string check_builds(const Registered& r) {
   for (const Network& n : networks_of(r)) {
     taken += (taken.empty() ? "" : ", ") + n.input;
     const Graph& g = n.graph;
-    for (const char* output : {"logits", "loss"})
-      expect(g.find_output(output) != nullptr, std::string("the output '") + output + "' for " + n.input,
-             "none; end with GraphBuilder::output()");
+    expect(g.find_output("logits") != nullptr, "the output 'logits' for " + n.input,
+           "none; end with GraphBuilder::output()");
     const std::vector<int64_t> logits = g.sizes(g[g.output("logits")].shape);
     expect(!logits.empty() && logits.back() == classes, "logits of 10 classes for " + n.input, to_string(logits));
     int64_t numel = 0;
@@ -108,7 +103,8 @@ std::string check_passes(const Registered& r) {
     Weights w(g, at::kFloat, at::kCPU);
     w.initialize(g, key);
     expect_finite("the logits of one sample of " + n.input + " in evaluation", logits_of(g, w, 1));
-    const at::Tensor loss = run(g, w, feed(g, 2), {"loss"}, {.training = true, .key = key})[0];
+    const at::Tensor logits = run(g, w, feed(g, 2), {"logits"}, {.training = true, .key = key})[0].flatten(0, -2);
+    const at::Tensor loss = at::cross_entropy_loss(logits, testkit::target_of(classes, logits.size(0), 2));
     expect_finite("the loss for " + n.input, loss);
     loss.backward();
     bool any = false;
@@ -136,10 +132,10 @@ std::string check_samples(const Registered& r) {
       throw CheckSkipped("'" + mixing->name + "' (" + mixing->op->type() + ") normalises over the batch in evaluation");
     Weights w(g, at::kFloat, at::kCPU);
     w.initialize(g, key);
-    const Fed all = feed(g, batch);
+    const NamedTensors all = feed(g, batch);
     const at::Tensor together = run(g, w, all, {"logits"})[0];
     for (int64_t i = 0; i < batch; ++i) {
-      Fed one;
+      NamedTensors one;
       for (const auto& [name, x] : all) one.emplace_back(name, x.narrow(0, i, 1));
       expect_near("the logits of sample " + std::to_string(i) + " of " + std::to_string(batch) + " of " + n.input +
                       ", evaluated alone",
@@ -212,7 +208,7 @@ std::string check_edits(const Registered& r) {
 
 std::vector<Check> backbone_checks() {
   const std::string kind = Backbone::kind;
-  return {{kind, "builds", "the same graph each time, with logits and loss, and as many parameters as its tensors hold",
+  return {{kind, "builds", "the same graph each time, with logits, and as many parameters as its tensors hold",
            check_builds},
           {kind, "passes", "loss and gradients are finite; one sample can be evaluated", check_passes},
           {kind, "samples", "a sample's logits are the same alone and in a batch", check_samples},

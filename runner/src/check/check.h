@@ -45,5 +45,7 @@ std::vector<Check> controller_checks();
 std::vector<Check> dataset_checks();
 std::vector<Check> schedule_checks();
 std::vector<Check> augmentation_checks();
+std::vector<Check> loss_checks();
+std::vector<Check> metric_checks();
 
 }  // namespace espalier

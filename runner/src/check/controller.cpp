@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cross_entropy_loss.h>
 #include <c10/core/GradMode.h>
 
 #include "check/check.h"
@@ -76,9 +77,9 @@ class CheckRun final : public Run {
   }
   using Run::add_gradients;
   void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override {
-    espalier::run(graph_, weights, {{"input", batch.input}, {"target", batch.target}}, {loss},
-                  {.training = true, .key = key()})[0]
-        .backward();
+    const Pass pass{.training = true, .key = key()};
+    if (loss != "loss") return espalier::run(graph_, weights, batch.inputs, {loss}, pass)[0].backward();
+    testkit::cross_entropy(graph_, weights, batch.input(), batch.target(), pass).backward();
   }
   void add_regularizers(Weights&) override {}
   using Run::update;
@@ -93,17 +94,19 @@ class CheckRun final : public Run {
   }
   Batch draw(std::string_view part, int64_t n) override {
     const uint64_t seed = key().with(part).with(static_cast<uint64_t>(n)).value();
-    return {testkit::input_of(graph_, samples_drawn, seed), testkit::target_of(classes, samples_drawn, seed)};
+    return {.inputs = {{"input", testkit::input_of(graph_, samples_drawn, seed)}},
+            .targets = {{"target", testkit::target_of(classes, samples_drawn, seed)}}};
   }
   Evaluation evaluate(std::string_view part) override {
     const c10::NoGradGuard no_grad;
     const uint64_t seed = RandomKey(4).with(part).value();
     const at::Tensor target = testkit::target_of(classes, samples_drawn, seed);
-    const auto y =
-        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, samples_drawn, seed)}, {"target", target}},
-                      {"loss", "logits"});
-    const at::Tensor right = y[1].argmax(-1).eq(target).to(at::kDouble);
-    return {.loss = y[0].item<double>(), .accuracy = 100 * right.mean().item<double>()};
+    const at::Tensor logits =
+        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, samples_drawn, seed)}}, {"logits"})[0];
+    const double accuracy = 100 * logits.argmax(-1).eq(target).to(at::kDouble).mean().item<double>();
+    return {.loss = at::cross_entropy_loss(logits, target).item<double>(),
+            .metrics = {{"accuracy", accuracy}},
+            .score = accuracy};
   }
   double learning_rate(ParamId) const override { return step_size; }
   int64_t batch_size() const override { return samples_drawn; }
@@ -118,7 +121,7 @@ class CheckRun final : public Run {
   }
   Value derive() const override { return Value::map(); }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
-  void record(const std::string&, const std::vector<std::pair<std::string, at::Tensor>>&) override {}
+  void record(const std::string&, const NamedTensors&) override {}
   void note(const std::string&) override {}
 
   size_t edits() const { return edits_; }

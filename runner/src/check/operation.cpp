@@ -175,7 +175,7 @@ Trial trial_of(const Registered& r) {
   throw CheckSkipped("it takes none of the inputs that are tried, with its defaults; of an image: " + why);
 }
 
-using Fed = std::vector<std::pair<std::string, at::Tensor>>;
+using Fed = NamedTensors;
 
 Fed feed(const Graph& g, int64_t batch, at::ScalarType dtype) {
   Fed fed;
@@ -189,10 +189,9 @@ Fed feed(const Graph& g, int64_t batch, at::ScalarType dtype) {
 }
 
 std::vector<at::Tensor> outputs_of(const Graph& g, const Weights& w, const Fed& fed, const Pass& pass) {
-  std::vector<std::pair<std::string_view, at::Tensor>> inputs(fed.begin(), fed.end());
   std::vector<std::string_view> names;
   for (const Port& p : g.outputs()) names.push_back(p.name);
-  return run(g, w, inputs, names, pass);
+  return run(g, w, fed, names, pass);
 }
 
 struct Values {

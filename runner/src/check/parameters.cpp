@@ -9,6 +9,8 @@
 #include "espalier/controller.h"
 #include "espalier/dataset.h"
 #include "espalier/operation.h"
+#include "espalier/loss.h"
+#include "espalier/metric.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
 #include "espalier/schedule.h"
@@ -25,7 +27,9 @@ bool is_of_kind(const Object& o, const std::string& kind) {
          (kind == Optimizer::kind && dynamic_cast<const Optimizer*>(&o)) ||
          (kind == Controller::kind && dynamic_cast<const Controller*>(&o)) ||
          (kind == Schedule::kind && dynamic_cast<const Schedule*>(&o)) ||
-         (kind == Augmentation::kind && dynamic_cast<const Augmentation*>(&o));
+         (kind == Augmentation::kind && dynamic_cast<const Augmentation*>(&o)) ||
+         (kind == Loss::kind && dynamic_cast<const Loss*>(&o)) ||
+         (kind == Metric::kind && dynamic_cast<const Metric*>(&o));
 }
 
 void expect_line(const std::string& what, const std::string& doc) {

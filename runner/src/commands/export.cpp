@@ -73,8 +73,8 @@ void write_export(ExportOptions o) {
 
   const DataSection& data = data_of(recipe, n.stages);
   const DatasetInfo info = info_of(data.dataset, run);
-  const Normalization normalization = normalization_of(data.normalize, info);
-  const TrainedNetwork network{recipe.name, n.graph, weights, info, normalization, data.eval_batch};
+  const Scalings all = scalings(data.normalize, info, recorded_scalings(recorded(run / "data.json"), data.dataset));
+  const TrainedNetwork network{recipe.name, n.graph, weights, info, all, data.eval_batch};
   const auto target = [&](const char* name) { return o.out.empty() ? run / name : fs::path(o.out); };
   // A file gets its name only after what it computes was compared with the network.
   const std::vector<std::string> logits{"logits"};
@@ -106,7 +106,10 @@ void write_export(ExportOptions o) {
   }
   const InputSpec& in = info.input;
   std::cout << file.string() << also << ": " << count_text(n.graph.parameter_count()) << " parameters, input [batch, "
-            << in.channels << ", " << in.height << ", " << in.width << "]" << compared
+            << (in.nodes > 0    ? std::to_string(in.nodes) + ", " + std::to_string(in.channels)
+                : in.height > 0 ? std::to_string(in.channels) + ", " + std::to_string(in.height) + ", " + std::to_string(in.width)
+                                : std::to_string(in.channels))
+            << "]" << compared
             << (n.stages == SIZE_MAX
                     ? ""
                     : "; of " + n.from.string() + (o.from == "last" ? ", as the run has not finished" : ""))

@@ -99,7 +99,8 @@ void add_new_command(CLI::App& app) {
     std::string kind, name, into;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("kind", flags->kind, "dataset, backbone, operation, regularizer, optimizer or controller")
+  command->add_option("kind", flags->kind, "dataset, backbone, operation, loss, metric, regularizer, optimizer, controller, schedule or "
+                                              "augmentation")
       ->required()
       ->type_name("KIND");
   command->add_option("name", flags->name, "Its name: my-penalty")->required()->type_name("NAME");

@@ -77,7 +77,7 @@ Value checkpoint_of(const fs::path& file) {
     for (const char* key : {"epoch", "step", "steps_done"}) v[key] = p.at(key);
     v["params"] = c.graph.parameter_count();
     v["macs"] = c.graph.macs();
-    if (const Value* test = p.find("test")) v["accuracy"] = test->at("accuracy");
+    if (const Value* test = p.find("test")) v["metrics"] = test->at("metrics");
     Value& weights = v["weights"] = Value::list();
     for (const Value::Entry& of : c.counters.as_map()) {
       weights.push_back(Value::map(
@@ -93,7 +93,7 @@ Value contents(const fs::path& run) {
   const std::optional<Summary> known = Summary::read(run);
   const Value summary = known ? known->to_value() : Value::map();
   Value v = Value::map({{"run", run.string()}});
-  for (const char* key : {"name", "seed", "status", "error", "accuracy", "accuracy_best", "stages"}) {
+  for (const char* key : {"name", "seed", "status", "error", "metrics", "metric", "stages"}) {
     if (const Value* s = summary.find(key)) v[key] = *s;
   }
   if (!v.find("status")) v["status"] = "not finished";
@@ -161,18 +161,25 @@ std::string kept_text(const Value& weights) {
   return text;
 }
 
+// "accuracy 91.25": the leading metric.
+std::string metrics_text(const Value& metrics) {
+  if (metrics.size() == 0) return "";
+  const Value::Entry& first = metrics.as_map().front();
+  return first.key + " " + (first.value.is_null() ? "not finite" : metric_text(first.value.as_double(), ""));
+}
+
 std::string checkpoints_text(const Value& checkpoints) {
   std::vector<std::vector<std::string>> rows{
-      {"checkpoint", "stands", "params", "MACs", "test accuracy", "size", "states"}};
+      {"checkpoint", "stands", "params", "MACs", "test", "size", "states"}};
   for (const Value& c : checkpoints.as_list()) {
     const std::string size = bytes_text(c.at("bytes").as_int());
     if (const Value* damaged = c.find("damaged")) {
       rows.push_back({c.at("name").as_string(), "damaged: " + damaged->as_string(), "", "", "", size, ""});
       continue;
     }
-    const Value* accuracy = c.find("accuracy");
+    const Value* metrics = c.find("metrics");
     rows.push_back({c.at("name").as_string(), place_of(c), count_text(c.at("params").as_int()),
-                    count_text(c.at("macs").as_int()), accuracy ? fixed(accuracy->as_double(), 2) + " %" : "", size,
+                    count_text(c.at("macs").as_int()), metrics ? metrics_text(*metrics) : "", size,
                     kept_text(c.at("weights"))});
   }
   return table(rows, 0);
@@ -219,6 +226,16 @@ std::string weights_text(const Value& checkpoints) {
   return "";
 }
 
+LeadingMetric leading_of(const Value& contents, const std::vector<StageSummary>& stages) {
+  if (const Value* m = contents.find("metric")) {
+    return {m->at("name").as_string(), m->at("unit").as_string(), m->at("larger_is_better").as_bool()};
+  }
+  LeadingMetric leading;
+  if (stages.empty() || stages.front().metrics.empty() || stages.front().metrics.front().first == leading.name)
+    return leading;
+  return {.name = stages.front().metrics.front().first, .unit = ""};
+}
+
 std::string text_of(const Value& v, bool all) {
   std::string text = v.find("name") ? v.at("name").as_string() + ", seed " + to_json(v.at("seed")) + ": " : "";
   text += v.at("status").as_string() + "\n";
@@ -227,7 +244,7 @@ std::string text_of(const Value& v, bool all) {
   if (const Value* list = v.find("stages")) {
     for (const Value& s : list->as_list()) stages.push_back(StageSummary::from_value(s));
   }
-  if (!stages.empty()) text += "\n" + stage_table(stages);
+  if (!stages.empty()) text += "\n" + stage_table(stages, leading_of(v, stages));
   text += "\n" + (v.at("edits").size() == 0 ? std::string("no edits\n") : edits_text(v.at("edits"), all));
   text += "\n" + (v.at("checkpoints").size() == 0 ? std::string("no checkpoints yet\n")
                                                   : checkpoints_text(v.at("checkpoints")));

@@ -12,27 +12,9 @@
 #include "data/gather_cuda.h"
 #include "data/gather_kernels.h"
 #include "espalier/error.h"
-#include "recipe/recipe.h"
+#include "data/split.h"
 
 namespace espalier {
-
-Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info) {
-  Normalization n{};
-  const auto channels = static_cast<size_t>(std::min<int64_t>(info.input.channels, max_channels));
-  const std::vector<double>& mean = section.mean.empty() ? info.mean : section.mean;
-  const std::vector<double>& deviation = section.deviation.empty() ? info.deviation : section.deviation;
-  if (section.on && (mean.size() != channels || deviation.size() != channels)) {
-    throw Error("data.normalize: " + std::to_string(channels) + " channels need as many means and deviations, got " +
-                std::to_string(mean.size()) + " and " + std::to_string(deviation.size()));
-  }
-  for (size_t c = 0; c < channels; ++c) {
-    const double m = section.on ? mean[c] : 0;
-    const double d = section.on ? deviation[c] : 1;
-    n.scale[c] = static_cast<float>(1 / (255 * d));
-    n.shift[c] = static_cast<float>(-m / d);
-  }
-  return n;
-}
 
 namespace {
 
@@ -52,18 +34,38 @@ std::unique_ptr<ReadAhead> reader_of(const Split& split, at::Device device, cons
 
 DataPipeline::DataPipeline(const Split& split, const Normalization& normalization, at::Device device,
                            at::ScalarType dtype, const OnDemand& on_demand)
-    : inputs_(split.samples ? at::Tensor() : split.inputs.contiguous().to(device)),
+    : device_(device),
       reader_(split.samples ? reader_of(split, device, on_demand) : nullptr),
-      targets_(split.targets.to(device)),
+      classes_(on_demand.classes),
       normalization_(normalization),
       dtype_(dtype) {
-  if (!reader_ && (inputs_.dim() != 4 || inputs_.scalar_type() != at::kByte))
-    throw Error("a data set's inputs must be uint8 [N, channels, height, width]");
-  if ((reader_ ? on_demand.image.channels : inputs_.size(1)) > max_channels)
+  const auto brought = [&](const NamedTensors& tensors) {
+    NamedTensors all;
+    for (const auto& [name, x] : tensors) {
+      at::Tensor y = x.is_floating_point() ? x.to(dtype) : x;
+      y = y.is_floating_point() && y.dim() == 4 ? y.contiguous(at::MemoryFormat::ChannelsLast) : y.contiguous();
+      all.emplace_back(name, y.to(device));
+    }
+    return all;
+  };
+  inputs_ = brought(split.inputs);
+  targets_ = brought(split.targets);
+  const int64_t count = split.size();
+  if (!reader_) {
+    if (inputs_.empty()) throw Error("a data set's part has no input");
+    const at::Tensor& first = inputs_.front().second;
+    if (first.scalar_type() == at::kByte) {
+      if (first.dim() != 4) throw Error("images of bytes must be uint8 [N, channels, height, width]");
+      bytes_ = first;
+    }
+  }
+  if ((reader_ ? on_demand.image.channels : bytes_.defined() ? bytes_.size(1) : 0) > max_channels)
     throw Error("images of more than " + std::to_string(max_channels) + " channels");
-  const int64_t count = reader_ ? split.samples->size() : inputs_.size(0);
-  if (targets_.dim() != 1 || targets_.size(0) != count || targets_.scalar_type() != at::kLong) {
-    throw Error("a data set's targets must be int64 [N], one for each input");
+  for (const auto& [name, y] : targets_) {
+    const bool ragged = name.ends_with(offsets_suffix) || find_tensor(targets_, name + offsets_suffix);
+    if (!ragged && y.size(0) != count)
+      throw Error("a data set's targets must be [N, ...], one for each input, and '" + name + "' has " +
+                  std::to_string(y.size(0)) + " for " + std::to_string(count));
   }
   all_.on_cpu = at::arange(count, at::kLong);
   all_.on_device = all_.on_cpu.to(device);
@@ -76,37 +78,55 @@ std::span<const int64_t> DataPipeline::Order::numbers() const {
 
 void DataPipeline::set_order(const std::vector<int64_t>& order) {
   order_.on_cpu = at::tensor(order, at::kLong);
-  order_.on_device = order_.on_cpu.to(targets_.device());
+  order_.on_device = order_.on_cpu.to(device_);
+  in_order_ = order_.on_cpu.equal(all_.on_cpu);
 }
 
 Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentations& augmentations, RandomKey key) const {
-  return gather(bytes_of(batch_stream, order_.numbers(), begin, end, true, key), order_.on_device.slice(0, begin, end),
-                part(order_.numbers(), begin, end), augmentations, key);
+  const bool whole = in_order_ && begin == 0 && end == size() && !has_bytes();
+  return make(bytes_of(batch_stream, order_.numbers(), begin, end, true, key),
+              whole ? at::Tensor() : order_.on_device.slice(0, begin, end), part(order_.numbers(), begin, end),
+              augmentations, key);
 }
 
 Batch DataPipeline::samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
                             const Augmentations& augmentations, RandomKey key) const {
   const std::span<const int64_t> numbers = part(order, begin, end);
-  return gather(bytes_of(first_stream + stream, order, begin, end, true, key),
-                at::tensor(at::ArrayRef<int64_t>(numbers.data(), numbers.size()), at::kLong).to(targets_.device()),
-                numbers, augmentations, key);
+  return make(bytes_of(first_stream + stream, order, begin, end, true, key),
+              at::tensor(at::ArrayRef<int64_t>(numbers.data(), numbers.size()), at::kLong).to(device_), numbers,
+              augmentations, key);
 }
 
 Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const {
-  return gather(bytes_of(plain_stream, all_.numbers(), begin, end, false, RandomKey()),
-                all_.on_device.slice(0, begin, end), {}, {}, RandomKey());
+  const bool whole = begin == 0 && end == size() && !has_bytes();
+  return make(bytes_of(plain_stream, all_.numbers(), begin, end, false, RandomKey()),
+              whole ? at::Tensor() : all_.on_device.slice(0, begin, end), {}, {}, RandomKey());
 }
 
 at::Tensor DataPipeline::bytes_of(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
                                   bool training, RandomKey key) const {
-  if (!reader_) return inputs_;
+  if (!reader_) return bytes_;
   // A key of its own, so that what a data set draws has nothing to do with the augmentation.
   const at::Tensor bytes = reader_->read(stream, order, begin, end, training, key.with("read"));
-  return bytes.to(targets_.device(), /*non_blocking=*/true);
+  return bytes.to(device_, /*non_blocking=*/true);
 }
 
-Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
-                           const Augmentations& augmentations, RandomKey key) const {
+Batch DataPipeline::make(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
+                         const Augmentations& augmentations, RandomKey key) const {
+  // All of it at once is what there is: a full-batch step copies nothing.
+  if (!samples.defined()) return {inputs_, targets_};
+  Batch batch;
+  if (bytes.defined()) batch.inputs.emplace_back("input", gather(bytes, samples, augmentations, key));
+  for (const auto& [name, x] : inputs_) {
+    if (!x.is_same(bytes_)) batch.inputs.emplace_back(name, x.index_select(0, samples));
+  }
+  batch.targets = rows_of(targets_, samples);
+  if (!augmentations.others.empty()) apply(augmentations, numbers, key, batch);
+  return batch;
+}
+
+at::Tensor DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, const Augmentations& augmentations,
+                                RandomKey key) const {
   const int64_t count = samples.size(0);
   const int64_t channels = bytes.size(1), height = bytes.size(2), width = bytes.size(3);
   at::Tensor out =
@@ -133,21 +153,21 @@ Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, s
   } else {
     gather_on_cpu(a, out.data_ptr<float>());
   }
-  Batch batch{out, targets_.index_select(0, samples)};
-  if (!augmentations.others.empty()) apply(augmentations, numbers, key, batch);
-  return batch;
+  return out;
 }
 
 void DataPipeline::apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key,
                          Batch& batch) const {
   const c10::NoGradGuard no_grad;
-  ImageBatch images{batch.input, batch.target, {}, {}, {}};
-  for (int64_t c = 0; c < batch.input.size(1); ++c) {
+  at::Tensor& input = batch.inputs.front().second;
+  at::Tensor& target = batch.targets.front().second;
+  ImageBatch images{input, target, classes_, {}, {}, {}};
+  for (int64_t c = 0; c < input.size(1); ++c) {
     const double black = normalization_.shift[c];
     images.black.push_back(black);
     images.white.push_back(255.0 * normalization_.scale[c] + black);
   }
-  const std::vector<int64_t> sizes = batch.input.sizes().vec();
+  const std::vector<int64_t> sizes = input.sizes().vec();
   for (size_t i = 0; i < augmentations.others.size(); ++i) {
     images.keys.clear();
     for (const int64_t n : numbers)
@@ -156,7 +176,8 @@ void DataPipeline::apply(const Augmentations& augmentations, std::span<const int
     if (images.images.sizes() != at::IntArrayRef(sizes) || images.images.scalar_type() != dtype_)
       throw Error(augmentations.labels[i] + " changed the shape or the type of the images");
   }
-  batch = {images.images, images.targets};
+  input = images.images;
+  target = images.targets;
 }
 
 }  // namespace espalier

@@ -14,28 +14,26 @@
 
 namespace espalier {
 
-struct NormalizeSection;
-
-// As the recipe has it, or as the data set's own means and deviations are.
-Normalization normalization_of(const NormalizeSection& section, const DatasetInfo& info);
-
-// How the images of a split are read that does not hold them.
+// How the images of a split are read that does not hold them, and what else there is to know of it.
 struct OnDemand {
   InputSpec image;
   int64_t threads = 0;  // 0: as many as compute
+  int64_t classes = 0;  // for augmentations that mix labels
 };
 
-// A split kept on the device as bytes, or read ahead and brought there batch by batch; batches are gathered, augmented
-// and normalised there in one pass.
+// A split kept on the device, images as bytes, or read ahead and brought there batch by batch; batches are gathered, and
+// images augmented and normalised, there in one pass.
 class DataPipeline {
  public:
-  // dtype: float32 or float64, of the batches.
+  // normalization: of images that are bytes. dtype: float32 or float64, of the batches.
   DataPipeline(const Split& split, const Normalization& normalization, at::Device device, at::ScalarType dtype,
                const OnDemand& on_demand = {});
 
-  int64_t size() const { return targets_.size(0); }
-  const at::Tensor& inputs() const { return inputs_; }  // undefined where they are read on demand
-  const at::Tensor& targets() const { return targets_; }
+  int64_t size() const { return all_.on_cpu.size(0); }
+  const NamedTensors& inputs() const { return inputs_; }  // without images that are read on demand
+  const NamedTensors& targets() const { return targets_; }
+  // Whether the first input is images of bytes, held or read, which augmentations change.
+  bool has_bytes() const { return reader_ != nullptr || bytes_.defined(); }
   const at::Tensor& order() const { return order_.on_device; }
   // The samples of an epoch, in order; kept on the device until the next call.
   void set_order(const std::vector<int64_t>& order);
@@ -57,18 +55,24 @@ class DataPipeline {
   // Of a batch: uint8 [N, C, H, W] of all samples, or of those alone.
   at::Tensor bytes_of(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end, bool training,
                       RandomKey key) const;
-  // numbers: those of `samples`, on the CPU.
-  Batch gather(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
-               const Augmentations& augmentations, RandomKey key) const;
+  // samples: their numbers on the device; undefined: all, in the order of the split. numbers: the same on the CPU.
+  Batch make(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
+             const Augmentations& augmentations, RandomKey key) const;
+  at::Tensor gather(const at::Tensor& bytes, const at::Tensor& samples, const Augmentations& augmentations,
+                    RandomKey key) const;
 
   // What is not done in the one pass.
   void apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key, Batch& batch) const;
 
-  at::Tensor inputs_;                  // uint8 [N, C, H, W]
-  std::unique_ptr<ReadAhead> reader_;  // instead of inputs_
-  at::Tensor targets_;                 // int64 [N]
+  at::Device device_;
+  NamedTensors inputs_;                // bytes, or floating point of the batches' dtype
+  at::Tensor bytes_;                   // uint8 [N, C, H, W], the first of inputs_, where it is that
+  std::unique_ptr<ReadAhead> reader_;  // instead of the first of inputs_
+  NamedTensors targets_;
+  int64_t classes_ = 0;
   Order order_;
-  Order all_;  // 0 ... N - 1
+  bool in_order_ = true;  // order_ is 0 ... N - 1
+  Order all_;             // 0 ... N - 1
   Normalization normalization_;
   at::ScalarType dtype_;
 };

@@ -9,8 +9,15 @@
 
 namespace espalier {
 
+// The samples with these numbers (int64 [n], on the tensors' device) of tensors [N, ...]; where NAME.offsets says where
+// the rows of each sample begin, all of its rows.
+NamedTensors rows_of(const NamedTensors& tensors, const at::Tensor& numbers);
+
 // The samples of a split with these numbers.
 Split subset(const Split& split, std::vector<int64_t> numbers);
+
+// How often each class occurs among the targets: int64 [classes] on the CPU.
+at::Tensor class_counts(const NamedTensors& targets, const TargetSpec& spec);
 
 // The same split; what its samples throw when they are read says which component of the recipe they come from.
 Split labelled_split(Split split, const Registered& component, const Location& where);
@@ -21,7 +28,7 @@ void check_info(const DatasetInfo& info, const Registered& component, const Loca
 void check_split(const Split& split, const std::string& part, const DatasetInfo& info, const Registered& component,
                  const Location& where);
 
-// Of so many samples.
-int64_t steps_per_epoch(int64_t samples, const DataSection& data);
+// Of so many samples, if a step is of so many batches.
+int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches = 1);
 
 }  // namespace espalier

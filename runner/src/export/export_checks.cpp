@@ -31,7 +31,7 @@ using Tensors = std::vector<at::Tensor>;
 
 Tensors values_of(const Graph& graph, const Weights& weights, const Outputs& outputs, const NamedTensors& inputs) {
   const c10::NoGradGuard no_grad;
-  std::vector<std::pair<std::string_view, at::Tensor>> fed;
+  NamedTensors fed;
   for (const auto& [name, value] : inputs)
     fed.emplace_back(name,
                      value.to(weights.device(), value.is_floating_point() ? weights.dtype() : value.scalar_type()));

@@ -8,9 +8,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace espalier {
+#include "espalier/batch.h"
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+namespace espalier {
 
 struct TensorFile {
   NamedTensors tensors;

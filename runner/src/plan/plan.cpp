@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "data/split.h"
 #include "espalier/augmentation.h"
@@ -10,14 +11,20 @@
 #include "espalier/dataset.h"
 #include "espalier/error.h"
 #include "espalier/foresight.h"
+#include "espalier/loss.h"
+#include "espalier/metric.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
 #include "plan/plan_checks.h"
+#include "plan/run_network.h"
 #include "plan/warm_start.h"
+#include "recipe/loss.h"
 #include "recipe/schedule.h"
+#include "recipe/sections.h"
 #include "system/terminal.h"
 #include "system/text.h"
+#include "train/metrics.h"
 
 namespace espalier {
 
@@ -74,6 +81,30 @@ DatasetInfo info_of(const DataSection& data) {
   return at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
 }
 
+std::vector<int64_t> input_sizes(const InputSpec& input) {
+  if (input.nodes > 0) return {input.nodes, input.channels};
+  if (input.height > 0) return {input.channels, input.height, input.width};
+  return {input.channels};
+}
+
+// What the network reads, the data have.
+void check_inputs(const Graph& graph, const DatasetInfo& info, const Value& spec) {
+  for (const Port& port : graph.inputs()) {
+    if (port.name == "input" || port.name == "target") continue;
+    const auto same = std::ranges::find(info.input.others, port.name, &InputSpec::Other::name);
+    if (same == info.input.others.end()) {
+      throw InputError(spec.location.str(), "the backbone '" + name_of(spec, "backbone") + "' reads the input '" +
+                                                port.name + "', which the data do not have");
+    }
+    const std::vector<int64_t> sizes = graph.sizes(graph[port.edge].shape);
+    if (same->sizes != sizes) {
+      throw InputError(spec.location.str(), "the backbone '" + name_of(spec, "backbone") + "' reads the input '" +
+                                                port.name + "' as " + to_string(sizes) + ", the data have " +
+                                                to_string(same->sizes));
+    }
+  }
+}
+
 Network build(const DataSection& data, const Value& spec) {
   Network n;
   n.info = info_of(data);
@@ -81,6 +112,7 @@ Network build(const DataSection& data, const Value& spec) {
   check_data(data, n.info);
   n.graph = at_recipe(spec, "backbone", [&] { return backbone->build(n.info.input, n.info.target); });
   check_size(n.graph, spec);
+  check_inputs(n.graph, n.info, spec);
   return n;
 }
 
@@ -121,9 +153,6 @@ Value axes_of(const Graph& g) {
   }
   return axes;
 }
-
-// With fewer, the five best are not worth counting; the run does not.
-constexpr int64_t classes_of_top5 = 20;
 
 constexpr size_t axes_shown = 40;
 
@@ -210,11 +239,11 @@ Value stage_line(const StageSection& s, const Value& outlook, const Value& norms
 }
 
 // Steps of an epoch, or 0 where the data set must be read to know.
-int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
+int64_t steps_of(const DataSection& data, const DatasetInfo& info, int64_t batches) {
   int64_t n = info.samples;
   if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
   n -= std::llround(data.validation * static_cast<double>(n));
-  return n == 0 ? 0 : steps_per_epoch(n, data);
+  return n == 0 ? 0 : steps_per_epoch(n, data, batches);
 }
 
 // What the optimizers of a stage that begins with a new network say of a round of its controller, or of the whole
@@ -222,7 +251,7 @@ int64_t steps_of(const DataSection& data, const DatasetInfo& info) {
 Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, BeginningValues& values) {
   Value lines = Value::list();
   const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
-  const int64_t steps = steps_of(data, network.info) * (round > 0 ? round : stage.epochs);
+  const int64_t steps = steps_of(data, network.info, stage.accumulate) * (round > 0 ? round : stage.epochs);
   if (steps == 0) return lines;
   const auto initial = [&]() -> const Weights& { return values.of(network.graph); };
   for (const OptimizerSection& o : stage.optimizers) {
@@ -264,6 +293,10 @@ class Idle {
     list(name_of(stage_.schedule, Schedule::kind) != "constant", "schedule");
     list(stage_.clip_norm.has_value(), "clip_norm");
     list(stage_.label_smoothing > 0, "label_smoothing");
+    list(stage_.ema.has_value(), "ema");
+    list(stage_.early_stop.has_value(), "early_stop");
+    list(stage_.stop_below_lr.has_value(), "stop_below");
+    list(!stage_.freeze.empty(), "freeze");
     if (!given.empty())
       note(stage_.location, stage + " has no epochs: what it has under " + given + " is without effect");
   }
@@ -295,13 +328,83 @@ void note_idle(const DataSection& data, const DatasetInfo& info, Value& notes) {
   }
 }
 
-void check_label_smoothing(const StageSection& stage, const Graph& graph) {
-  if (stage.label_smoothing == 0) return;
-  const auto smooths = [](const Node& n) { return n.op->type() == "cross_entropy"; };
-  if (std::ranges::any_of(graph.nodes(), smooths)) return;
-  throw InputError(stage.location.str(), "stage '" + stage.name +
-                                             "': 'label_smoothing' is for the loss cross_entropy, which the network "
-                                             "does not have: leave it out");
+// The loss of a stage, and the networks that it learns from: their sizes as a list for the plan.
+Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph& graph,
+                 const std::map<std::string, Graph>& at_end, Value& notes) {
+  const Value spec = loss_of(stage, info.target);
+  Value teachers = Value::list();
+  if (has_reference(spec)) return teachers;  // not known yet
+  const auto loss = Registry::instance().create<Loss>(spec);
+  at_recipe(spec, Loss::kind, [&] {
+    loss->check(info.target);
+    for (const std::string& name : loss->outputs()) {
+      if (!graph.find_output(name)) throw Error("the network has no output '" + name + "'");
+    }
+    for (const std::string& name : loss->networks()) {
+      const bool is_folder = std::filesystem::path(name).is_absolute();
+      const auto stage_before = at_end.find(name);
+      if (!is_folder && stage_before == at_end.end()) {
+        std::vector<std::string> known;
+        for (const auto& [other, g] : at_end) known.push_back(other);
+        throw Error("no stage before it is called '" + name + "'" + suggestion(name, known));
+      }
+      const Graph teacher = is_folder ? read_run_network(name, "last").graph : stage_before->second;
+      std::vector<int64_t> sizes = teacher.sizes(teacher[teacher.output("logits")].shape);
+      if (sizes != graph.sizes(graph[graph.output("logits")].shape)) {
+        throw Error("the network that teaches, " + name + ", gives " + to_string(sizes) + ", and the one that learns " +
+                    to_string(graph.sizes(graph[graph.output("logits")].shape)));
+      }
+      teachers.push_back(
+          Value::map({{"name", name}, {"params", teacher.parameter_count()}, {"macs", teacher.macs()}}));
+      notes.push_back("stage '" + stage.name + "': each step computes the network that teaches, " + name + ", too: " +
+                      count_text(teacher.macs()) + " MACs for each sample, beside " + count_text(graph.macs()));
+    }
+    return 0;
+  });
+  return teachers;
+}
+
+// Metrics that the recipe names, and those that it compares with, are for the task.
+void check_metrics(const Recipe& recipe, const TargetSpec& target, Value& notes) {
+  std::vector<std::string> names = expected_of_every_run();
+  for (const Value& spec : recipe.metrics.empty() ? default_metrics(target) : recipe.metrics) {
+    const auto metric = Registry::instance().create<Metric>(spec);
+    at_recipe(spec, Metric::kind, [&] {
+      metric->check(target);
+      return 0;
+    });
+    names.push_back(name_of(spec, Metric::kind));
+    if (names.size() == expected_of_every_run().size() + 1) names.push_back(names.back() + "_best");
+  }
+  if (!recipe.expect.is_map()) return;
+  for (const Value::Entry& e : recipe.expect.as_map()) {
+    if (std::ranges::find(names, e.key) != names.end()) continue;
+    std::string known;
+    for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
+    notes.push_back("expect: '" + e.key + "' is not measured with these data; measured are " + known);
+  }
+}
+
+void check_training(const StageSection& s, const Metrics& metrics, const Graph& graph) {
+  const auto require = [&](const Selector& selector, const char* key) {
+    if (selector.empty()) return;
+    try {
+      selector.require_matches(graph);
+    } catch (const Error& e) {
+      throw InputError(s.location.str(), "stage '" + s.name + "', " + key + ": " + e.what());
+    }
+  };
+  require(s.freeze, "freeze");
+  for (const auto& [selector, factor] : s.lr_scale.by_selector) require(selector, "lr_scale");
+  if (s.early_stop && !s.early_stop->metric.empty()) {
+    std::vector<std::string> names = metrics.names();
+    names.emplace_back("loss");
+    if (std::ranges::find(names, s.early_stop->metric) == names.end()) {
+      throw InputError(s.early_stop->location.str(), "stage '" + s.name + "', early_stop: no metric of the run is called '" +
+                                                         s.early_stop->metric + "'" +
+                                                         suggestion(s.early_stop->metric, names));
+    }
+  }
 }
 
 // What its controller says of the values that its network begins with.
@@ -340,8 +443,9 @@ Value plan_recipe(const Recipe& recipe) {
   const DatasetInfo& info = network.info;
   plan["data"] =
       Value::map({{"dataset", name_of(data.dataset, "dataset")},
-                  {"input", Value(std::vector<int64_t>{info.input.channels, info.input.height, info.input.width})},
-                  {"classes", info.target.outputs},
+                  {"input", Value(input_sizes(info.input))},
+                  {"task", info.target.task},
+                  {info.target.task == task::classification ? "classes" : "outputs", info.target.outputs},
                   {"batch", data.batch}});
   plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
                                 {"params", network.graph.parameter_count()},
@@ -365,8 +469,11 @@ Value plan_recipe(const Recipe& recipe) {
   };
   check_warm_start(recipe.warm_start, recipe.network);
   note_idle(data, info, notes);
-  if (recipe.expect.is_map() && recipe.expect.find("top5") && info.target.outputs < classes_of_top5)
-    notes.push_back("expect: 'top5' is not measured with fewer than " + std::to_string(classes_of_top5) + " classes");
+  check_metrics(recipe, info.target, notes);
+  std::map<std::string, Graph> at_end;  // the network of each stage as it ends, as far as that is known
+  Value teachers = Value::list();
+  Metrics metrics;
+  metrics.make(recipe.metrics, info.target);
   bool known = true;  // the network of the stage under way
   int64_t most_states = 0;
   Graph largest = network.graph;  // which decides how much memory is needed
@@ -452,7 +559,8 @@ Value plan_recipe(const Recipe& recipe) {
         return 0;
       });
     }
-    check_label_smoothing(s, network.graph);
+    for (const Value& t : check_loss(s, network.info, network.graph, at_end, notes).as_list()) teachers.push_back(t);
+    check_training(s, metrics, network.graph);
     Idle idle(s, network.graph, notes);
     for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);
     for (const Value& r : s.regularizers) idle.add<Regularizer>(r);
@@ -464,6 +572,7 @@ Value plan_recipe(const Recipe& recipe) {
     stages.push_back(stage_line(s, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
                                 decided ? found_by_controller(s, network.graph, values) : Value::list()));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
+    at_end[s.name] = network.graph;
     if (!decided) continue;
     at_recipe(s.controller, "controller", [&] {
       const auto controller = Registry::instance().create<Controller>(s.controller);
@@ -471,6 +580,7 @@ Value plan_recipe(const Recipe& recipe) {
         const Edits edits = controller->expected_edits(network.graph);
         apply(network.graph, {}, edits);
         if (!edits.empty()) values.lose();
+        at_end[s.name] = network.graph;
       } catch (const EditError&) {
         // With other positions it may be possible: what the stages behind it find is not known then.
       }
@@ -488,8 +598,11 @@ Value plan_recipe(const Recipe& recipe) {
   const int64_t word = recipe.precision == "float64" ? 8 : 4;
   int64_t activations = 0;
   for (const EdgeInfo& e : g.edges()) activations += g.numel(e.shape);
+  int64_t taught = 0;
+  for (const Value& t : teachers.as_list()) taught += t.at("params").as_int();
+  if (teachers.size() > 0) plan["teachers"] = teachers;
   plan["memory"] =
-      Value::map({{"weights", g.parameter_count() * word},
+      Value::map({{"weights", (g.parameter_count() + taught) * word},
                   {"gradients", g.parameter_count() * word},
                   {"states", g.parameter_count() * most_states * word},
                   {"activations", saturated(static_cast<double>(activations) * static_cast<double>(recipe.data.batch) *
@@ -502,10 +615,22 @@ Graph planned_network(const Recipe& recipe) {
   return build(recipe.data, recipe.network).graph;
 }
 
+namespace {
+
+// " (regression of 16 values)" of what are no classes.
+std::string task_text(const Value& data) {
+  const Value* outputs = data.find("outputs");
+  if (!outputs) return "";
+  return " (" + data.at("task").as_string() + ", " + count_text(outputs->as_int()) +
+         (outputs->as_int() == 1 ? " output)" : " outputs)");
+}
+
+}  // namespace
+
 std::string plan_text(const Value& plan, bool all_axes) {
   const Value& network = plan.at("network");
   std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
-                     plan.at("data").at("dataset").as_string() + ", seed " + std::to_string(plan.at("seed").as_int()) +
+                     plan.at("data").at("dataset").as_string() + task_text(plan.at("data")) + ", seed " + std::to_string(plan.at("seed").as_int()) +
                      "\n\n";
   std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
   for (const Value& l : network.at("layers").as_list()) {

@@ -18,10 +18,13 @@ constexpr double max_parameters = 1e12;
 
 std::string image_text(const DatasetInfo& info) {
   const std::string input = info.input.height == 0
-                                ? std::to_string(info.input.channels) + " features"
+                                ? std::to_string(info.input.channels) + " features" +
+                                      (info.input.nodes > 0 ? " of each of " + std::to_string(info.input.nodes) + " nodes" : "")
                                 : std::to_string(info.input.channels) + " x " + std::to_string(info.input.height) +
                                       " x " + std::to_string(info.input.width) + " pixels";
-  return input + " and " + std::to_string(info.target.outputs) + " classes";
+  const bool classes = info.target.task == task::classification;
+  return input + " and " + std::to_string(info.target.outputs) +
+         (classes ? " classes" : " outputs (" + info.target.task + ")");
 }
 
 bool has_own_optimizer(const Value& controller) {
@@ -79,9 +82,7 @@ void check_size(const Graph& graph, const Value& spec) {
 }
 
 void check_same_data(const StageSection& stage, const DatasetInfo& before, const DatasetInfo& now) {
-  if (before.input.channels == now.input.channels && before.input.height == now.input.height &&
-      before.input.width == now.input.width && before.target.outputs == now.target.outputs)
-    return;
+  if (before.input == now.input && before.target == now.target) return;
   throw InputError(stage.data->dataset.location.str(), "stage '" + stage.name + "' has data of " + image_text(now) +
                                                            ", its network was built for " + image_text(before) +
                                                            ": give the stage a 'network'");
@@ -101,9 +102,11 @@ std::vector<std::string> check_optimizers(const StageSection& stage, const Graph
     }
   }
   std::vector<std::string> untrained;
+  const std::vector<ParamId> frozen = stage.freeze.empty() ? std::vector<ParamId>() : stage.freeze.match(graph);
   if (stage.epochs == 0 || has_own_optimizer(stage.controller)) return untrained;
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
     if (graph.parameters()[i].role == Role::buffer || updated_by.contains(static_cast<int32_t>(i))) continue;
+    if (std::ranges::find(frozen, ParamId{static_cast<int32_t>(i)}) != frozen.end()) continue;
     untrained.push_back(graph.parameters()[i].name);
   }
   return untrained;

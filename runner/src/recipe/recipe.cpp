@@ -134,6 +134,13 @@ class Reader {
     data_in_force_ = as_map(root.at("data"));
     r.data = read_data(data_in_force_, all["data"]);
     all["network"] = network;
+    Value metrics = Value::list();
+    for (const Nested& m : k.metrics) {
+      r.metrics.push_back(check("metric", m.value));
+      metrics.push_back(r.metrics.back());
+    }
+    if (!r.metrics.empty()) all["metrics"] = metrics;
+    metrics_ = r.metrics;
     network_in_force_ = r.network;
     dataset_in_force_ = r.data.dataset;
     validation_in_force_ = r.data.validation;
@@ -141,7 +148,7 @@ class Reader {
     if (const Value* base = root.find("base"); base && !base->is_null())
       all["base"] = read_base(*base, r.base, r.base_epochs);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
-      all["expect"] = r.expect = read_expect(*expect);
+      all["expect"] = r.expect = read_expect(*expect, known_metrics());
     if (!needs_.empty()) {
       Value paths = Value::list();
       for (const NeededRecipe& n : needs_) paths.push_back(n.path.string());
@@ -317,7 +324,22 @@ class Reader {
       normalize.on = given.as_bool();
       return given;
     }
+    if (given.is_string() && given.as_string() == "standardize") {
+      normalize.standardize = true;
+      return given;
+    }
     expect_map(given, "'normalize'", data_subsections()[1].expected);
+    if (given.size() > 0 && !given.find("mean") && !given.find("std")) {
+      Value by_name = given;
+      for (Value::Entry& e : by_name.as_map()) {
+        if (e.value.is_map() && !e.value.find("mean") && !e.value.find("std")) {
+          throw InputError(e.value.location.str(), "'" + e.key + "' of 'normalize' must be true, false, standardize or "
+                                                   "{mean: [...], std: [...]}");
+        }
+        e.value = read_normalize(e.value, normalize.by_name.emplace_back(e.key, NormalizeSection()).second);
+      }
+      return by_name;
+    }
     const std::vector<ParameterInfo> keys = Declare<NormalizeKeys>().parameters();
     refuse_unknown_keys(given, "normalize", keys, {});
     Value checked = read_keys(given, keys, "normalize");
@@ -476,7 +498,26 @@ class Reader {
     s.location = stage.location;
     s.epochs = k.epochs;
     s.clip_norm = k.clip_norm;
-    s.label_smoothing = k.label_smoothing;
+    read_loss(k, stage, what, s, resolved);
+    s.accumulate = k.accumulate;
+    s.freeze = k.freeze;
+    s.unfreeze_at = k.unfreeze_at;
+    if (s.unfreeze_at && s.freeze.empty()) {
+      throw InputError(resolved.at("unfreeze_at").location.str(),
+                       what + " has 'unfreeze_at' and freezes nothing: give `freeze` a selector, or leave it out");
+    }
+    s.lr_scale = k.lr_scale;
+    s.layer_decay = k.layer_decay;
+    s.gradient_norm = k.gradient_norm;
+    if (const auto ema = read_section<EmaKeys>(stage, "ema", resolved))
+      s.ema = {.decay = ema->decay, .warmup = ema->warmup, .instead = ema->evaluate == "instead"};
+    if (const auto stop = read_section<EarlyStopKeys>(stage, "early_stop", resolved)) {
+      s.early_stop = {.metric = stop->metric,
+                      .patience = stop->patience,
+                      .min_delta = stop->min_delta,
+                      .location = stage.at("early_stop").location};
+    }
+    if (const auto stop = read_section<StopBelowKeys>(stage, "stop_below", resolved)) s.stop_below_lr = stop->lr;
     s.start_from = k.start_from;
     s.evaluate_every = k.evaluate_every;
     if (s.epochs > max_epochs)
@@ -554,6 +595,45 @@ class Reader {
     return s;
   }
 
+  // The loss, with `label_smoothing`, which is short for the option of cross_entropy.
+  void read_loss(const StageKeys& k, const Value& stage, const std::string& what, StageSection& s,
+                 Value& resolved) const {
+    s.label_smoothing = k.label_smoothing;
+    if (k.loss.value.is_null()) return;
+    Value spec = k.loss.value;
+    if (k.label_smoothing > 0) {
+      const std::string& name = name_of(spec, "loss");
+      if (name != "cross_entropy" || (spec.is_map() && spec.find("label_smoothing"))) {
+        throw InputError(key_location(stage, "label_smoothing").str(),
+                         what + ": 'label_smoothing' is short for the option of the loss cross_entropy" +
+                             (name == "cross_entropy" ? ", which its 'loss' has already: write it once"
+                                                      : ", and the stage has the loss '" + name + "': leave it out"));
+      }
+      if (spec.is_string()) {
+        const Value use = spec;
+        spec = Value::map({{"use", use}});
+        spec.location = use.location;
+      }
+      spec["label_smoothing"] = k.label_smoothing;
+      s.label_smoothing = 0;
+      resolved["label_smoothing"] = 0.0;
+    }
+    resolved["loss"] = s.loss = check("loss", spec);
+  }
+
+  // A section of a stage with declared keys, or none.
+  template <class Keys>
+  static std::optional<Keys> read_section(const Value& stage, const char* name, Value& resolved) {
+    const Value* given = stage.find(name);
+    if (!given || given->is_null()) return std::nullopt;
+    const auto info = std::ranges::find(stage_subsections(), name, &SubsectionInfo::name);
+    expect_map(*given, "'" + std::string(name) + "'", info->expected);
+    const std::vector<ParameterInfo> keys = Declare<Keys>().parameters();
+    refuse_unknown_keys(*given, name, keys, {});
+    resolved[name] = read_keys(*given, keys, name);
+    return Declare<Keys>().read(resolved[name], name);
+  }
+
   OptimizerSection read_optimizer(Value spec) const {
     const Registered& optimizer = registry_.at("optimizer", name_of(spec, "optimizer"), spec.at("use").location);
     OptimizerSection o;
@@ -601,14 +681,27 @@ class Reader {
     return all;
   }
 
-  static Value read_expect(const Value& given) {
+  // What `expect` may name: all metrics that there are, or those that the recipe names.
+  std::vector<std::string> known_metrics() const {
+    std::vector<std::string> names = expected_of_every_run();
+    std::vector<std::string> metrics = registry_.names("metric");
+    if (!metrics_.empty()) {
+      metrics.clear();
+      for (const Value& m : metrics_) metrics.push_back(name_of(m, "metric"));
+    }
+    for (const std::string& name : metrics) {
+      names.push_back(name);
+      names.push_back(name + "_best");
+    }
+    return names;
+  }
+
+  static Value read_expect(const Value& given, const std::vector<std::string>& known) {
     const std::vector<ParameterInfo> keys = Declare<ExpectKeys>().parameters();
     Value result = Value::map();
     for (const Value::Entry& e : expect_map(given, "'expect'", recipe_subsections()[3].expected).as_map()) {
-      if (std::ranges::find(expected_metrics(), e.key) == expected_metrics().end()) {
-        throw InputError(e.key_location.str(),
-                         "no metric is called '" + e.key + "'" + suggestion(e.key, expected_metrics()));
-      }
+      if (std::ranges::find(known, e.key) == known.end())
+        throw InputError(e.key_location.str(), "no metric is called '" + e.key + "'" + suggestion(e.key, known));
       expect_map(e.value, "'" + e.key + "'", "{value: NUMBER, within: NUMBER}");
       refuse_unknown_keys(e.value, "the expected '" + e.key + "'", keys, {});
       result[e.key] = read_keys(e.value, keys, "the expected '" + e.key + "'");
@@ -620,6 +713,7 @@ class Reader {
   std::vector<NeededRecipe> needs_;
   mutable std::vector<std::string> missing_;  // runs of needs_ that are read and do not exist
   std::vector<StageArtefacts> stages_so_far_;
+  std::vector<Value> metrics_;
   Value data_in_force_;  // as written
   Value network_in_force_;
   Value dataset_in_force_;

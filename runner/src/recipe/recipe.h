@@ -15,8 +15,10 @@ namespace espalier {
 
 struct NormalizeSection {
   bool on = true;
+  bool standardize = false;  // with what the training part has
   std::vector<double> mean;  // empty: the data set's own
   std::vector<double> deviation;
+  std::vector<std::pair<std::string, NormalizeSection>> by_name;  // of single inputs and targets; empty: of "input"
 };
 
 struct DataSection {
@@ -49,6 +51,19 @@ struct OptimizerSection {
   Location on_location;
 };
 
+struct EmaSection {
+  double decay = 0.999;
+  int64_t warmup = 0;
+  bool instead = true;  // of the network, in evaluations and at the end
+};
+
+struct EarlyStopSection {
+  std::string metric;  // empty: the leading one
+  int64_t patience = 10;
+  double min_delta = 0;
+  Location location;
+};
+
 struct StageSection {
   std::string name;
   Location location;
@@ -57,8 +72,18 @@ struct StageSection {
   std::vector<Value> regularizers;
   Value controller;  // {use: none} where left out
   Value schedule;    // {use: constant} where left out
+  Value loss;        // null: that of the data's task
   std::optional<double> clip_norm;
-  double label_smoothing = 0;
+  double label_smoothing = 0;  // of a loss that the recipe does not name
+  int64_t accumulate = 1;
+  Selector freeze;  // empty: nothing
+  std::optional<int64_t> unfreeze_at;
+  PerSelector lr_scale = 1;
+  double layer_decay = 1;
+  bool gradient_norm = false;
+  std::optional<EmaSection> ema;
+  std::optional<EarlyStopSection> early_stop;
+  std::optional<double> stop_below_lr;
   std::string start_from = "last";  // last, best: which weights of the stage before
   std::optional<DataSection> data;  // replaces the recipe's for this stage and those after
   Value network;                    // null: goes on with the stage before's
@@ -74,7 +99,8 @@ struct Recipe {
   std::string precision = "float32";  // float32, bf16, float64
   int64_t threads = 0;                // 0: all cores
   DataSection data;
-  Value network;  // spec of the backbone, checked
+  std::vector<Value> metrics;  // specs, checked; empty: those of the data's task
+  Value network;               // spec of the backbone, checked
   WarmStart warm_start;
   std::vector<StageSection> stages;
   // Runs of the recipes that it `needs` which are not there yet: what each is, where it is missing and how to make it.

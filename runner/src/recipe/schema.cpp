@@ -152,8 +152,10 @@ ObjectSchema data_keys(const Registry& registry) {
   const Value short_form = Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}});
   const Value step = Value::map({{"anyOf", list_of({component_schema(registry, Augmentation::kind, {}), short_form})}});
   keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
-  const Value normalize =
-      list_of({Value::map({{"type", "boolean"}}), ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()});
+  const Value one = Value::map(
+      {{"anyOf", list_of({Value::map({{"type", "boolean"}}), Value::map({{"const", "standardize"}}),
+                          ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()})}});
+  const Value normalize = list_of({one, Value::map({{"type", "object"}, {"additionalProperties", one}})});
   keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[1].doc));
   return keys;
 }
@@ -170,7 +172,7 @@ std::vector<ParameterInfo> with_network(std::vector<ParameterInfo> keys) {
 
 Value recipe_schema(const Registry& registry) {
   Value definitions = Value::map();
-  for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation"}) {
+  for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
   const Value replacements =
@@ -192,6 +194,14 @@ Value recipe_schema(const Registry& registry) {
   ObjectSchema stage;
   stage.add(with_network(Declare<StageKeys>().parameters()));
   stage.add("data", described(Value::map({{"allOf", list_of({ref("data_changes")})}}), stage_subsections()[0].doc));
+  const auto stage_section = [&](const char* name, const std::vector<ParameterInfo>& keys) {
+    const auto info = std::ranges::find(stage_subsections(), name, &SubsectionInfo::name);
+    const Value no_section = Value::map({{"type", "null"}});
+    stage.add(name, described(Value::map({{"anyOf", list_of({ObjectSchema().add(keys).value(), no_section})}}), info->doc));
+  };
+  stage_section("ema", Declare<EmaKeys>().parameters());
+  stage_section("early_stop", Declare<EarlyStopKeys>().parameters());
+  stage_section("stop_below", Declare<StopBelowKeys>().parameters());
   definitions["stage"] = stage.value();
   definitions["stage_changes"] = stage.value(false);
 
@@ -211,7 +221,8 @@ Value recipe_schema(const Registry& registry) {
   recipe.add("base", described(Value::map({{"anyOf", base}}), sections[2].doc));
   const Value metric = ObjectSchema().add(Declare<ExpectKeys>().parameters()).value();
   ObjectSchema metrics;
-  for (const std::string& name : expected_metrics()) metrics.add(name, metric);
+  for (const std::string& name : expected_of_every_run()) metrics.add(name, metric);
+  for (const std::string& name : registry.names("metric")) metrics.add(name, metric).add(name + "_best", metric);
   recipe.add("expect", described(metrics.value(), sections[3].doc));
   const Value grid =
       Value::map({{"type", "object"},

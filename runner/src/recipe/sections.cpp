@@ -15,6 +15,9 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
   p("needs", &RecipeKeys::needs,
     "Recipes whose runs this one reads, by paths relative to its own folder. `espalier validate` notes a run of theirs "
     "that is missing, and checks the rest.");
+  p("metrics", &RecipeKeys::metrics, of_kind("metric"),
+    "Metrics of the evaluations. The first is the leading one, which chooses the best epoch. Left out: those of the "
+    "data's task.");
   p("network", &RecipeKeys::network, of_kind("backbone"), required(), "Network that the first stage begins with.");
 }
 
@@ -63,15 +66,53 @@ void StageKeys::declare(Declare<StageKeys>& p) {
   p("controller", &StageKeys::controller, of_kind("controller"),
     "Controller, which decides between steps and edits the structure. Left out: none.");
   p("schedule", &StageKeys::schedule, of_kind("schedule"), "Schedule of the learning rates. Left out: constant.");
+  p("loss", &StageKeys::loss, of_kind("loss"), "Loss that the training makes small. Left out: that of the data's task.");
   p("clip_norm", &StageKeys::clip_norm, above(0),
     "Largest l2 norm of all gradients together; larger ones are scaled down.");
   p("label_smoothing", &StageKeys::label_smoothing, at_least(0), below(1),
-    "Share of the target's probability that is spread over all classes in training.");
+    "Share of the target's probability that is spread over all classes in training: an option of the loss "
+    "cross_entropy, written shortly.");
+  p("accumulate", &StageKeys::accumulate, at_least(1), at_most(1e6), unit("batches"),
+    "Number of batches whose gradients are averaged before an update: a step then has as many times more samples, and "
+    "needs no more memory.");
+  p("freeze", &StageKeys::freeze, "Parameters that no optimizer updates.");
+  p("unfreeze_at", &StageKeys::unfreeze_at, at_least(1), unit("epochs"),
+    "Number of epochs after which the frozen parameters are updated like the others. Left out: never.");
+  p("lr_scale", &StageKeys::lr_scale, at_least(0),
+    "Factor of the learning rate: one number, or a map from selectors to numbers (the first that matches counts; what "
+    "none matches has the factor 1).");
+  p("layer_decay", &StageKeys::layer_decay, above(0), at_most(1),
+    "Factor of the learning rate from each layer to the one before it, so that early layers change less. A layer is a "
+    "node with parameters, in the order of the graph; the last one has the factor 1.");
+  p("gradient_norm", &StageKeys::gradient_norm,
+    "Whether the l2 norm of all gradients, before clipping, is among the metrics: the mean over the steps of an epoch.");
   p("start_from", &StageKeys::start_from, one_of({"last", "best"}),
     "Weights of the stage before that this one begins with.");
   p("network", &StageKeys::network, of_kind("backbone"), "New network, instead of that of the stage before.");
   p("evaluate_every", &StageKeys::evaluate_every, at_least(1), unit("epochs"),
     "Number of epochs between two evaluations. The last epoch is always evaluated.");
+}
+
+void EmaKeys::declare(Declare<EmaKeys>& p) {
+  p("decay", &EmaKeys::decay, at_least(0), below(1),
+    "Share of the average that stays in a step; the rest comes from the network.");
+  p("warmup", &EmaKeys::warmup, at_least(0), unit("steps"),
+    "Number of steps over which the decay rises: in step t it is at most (1 + t) / (warmup + t). 0: it is the same from "
+    "the beginning.");
+  p("evaluate", &EmaKeys::evaluate, one_of({"instead", "beside"}),
+    "What the average is for; instead: its metrics are those of the run, it chooses the best epoch, and the network has "
+    "its values when the stage ends; beside: its metrics stand beside those of the network, as ema_NAME.");
+}
+
+void EarlyStopKeys::declare(Declare<EarlyStopKeys>& p) {
+  p("metric", &EarlyStopKeys::metric, "Metric that has to become better, or 'loss'. Left out: the leading one.");
+  p("patience", &EarlyStopKeys::patience, at_least(1), unit("evaluations"),
+    "Number of evaluations without an improvement after which the stage ends.");
+  p("min_delta", &EarlyStopKeys::min_delta, at_least(0), "Smallest change that counts as an improvement.");
+}
+
+void StopBelowKeys::declare(Declare<StopBelowKeys>& p) {
+  p("lr", &StopBelowKeys::lr, above(0), "Learning rate of the first optimizer below which the stage ends.");
 }
 
 void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
@@ -95,9 +136,8 @@ void ExpectKeys::declare(Declare<ExpectKeys>& p) {
   p("within", &ExpectKeys::within, at_least(0), required(), "Largest distance of a result from the expected value.");
 }
 
-const std::vector<std::string>& expected_metrics() {
-  static const std::vector<std::string> names = {"accuracy", "accuracy_best", "top5",       "loss",
-                                                 "params",   "macs",          "train_cost", "seconds"};
+const std::vector<std::string>& expected_of_every_run() {
+  static const std::vector<std::string> names = {"loss", "params", "macs", "train_cost", "seconds"};
   return names;
 }
 
@@ -122,8 +162,9 @@ const std::vector<SubsectionInfo>& data_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"augment", "a list of augmentations: [crop, {rotate: 15}, {use: cutout, size: 8}]", false,
        "Random changes of every training image; {NAME: VALUE} gives an augmentation its first parameter."},
-      {"normalize", "true, false, or {mean: [...], std: [...]}", false,
-       "Normalisation to zero mean and unit standard deviation; true: with those of the data set."},
+      {"normalize", "true, false, standardize, {mean: [...], std: [...]}, or a map of names to these", false,
+       "Normalisation to zero mean and unit standard deviation; true: as the data set says; standardize: with what the "
+       "training part has. By names of inputs and targets: {input: standardize, target: standardize}."},
   };
   return sections;
 }
@@ -140,6 +181,11 @@ const std::vector<SubsectionInfo>& network_subsections() {
 const std::vector<SubsectionInfo>& stage_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"data", "a map of data keys", false, "Changes of the data, for this stage and those after it."},
+      {"ema", "a map: {decay: 0.999}", false,
+       "Exponential moving average of weights and statistics, which follows every edit."},
+      {"early_stop", "a map: {patience: 10}", false,
+       "End of the stage once a metric (of the validation part, if there is one) no longer becomes better."},
+      {"stop_below", "a map: {lr: 1e-7}", false, "End of the stage once the schedule has made the learning rate small."},
   };
   return sections;
 }

@@ -21,6 +21,7 @@ struct RecipeKeys {
   std::string precision = "float32";
   int64_t threads = 0;
   std::vector<std::string> needs;
+  std::vector<Nested> metrics;
   Nested network;
   static void declare(Declare<RecipeKeys>& p);
 };
@@ -59,12 +60,41 @@ struct StageKeys {
   std::vector<Nested> regularizers;
   Nested controller;
   Nested schedule;
+  Nested loss;
   std::optional<double> clip_norm;
   double label_smoothing = 0;
+  int64_t accumulate = 1;
+  Selector freeze;
+  std::optional<int64_t> unfreeze_at;
+  PerSelector lr_scale = 1;
+  double layer_decay = 1;
+  bool gradient_norm = false;
   std::string start_from = "last";
   Nested network;
   int64_t evaluate_every = 1;
   static void declare(Declare<StageKeys>& p);
+};
+
+// `ema` of a stage.
+struct EmaKeys {
+  double decay = 0.999;
+  int64_t warmup = 0;
+  std::string evaluate = "instead";
+  static void declare(Declare<EmaKeys>& p);
+};
+
+// `early_stop` of a stage.
+struct EarlyStopKeys {
+  std::string metric;
+  int64_t patience = 10;
+  double min_delta = 0;
+  static void declare(Declare<EarlyStopKeys>& p);
+};
+
+// `stop_below` of a stage.
+struct StopBelowKeys {
+  double lr = 1e-7;
+  static void declare(Declare<StopBelowKeys>& p);
 };
 
 // The extra key of an optimizer in a stage.
@@ -91,8 +121,9 @@ struct ExpectKeys {
   static void declare(Declare<ExpectKeys>& p);
 };
 
-// What `expect` may name: numbers of summary.json; params and macs are those of the final network.
-const std::vector<std::string>& expected_metrics();
+// What `expect` may name of every run, whatever its metrics are: numbers of summary.json; params and macs are those of
+// the final network.
+const std::vector<std::string>& expected_of_every_run();
 
 // Keys of a section that hold further sections, with what they are for.
 struct SubsectionInfo {

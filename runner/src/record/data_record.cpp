@@ -19,32 +19,50 @@ Value part_record(const Split& split) {
   if (split.samples) {
     split.samples->identify([&](std::string_view piece) { sum.add(piece.data(), piece.size()); });
   } else {
-    add_tensor(sum, split.inputs);
+    for (const auto& [name, x] : split.inputs) add_tensor(sum, x);
   }
-  add_tensor(sum, split.targets);
-  return Value::map({{"samples", split.targets.size(0)}, {"sha256", sum.hex()}});
+  for (const auto& [name, y] : split.targets) add_tensor(sum, y);
+  return Value::map({{"samples", split.size()}, {"sha256", sum.hex()}});
 }
 
 }  // namespace
 
 Value data_record(const Value& spec, const DatasetInfo& info, const Split& train, const Split& test) {
-  return Value::map({{"dataset", spec},
-                     {"classes", info.target.outputs},
-                     {"names", info.classes},
-                     {"train", part_record(train)},
-                     {"test", part_record(test)}});
+  Value record = Value::map({{"dataset", spec},
+                             {"classes", info.target.outputs},
+                             {"names", info.classes},
+                             {"train", part_record(train)},
+                             {"test", part_record(test)}});
+  if (info.target.task != task::classification) record["task"] = info.target.task;
+  return record;
 }
+
+namespace {
+
+const Value* record_of(const Value& records, const Value& dataset) {
+  if (!records.is_list()) return nullptr;
+  for (const Value& r : records.as_list()) {
+    const Value* of = r.is_map() ? r.find("dataset") : nullptr;
+    if (of && *of == dataset) return &r;
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 std::vector<std::string> recorded_classes(const Value& records, const Value& dataset) {
   std::vector<std::string> names;
-  if (!records.is_list()) return names;
-  for (const Value& r : records.as_list()) {
-    const Value* of = r.is_map() ? r.find("dataset") : nullptr;
-    const Value* given = r.is_map() ? r.find("names") : nullptr;
-    if (!of || !given || !(*of == dataset)) continue;
-    for (const Value& name : given->as_list()) names.push_back(name.as_string());
-  }
+  const Value* record = record_of(records, dataset);
+  const Value* given = record ? record->find("names") : nullptr;
+  if (!given) return names;
+  for (const Value& name : given->as_list()) names.push_back(name.as_string());
   return names;
+}
+
+Scalings recorded_scalings(const Value& records, const Value& dataset) {
+  const Value* record = record_of(records, dataset);
+  const Value* given = record ? record->find("scaling") : nullptr;
+  return given ? scalings_from(*given) : Scalings();
 }
 
 std::vector<std::string> data_differences(const Value& before, const Value& now) {

@@ -1,7 +1,12 @@
 #include "record/summary.h"
 
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
 #include "espalier/error.h"
 #include "system/files.h"
+#include "system/text.h"
 
 namespace espalier {
 
@@ -13,15 +18,44 @@ Value to_value(const NetworkSize& size) {
   return Value::map({{"params", size.params}, {"macs", size.macs}});
 }
 
+// JSON has no infinity and no NaN: null.
+Value number(double v) {
+  return std::isfinite(v) ? Value(v) : Value();
+}
+
+double number_of(const Value& v) {
+  return v.is_null() ? std::numeric_limits<double>::quiet_NaN() : v.as_double();
+}
+
+Value to_value(const MetricValues& metrics) {
+  Value v = Value::map();
+  for (const auto& [name, value] : metrics) v[name] = number(value);
+  return v;
+}
+
+// Of a run or a stage; those of version 1 had accuracies alone.
+MetricValues metrics_of(const Value& v) {
+  MetricValues metrics;
+  if (const Value* all = v.find("metrics")) {
+    for (const Value::Entry& e : all->as_map()) metrics.emplace_back(e.key, number_of(e.value));
+    return metrics;
+  }
+  metrics.emplace_back("accuracy", v.at("accuracy").as_double());
+  if (const Value* top5 = v.find("top5")) metrics.emplace_back("top5", top5->as_double());
+  return metrics;
+}
+
 NetworkSize size_of(const Value& v) {
   return {v.at("params").as_int(), v.at("macs").as_int()};
 }
 
 void add(Value& to, const RunResult& r) {
-  to["accuracy"] = r.accuracy;
-  to["accuracy_best"] = r.accuracy_best;
-  if (r.top5) to["top5"] = *r.top5;
-  to["loss"] = r.loss;
+  to["metrics"] = to_value(r.metrics);
+  to["metric"] = Value::map({{"name", r.leading.name},
+                             {"unit", r.leading.unit},
+                             {"larger_is_better", r.leading.larger_is_better},
+                             {"best", number(r.best)}});
+  to["loss"] = number(r.loss);
   to["base"] = to_value(r.base);
   to["final"] = to_value(r.final);
   to["train_cost"] = r.train_cost;
@@ -33,10 +67,15 @@ void add(Value& to, const RunResult& r) {
 
 RunResult result_of(const Value& v) {
   RunResult r;
-  r.accuracy = v.at("accuracy").as_double();
-  r.accuracy_best = v.at("accuracy_best").as_double();
-  if (const Value* top5 = v.find("top5")) r.top5 = top5->as_double();
-  r.loss = v.at("loss").as_double();
+  r.metrics = metrics_of(v);
+  if (const Value* leading = v.find("metric")) {
+    r.leading = {leading->at("name").as_string(), leading->at("unit").as_string(),
+                 leading->at("larger_is_better").as_bool()};
+    r.best = number_of(leading->at("best"));
+  } else {
+    r.best = v.at("accuracy_best").as_double();
+  }
+  r.loss = number_of(v.at("loss"));
   r.base = size_of(v.at("base"));
   r.final = size_of(v.at("final"));
   r.train_cost = v.at("train_cost").as_double();
@@ -49,25 +88,33 @@ RunResult result_of(const Value& v) {
 
 }  // namespace
 
+std::string metric_text(double value, const std::string& unit) {
+  if (unit == "%") return fixed(value, 2) + " %";
+  char text[40];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text + (unit.empty() ? "" : " " + unit);
+}
+
 Value StageSummary::to_value() const {
   return Value::map({{"name", name},
                      {"epochs", epochs},
-                     {"accuracy", accuracy},
+                     {"metrics", espalier::to_value(metrics)},
                      {"before", espalier::to_value(before)},
                      {"after", espalier::to_value(after)},
                      {"seconds", seconds}});
 }
 
 StageSummary StageSummary::from_value(const Value& v) {
-  return {v.at("name").as_string(), v.at("epochs").as_int(), v.at("accuracy").as_double(),
+  return {v.at("name").as_string(), v.at("epochs").as_int(), metrics_of(v),
           size_of(v.at("before")),  size_of(v.at("after")),  v.at("seconds").as_double()};
 }
 
 std::optional<double> Summary::metric(std::string_view metric_name) const {
   if (!result) return std::nullopt;
-  if (metric_name == "accuracy") return result->accuracy;
-  if (metric_name == "accuracy_best") return result->accuracy_best;
-  if (metric_name == "top5") return result->top5;
+  for (const auto& [name_of_metric, value] : result->metrics) {
+    if (metric_name == name_of_metric) return value;
+  }
+  if (metric_name == result->leading.name + "_best") return result->best;
   if (metric_name == "loss") return result->loss;
   if (metric_name == "params") return static_cast<double>(result->final.params);
   if (metric_name == "macs") return static_cast<double>(result->final.macs);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "espalier/value.h"
@@ -16,10 +17,26 @@ struct NetworkSize {
   int64_t macs = 0;  // multiply-accumulates of one sample
 };
 
+// Metrics of an evaluation by their names, the leading one first.
+using MetricValues = std::vector<std::pair<std::string, double>>;
+
+// The metric that chooses the best epoch.
+struct LeadingMetric {
+  std::string name = "accuracy";
+  std::string unit = "%";
+  bool larger_is_better = true;
+
+  // A value such that larger is better, and back.
+  double score(double value) const { return larger_is_better ? value : -value; }
+};
+
+// "91.25 %", or "0.01234" of a metric without a unit.
+std::string metric_text(double value, const std::string& unit);
+
 struct StageSummary {
   std::string name;
-  int64_t epochs = 0;   // that it had
-  double accuracy = 0;  // on the test part at its end, percent
+  int64_t epochs = 0;    // that it had
+  MetricValues metrics;  // on the test part at its end
   NetworkSize before, after;
   double seconds = 0;
 
@@ -29,10 +46,10 @@ struct StageSummary {
 
 // What a finished run came to.
 struct RunResult {
-  double accuracy = 0;         // of the final network on the test part, percent
-  double accuracy_best = 0;    // the best of the epochs that had the final structure, percent
-  std::optional<double> top5;  // percent; none where there are fewer than 20 classes
-  double loss = 0;             // of the final network on the test part
+  MetricValues metrics;     // of the final network on the test part
+  LeadingMetric leading;    // the first of them
+  double best = 0;          // of the leading one, over the epochs that had the final structure
+  double loss = 0;          // of the final network on the test part
   NetworkSize base, final;     // the network as first built, and as it is at the end
   double train_cost = 0;       // multiply-accumulates of the training over those of the base
   double seconds = 0;
@@ -42,7 +59,7 @@ struct RunResult {
 
 // summary.json of a run's folder: its one writer and its one reader. A field that a later version adds is passed over.
 struct Summary {
-  static constexpr int64_t version = 1;
+  static constexpr int64_t version = 2;
   std::string name;
   int64_t seed = 0;
   std::string status;  // finished, interrupted, failed
@@ -53,8 +70,8 @@ struct Summary {
       expect;  // what the recipe expects, and whether it was met: metric -> {value, within, found, met}; null: nothing
 
   bool is_finished() const { return status == "finished" && result; }
-  // A number of the result by the name that `expect` and tables use: accuracy, accuracy_best, top5, loss, params, macs
-  // (both of the final network), train_cost, seconds.
+  // A number of the result by the name that `expect` and tables use: a metric, the leading metric with "_best" behind
+  // its name, loss, params, macs (both of the final network), train_cost, seconds.
   std::optional<double> metric(std::string_view metric_name) const;
 
   Value to_value() const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "record/progress.h"
@@ -44,11 +45,25 @@ std::string share(double part, double whole) {
   return whole == 0 ? "" : fixed(100 * part / whole, 1) + " %";
 }
 
-std::string mean_text(const Value& v, bool percent) {
-  const auto text = [&](double x) { return percent ? fixed(x, 2) : count_text(std::llround(x)); };
+// text: of one number.
+std::string mean_text(const Value& v, const std::function<std::string(double)>& text, const std::string& unit = "") {
   std::string s = text(v.at("mean").as_double());
   if (const Value& d = v.at("deviation"); !d.is_null()) s += " ± " + text(d.as_double());
-  return s + (percent ? " %" : "");
+  return s + (unit.empty() ? "" : " " + unit);
+}
+
+// Of the metric that leads the group.
+std::string metric_mean(const Value& group) {
+  const std::string& unit = group.at("unit").as_string();
+  const auto text = [&](double x) { return unit == "%" ? fixed(x, 2) : metric_text(x, ""); };
+  return mean_text(group.at(group.at("metric").as_string()), text, unit);
+}
+
+LeadingMetric leading_of(const std::vector<SweepRun>& runs) {
+  for (const SweepRun& r : runs) {
+    if (r.summary && r.summary->result) return r.summary->result->leading;
+  }
+  return {};
 }
 
 Value mean_and_deviation(const std::vector<double>& numbers) {
@@ -90,11 +105,11 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
   std::vector<const Value*> all_values;
   for (const SweepRun& r : runs) all_values.push_back(&r.values);
   const std::vector<std::string> paths = add_paths(all_values, rows);
-  append(rows[0], {"test accuracy", "params", "of base", "MACs", "of base", "time", "status"});
+  append(rows[0], {"test " + leading_of(runs).name, "params", "of base", "MACs", "of base", "time", "status"});
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
     const RunResult* result = r.summary && r.summary->result ? &*r.summary->result : nullptr;
-    append(row, {result ? fixed(result->accuracy, 2) + " %" : ""});
+    append(row, {result && !result->metrics.empty() ? metric_text(result->metrics.front().second, result->leading.unit) : ""});
     for (const auto what : {&NetworkSize::params, &NetworkSize::macs}) {
       append(row,
              {result ? count_text(result->final.*what) : "",
@@ -110,7 +125,8 @@ Value over_seeds(const std::vector<SweepRun>& runs) {
   struct Group {
     Value values;
     std::vector<int64_t> seeds;
-    std::vector<double> accuracy, params, macs, seconds;
+    LeadingMetric leading;
+    std::vector<double> metric, params, macs, seconds;
   };
   std::vector<Group> groups;
   for (const SweepRun& r : runs) {
@@ -119,22 +135,24 @@ Value over_seeds(const std::vector<SweepRun>& runs) {
     Value rest = r.values;
     rest.erase("seed");
     auto g = std::ranges::find(groups, rest, &Group::values);
-    if (g == groups.end()) g = groups.insert(groups.end(), Group{rest, {}, {}, {}, {}, {}});
+    if (g == groups.end()) g = groups.insert(groups.end(), Group{rest, {}, {}, {}, {}, {}, {}});
     g->seeds.push_back(seed->as_int());
     const RunResult& result = *r.summary->result;
-    g->accuracy.push_back(result.accuracy);
+    g->leading = result.leading;
+    g->metric.push_back(result.metrics.front().second);
     g->params.push_back(static_cast<double>(result.final.params));
     g->macs.push_back(static_cast<double>(result.final.macs));
     g->seconds.push_back(r.seconds);
   }
   Value result = Value::list();
   for (const Group& g : groups) {
-    result.push_back(Value::map({{"values", g.values},
-                                 {"seeds", g.seeds},
-                                 {"accuracy", mean_and_deviation(g.accuracy)},
-                                 {"params", mean_and_deviation(g.params)},
-                                 {"macs", mean_and_deviation(g.macs)},
-                                 {"seconds", mean_and_deviation(g.seconds)}}));
+    Value line = Value::map(
+        {{"values", g.values}, {"seeds", g.seeds}, {"metric", g.leading.name}, {"unit", g.leading.unit}});
+    line[g.leading.name] = mean_and_deviation(g.metric);
+    line["params"] = mean_and_deviation(g.params);
+    line["macs"] = mean_and_deviation(g.macs);
+    line["seconds"] = mean_and_deviation(g.seconds);
+    result.push_back(std::move(line));
   }
   return result;
 }
@@ -145,11 +163,12 @@ std::string seeds_table(const Value& groups) {
   std::vector<const Value*> all_values;
   for (const Value& g : groups.as_list()) all_values.push_back(&g.at("values"));
   const std::vector<std::string> paths = add_paths(all_values, rows);
-  append(rows[0], {"seeds", "test accuracy", "params", "MACs"});
+  append(rows[0], {"seeds", "test " + groups.as_list().front().at("metric").as_string(), "params", "MACs"});
+  const auto whole = [](double x) { return count_text(std::llround(x)); };
   for (const Value& g : groups.as_list()) {
     std::vector<std::string> row = cells_of(g.at("values"), paths);
-    append(row, {std::to_string(g.at("seeds").size()), mean_text(g.at("accuracy"), true),
-                 mean_text(g.at("params"), false), mean_text(g.at("macs"), false)});
+    append(row, {std::to_string(g.at("seeds").size()), metric_mean(g),
+                 mean_text(g.at("params"), whole), mean_text(g.at("macs"), whole)});
     rows.push_back(std::move(row));
   }
   return number_table(std::move(rows));

@@ -3,47 +3,49 @@
 #include <algorithm>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/argmax.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 namespace espalier {
 
-namespace {
-
-// How many rows of float32 logits have their largest value at the target; six small operations of LibTorch otherwise.
-int64_t count_correct(const at::Tensor& logits, const at::Tensor& target) {
-  const auto* row = logits.const_data_ptr<float>();
-  const auto* wanted = target.const_data_ptr<int64_t>();
-  const int64_t classes = logits.size(1);
-  int64_t correct = 0;
-  for (int64_t n = 0; n < logits.size(0); ++n, row += classes)
-    correct += std::max_element(row, row + classes) - row == wanted[n];
-  return correct;
-}
-
-}  // namespace
-
 void EpochMeters::begin(at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
   loss_sum = at::zeros({}, options);
-  correct = at::zeros({}, options);
+  loss_weight = at::zeros({}, options);
+  leading = at::Tensor();
   penalty = at::zeros({}, options);
-  images = 0;
+  gradient_norm = at::zeros({}, options);
+  updates = images = 0;
   metrics = Value::map();
 }
 
-void EpochMeters::add(const at::Tensor& loss, const at::Tensor& logits, const Batch& batch) {
+void EpochMeters::add(const at::Tensor& loss, const at::Tensor& weight, const Prediction& prediction,
+                      const Metrics& of) {
   const c10::NoGradGuard no_grad;
-  const int64_t n = batch.target.size(0);
+  const int64_t n = prediction.batch.size();
   images += n;
-  if (logits.is_cpu() && logits.scalar_type() == at::kFloat && logits.is_contiguous()) {
-    *loss_sum.mutable_data_ptr<double>() += loss.item<double>() * static_cast<double>(n);
-    *correct.mutable_data_ptr<double>() += static_cast<double>(count_correct(logits, batch.target));
-    return;
+  if (loss.is_cpu()) {
+    const double w = weight.defined() ? weight.item<double>() : static_cast<double>(n);
+    *loss_sum.mutable_data_ptr<double>() += loss.item<double>() * w;
+    *loss_weight.mutable_data_ptr<double>() += w;
+  } else if (weight.defined()) {
+    loss_sum.add_(loss.detach().to(at::kDouble) * weight);
+    loss_weight.add_(weight);
+  } else {
+    loss_sum.add_(loss.detach().to(at::kDouble), n);
+    loss_weight.add_(n);
   }
-  loss_sum.add_(loss.detach().to(at::kDouble), n);
-  correct.add_(logits.argmax(1).eq(batch.target).sum());
+  const Made<Metric>* metric = of.of_steps();
+  if (!metric) return;
+  metric->call([&](Metric& m) {
+    const at::Tensor c = m.contribution(prediction);
+    leading = leading.defined() ? leading.add_(c) : c;
+  });
+}
+
+double EpochMeters::loss() const {
+  const double weight = loss_weight.item<double>();
+  return loss_sum.item<double>() / (weight > 0 ? weight : 1);
 }
 
 }  // namespace espalier

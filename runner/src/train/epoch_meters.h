@@ -6,21 +6,27 @@
 
 #include "espalier/run.h"
 #include "espalier/value.h"
+#include "train/metrics.h"
 
 namespace espalier {
 
 // What an epoch's training steps come to: sums on the device, so that no step waits for it.
 struct EpochMeters {
-  at::Tensor loss_sum;  // float64 [], over images
-  at::Tensor correct;   // float64 [], images whose class has the largest logit
-  at::Tensor penalty;   // float64 [], over steps
-  int64_t images = 0;
+  at::Tensor loss_sum;       // float64 [], of means times their weights
+  at::Tensor loss_weight;    // float64 []
+  at::Tensor leading;        // contributions of the leading metric; undefined: none yet
+  at::Tensor penalty;        // float64 [], over steps
+  at::Tensor gradient_norm;  // float64 [], over updates
+  int64_t updates = 0;       // that gradient_norm is of
+  int64_t images = 0;        // samples
   Value metrics = Value::map();  // what the controller gave
 
   // All zero, for a new epoch.
   void begin(at::Device device);
-  // loss: [], the mean of the batch; logits: [batch, classes].
-  void add(const at::Tensor& loss, const at::Tensor& logits, const Batch& batch);
+  // loss: [], the mean of the batch; weight: how much it counts, undefined: as many as there are samples.
+  void add(const at::Tensor& loss, const at::Tensor& weight, const Prediction& prediction, const Metrics& of);
+  // The mean loss so far.
+  double loss() const;
 };
 
 }  // namespace espalier

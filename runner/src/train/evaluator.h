@@ -5,20 +5,24 @@
 
 #include "data/data_pipeline.h"
 #include "espalier/graph.h"
+#include "espalier/loss.h"
 #include "espalier/run.h"
 #include "espalier/weights.h"
+#include "train/metrics.h"
 
 namespace espalier {
 
 struct EvaluationOptions {
   std::string precision;       // float32, bf16, float64
-  int64_t batch = 1000;        // images at a time
-  bool top5 = false;           // whether the second accuracy is counted
+  int64_t batch = 1000;        // samples at a time
   bool interruptible = false;  // throws Interrupted once a signal asks to stop
 };
 
-// Loss and accuracy of a network on all of a part of the data, in evaluation mode.
-Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeline& part,
-                    const EvaluationOptions& options);
+// The outputs that a loss and the metrics look at.
+std::vector<std::string_view> outputs_of(const std::vector<std::string>& names);
+
+// Loss and metrics of a network on all of a part of the data, in evaluation mode.
+Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeline& part, const Made<Loss>& loss,
+                    const Metrics& metrics, const EvaluationOptions& options);
 
 }  // namespace espalier

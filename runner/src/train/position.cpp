@@ -19,14 +19,17 @@ void fields(Position& p, const Visit& visit) {
   visit("lr_factor", p.lr_factor);
   visit("macs_sum", p.macs_sum);
   visit("base_macs", p.base_macs);
-  visit("best_accuracy", p.best_accuracy);
+  visit("best_score", p.best_score);
   visit("best_selection", p.best_selection);
+  visit("best_watched", p.best_watched);
+  visit("waited", p.waited);
   visit("stages", p.stages);
 }
 
 struct Writer {
   Value& to;
   void operator()(const char* name, size_t v) const { to[name] = static_cast<int64_t>(v); }
+  void operator()(const char* name, const std::optional<double>& v) const { to[name] = v ? Value(*v) : Value(); }
   void operator()(const char* name, const std::vector<StageSummary>& v) const {
     Value& list = to[name] = Value::list();
     for (const StageSummary& s : v) list.push_back(s.to_value());
@@ -43,6 +46,10 @@ struct Reader {
   void operator()(const char* name, bool& v) const { v = from.at(name).as_bool(); }
   void operator()(const char* name, int64_t& v) const { v = from.at(name).as_int(); }
   void operator()(const char* name, double& v) const { v = from.at(name).as_double(); }
+  void operator()(const char* name, std::optional<double>& v) const {
+    const Value& given = from.at(name);
+    v = given.is_null() ? std::nullopt : std::optional(given.as_double());
+  }
   void operator()(const char* name, std::vector<StageSummary>& v) const {
     v.clear();
     for (const Value& s : from.at(name).as_list()) v.push_back(StageSummary::from_value(s));

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "espalier/value.h"
@@ -23,8 +24,10 @@ struct Position {
   double lr_factor = 1;        // of the schedule, in the last step
   double macs_sum = 0;         // multiply-accumulates of the network at each step, in epochs
   double base_macs = 0;        // that train costs are relative to
-  double best_accuracy = -1;   // test accuracy in percent since the network's structure changed
-  double best_selection = -1;  // of the best checkpoint of this stage and structure; below zero: there is none yet
+  // Scores of the leading metric, larger ones better: on the test part since the network's structure changed; of the
+  // best checkpoint of this stage and structure; that early_stop compares with, and how many evaluations it waited.
+  std::optional<double> best_score, best_selection, best_watched;
+  int64_t waited = 0;
   std::vector<StageSummary> stages;  // those that have ended
 
   // Puts every field into the progress of a checkpoint, and takes it from there. read() throws InputError where one is

@@ -82,11 +82,11 @@ std::string expectation_table(const Value& compared) {
   return number_table(rows);
 }
 
-std::string stage_table(const std::vector<StageSummary>& stages) {
-  std::vector<std::vector<std::string>> rows{{"stage", "epochs", "params", "MACs", "test accuracy"}};
+std::string stage_table(const std::vector<StageSummary>& stages, const LeadingMetric& leading) {
+  std::vector<std::vector<std::string>> rows{{"stage", "epochs", "params", "MACs", "test " + leading.name}};
   for (const StageSummary& s : stages) {
     rows.push_back({s.name, std::to_string(s.epochs), change(s.before.params, s.after.params),
-                    change(s.before.macs, s.after.macs), fixed(s.accuracy, 2) + " %"});
+                    change(s.before.macs, s.after.macs), s.metrics.empty() ? "" : metric_text(s.metrics.front().second, leading.unit)});
   }
   return number_table(rows);
 }

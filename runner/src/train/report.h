@@ -15,7 +15,7 @@ double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& fir
 
 // Tables for the end of a run: each layer's width, parameters and MACs before and after; each stage's result.
 std::string before_and_after(const Graph& first, const Graph& last);
-std::string stage_table(const std::vector<StageSummary>& stages);
+std::string stage_table(const std::vector<StageSummary>& stages, const LeadingMetric& leading);
 
 // A recipe's `expect` beside what a summary says: each metric's {value, within, found, met}; found is null where the
 // summary has no such number. The table is empty where nothing is expected.

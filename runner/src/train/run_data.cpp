@@ -18,61 +18,111 @@ namespace espalier {
 void RunData::load(const DataSection& section, const std::function<void(const Value&)>& record) {
   section_ = section;
   const Made<Dataset> dataset = Made<Dataset>::make(section.dataset);
-  Split train;
-  Split test;
+  Split train, test, validation;
+  bool has_validation = false;
   dataset.call([&](Dataset& d) {
     info_ = d.info();
-    train = labelled_split(d.load("train", paths_), *dataset.component, dataset.where);
-    test = labelled_split(d.load("test", paths_), *dataset.component, dataset.where);
+    const auto part = [&](const char* name) {
+      return labelled_split(d.load(name, paths_), *dataset.component, dataset.where);
+    };
+    train = part("train");
+    test = part("test");
+    has_validation = info_.has_validation && section.validation == 0;
+    if (has_validation) validation = part("validation");
     info_.classes = d.info().classes;  // the names of folders are known only now
   });
   check_info(info_, *dataset.component, dataset.where);
   check_split(train, "train", info_, *dataset.component, dataset.where);
   check_split(test, "test", info_, *dataset.component, dataset.where);
-  record(data_record(section.dataset, info_, train, test));
+  if (has_validation) check_split(validation, "validation", info_, *dataset.component, dataset.where);
   if (section.workers > 0 && !train.samples) {
     log::warning(section.dataset.location.str() +
                  ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
   }
-  const Normalization normalization = normalization_of(section.normalize, info_);
-  const int64_t count = train.targets.size(0);
+  Value recorded = data_record(section.dataset, info_, train, test);
+  const int64_t count = train.size();
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
   if (section.limit > 0 && section.limit < count) samples.resize(static_cast<size_t>(section.limit));
   const auto held_out =
       static_cast<std::ptrdiff_t>(std::llround(section.validation * static_cast<double>(samples.size())));
-  std::vector<int64_t> validation(samples.begin(), samples.begin() + held_out);
+  std::vector<int64_t> numbers(samples.begin(), samples.begin() + held_out);
   samples.erase(samples.begin(), samples.begin() + held_out);
   if (samples.empty()) throw InputError(section.dataset.location.str(), "data.validation leaves nothing to train on");
   if (section.validation > 0 && held_out == 0) refuse_empty_validation(section, static_cast<int64_t>(samples.size()));
   // In the file's order: the epoch's own permutation shuffles.
   std::ranges::sort(samples);
-  std::ranges::sort(validation);
+  std::ranges::sort(numbers);
+  if (!numbers.empty()) {
+    validation = subset(train, std::move(numbers));
+    has_validation = true;
+  }
+  if (static_cast<int64_t>(samples.size()) != count) train = subset(train, std::move(samples));
+  scalings_ = measured_scalings(train);
+  if (!scalings_.empty()) recorded["scaling"] = to_value(scalings_);
+  record(recorded);
+  scalings_ = espalier::scalings(section.normalize, info_, scalings_);
+  const Normalization normalization = normalization_of(scalings_, info_.input);
   const auto pipeline = [&](const Split& split) {
-    const OnDemand on_demand{.image = info_.input, .threads = section.workers};
-    return std::make_unique<DataPipeline>(split, normalization, device_, dtype_, on_demand);
+    const OnDemand on_demand{
+        .image = info_.input, .threads = section.workers, .classes = info_.target.outputs};
+    return std::make_unique<DataPipeline>(scaled(split, scalings_), normalization, device_, dtype_, on_demand);
   };
-  validation_ = validation.empty() ? nullptr : pipeline(subset(train, std::move(validation)));
-  const bool whole = static_cast<int64_t>(samples.size()) == count;
-  train_ = pipeline(whole ? train : subset(train, std::move(samples)));
+  validation_ = has_validation ? pipeline(validation) : nullptr;
+  train_ = pipeline(train);
   test_ = pipeline(test);
   augmentations_ = Augmentations(section.augment);
+  if (!section.augment.empty() && !train_->has_bytes()) {
+    throw InputError(section.dataset.location.str(),
+                     "data: 'augment' changes images of bytes, and these data are floating point: leave it out");
+  }
   draws_.clear();
+}
+
+Scalings RunData::measured_scalings(const Split& train) const {
+  Scalings measured;
+  for (const std::string& name : standardized(section_.normalize, info_)) {
+    const auto refuse = [&](const std::string& why) {
+      throw InputError(section_.dataset.location.str(), "data: 'normalize' standardizes '" + name + "', " + why);
+    };
+    const at::Tensor* x = find_tensor(train.inputs, name);
+    if (!x) x = find_tensor(train.targets, name);
+    if (!x && name == "input" && train.samples)
+      refuse("and these images are read on demand: give their mean and std (`normalize: {mean: [...], std: [...]}`)");
+    if (!x) {
+      std::string known;
+      for (const NamedTensors* all : {&train.inputs, &train.targets}) {
+        for (const auto& [other, tensor] : *all) known += (known.empty() ? "" : ", ") + other;
+      }
+      refuse("and the data have no such input or target; they have: " + known);
+    }
+    if (!x->is_floating_point() && !(name == "input" && x->scalar_type() == at::kByte))
+      refuse("which holds whole numbers (classes): only what is measured can be standardized");
+    measured.emplace_back(name, scaling_of(*x));
+  }
+  return measured;
+}
+
+at::Tensor RunData::class_counts() const {
+  return espalier::class_counts(train_->targets(), info_.target);
 }
 
 int64_t RunData::order_epoch(RandomKey key) {
   const int64_t n = train_->size();
   std::vector<int64_t> order(static_cast<size_t>(n));
-  if (section_.shuffle) {
+  // Of a step over all samples the order says nothing; as they are, nothing need be copied.
+  const bool whole = step_samples() >= n && !train_->has_bytes();
+  if (section_.shuffle && !whole) {
     order = permutation(n, key.with("order"));
   } else {
     std::iota(order.begin(), order.end(), 0);
   }
   train_->set_order(order);
-  return steps_per_epoch(n, section_);
+  return steps_per_epoch(n, section_, batches_);
 }
 
 Batch RunData::batch(int64_t step, RandomKey key) const {
-  return train_->batch(step * section_.batch, std::min(train_->size(), (step + 1) * section_.batch), augmentations_,
+  const int64_t samples = step_samples();
+  return train_->batch(step * samples, std::min(train_->size(), (step + 1) * samples), augmentations_,
                        key.with("augment"));
 }
 
@@ -85,7 +135,7 @@ Batch RunData::draw(std::string_view part, int64_t n, int64_t steps_done) {
                      "the controller needs a part of the data for validation: `validation: 0.5` (a share) here");
   }
   const int64_t size = pipeline->size();
-  const int64_t batch = std::min(section_.batch, size);
+  const int64_t batch = std::min(step_samples(), size);
   const int64_t per_pass = size / batch;
   const int64_t pass = steps_done / per_pass;
   const RandomKey key = seed_.with("draw").with(part).with(static_cast<uint64_t>(n));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/data_pipeline.h"
+#include "data/scaling.h"
 #include "espalier/dataset.h"
 #include "recipe/recipe.h"
 
@@ -28,6 +29,13 @@ class RunData {
 
   const DataSection& section() const { return section_; }
   const DatasetInfo& info() const { return info_; }
+  const Scalings& scalings() const { return scalings_; }
+  // How often each class occurs in the training part: see LossSetup.
+  at::Tensor class_counts() const;
+  // How many batches make a step from now on.
+  void accumulate(int64_t batches) { batches_ = batches; }
+  // How many samples a full step has.
+  int64_t step_samples() const { return section_.batch * batches_; }
   DataPipeline& train() const { return *train_; }
   DataPipeline& test() const { return *test_; }
   DataPipeline* validation() const { return validation_.get(); }  // null: nothing is held out
@@ -41,12 +49,17 @@ class RunData {
   Batch draw(std::string_view part, int64_t n, int64_t steps_done);
 
  private:
+  // Of what is standardized, by the training part.
+  Scalings measured_scalings(const Split& train) const;
+
   at::Device device_;
   at::ScalarType dtype_;
   RandomKey seed_;
   DataPaths paths_;
   DataSection section_;
   DatasetInfo info_;
+  Scalings scalings_;
+  int64_t batches_ = 1;
   std::unique_ptr<DataPipeline> train_, test_, validation_;
   std::map<std::pair<std::string, int64_t>, std::pair<int64_t, std::vector<int64_t>>> draws_;  // the pass and its order
   Augmentations augmentations_;

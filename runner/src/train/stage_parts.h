@@ -2,10 +2,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "espalier/controller.h"
+#include "espalier/loss.h"
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
 #include "espalier/schedule.h"
@@ -14,16 +16,19 @@
 
 namespace espalier {
 
-// The components of a stage at work: optimizers, regularizers, controller and schedule.
+// The components of a stage at work: loss, optimizers, regularizers, controller and schedule.
 class StageParts {
  public:
-  // Makes them. known: a spec with what it takes from earlier stages in place.
-  void make(const StageSection& section, const std::function<Value(const Value&)>& known);
-  // Lets them find what they work on; needed before the first step and after every edit.
-  void attach(const Graph& graph, Weights& weights);
+  // Makes them. known: a spec with what it takes from earlier stages in place. target: of the data, whose task has a
+  // loss where the section names none. Throws InputError where the loss is not for it.
+  void make(const StageSection& section, const std::function<Value(const Value&)>& known, const TargetSpec& target);
+  // Lets them find what they work on; needed before the first step, after every edit, and where `epoch` is one in which
+  // frozen parameters thaw.
+  void attach(const Graph& graph, Weights& weights, int64_t epoch);
   // For other Weights of the same graph that the optimizers update.
   void attach_optimizers(const Graph& graph, Weights& weights) const;
 
+  const Made<Loss>& loss() const { return loss_; }
   const Made<Controller>& controller() const { return controller_; }
   Schedule& schedule() const { return *schedule_; }
   // Of the first optimizer; 0 without one.
@@ -36,17 +41,33 @@ class StageParts {
   void add_regularizers(const Graph& graph, Weights& weights, at::Tensor& penalty,
                         const std::function<void(const std::string&)>& note);
   // Clips the gradients of these roles, steps their optimizers, and lets the regularizers act on what they changed.
-  // Throws InputError where an optimizer is for both roles and one of them is meant.
-  void update(const Graph& graph, Weights& weights, const std::vector<Role>& roles, double lr_factor);
+  // Throws InputError where an optimizer is for both roles and one of them is meant. Returns the l2 norm of these
+  // gradients before they were clipped, float64 [], if the section asks for one or clips, else undefined.
+  at::Tensor update(const Graph& graph, Weights& weights, const std::vector<Role>& roles, double lr_factor);
   // Whether the last update scaled the gradients down; waits for the device.
   bool clipped() const;
   void begin_step() { clip_factor_ = at::Tensor(); }
 
  private:
+  // One optimizer of the recipe, for those of its parameters that have one factor of the learning rate.
+  struct Group {
+    size_t section = 0;  // among the recipe's optimizers
+    double factor = 1;
+    Made<Optimizer> made;
+    std::string label;        // of its states
+    Selector on;              // at present
+    std::vector<Role> roles;  // at present, of its parameters
+  };
+  // The group, made where there is none yet.
+  Group& group_of(size_t section, double factor);
+  // The factor of each parameter; none: it is frozen.
+  std::vector<std::optional<double>> factors(const Graph& graph, int64_t epoch) const;
+
   const StageSection* section_ = nullptr;
-  std::vector<Made<Optimizer>> optimizers_;
-  std::vector<std::vector<Role>> optimized_;  // by each of them
-  std::vector<int> optimizer_of_;             // of each parameter, its position among them; -1: none updates it
+  std::vector<Value> optimizer_specs_;
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<int> optimizer_of_;  // of each parameter, the position of its group; -1: none updates it
+  Made<Loss> loss_;
   std::vector<Made<Regularizer>> regularizers_;
   bool penalties_looked_at_ = false;  // in this stage: those that are exactly zero were noted
   Made<Controller> controller_;

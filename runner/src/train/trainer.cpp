@@ -72,7 +72,14 @@ void Trainer::keep_record(const Value& record) const {
     throw InputError(file.string(), std::string("is no record of what the data were: ") + e.what());
   }
   if (before) {
-    if (found.empty()) return;
+    if (found.empty()) {
+      // Other parts of the same data have other means.
+      const Value* scaling = record.find("scaling");
+      if (!scaling || (before->find("scaling") && before->at("scaling") == *scaling)) return;
+      (*before)["scaling"] = *scaling;
+      write_file(file, to_json(all, 1) + "\n");
+      return;
+    }
     std::string text = "the data are not those that the run began with";
     for (const std::string& line : found) text += "\n  " + line;
     if (!options_.changed_data) {
@@ -116,7 +123,7 @@ void Trainer::start() {
   network_.first = network_.graph;
   position_.base_macs = base_macs(recipe_, data_.info(), network_.first);
   for (const StageSection& s : recipe_.stages)
-    position_.steps_total += s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data);
+    position_.steps_total += s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
 }
 
 void Trainer::run() {
@@ -142,7 +149,8 @@ void Trainer::carry_out() {
   if (!options_.resume || !go_on()) start();
   const NetworkSize c = size();
   progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " +
-                 name_of(recipe_.data.dataset, "dataset") + " (" + count_text(data_.train().size()) + " images), " +
+                 name_of(recipe_.data.dataset, "dataset") + " (" + count_text(data_.train().size()) +
+                 (data_.info().input.height > 0 && data_.info().input.nodes == 0 ? " images), " : " samples), ") +
                  count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + machine_.device.str() +
                  (machine_.device.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") +
                  ", seed " + std::to_string(recipe_.seed));
@@ -152,11 +160,10 @@ void Trainer::carry_out() {
 
 void Trainer::export_model(const std::filesystem::path& folder) const {
   save_safetensors(folder / "model.safetensors", {model_tensors(network_.graph, *network_.weights), {}});
-  const Normalization normalization = normalization_of(data_.section().normalize, data_.info());
   std::string program;
   try {
     program = python_model(
-        {recipe_.name, network_.graph, *network_.weights, data_.info(), normalization, data_.section().eval_batch});
+        {recipe_.name, network_.graph, *network_.weights, data_.info(), data_.scalings(), data_.section().eval_batch});
     // What it computes is written in the same expressions as the TorchScript form, which can be tried here.
     const std::vector<std::string> logits{"logits"};
     compare_torchscript(network_.graph, *network_.weights, logits,
@@ -169,14 +176,14 @@ void Trainer::export_model(const std::filesystem::path& folder) const {
   write_file(folder / "model.py", program);
 }
 
-void Trainer::record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+void Trainer::record(const std::string& name, const NamedTensors& tensors) {
   const std::filesystem::path folder = folder_.file("records");
   std::filesystem::create_directories(folder);
   save_safetensors(folder / (name + ".safetensors"), {tensors, {}});
 }
 
 void Trainer::finish() {
-  position_.best_accuracy = std::max(position_.best_accuracy, tested_.result.accuracy);
+  position_.best_score = std::max(position_.best_score.value_or(tested_.result.score), tested_.result.score);
   write_file(folder_.file("graph.json"), to_json(network_.graph.to_value(), 1) + "\n");
   export_model(folder_.path());
   const Summary result = summary();
@@ -193,9 +200,9 @@ Summary Trainer::summary() const {
   const auto base_epochs =
       static_cast<double>(recipe_.base_epochs.value_or(std::max<int64_t>(1, position_.epochs_done)));
   RunResult& r = s.result.emplace();
-  r.accuracy = tested_.result.accuracy;
-  r.accuracy_best = position_.best_accuracy;
-  if (data_.info().target.outputs >= 20) r.top5 = tested_.result.top5;
+  r.metrics = tested_.result.metrics;
+  r.leading = metrics_.leading();
+  r.best = r.leading.score(*position_.best_score);
   r.loss = tested_.result.loss;
   r.base = {network_.first.parameter_count(), network_.first.macs()};
   r.final = size();
@@ -210,7 +217,7 @@ Summary Trainer::summary() const {
 
 void Trainer::print_table(const Summary& summary) const {
   std::printf("\n%s\n%s", before_and_after(network_.first, network_.graph).c_str(),
-              stage_table(summary.stages).c_str());
+              stage_table(summary.stages, summary.result->leading).c_str());
   if (!summary.expect.is_null()) std::printf("\n%s", expectation_table(summary.expect).c_str());
   std::printf("\nRun folder: %s\n", folder_.path().c_str());
 }

@@ -14,6 +14,7 @@
 #include "record/checkpoint.h"
 #include "record/progress.h"
 #include "record/run_folder.h"
+#include "train/ema.h"
 #include "train/epoch_meters.h"
 #include "train/position.h"
 #include "train/run_data.h"
@@ -77,13 +78,13 @@ class Trainer final : public Run {
   double learning_rate(ParamId p) const override {
     return parts_.rates(network_.graph, {Role::weight, Role::architecture}, position_.lr_factor)[p];
   }
-  int64_t batch_size() const override { return data_.section().batch; }
+  int64_t batch_size() const override { return data_.step_samples(); }
   bool clipped() const override { return parts_.clipped(); }
   void publish(const std::string& name, const Artefact& artefact) override;
   const Artefact& artefact(const std::string& name) const override;
   Value derive() const override;
   void metric(const std::string& name, double value) override { meters_.metrics[name] = value; }
-  void record(const std::string& name, const std::vector<std::pair<std::string, at::Tensor>>& tensors) override;
+  void record(const std::string& name, const NamedTensors& tensors) override;
   void note(const std::string& text) override { progress_.note("  " + text); }
 
  private:
@@ -119,9 +120,12 @@ class Trainer final : public Run {
   // ---- trainer_stage.cpp: stages, epochs and steps ----
   // The stage's components, not yet attached.
   void make_parts(size_t index);
+  // Tells the loss what it learns from, and the networks that teach.
+  void begin_loss();
   void begin_stage();
-  void smooth_labels();
   void attach();
+  // Begins the average of the stage, if it has one.
+  void begin_ema();
   void run_stage();
   void begin_epoch();
   RandomKey epoch_key() const;
@@ -132,13 +136,21 @@ class Trainer final : public Run {
   // A turn in which the controller may change the network's values without an edit: what was evaluated before it no
   // longer counts where it did.
   void watch(const std::function<void(Controller&)>& turn);
-  // What selects the best checkpoint: validation accuracy, or test accuracy where nothing is held out.
-  double selection_accuracy(bool interruptible) const;
+  // The values that evaluations are of: the network's, or their average.
+  const Weights& evaluated() const;
+  // What selects the best checkpoint: the score on the validation part, or on the test part where nothing is held out.
+  double selection_score(bool interruptible) const;
+  // Ends the stage where its early_stop or stop_below say so.
+  void stop_if_due(const Evaluation& selection);
+  // The network as the stage leaves it, for a later stage whose loss learns from it.
+  void keep_for_later() const;
   // without: positions of widths that read as zeros (see Pass); null: none.
   at::Tensor logits(const Batch& batch, const std::vector<AxisChange>* without = nullptr) const;
   // interruptible: throws Interrupted once a signal asks to stop.
-  Evaluation evaluate_part(std::string_view part, bool interruptible) const;
-  Evaluation evaluate_pipeline(const DataPipeline& pipeline, bool interruptible) const;
+  Evaluation evaluate_part(std::string_view part, bool interruptible, const Weights& weights) const;
+  Evaluation evaluate_part(std::string_view part, bool interruptible) const {
+    return evaluate_part(part, interruptible, evaluated());
+  }
   void evaluate_now(bool interruptible);
 
   // ---- trainer_artefacts.cpp: what stages hand on ----
@@ -207,6 +219,8 @@ class Trainer final : public Run {
   Position position_;
   const StageSection* stage_ = nullptr;
   StageParts parts_;
+  Metrics metrics_;
+  std::optional<Ema> ema_;
   EpochMeters meters_;
   struct Tested {
     Evaluation result;

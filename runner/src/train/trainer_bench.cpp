@@ -34,14 +34,16 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   start();
   begin_stage();
   if (!exported.empty()) {
-    if (!data_.train().inputs().defined()) {
+    const at::Tensor* inputs = find_tensor(data_.train().inputs(), "input");
+    const at::Tensor* targets = find_tensor(data_.train().targets(), "target");
+    if (!inputs || !targets) {
       throw InputError(data_.section().dataset.location.str(),
                        "this data set is read on demand: there are no inputs to export. Leave out --export");
     }
     std::filesystem::create_directories(exported);
     export_model(exported);
     std::vector<at::Tensor> orders;
-    for (int64_t have = 0; have < compared * data_.section().batch; have += data_.train().size()) {
+    for (int64_t have = 0; have < compared * data_.step_samples(); have += data_.train().size()) {
       data_.order_epoch(epoch_key());
       ++position_.epoch;
       orders.push_back(data_.train().order().to(at::kCPU));
@@ -49,7 +51,7 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
     position_.epoch = 0;
     save_safetensors(
         exported / "data.safetensors",
-        {{{"inputs", data_.train().inputs()}, {"targets", data_.train().targets()}, {"order", at::cat(orders)}}, {}});
+        {{{"inputs", *inputs}, {"targets", *targets}, {"order", at::cat(orders)}}, {}});
   }
 
   begin_epoch();
@@ -109,10 +111,10 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
   return Value::map({{"name", recipe_.name},
                      {"environment", environment_of(machine_.device.str())},
                      {"precision", recipe_.precision},
-                     {"batch", data_.section().batch},
+                     {"batch", data_.step_samples()},
                      {"steps", steps},
                      {"step_ms", 1e3 * step},
-                     {"images_per_second", static_cast<double>(data_.section().batch) / step},
+                     {"images_per_second", static_cast<double>(data_.step_samples()) / step},
                      {"mean_images_per_second", static_cast<double>(images) / measured},
                      {"phases_ms", Value::map({{"data", 1e3 * median(data)},
                                                {"gradients", 1e3 * median(gradients)},

@@ -24,8 +24,8 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 }
 
 // Share of the batch (or of its nodes) whose class has the largest logit.
-double accuracy_of(const at::Tensor& logits, const Batch& batch) {
-  return logits.argmax(-1).eq(batch.target).to(at::kDouble).mean().item<double>();
+double accuracy_of(const at::Tensor& logits, const at::Tensor& target) {
+  return logits.argmax(-1).eq(target).to(at::kDouble).mean().item<double>();
 }
 
 // Every edit is tried on so many test samples: what is compared is an identity of numbers, which a few show.
@@ -140,15 +140,20 @@ void Trainer::edit(const Edits& edits) {
         line["difference"] = difference;
         notes.push_back(text + "; logits differ by " + scientific(difference));
       }
-      const double accuracy_before = accuracy_of(before, probe), accuracy_zeroed = accuracy_of(zeroed, probe),
-                   accuracy_after = accuracy_of(after, probe);
-      line["accuracy"] = Value::map({{"samples", probe.input.size(0)},
-                                     {"before", accuracy_before},
-                                     {"zeroed", accuracy_zeroed},
-                                     {"after", accuracy_after}});
+      double accuracy_before = 0, accuracy_zeroed = 0, accuracy_after = 0;
+      if (data_.info().target.task == task::classification) {
+        const at::Tensor& target = probe.target();
+        accuracy_before = accuracy_of(before, target);
+        accuracy_zeroed = accuracy_of(zeroed, target);
+        accuracy_after = accuracy_of(after, target);
+        line["accuracy"] = Value::map({{"samples", probe.size()},
+                                       {"before", accuracy_before},
+                                       {"zeroed", accuracy_zeroed},
+                                       {"after", accuracy_after}});
+      }
       if (effect != Rewrite::Effect::changes &&
-          static_cast<double>(probe.input.size(0)) * (accuracy_zeroed - accuracy_after) > unexplained_samples) {
-        warnings.push_back(text + ": the accuracy on " + std::to_string(probe.input.size(0)) +
+          static_cast<double>(probe.size()) * (accuracy_zeroed - accuracy_after) > unexplained_samples) {
+        warnings.push_back(text + ": the accuracy on " + std::to_string(probe.size()) +
                            " test samples fell from " + fixed(100 * accuracy_before, 2) + " % to " +
                            fixed(100 * accuracy_after, 2) + " %. With zeros in place of what was removed it is " +
                            fixed(100 * accuracy_zeroed, 2) + " %" +
@@ -181,7 +186,8 @@ void Trainer::edit(const Edits& edits) {
   for (const std::string& text : notes) note(text);
   for (const std::string& text : warnings) log::warning(text);
   tested_.stale = true;
-  position_.best_accuracy = position_.best_selection = -1;
+  position_.best_score.reset();
+  position_.best_selection.reset();
   attach();
 }
 

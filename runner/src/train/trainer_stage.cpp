@@ -1,13 +1,20 @@
 // Stages, epochs and steps.
 #include <algorithm>
+#include <cmath>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
 #include "data/split.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
+#include "espalier/loss.h"
+#include "plan/run_network.h"
+#include "plan/warm_start.h"
+#include "system/files.h"
 #include "system/interrupt.h"
 #include "system/text.h"
 #include "train/compute_type.h"
@@ -16,6 +23,19 @@
 #include "train/trainer.h"
 
 namespace espalier {
+
+namespace {
+
+// JSON has no infinity and no NaN: null.
+Value finite(double v) {
+  return std::isfinite(v) ? Value(v) : Value();
+}
+
+bool is_image(const InputSpec& input) {
+  return input.height > 0 && input.nodes == 0;
+}
+
+}  // namespace
 
 std::string Trainer::place() const {
   const std::string stage = "stage '" + stage_->name + "'";
@@ -53,7 +73,48 @@ RandomKey Trainer::key() const {
 
 void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
-  parts_.make(*stage_, [&](const Value& spec) { return known(spec); });
+  data_.accumulate(stage_->accumulate);
+  metrics_.make(recipe_.metrics, data_.info().target);
+  parts_.make(*stage_, [&](const Value& spec) { return known(spec); }, data_.info().target);
+  begin_loss();
+}
+
+void Trainer::begin_loss() {
+  parts_.loss().call([&](Loss& loss) {
+    LossSetup setup{.target = data_.info().target,
+                    .class_counts = data_.class_counts(),
+                    .device = machine_.device,
+                    .dtype = machine_.dtype,
+                    .networks = {}};
+    for (const std::string& name : loss.networks()) {
+      const std::filesystem::path path(name);
+      const RunNetwork n = read_run_network(path.is_absolute() ? path : folder_.file("networks") / name, "last");
+      auto network = std::make_shared<FrozenNetwork>(n.graph, machine_.dtype, machine_.device);
+      set_values(network->graph, network->weights, n.tensors, n.from);
+      setup.networks.push_back(std::move(network));
+    }
+    loss.begin(setup);
+  });
+}
+
+void Trainer::keep_for_later() const {
+  const bool wanted = std::ranges::any_of(recipe_.stages, [&](const StageSection& later) {
+    if (&later <= stage_ || later.loss.is_null() || has_reference(later.loss)) return false;
+    const std::vector<std::string> names = Registry::instance().create<Loss>(later.loss)->networks();
+    return std::ranges::find(names, stage_->name) != names.end();
+  });
+  if (!wanted) return;
+  const std::filesystem::path folder = folder_.file("networks") / stage_->name;
+  std::filesystem::create_directories(folder);
+  write_file(folder / "graph.json", to_json(network_.graph.to_value(), 1) + "\n");
+  save_safetensors(folder / "model.safetensors", {model_tensors(network_.graph, *network_.weights), {}});
+}
+
+void Trainer::begin_ema() {
+  ema_.reset();
+  if (!stage_->ema || stage_->epochs == 0) return;
+  ema_.emplace(*stage_->ema, network_.graph, *network_.weights);
+  follow(Ema::name, ema_->weights(), false);
 }
 
 void Trainer::begin_stage() {
@@ -66,13 +127,15 @@ void Trainer::begin_stage() {
   if (!stage_->network.is_null()) build_network(stage_->network, stage_->warm_start, "network " + stage_->name);
   network_.weights->clear_states();
   make_parts(position_.stage);
-  position_.best_selection = -1;
-  smooth_labels();
+  position_.best_selection.reset();
+  position_.best_watched.reset();
+  position_.waited = 0;
   Edits edits;
   parts_.controller().call([&](Controller& c) { edits = c.begin(network_.graph); });
   edit(edits);
   for (const OptimizerSection& o : stage_->optimizers) o.on.require_matches(network_.graph);
   attach();
+  begin_ema();
   stage_before_ = size();
   watch([&](Controller& c) { c.stage_begin(*this); });
   position_.stage_begun = true;
@@ -86,35 +149,73 @@ void Trainer::begin_stage() {
 
 void Trainer::attach() {
   network_.step_macs = static_cast<double>(network_.graph.macs());
-  parts_.attach(network_.graph, *network_.weights);
+  parts_.attach(network_.graph, *network_.weights, position_.epoch);
   for (const Follower& f : network_.followers) {
     if (const auto w = f.weights.lock(); w && f.optimized) parts_.attach_optimizers(network_.graph, *w);
   }
 }
 
-void Trainer::smooth_labels() {
-  for (size_t n = 0; n < network_.graph.nodes().size(); ++n) {
-    const Node& node = network_.graph.nodes()[n];
-    if (node.op->type() != "cross_entropy") continue;
-    const Value spec = Value::map({{"use", "cross_entropy"}, {"label_smoothing", stage_->label_smoothing}});
-    network_.graph.replace_operation(static_cast<int32_t>(n), Registry::instance().create<Operation>(spec));
-  }
+// ---- one step ----
+
+namespace {
+
+// Samples [begin, end) of a batch.
+Batch part_of(const Batch& batch, int64_t begin, int64_t end) {
+  const at::Tensor numbers = at::arange(begin, end, batch.inputs.front().second.options().dtype(at::kLong));
+  Batch part{{}, rows_of(batch.targets, numbers)};
+  for (const auto& [name, x] : batch.inputs) part.inputs.emplace_back(name, x.slice(0, begin, end));
+  return part;
 }
 
-// ---- one step ----
+}  // namespace
 
 void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
   const PhaseTimer timer(*this, &Phases::gradients);
-  placed([&] {
-    std::vector<at::Tensor> r;
+  const Made<Loss>& made = parts_.loss();
+  const bool own = loss == "loss";
+  std::vector<std::string> names = own ? made.object->outputs() : std::vector{std::string(loss)};
+  const std::vector<std::string_view> wanted = outputs_of(names);
+  // share: of the whole batch's loss; undefined: it is the whole.
+  const auto add = [&](const Batch& part, RandomKey with, const at::Tensor& share) {
+    at::Tensor value, weight;
+    NamedTensors outputs;
     {
       const ComputeType compute(recipe_.precision, machine_.device);
-      r = espalier::run(network_.graph, weights, {{"input", batch.input}, {"target", batch.target}}, {loss, "logits"},
-                        {.training = true, .key = key()});
+      const std::vector<at::Tensor> r =
+          placed([&] { return espalier::run(network_.graph, weights, part.inputs, wanted, {.training = true, .key = with}); });
+      for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
+      const Prediction prediction{.outputs = outputs, .batch = part, .training = true};
+      if (own) {
+        made.call([&](Loss& l) {
+          value = l.value(prediction);
+          weight = l.weight(part);
+        });
+      } else {
+        value = r[0];
+      }
     }
-    r[0].backward();
-    meters_.add(r[0], r[1], batch);
-  });
+    placed([&] {
+      if (share.defined()) {
+        (value * share.to(value.scalar_type())).backward();
+      } else {
+        value.backward();
+      }
+    });
+    meters_.add(value, weight, {.outputs = outputs, .batch = part, .training = true}, metrics_);
+  };
+  const int64_t samples = batch.size(), at_once = data_.section().batch;
+  if (stage_->accumulate == 1 || samples <= at_once) return add(batch, key(), {});
+  at::Tensor total = own ? made.object->weight(batch) : at::Tensor();
+  for (int64_t begin = 0, i = 0; begin < samples; begin += at_once, ++i) {
+    const Batch part = part_of(batch, begin, std::min(samples, begin + at_once));
+    at::Tensor share;
+    if (total.defined()) {
+      share = made.object->weight(part).to(at::kDouble) / total;
+    } else {
+      share = at::scalar_tensor(static_cast<double>(part.size()) / static_cast<double>(samples), at::kDouble);
+    }
+    add(part, i == 0 ? key() : key().with("part").with(static_cast<uint64_t>(i)), share);
+  }
 }
 
 void Trainer::add_regularizers(Weights& weights) {
@@ -124,7 +225,10 @@ void Trainer::add_regularizers(Weights& weights) {
 
 void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
   const PhaseTimer timer(*this, &Phases::update);
-  parts_.update(network_.graph, weights, roles, position_.lr_factor);
+  const at::Tensor norm = parts_.update(network_.graph, weights, roles, position_.lr_factor);
+  if (!stage_->gradient_norm || !norm.defined()) return;
+  meters_.gradient_norm.add_(norm);
+  ++meters_.updates;
 }
 
 void Trainer::train_step(const Batch& batch) {
@@ -144,36 +248,37 @@ at::Tensor Trainer::logits(const Batch& batch, const std::vector<AxisChange>* wi
   const c10::NoGradGuard no_grad;
   const Pass pass{.training = false, .key = {}, .without = without};
   return placed([&] {
-    return espalier::run(network_.graph, *network_.weights, {{"input", batch.input}}, {"logits"}, pass)[0];
+    return espalier::run(network_.graph, *network_.weights, batch.inputs, {"logits"}, pass)[0];
   });
 }
 
-Evaluation Trainer::evaluate_pipeline(const DataPipeline& pipeline, bool interruptible) const {
+const Weights& Trainer::evaluated() const {
+  return ema_ && stage_->ema->instead ? *ema_->weights() : *network_.weights;
+}
+
+Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible, const Weights& weights) const {
+  const DataPipeline* pipeline = nullptr;
+  if (part == "test") pipeline = &data_.test();
+  if (part == "train") pipeline = &data_.train();
+  if (part == "validation") {
+    pipeline = data_.validation();
+    if (!pipeline) throw Error("there is no validation set; give data.validation a fraction");
+  }
+  if (!pipeline) throw Error("no part of the data is called '" + std::string(part) + "' (test, validation, train)");
   return placed([&] {
-    return espalier::evaluate(network_.graph, *network_.weights, pipeline,
+    return espalier::evaluate(network_.graph, weights, *pipeline, parts_.loss(), metrics_,
                               {.precision = recipe_.precision,
                                .batch = data_.section().eval_batch,
-                               .top5 = data_.info().target.outputs >= 20,
                                .interruptible = interruptible});
   });
 }
 
-Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible) const {
-  if (part == "test") return evaluate_pipeline(data_.test(), interruptible);
-  if (part == "train") return evaluate_pipeline(data_.train(), interruptible);
-  if (part == "validation") {
-    if (!data_.validation()) throw Error("there is no validation set; give data.validation a fraction");
-    return evaluate_pipeline(*data_.validation(), interruptible);
-  }
-  throw Error("no part of the data is called '" + std::string(part) + "' (test, validation, train)");
-}
-
 Evaluation Trainer::evaluate(std::string_view part) {
-  return evaluate_part(part, false);  // whoever asks is in the middle of something
+  return evaluate_part(part, false, *network_.weights);  // whoever asks is in the middle of something
 }
 
-double Trainer::selection_accuracy(bool interruptible) const {
-  return data_.validation() ? evaluate_part("validation", interruptible).accuracy : tested_.result.accuracy;
+double Trainer::selection_score(bool interruptible) const {
+  return data_.validation() ? evaluate_part("validation", interruptible).score : tested_.result.score;
 }
 
 void Trainer::evaluate_now(bool interruptible) {
@@ -188,6 +293,10 @@ void Trainer::begin_epoch() {
   watches_.epoch = {};
   position_.step = 0;
   meters_.begin(machine_.device);
+  if (stage_->unfreeze_at && position_.epoch == *stage_->unfreeze_at) {
+    attach();
+    note("the frozen parameters are trained from now on");
+  }
   parts_.controller().call([&](Controller& c) { c.epoch_begin(*this); });
   position_.epoch_begun = true;
 }
@@ -206,6 +315,7 @@ void Trainer::train_one_step(int64_t steps) {
   position_.macs_sum += network_.step_macs / static_cast<double>(steps);
   parts_.controller().call([&](Controller& c) {
     c.step(*this, batch);
+    if (ema_) ema_->step(*network_.weights);
     c.step_end(*this);
   });
   ++position_.step;
@@ -229,16 +339,19 @@ void Trainer::finish_epoch() {
   check_loss();
   check_weights();
   const double images = static_cast<double>(std::max<int64_t>(1, meters_.images));
-  const double loss = meters_.loss_sum.item<double>() / images;
+  const double loss = meters_.loss();
   const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, position_.step));
   const double seconds = watches_.epoch.seconds();
   const bool evaluates =
       position_.ended || position_.epoch + 1 == stage_->epochs || (position_.epoch + 1) % stage_->evaluate_every == 0;
-  Evaluation validation;
+  const LeadingMetric& leading = metrics_.leading();
+  const bool beside = ema_ && !stage_->ema->instead;
+  Evaluation validation, averaged;
   if (evaluates) {
     try {
       evaluate_now(true);
       if (data_.validation()) validation = evaluate_part("validation", true);
+      if (beside) averaged = evaluate_part("test", true, *ema_->weights());
     } catch (const Interrupted&) {
       save_last();
       throw;
@@ -248,28 +361,39 @@ void Trainer::finish_epoch() {
                            {"epoch", position_.epoch + 1},
                            {"step", position_.steps_done},
                            {"loss", loss},
-                           {"penalty", penalty},
-                           {"train_accuracy", 100 * meters_.correct.item<double>() / images},
-                           {"lr", parts_.learning_rate() * position_.lr_factor}});
+                           {"penalty", penalty}});
+  if (const Made<Metric>* metric = metrics_.of_steps(); metric && meters_.leading.defined()) {
+    metric->call(
+        [&](Metric& m) { line["train_" + leading.name] = finite(m.value(meters_.leading.cpu().contiguous())); });
+  }
+  line["lr"] = parts_.learning_rate() * position_.lr_factor;
+  if (meters_.updates > 0)
+    line["gradient_norm"] = meters_.gradient_norm.item<double>() / static_cast<double>(meters_.updates);
   std::string text = stage_->name + " " + std::to_string(position_.epoch + 1) + "/" + std::to_string(stage_->epochs) +
                      "  loss " + fixed(loss, 4);
   if (evaluates) {
-    line["test_loss"] = tested_.result.loss;
-    line["test_accuracy"] = tested_.result.accuracy;
-    if (data_.info().target.outputs >= 20) line["test_top5"] = tested_.result.top5;
-    text += "  test " + fixed(tested_.result.accuracy, 2) + " %";
-    double selection = tested_.result.accuracy;
+    const auto add = [&](const std::string& part, const Evaluation& e) {
+      line[part + "_loss"] = finite(e.loss);
+      for (const auto& [name, value] : e.metrics) line[part + "_" + name] = finite(value);
+    };
+    add("test", tested_.result);
+    text += "  test " + metric_text(tested_.result.metrics.front().second, leading.unit);
     if (data_.validation()) {
-      line["validation_loss"] = validation.loss;
-      line["validation_accuracy"] = selection = validation.accuracy;
-      text += "  validation " + fixed(validation.accuracy, 2) + " %";
+      add("validation", validation);
+      text += "  validation " + metric_text(validation.metrics.front().second, leading.unit);
     }
-    if (selection > position_.best_selection) {
+    if (beside) {
+      add("ema_test", averaged);
+      text += "  average " + metric_text(averaged.metrics.front().second, leading.unit);
+    }
+    const Evaluation& selection = data_.validation() ? validation : tested_.result;
+    if (!position_.best_selection || selection.score > *position_.best_selection) {
       save_checkpoint(folder_.checkpoint("best"), state());  // as before this line: resumed, it comes by here again
-      position_.best_selection = selection;
+      position_.best_selection = selection.score;
     }
-    parts_.schedule().observe(selection);
-    position_.best_accuracy = std::max(position_.best_accuracy, tested_.result.accuracy);
+    parts_.schedule().observe(selection.score);
+    position_.best_score = std::max(position_.best_score.value_or(tested_.result.score), tested_.result.score);
+    stop_if_due(selection);
   }
   const NetworkSize now = size();
   line["params"] = now.params;
@@ -277,7 +401,7 @@ void Trainer::finish_epoch() {
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
   text += "  " + count_text(now.params) + " params  " + count_text(now.macs) + " MACs  " + fixed(images / seconds, 0) +
-          " images/s  " + Progress::duration(seconds);
+          (is_image(data_.info().input) ? " images/s  " : " samples/s  ") + Progress::duration(seconds);
   progress_.note(text);
   watch([&](Controller& c) { c.epoch_end(*this); });
   for (const Value::Entry& m : meters_.metrics.as_map()) line[m.key] = m.value;
@@ -289,6 +413,33 @@ void Trainer::finish_epoch() {
   checkpoint_if_due();
 }
 
+void Trainer::stop_if_due(const Evaluation& selection) {
+  if (position_.epoch + 1 >= stage_->epochs) return;
+  if (const auto& stop = stage_->early_stop) {
+    const std::string& name = stop->metric.empty() ? metrics_.leading().name : stop->metric;
+    const double value = metric_of(selection, name);
+    const double score = metrics_.larger_is_better(name) ? value : -value;
+    if (!position_.best_watched || score > *position_.best_watched + stop->min_delta) {
+      position_.best_watched = score;
+      position_.waited = 0;
+    } else if (++position_.waited >= stop->patience) {
+      position_.ended = true;
+      note("early stop: '" + name + "' has not become better for " + std::to_string(position_.waited) +
+           (position_.waited == 1 ? " evaluation" : " evaluations"));
+    }
+  }
+  if (const auto& least = stage_->stop_below_lr) {
+    const double next =
+        parts_.learning_rate() *
+        parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs);
+    if (next < *least) {
+      position_.ended = true;
+      note("the learning rate would be " + to_json(Value(next)) + ", below " + to_json(Value(*least)) +
+           ": the stage ends");
+    }
+  }
+}
+
 void Trainer::run_stage() {
   if (!position_.stage_begun) begin_stage();
   while (position_.epoch < stage_->epochs && !(position_.ended && position_.epoch > 0 && !position_.epoch_begun)) {
@@ -296,24 +447,32 @@ void Trainer::run_stage() {
     train_epoch();
     finish_epoch();
   }
-  position_.steps_total -= (stage_->epochs - position_.epoch) * steps_per_epoch(data_.train().size(), data_.section());
+  position_.steps_total -= (stage_->epochs - position_.epoch) * steps_per_epoch(data_.train().size(), data_.section(), stage_->accumulate);
   // From here on a finished run can be trained further: see go_on().
   if (position_.stage + 1 == recipe_.stages.size()) save_last();
+  if (ema_ && stage_->ema->instead) {
+    const c10::NoGradGuard no_grad;
+    network_.weights->copy_from(*ema_->weights());
+  } else if (ema_) {
+    save_safetensors(folder_.file("ema.safetensors"), {model_tensors(network_.graph, *ema_->weights()), {}});
+  }
+  ema_.reset();
   watch([&](Controller& c) { c.stage_end(*this); });
   // What the last epochs' evaluations did not see, the stage's end included, may be the best; where the structure
   // changed after them, nothing else is.
-  const bool unseen = tested_.stale || position_.best_selection < 0;
+  const bool unseen = tested_.stale || !position_.best_selection;
   evaluate_now(false);
-  const double selection = unseen ? selection_accuracy(false) : 0;
+  const double selection = unseen ? selection_score(false) : 0;
   position_.stages.push_back({.name = stage_->name,
                               .epochs = position_.epoch,
-                              .accuracy = tested_.result.accuracy,
+                              .metrics = tested_.result.metrics,
                               .before = stage_before_,
                               .after = size(),
                               .seconds = watches_.stage.seconds()});
+  keep_for_later();
   ++position_.stage;
   position_.stage_begun = false;
-  if (unseen && selection > position_.best_selection) {
+  if (unseen && (!position_.best_selection || selection > *position_.best_selection)) {
     position_.best_selection = selection;
     save_checkpoint(folder_.checkpoint("best"), state());
   }
@@ -337,7 +496,7 @@ void Trainer::restore_best() {
   if (!std::filesystem::exists(path)) return;  // the stage before had no epoch: its only state is the last
   const Checkpoint c = load_checkpoint(path);
   auto weights = std::make_unique<Weights>(c.graph, machine_.dtype, machine_.device);
-  c.restore(*weights, "", false);
+  c.restore(*weights, c.progress.find("averaged") ? Ema::name : "", false);
   network_.graph = c.graph;
   network_.weights = std::move(weights);
   tested_.stale = true;

@@ -24,10 +24,6 @@ std::string not_finite(const std::string& what, double value) {
   return what + (std::isnan(value) ? "NaN" : "infinite") + "; a smaller learning rate, or clip_norm, usually helps";
 }
 
-Value to_value(const Evaluation& e) {
-  return Value::map({{"loss", e.loss}, {"accuracy", e.accuracy}, {"top5", e.top5}});
-}
-
 }  // namespace
 
 State Trainer::state() const {
@@ -37,12 +33,14 @@ State Trainer::state() const {
   }
   Value& p = s.progress;
   position_.write(p = Value::map());
-  p["batch"] = data_.section().batch;
+  p["batch"] = data_.step_samples();
   p["first"] = network_.first.to_value();
   p["files"] = folder_.sizes();
   p["seconds"] = Value::map(
       {{"run", watches_.run.seconds()}, {"stage", watches_.stage.seconds()}, {"epoch", watches_.epoch.seconds()}});
   if (!tested_.stale) p["test"] = to_value(tested_.result);
+  // The values that count are those of the average.
+  if (ema_ && stage_->ema->instead) p["averaged"] = true;
   if (position_.stage_begun) {
     p["name"] = stage_->name;
     p["before"] = Value::map({{"params", stage_before_.params}, {"macs", stage_before_.macs}});
@@ -52,7 +50,12 @@ State Trainer::state() const {
   if (position_.epoch_begun) {
     p["images"] = meters_.images;
     p["metrics"] = meters_.metrics;
-    s.tensors = {{"loss_sum", meters_.loss_sum}, {"correct", meters_.correct}, {"penalty", meters_.penalty}};
+    p["updates"] = meters_.updates;
+    s.tensors = {{"loss_sum", meters_.loss_sum},
+                 {"loss_weight", meters_.loss_weight},
+                 {"penalty", meters_.penalty},
+                 {"gradient_norm", meters_.gradient_norm}};
+    if (meters_.leading.defined()) s.tensors.emplace_back("leading", meters_.leading);
   }
   save_artefacts(s);
   return s;
@@ -166,7 +169,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   network_.first = Graph::from_value(p.at("first"));
   restore_artefacts(checkpoint);
   if (const Value* test = p.find("test")) {
-    tested_.result = {test->at("loss").as_double(), test->at("accuracy").as_double(), test->at("top5").as_double()};
+    tested_.result = evaluation_from(*test);
     tested_.stale = false;
   }
   if (position_.stage_begun &&
@@ -187,8 +190,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   if (position_.stage_begun) {
     stage_before_ = {p.at("before").at("params").as_int(), p.at("before").at("macs").as_int()};
     make_parts(position_.stage);
-    smooth_labels();
     attach();
+    begin_ema();
     parts_.controller().call([&](Controller& c) { c.resume(*this, p.at("controller")); });
     parts_.schedule().load(p.at("schedule"));
   }
@@ -207,14 +210,16 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   if (position_.epoch_begun) {
     // With another batch size the epoch goes on behind the images that it has had, at the next whole batch.
     const int64_t batch = p.at("batch").as_int();
-    if (batch != data_.section().batch)
-      position_.step =
-          (std::min(data_.train().size(), position_.step * batch) + data_.section().batch - 1) / data_.section().batch;
+    const int64_t now = data_.step_samples();
+    if (batch != now) position_.step = (std::min(data_.train().size(), position_.step * batch) + now - 1) / now;
     meters_.images = p.at("images").as_int();
     meters_.metrics = p.at("metrics");
     meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);
-    meters_.correct = checkpoint.tensor("correct").to(machine_.device);
+    meters_.loss_weight = checkpoint.tensor("loss_weight").to(machine_.device);
     meters_.penalty = checkpoint.tensor("penalty").to(machine_.device);
+    meters_.gradient_norm = checkpoint.tensor("gradient_norm").to(machine_.device);
+    meters_.updates = p.at("updates").as_int();
+    if (metrics_.of_steps() && meters_.images > 0) meters_.leading = checkpoint.tensor("leading").to(machine_.device);
   }
 }
 
@@ -240,7 +245,7 @@ void Trainer::take_up(const Checkpoint& checkpoint) {
     }
     if (later) std::filesystem::remove(best, none);
     // Going another way, the run may not come to one as good again.
-    if (later && changed) position_.best_selection = -1;
+    if (later && changed) position_.best_selection.reset();
   }
   if (changed) {
     log::warning("the recipe changes here: the run is not the one that it began as");

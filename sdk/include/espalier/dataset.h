@@ -37,6 +37,8 @@ struct DatasetInfo {
   // The inputs and targets, by name, that are brought to mean 0 and standard deviation 1 by what the training part
   // holds, unless the recipe says otherwise (`normalize`): for tables.
   std::vector<std::string> standardize{};
+  // Whether load("validation") gives a part of its own. Otherwise the recipe may hold a share of the training part out.
+  bool has_validation = false;
 };
 
 // Images that are read when they are needed, for data sets that no memory holds. It is called by several threads at a
@@ -81,8 +83,8 @@ class ESPALIER_API Dataset : public Object {
   static constexpr const char* kind = "dataset";
   // Returns what networks need to know. It must not read the data, since `plan` works without data.
   virtual DatasetInfo info() const = 0;
-  // Returns a part, "train" or "test". Throws InputError with the file and what is wrong with it, or with the folders
-  // that were searched.
+  // Returns a part, "train" or "test" (or "validation" if info() says so). Throws InputError with the file and what is
+  // wrong with it, or with the folders that were searched.
   virtual Split load(const std::string& part, const DataPaths& paths) const = 0;
 };
 

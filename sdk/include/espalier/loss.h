@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +17,9 @@ namespace espalier {
 
 // A trained network that stays as it is, such as a teacher: no edit and no optimizer changes it.
 struct FrozenNetwork {
+  // Makes it with values that are all zero.
+  FrozenNetwork(Graph structure, at::ScalarType dtype, at::Device device)
+      : graph(std::move(structure)), weights(graph, dtype, device) {}
   Graph graph;      // its structure
   Weights weights;  // its values, on the device of the run
 };
