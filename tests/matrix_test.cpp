@@ -203,7 +203,7 @@ SweepRun run(int seed, double weight, double accuracy, int macs, const std::stri
   if (status == "finished") {
     r.summary.emplace().status = status;
     RunResult& result = r.summary->result.emplace();
-    result.accuracy = accuracy;
+    result.metrics = {{"accuracy", accuracy}};
     result.base = {1000, 4000};
     result.final = {500, macs};
   }

@@ -189,7 +189,7 @@ stages:
   const auto at = python.text.find("accuracy ");
   ASSERT_NE(at, std::string::npos) << python.text;
   // Two of 10,000 images may lie on the other side of a boundary by rounding.
-  EXPECT_NEAR(std::stod(python.text.substr(at + 9)), summary.at("accuracy").as_double(), 0.02);
+  EXPECT_NEAR(std::stod(python.text.substr(at + 9)), summary.at("metrics").at("accuracy").as_double(), 0.02);
 }
 
 }  // namespace

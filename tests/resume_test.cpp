@@ -28,7 +28,8 @@ using Clock = std::chrono::steady_clock;
 using ::testing::HasSubstr;
 
 // Two optimizers, a schedule that remembers, a controller with state and Weights of its own, edits in the middle of
-// epochs and at their ends, a second stage from the best of the first.
+// epochs and at their ends, averages that follow them, accumulated batches, parameters that thaw, a second stage from the
+// best of the first that learns from it.
 constexpr const char* everything = R"(
 espalier: 1
 name: everything
@@ -41,6 +42,10 @@ stages:
     optimizers: [{use: adam, lr: 0.002, on: weights}, {use: sgd, lr: 0.01, momentum: 0.9, on: biases}]
     schedule: {use: plateau}
     controller: keeper
+    ema: {decay: 0.9, warmup: 5}
+    freeze: fc1.bias
+    unfreeze_at: 1
+    gradient_norm: true
   - name: shrink
     start_from: best
     epochs: 2
@@ -48,6 +53,11 @@ stages:
     schedule: {use: cosine, warmup: 1}
     regularizers: [{use: group_lasso, weight: 0.02}]
     controller: {use: threshold, tau: 0.3, every: 1}
+    loss: {use: distillation, teacher_stage: keep, weight: 0.3}
+    ema: {decay: 0.95, evaluate: beside}
+    accumulate: 2
+    lr_scale: {fc*: 0.5}
+    early_stop: {patience: 5}
 )";
 
 const std::string plugins = " --plugins '" ESPALIER_FIXTURE_DIR "/libresumable.so'";
@@ -607,15 +617,15 @@ stages: [{name: train, epochs: 6, optimizer: {use: sgd, lr: 0.9, momentum: 0.5}}
             .status,
         0);
     summary = from_json(read_file(out / "summary.json"));
-    if (summary.at("accuracy_best").as_double() > summary.at("accuracy").as_double()) run = out;
+    if (summary.at("metric").at("best").as_double() > summary.at("metrics").at("accuracy").as_double()) run = out;
   }
   ASSERT_FALSE(run.empty());
   const std::string model = read_file(run / "model.safetensors");
   const auto used = folder.write(
       "used.yaml", head + "network: {from: " + run.string() + ", which: best}\nstages: [{name: look, epochs: 0}]\n");
   ASSERT_EQ(espalier_command("run -q " + used.string() + " --out " + (folder / "used").string()).status, 0);
-  EXPECT_EQ(from_json(read_file(folder / "used" / "summary.json")).at("accuracy").as_double(),
-            summary.at("accuracy_best").as_double());
+  EXPECT_EQ(from_json(read_file(folder / "used" / "summary.json")).at("metrics").at("accuracy").as_double(),
+            summary.at("metric").at("best").as_double());
 
   const Output exported = espalier_command("export " + run.string() + " --from best --to safetensors --out " +
                                            (folder / "best.safetensors").string());

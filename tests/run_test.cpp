@@ -52,10 +52,10 @@ TEST(Run, LeavesACompleteRunFolder) {
   const Value summary = from_json(read_file(folder / "run" / "summary.json"));
   EXPECT_EQ(summary.at("status").as_string(), "finished");
   EXPECT_EQ(summary.at("stages").size(), 2U);
-  EXPECT_EQ(summary.find("top5"), nullptr) << "fewer than 20 classes";
+  EXPECT_EQ(summary.at("metrics").find("top5"), nullptr) << "fewer than 20 classes";
   const std::vector<Value> metrics = lines_of(folder / "run" / "metrics.jsonl");
   ASSERT_EQ(metrics.size(), 4U);
-  EXPECT_EQ(metrics.back().at("test_accuracy").as_double(), summary.at("accuracy").as_double());
+  EXPECT_EQ(metrics.back().at("test_accuracy").as_double(), summary.at("metrics").at("accuracy").as_double());
   EXPECT_NE(metrics.back().find("validation_accuracy"), nullptr);
 
   // Something went, everything that went was checked, and the last entry is the final network.
@@ -197,7 +197,7 @@ stages: [{name: train, epochs: 4, optimizer: {use: adam, lr: 0.005}}]
     const auto out = folder / (std::string(precision) + "-run");
     const Output o = espalier_command("run -q " + recipe.string() + " --out " + out.string());
     ASSERT_EQ(o.status, 0) << o.text;
-    EXPECT_GT(from_json(read_file(out / "summary.json")).at("accuracy").as_double(), 60)
+    EXPECT_GT(from_json(read_file(out / "summary.json")).at("metrics").at("accuracy").as_double(), 60)
         << precision << ": four classes";
     const auto expected = std::string(precision) == "float64" ? at::kDouble : at::kFloat;
     EXPECT_EQ(load_safetensors(out / "model.safetensors").tensors.front().second.scalar_type(), expected);
@@ -291,7 +291,7 @@ stages: [{name: keep, epochs: 1, optimizer: {use: sgd, lr: 0.05}, controller: ke
   ASSERT_EQ(look.status, 0) << look.text;
   const Value one = from_json(read_file(folder / "run" / "summary.json"));
   const Value two = from_json(read_file(folder / "again" / "summary.json"));
-  EXPECT_EQ(one.at("accuracy").as_double(), two.at("accuracy").as_double());
+  EXPECT_EQ(one.at("metrics").at("accuracy").as_double(), two.at("metrics").at("accuracy").as_double());
   EXPECT_EQ(one.at("loss").as_double(), two.at("loss").as_double());
   EXPECT_NE(one.at("loss").as_double(), lines_of(folder / "run" / "metrics.jsonl").back().at("test_loss").as_double())
       << "the average is another network than the last epoch's";
@@ -327,7 +327,7 @@ stages:
   const auto at = python.text.find("accuracy ");
   ASSERT_NE(at, std::string::npos) << python.text;
   EXPECT_DOUBLE_EQ(std::stod(python.text.substr(at + 9)),
-                   from_json(read_file(folder / "run" / "summary.json")).at("accuracy").as_double());
+                   from_json(read_file(folder / "run" / "summary.json")).at("metrics").at("accuracy").as_double());
 }
 
 // LibTorch would wait for ever for threads that do not come.
@@ -472,7 +472,7 @@ stages:
       accuracy.push_back(line.at("test_accuracy").as_double());
     const double best = *std::ranges::max_element(accuracy);
     ASSERT_NE(best, accuracy.back()) << "the test needs a last epoch that is not the best";
-    EXPECT_EQ(from_json(read_file(folder / start / "summary.json")).at("accuracy").as_double(),
+    EXPECT_EQ(from_json(read_file(folder / start / "summary.json")).at("metrics").at("accuracy").as_double(),
               start == "best" ? best : accuracy.back());
   }
 }

@@ -104,6 +104,11 @@ inline void register_toys(Registry& registry) {
   registry.add(toy<EveryType>("controller", "toy_every"), origin);
   registry.add(toy<NoOptions>("controller", "toy_grow").need("state:gamma", "the support is read from it"), origin);
   registry.add(toy<L1>("operation", "toy_operation"), origin);
+  if (!registry.find("metric", "accuracy")) {
+    registry.add(toy<NoOptions>("metric", "accuracy"), origin);
+    registry.add(toy<NoOptions>("metric", "top5"), origin);
+    registry.add(toy<NoOptions>("loss", "cross_entropy"), origin);
+  }
   register_builtin(registry);
 }
 

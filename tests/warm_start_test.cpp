@@ -150,7 +150,7 @@ stages:
   EXPECT_EQ(was.at("conv1.weight").size(0), 3) << "half of 6 filters";
   const Value a = from_json(read_file(folder / "a" / "summary.json")),
               w = from_json(read_file(folder / "w" / "summary.json"));
-  EXPECT_EQ(w.at("accuracy").as_double(), a.at("accuracy").as_double());
+  EXPECT_EQ(w.at("metrics").at("accuracy").as_double(), a.at("metrics").at("accuracy").as_double());
   // The run's own recipe is one, from anywhere.
   EXPECT_EQ(espalier_command("validate " + (folder / "w" / "recipe.yaml").string()).status, 0);
 

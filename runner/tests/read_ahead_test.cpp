@@ -107,7 +107,7 @@ TEST(OnDemand, GivesTheBatchesThatADataSetInMemoryGives) {
   for (int64_t i = 0; i < 50; ++i) samples->read(i, false, RandomKey(), all.mutable_data_ptr<uint8_t>() + i * bytes);
   DataPipeline held({.inputs = {{"input", all}}, .targets = {{"target", targets(50)}}}, plain(), at::kCPU, at::kFloat);
   const auto read = pipeline(on_demand(samples), 3);
-  EXPECT_FALSE(read->inputs().defined());
+  EXPECT_TRUE(read->inputs().empty());
   EXPECT_EQ(read->size(), 50);
   const std::vector<Batch> a = epoch(held, 8), b = epoch(*read, 8);
   ASSERT_EQ(b.size(), 7U);

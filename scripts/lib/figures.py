@@ -38,6 +38,18 @@ def summary_of(run):
     return summary
 
 
+def metric_of(summary, name):
+    """A metric of a finished run by its name; NAME_best, or none: the leading one of the best epoch."""
+    # Summaries of before there were other metrics than accuracies have them one by one.
+    metrics = summary.get("metrics") or {"accuracy": summary["accuracy"]}
+    leading = summary.get("metric") or {"name": "accuracy", "best": summary["accuracy_best"]}
+    if name in (None, leading["name"] + "_best"):
+        return leading["best"]
+    if name not in metrics:
+        raise Wrong(f"run {summary['name']}: no metric '{name}'; it has {', '.join(metrics)}")
+    return metrics[name]
+
+
 def tensors_of(path):
     """Arrays of a safetensors file of floats."""
     import numpy as np
@@ -90,8 +102,9 @@ def growth(run, out):
     panels[0].set_ylabel("filters")
     panels[1].set_ylabel("share selected, $s^l$")
     panels[1].set_ylim(-0.02, 1.02)
-    panels[2].plot(epochs, [line.get("test_accuracy") for line in metrics], color="black")
-    panels[2].set_ylabel("test accuracy, %")
+    leading = next((key[len("train_"):] for key in metrics[-1] if key.startswith("train_")), "accuracy")
+    panels[2].plot(epochs, [line.get("test_" + leading) for line in metrics], color="black")
+    panels[2].set_ylabel("test " + leading + (", %" if leading == "accuracy" else ""))
     parameters = panels[2].twinx()
     parameters.step(epochs, [line["params"] / 1e6 for line in metrics], where="mid", color="tab:orange")
     parameters.set_ylabel("parameters, millions", color="tab:orange")
@@ -164,7 +177,7 @@ def front(groups, quoted, value, metric, out):
         runs = [r for r in sorted(base.glob(str(path.relative_to(path.anchor)))) if (r / "summary.json").exists()]
         if not runs:
             raise Wrong(f"'{pattern}': no folder of a run that ended is there")
-        points = sorted((s["final"][value] / 1e6, s[metric]) for s in map(summary_of, runs) if "final" in s)
+        points = sorted((s["final"][value] / 1e6, metric_of(s, metric)) for s in map(summary_of, runs) if "final" in s)
         panel.plot(*zip(*points), marker="o", label=name)
     if quoted:
         for name, points in json.loads(Path(quoted).read_text()).items():
@@ -198,7 +211,7 @@ def main():
     p.add_argument("--quoted", metavar="FILE",
                    help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
     p.add_argument("--against", choices=["params", "macs"], default="params")
-    p.add_argument("--metric", choices=["accuracy", "accuracy_best"], default="accuracy_best")
+    p.add_argument("--metric", metavar="NAME", help="a metric of the runs, or NAME_best (default: the leading one's best)")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")

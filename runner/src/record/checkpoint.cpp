@@ -10,7 +10,7 @@ namespace espalier {
 
 namespace {
 
-constexpr int64_t schema = 2;
+constexpr int64_t schema = 3;
 
 constexpr const char* kept_components =
     "the optimizers and the controller of a stage that has begun can get other numbers, but not be replaced by others "
