@@ -318,7 +318,7 @@ TEST_F(Exports, SayWhichOperationHasNoForm) {
   const Graph graph = g.output(g.node("test_nothing", "strange", {g.flatten(g.input())}));
   const Weights weights(graph, at::kFloat, at::kCPU);
   const std::string name = "x";
-  const Normalization none{};
+  const Scalings none;
   const DatasetInfo info;
   const TrainedNetwork network{name, graph, weights, info, none};
   using Write = std::string (*)(const TrainedNetwork&);

@@ -127,7 +127,7 @@ TEST_F(Training, AnAverageTakesThePlaceOfTheNetworkOrStandsBeside) {
   const TensorFile plain = run("plain", recipe(data, ""));
   const TensorFile beside = run("beside", recipe(data, "ema: {decay: 0.9, evaluate: beside}"));
   const TensorFile instead = run("instead", recipe(data, "ema: {decay: 0.9}"));
-  const TensorFile average = load_safetensors(folder_ / "beside" / "ema.safetensors");
+  const TensorFile average = load_safetensors(folder_ / "beside" / "networks" / "train.ema" / "model.safetensors");
   for (const auto& [name, tensor] : plain.tensors) {
     EXPECT_TRUE(of(beside, name).equal(tensor)) << name;
     EXPECT_FALSE(of(average, name).equal(tensor)) << name;
@@ -136,6 +136,14 @@ TEST_F(Training, AnAverageTakesThePlaceOfTheNetworkOrStandsBeside) {
   EXPECT_EQ(metrics("beside")[0].at("ema_test_loss"), metrics("instead")[0].at("test_loss"));
   EXPECT_NE(metrics("beside")[0].at("test_loss"), metrics("instead")[0].at("test_loss"));
   EXPECT_EQ(metrics("plain")[0].at("test_loss"), metrics("beside")[0].at("test_loss"));
+  const fs::path exported = folder_ / "average.safetensors";
+  const Output o = espalier_command("export " + (folder_ / "beside").string() + " --to safetensors --from ema --out " +
+                                    exported.string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_TRUE(of(load_safetensors(exported), "fc1.weight").equal(of(average, "fc1.weight")));
+  const fs::path best = folder_ / "best.safetensors";
+  espalier_command("export " + (folder_ / "instead").string() + " --to safetensors --from best --out " + best.string());
+  EXPECT_TRUE(of(load_safetensors(best), "fc1.weight").equal(of(average, "fc1.weight")));
 }
 
 TEST_F(Training, EndsByItself) {

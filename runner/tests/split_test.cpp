@@ -65,9 +65,9 @@ TEST_F(CheckedData, NamesDataSetPartAndValue) {
   expect("int64 [N], got Float [3]");
   split_ = good;
   split_.inputs = {{"input", at::zeros({3, 1, 2, 3}, at::kByte)}};
-  expect("uint8 [N] + [1, 2, 2], got Byte [3, 1, 2, 3]");
-  split_.inputs = {{"input", at::zeros({3, 1, 2, 2}, at::kFloat)}};
-  expect("got Float");
+  expect("uint8 or floating point [N] + [1, 2, 2], got Byte [3, 1, 2, 3]");
+  split_.inputs = {{"input", at::zeros({3, 1, 2, 2}, at::kInt)}};
+  expect("got Int");
 }
 
 TEST_F(CheckedData, HasFiniteMeansAndDeviations) {

@@ -10,7 +10,8 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/plugin_options.h"
-#include "data/data_pipeline.h"
+#include "data/scaling.h"
+#include "data/split.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "export/export_checks.h"
@@ -50,9 +51,9 @@ const DataSection& data_of(const Recipe& recipe, size_t stages) {
 }
 
 // What the data set says of itself, with the names of classes that it told the run when it was loaded.
-DatasetInfo info_of(const Value& dataset, const fs::path& run) {
-  DatasetInfo info = Registry::instance().create<Dataset>(dataset)->info();
-  if (info.classes.empty()) info.classes = recorded_classes(recorded(run / "data.json"), dataset);
+DatasetInfo info_of(const DataSection& data, const fs::path& run) {
+  DatasetInfo info = resized(Registry::instance().create<Dataset>(data.dataset)->info(), data);
+  if (info.classes.empty()) info.classes = recorded_classes(recorded(run / "data.json"), data.dataset);
   return info;
 }
 
@@ -72,7 +73,7 @@ void write_export(ExportOptions o) {
   set_values(n.graph, weights, n.tensors, n.from);
 
   const DataSection& data = data_of(recipe, n.stages);
-  const DatasetInfo info = info_of(data.dataset, run);
+  const DatasetInfo info = info_of(data, run);
   const Scalings all = scalings(data.normalize, info, recorded_scalings(recorded(run / "data.json"), data.dataset));
   const TrainedNetwork network{recipe.name, n.graph, weights, info, all, data.eval_batch};
   const auto target = [&](const char* name) { return o.out.empty() ? run / name : fs::path(o.out); };
@@ -128,9 +129,10 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"safetensors", "python", "onnx", "torchscript"}));
-  command->add_option("--from", o->from, "Which network: last (default), or that of the checkpoint previous or best")
+  command->add_option("--from", o->from, "Which network: last (default), that of the checkpoint previous or best, or ema, the average that "
+                      "a stage kept beside it")
       ->type_name("NAME")
-      ->check(CLI::IsMember({"last", "previous", "best"}));
+      ->check(CLI::IsMember({"last", "previous", "best", "ema"}));
   command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")
       ->type_name("FILE");
   command->add_option("--opset", o->opset, "Of ONNX: 13, 17 or 20, for programs that do not know the newest")

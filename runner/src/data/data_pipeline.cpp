@@ -4,6 +4,8 @@
 #include <string>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/_upsample_bicubic2d_aa.h>
+#include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -22,6 +24,15 @@ std::span<const int64_t> part(std::span<const int64_t> order, int64_t begin, int
   return order.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
+// Antialiased, as torchvision and Pillow do it.
+at::Tensor resized(const at::Tensor& images, const ResizeSection& to) {
+  if (to.size == 0 || (images.size(2) == to.size && images.size(3) == to.size)) return images;
+  const c10::NoGradGuard no_grad;
+  const at::Tensor x = to.bicubic ? at::_upsample_bicubic2d_aa(images, {to.size, to.size}, /*align_corners=*/false)
+                                  : at::_upsample_bilinear2d_aa(images, {to.size, to.size}, /*align_corners=*/false);
+  return x.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
 // Of what is read ahead; those of samples() come after them.
 constexpr int64_t plain_stream = 0, batch_stream = 1, first_stream = 2;
 
@@ -37,6 +48,7 @@ DataPipeline::DataPipeline(const Split& split, const Normalization& normalizatio
     : device_(device),
       reader_(split.samples ? reader_of(split, device, on_demand) : nullptr),
       classes_(on_demand.classes),
+      resize_(on_demand.resize),
       normalization_(normalization),
       dtype_(dtype) {
   const auto brought = [&](const NamedTensors& tensors) {
@@ -114,11 +126,14 @@ at::Tensor DataPipeline::bytes_of(int64_t stream, std::span<const int64_t> order
 Batch DataPipeline::make(const at::Tensor& bytes, const at::Tensor& samples, std::span<const int64_t> numbers,
                          const Augmentations& augmentations, RandomKey key) const {
   // All of it at once is what there is: a full-batch step copies nothing.
-  if (!samples.defined()) return {inputs_, targets_};
+  if (!samples.defined() && resize_.size == 0) return {inputs_, targets_};
+  if (!samples.defined()) return make(bytes, all_.on_device, numbers, augmentations, key);
   Batch batch;
   if (bytes.defined()) batch.inputs.emplace_back("input", gather(bytes, samples, augmentations, key));
   for (const auto& [name, x] : inputs_) {
-    if (!x.is_same(bytes_)) batch.inputs.emplace_back(name, x.index_select(0, samples));
+    if (x.is_same(bytes_)) continue;
+    const at::Tensor some = x.index_select(0, samples);
+    batch.inputs.emplace_back(name, name == "input" && some.dim() == 4 ? resized(some, resize_) : some);
   }
   batch.targets = rows_of(targets_, samples);
   if (!augmentations.others.empty()) apply(augmentations, numbers, key, batch);
@@ -153,7 +168,7 @@ at::Tensor DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& sampl
   } else {
     gather_on_cpu(a, out.data_ptr<float>());
   }
-  return out;
+  return resized(out, resize_);
 }
 
 void DataPipeline::apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key,

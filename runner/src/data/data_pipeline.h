@@ -11,6 +11,7 @@
 #include "espalier/dataset.h"
 #include "espalier/random.h"
 #include "espalier/run.h"
+#include "recipe/recipe.h"
 
 namespace espalier {
 
@@ -19,6 +20,7 @@ struct OnDemand {
   InputSpec image;
   int64_t threads = 0;  // 0: as many as compute
   int64_t classes = 0;  // for augmentations that mix labels
+  ResizeSection resize{};  // of every image
 };
 
 // A split kept on the device, images as bytes, or read ahead and brought there batch by batch; batches are gathered, and
@@ -70,6 +72,7 @@ class DataPipeline {
   std::unique_ptr<ReadAhead> reader_;  // instead of the first of inputs_
   NamedTensors targets_;
   int64_t classes_ = 0;
+  ResizeSection resize_;
   Order order_;
   bool in_order_ = true;  // order_ is 0 ... N - 1
   Order all_;             // 0 ... N - 1

@@ -186,6 +186,19 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
          "; with " + std::to_string(classes) + " classes targets are 0 to " + std::to_string(classes - 1));
 }
 
+DatasetInfo resized(DatasetInfo info, const DataSection& section) {
+  const int64_t size = section.resize.size;
+  if (size == 0) return info;
+  if (info.input.height == 0 || info.input.nodes > 0) {
+    throw InputError(section.dataset.location.str(), "data: 'resize' is for images, and these data are " +
+                                                         std::string(info.input.nodes > 0 ? "graphs" : "vectors") +
+                                                         ": leave it out");
+  }
+  info.input.height = info.input.width = size;
+  if (info.preparation.size() == 0) info.preparation = Value::map({{"resize", size}});
+  return info;
+}
+
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches) {
   const int64_t step = data.batch * batches;
   return data.drop_last ? std::max<int64_t>(1, samples / step) : (samples + step - 1) / step;

@@ -28,6 +28,9 @@ void check_info(const DatasetInfo& info, const Registered& component, const Loca
 void check_split(const Split& split, const std::string& part, const DatasetInfo& info, const Registered& component,
                  const Location& where);
 
+// What the data set says of itself, with images as the section resizes them. Throws InputError if they are none.
+DatasetInfo resized(DatasetInfo info, const DataSection& section);
+
 // Of so many samples, if a step is of so many batches.
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches = 1);
 

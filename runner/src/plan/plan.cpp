@@ -78,7 +78,7 @@ auto at_recipe(const Value& spec, const std::string& kind, Make make) {
 
 DatasetInfo info_of(const DataSection& data) {
   const auto dataset = Registry::instance().create<Dataset>(data.dataset);
-  return at_recipe(data.dataset, "dataset", [&] { return dataset->info(); });
+  return resized(at_recipe(data.dataset, "dataset", [&] { return dataset->info(); }), data);
 }
 
 std::vector<int64_t> input_sizes(const InputSpec& input) {
@@ -559,7 +559,8 @@ Value plan_recipe(const Recipe& recipe) {
         return 0;
       });
     }
-    for (const Value& t : check_loss(s, network.info, network.graph, at_end, notes).as_list()) teachers.push_back(t);
+    const Value taught_by = check_loss(s, network.info, network.graph, at_end, notes);
+    for (const Value& t : taught_by.as_list()) teachers.push_back(t);
     check_training(s, metrics, network.graph);
     Idle idle(s, network.graph, notes);
     for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);

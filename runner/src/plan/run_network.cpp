@@ -25,17 +25,35 @@ Graph read_graph(const fs::path& file) {
 RunNetwork of_checkpoint(const fs::path& file) {
   const Checkpoint checkpoint = load_checkpoint(file);
   RunNetwork n{checkpoint.graph, {}, 0, file};
-  for (const Parameter& p : n.graph.parameters())
-    n.tensors.emplace_back(p.name, checkpoint.tensors.at("parameter:" + p.name));
+  // Where an average takes the network's place, it is what was evaluated.
+  const std::string of = checkpoint.progress.find("averaged") ? "ema/parameter:" : "parameter:";
+  for (const Parameter& p : n.graph.parameters()) n.tensors.emplace_back(p.name, checkpoint.tensors.at(of + p.name));
   const Value& p = checkpoint.progress;
   n.stages = static_cast<size_t>(p.at("stage").as_int()) + (p.at("stage_begun").as_bool() ? 1 : 0);
   return n;
+}
+
+// The average of the last stage that kept one beside the network.
+RunNetwork of_average(const fs::path& run) {
+  fs::path folder;
+  std::error_code none;
+  for (const fs::directory_entry& e : fs::directory_iterator(run / "networks", none)) {
+    const bool newer = folder.empty() || fs::last_write_time(e.path()) > fs::last_write_time(folder);
+    if (e.path().extension() == ".ema" && newer) folder = e.path();
+  }
+  if (folder.empty()) {
+    throw InputError(run.string(), "it keeps no average: a stage with `ema: {evaluate: beside}` does. Where the average "
+                                   "takes the network's place, it is what `last` and `best` are");
+  }
+  const fs::path values = folder / "model.safetensors";
+  return {read_graph(folder / "graph.json"), load_safetensors(values).tensors, SIZE_MAX, values};
 }
 
 }  // namespace
 
 RunNetwork read_run_network(const fs::path& run, const std::string& which) {
   const auto checkpoint = [&](const std::string& name) { return run / "checkpoints" / (name + ".safetensors"); };
+  if (which == "ema") return of_average(run);
   if (which != "last") {
     const fs::path file = checkpoint(which);
     if (!fs::exists(file)) throw InputError(run.string(), "it has no checkpoint '" + which + "': " + file.string());

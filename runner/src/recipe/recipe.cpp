@@ -227,8 +227,10 @@ class Reader {
     const std::string& name = name_of(data, "dataset");
     const Registered& dataset = registry_.at("dataset", name, data.at("use").location);
     std::vector<ParameterInfo> own = dataset.component.parameters;
+    // A data set that resizes its images itself says how.
+    const bool resizes = std::ranges::find(own, "resize", &ParameterInfo::name) != own.end();
     for (const ParameterInfo& p : own) {
-      const auto same = [&](const auto& other) { return other.name == p.name; };
+      const auto same = [&](const auto& other) { return other.name == p.name && p.name != "resize"; };
       if (std::ranges::any_of(keys, same) || std::ranges::any_of(data_subsections(), same)) {
         throw InputError(data.location.str(),
                          dataset.str() + " declares the parameter '" + p.name + "', which is a key of 'data' itself");
@@ -264,6 +266,8 @@ class Reader {
     for (const Value::Entry& e : checked.as_map()) resolved[e.key] = e.value;
     const Value* augment = data.find("augment");
     resolved["augment"] = read_augment(augment ? *augment : Value::list(), d.augment);
+    if (const Value* resize = data.find("resize"); resize && !resize->is_null() && !resizes)
+      resolved["resize"] = read_resize(*resize, d.resize);
     const Value* normalize = data.find("normalize");
     resolved["normalize"] = read_normalize(normalize ? *normalize : Value(true), d.normalize);
     return d;
@@ -319,6 +323,27 @@ class Reader {
     return spec;
   }
 
+  static const SubsectionInfo& normalize_section() {
+    return *std::ranges::find(data_subsections(), "normalize", &SubsectionInfo::name);
+  }
+
+  // `resize: 224` is short for {size: 224}.
+  static Value read_resize(const Value& given, ResizeSection& resize) {
+    Value section = given;
+    if (given.is_number()) {
+      section = Value::map({{"size", given}});
+      section.location = given.location;
+    }
+    const auto info = std::ranges::find(data_subsections(), "resize", &SubsectionInfo::name);
+    expect_map(section, "'resize'", info->expected);
+    const std::vector<ParameterInfo> keys = Declare<ResizeKeys>().parameters();
+    refuse_unknown_keys(section, "resize", keys, {});
+    Value checked = read_keys(section, keys, "resize");
+    const ResizeKeys k = Declare<ResizeKeys>().read(checked, "resize");
+    resize = {k.size, k.interpolation == "bicubic"};
+    return checked;
+  }
+
   static Value read_normalize(const Value& given, NormalizeSection& normalize) {
     if (given.is(Value::Kind::boolean)) {
       normalize.on = given.as_bool();
@@ -328,7 +353,7 @@ class Reader {
       normalize.standardize = true;
       return given;
     }
-    expect_map(given, "'normalize'", data_subsections()[1].expected);
+    expect_map(given, "'normalize'", normalize_section().expected);
     if (given.size() > 0 && !given.find("mean") && !given.find("std")) {
       Value by_name = given;
       for (Value::Entry& e : by_name.as_map()) {

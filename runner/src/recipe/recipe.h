@@ -21,11 +21,17 @@ struct NormalizeSection {
   std::vector<std::pair<std::string, NormalizeSection>> by_name;  // of single inputs and targets; empty: of "input"
 };
 
+struct ResizeSection {
+  int64_t size = 0;  // pixels; 0: images stay
+  bool bicubic = false;
+};
+
 struct DataSection {
   Value dataset;  // spec of the dataset component, checked
   int64_t batch = 128;
   int64_t eval_batch = 1000;
   std::vector<Value> augment;  // specs of the augmentations, checked
+  ResizeSection resize;
   NormalizeSection normalize;
   double validation = 0;  // fraction of the training set held out
   int64_t limit = 0;      // only the first n training samples; 0: all

@@ -156,7 +156,11 @@ ObjectSchema data_keys(const Registry& registry) {
       {{"anyOf", list_of({Value::map({{"type", "boolean"}}), Value::map({{"const", "standardize"}}),
                           ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()})}});
   const Value normalize = list_of({one, Value::map({{"type", "object"}, {"additionalProperties", one}})});
-  keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[1].doc));
+  keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[2].doc));
+  const Value resize = list_of({Value::map({{"type", "integer"}, {"minimum", 1}}),
+                                ObjectSchema().add(Declare<ResizeKeys>().parameters()).value(),
+                                Value::map({{"type", "null"}})});
+  keys.add("resize", described(Value::map({{"anyOf", resize}}), data_subsections()[1].doc));
   return keys;
 }
 

@@ -36,6 +36,12 @@ void DataKeys::declare(Declare<DataKeys>& p) {
     "compute.");
 }
 
+void ResizeKeys::declare(Declare<ResizeKeys>& p) {
+  p("size", &ResizeKeys::size, at_least(1), at_most(8192), required(), unit("pixels"), "Side of the square images.");
+  p("interpolation", &ResizeKeys::interpolation, one_of({"bilinear", "bicubic"}),
+    "How pixels are computed; both are antialiased.");
+}
+
 void NormalizeKeys::declare(Declare<NormalizeKeys>& p) {
   p("mean", &NormalizeKeys::mean, required(), "Mean of each channel, of values between 0 and 1.");
   p("std", &NormalizeKeys::std, above(0), required(), "Standard deviation of each channel, of values between 0 and 1.");
@@ -162,6 +168,8 @@ const std::vector<SubsectionInfo>& data_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"augment", "a list of augmentations: [crop, {rotate: 15}, {use: cutout, size: 8}]", false,
        "Random changes of every training image; {NAME: VALUE} gives an augmentation its first parameter."},
+      {"resize", "a size in pixels, or {size: 224, interpolation: bicubic}", false,
+       "Resizing of every image, in training after crop, flip, rotate and cutout."},
       {"normalize", "true, false, standardize, {mean: [...], std: [...]}, or a map of names to these", false,
        "Normalisation to zero mean and unit standard deviation; true: as the data set says; standardize: with what the "
        "training part has. By names of inputs and targets: {input: standardize, target: standardize}."},

@@ -37,6 +37,13 @@ struct DataKeys {
   static void declare(Declare<DataKeys>& p);
 };
 
+// `resize` of the data.
+struct ResizeKeys {
+  int64_t size = 224;
+  std::string interpolation = "bilinear";
+  static void declare(Declare<ResizeKeys>& p);
+};
+
 struct NormalizeKeys {
   std::vector<double> mean;
   std::vector<double> std;

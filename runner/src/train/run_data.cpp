@@ -39,6 +39,7 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
     log::warning(section.dataset.location.str() +
                  ": data: 'workers' read images ahead, and these are held in memory: it is without effect");
   }
+  info_ = resized(info_, section);
   Value recorded = data_record(section.dataset, info_, train, test);
   const int64_t count = train.size();
   std::vector<int64_t> samples = permutation(count, seed_.with("validation"));
@@ -64,7 +65,7 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
   const Normalization normalization = normalization_of(scalings_, info_.input);
   const auto pipeline = [&](const Split& split) {
     const OnDemand on_demand{
-        .image = info_.input, .threads = section.workers, .classes = info_.target.outputs};
+        .image = info_.input, .threads = section.workers, .classes = info_.target.outputs, .resize = section.resize};
     return std::make_unique<DataPipeline>(scaled(split, scalings_), normalization, device_, dtype_, on_demand);
   };
   validation_ = has_validation ? pipeline(validation) : nullptr;

@@ -144,6 +144,8 @@ class Trainer final : public Run {
   void stop_if_due(const Evaluation& selection);
   // The network as the stage leaves it, for a later stage whose loss learns from it.
   void keep_for_later() const;
+  // In a folder `networks/NAME` of the run's, which is read as the folder of a run is.
+  void keep_network(const std::string& name, const Weights& weights) const;
   // without: positions of widths that read as zeros (see Pass); null: none.
   at::Tensor logits(const Batch& batch, const std::vector<AxisChange>* without = nullptr) const;
   // interruptible: throws Interrupted once a signal asks to stop.

@@ -104,10 +104,14 @@ void Trainer::keep_for_later() const {
     return std::ranges::find(names, stage_->name) != names.end();
   });
   if (!wanted) return;
-  const std::filesystem::path folder = folder_.file("networks") / stage_->name;
+  keep_network(stage_->name, *network_.weights);
+}
+
+void Trainer::keep_network(const std::string& name, const Weights& weights) const {
+  const std::filesystem::path folder = folder_.file("networks") / name;
   std::filesystem::create_directories(folder);
   write_file(folder / "graph.json", to_json(network_.graph.to_value(), 1) + "\n");
-  save_safetensors(folder / "model.safetensors", {model_tensors(network_.graph, *network_.weights), {}});
+  save_safetensors(folder / "model.safetensors", {model_tensors(network_.graph, weights), {}});
 }
 
 void Trainer::begin_ema() {
@@ -454,7 +458,7 @@ void Trainer::run_stage() {
     const c10::NoGradGuard no_grad;
     network_.weights->copy_from(*ema_->weights());
   } else if (ema_) {
-    save_safetensors(folder_.file("ema.safetensors"), {model_tensors(network_.graph, *ema_->weights()), {}});
+    keep_network(stage_->name + ".ema", *ema_->weights());
   }
   ema_.reset();
   watch([&](Controller& c) { c.stage_end(*this); });
