@@ -2,6 +2,7 @@
 #include <espalier/loss.h>
 #include <espalier/plugin.h>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/where.h>
 
