@@ -215,11 +215,15 @@ void Categories::finish(TableColumn& column) const {
 }
 
 void check_cells(const std::filesystem::path& file, int64_t rows, int64_t columns) {
-  constexpr int64_t most = int64_t{1} << 29;
+  constexpr int64_t most = int64_t{1} << 29, most_columns = 1'000'000;
+  const std::string why = "; a table is kept with its zeros, and ";
+  if (columns > most_columns) {
+    throw InputError(file.string(),
+                     "has " + grouped(columns) + " columns" + why + grouped(most_columns) + " columns are the most");
+  }
   if (columns == 0 || rows <= most / columns) return;
-  throw InputError(file.string(), "has " + grouped(rows) + " rows of " + grouped(columns) +
-                                      " columns; a table is kept with its zeros, and so many cells (more than " +
-                                      grouped(most) + ") do not fit into memory");
+  throw InputError(file.string(), "has " + grouped(rows) + " rows of " + grouped(columns) + " columns" + why +
+                                      "so many cells (more than " + grouped(most) + ") do not fit into memory");
 }
 
 void check_names(const std::string& where, const std::vector<TableColumn>& columns, const std::string& advice) {

@@ -251,9 +251,12 @@ class CsvReader {
           where, name + ": " + shown(text) + " is written with a decimal comma; say `decimal: comma`, or " + nominal);
     }
     if (numbers == 0) return false;
+    const std::string names =
+        first_text == 0 && !header_ && !format_.header ? "if this row holds names, say `header: true`; otherwise " : "";
     throw InputError(where, name + ": " + shown(text) + " is not a number, but " + grouped(numbers) +
                                 (numbers == 1 ? " value of the column is" : " values of the column are") +
-                                " (the first at " + table_.place(first_number) + "); correct it, or " + nominal);
+                                " (the first at " + table_.place(first_number) + "); " + names + "correct it, or " +
+                                nominal);
   }
 
   void make_numeric(size_t column) {

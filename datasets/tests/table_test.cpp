@@ -146,12 +146,14 @@ TEST_F(Csv, RefusesDamagedFiles) {
   EXPECT_THAT(csv_error(""), HasSubstr("is empty"));
   EXPECT_THAT(csv_error("\n\n"), HasSubstr("holds no rows"));
   EXPECT_THAT(csv_error("a,b\n"), HasSubstr("holds no rows below the names of its columns"));
-  EXPECT_THAT(csv_error("a,b\n1,2\n1,2,3\n"), HasSubstr("3: has 3 fields, and line 1 has 2 (separated by ',')"));
-  EXPECT_THAT(csv_error("a,b,c\n1,2,3\n1,2\n"), HasSubstr("3: has 2 fields, and line 1 has 3"));
+  EXPECT_THAT(csv_error("a,b\n1,2\n1,2,3\n"), HasSubstr("3: has 3 fields, and line 1 has 2 fields (separated by ',')"));
+  EXPECT_THAT(csv_error("a,b,c\n1,2,3\n1,2\n"), HasSubstr("3: has 2 fields, and line 1 has 3 fields"));
   EXPECT_THAT(csv_error("a,b,a\n1,2,3\n"), HasSubstr("1: the columns 1 and 3 are both called 'a'"));
   EXPECT_THAT(csv_error("a,b\n1,2\n3,x\n4,5\n"),
               AllOf(HasSubstr("3: column 2 ('b'): 'x' is not a number, but 2 values of the column are"),
                     HasSubstr("t.csv:2)"), HasSubstr("`nominal`")));
+  EXPECT_THAT(csv_error("a,3\n1,2\n3,4\n"),
+              AllOf(HasSubstr("1: column 1 ('column1'): 'a' is not a number"), HasSubstr("say `header: true`")));
   EXPECT_THAT(csv_error("a;b\n1,5;2\n"), HasSubstr("2: column 1 ('a'): '1,5' is written with a decimal comma"));
   EXPECT_THAT(csv_error("a,b\n1,1e999\n2,3\n"), HasSubstr("2: column 2 ('b'): '1e999' is not a number"));
   EXPECT_THAT(csv_error("a,b\n1,\"x\ny\n"), HasSubstr("2: the field 2 of this row begins with a quote that is not"));
@@ -166,7 +168,7 @@ TEST_F(Csv, RefusesDamagedFiles) {
 }
 
 TEST_F(Csv, NamesColumnsByNamePatternAndNumber) {
-  const Table t = csv("x1,x2,y1,y2,3\n1,2,3,4,5\n");
+  const Table t = csv("x1,x2,y1,y2,3\n1,2,3,4,5\n", {.header = true});
   EXPECT_THAT(named_columns(t, {"y*"}, "target"), ElementsAre(2, 3));
   EXPECT_THAT(named_columns(t, {"-1", "1", "x?"}, "target"), ElementsAre(4, 0, 1));
   EXPECT_THAT(named_columns(t, {"3"}, "target"), ElementsAre(4));  // a name, before it is a number
@@ -278,7 +280,11 @@ TEST_F(Libsvm, RefusesDamagedFiles) {
   EXPECT_THAT(libsvm_error("1 3:1\n", {.features = 2}), HasSubstr("1:3: the feature 3, and `features` is 2"));
   EXPECT_THAT(libsvm_error("1\n2\n"), HasSubstr("holds labels without features"));
   EXPECT_THAT(libsvm_error("1 1:1\n1:2\n"), HasSubstr("2: the row has no label"));
-  EXPECT_THAT(libsvm_error("1 1:1\n2 900000000:1\n"), HasSubstr("do not fit into memory"));
+  EXPECT_THAT(libsvm_error("1 1:1\n2 900000000:1\n"), HasSubstr("has 900,000,001 columns; a table is kept"));
+  std::string rows;
+  for (int i = 0; i < 600; ++i) rows += "1 1:1\n";
+  EXPECT_THAT(libsvm_error(rows + "2 1000000:1\n", {.features = 999'999}), HasSubstr("601:3: the feature 1000000"));
+  EXPECT_THAT(libsvm_error(rows + "2 999999:1\n"), HasSubstr("has 601 rows of 1,000,000 columns; a table is kept"));
 }
 
 }  // namespace

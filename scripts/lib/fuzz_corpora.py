@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy
 import torch
 from torch import nn
 
@@ -111,6 +112,27 @@ def datasets(corpora):
         corpora.add("archive", name, buffer.getvalue())
 
 
+def tables(corpora):
+    corpora.add("csv", "quoted", 'name,n,"k"\n"a, b",1,x\r\n"say ""no""",2.5e3,\n"two\nlines",-3,NA\n')
+    corpora.add("csv", "semicolons", "\ufeffa;b\n1;2\n\n3;?\n")
+    corpora.add("csv", "tabs.gz", gzip.compress(b"a\tb\n1\t2\n", mtime=0))
+    head = "% c\n@relation 'r: -C 1'\n@attribute k {no, 'a b'}\n@attribute \"x y\" real\n@attribute s string\n@data\n"
+    corpora.add("arff", "dense", head + "no, 1.5, 'it\\'s'\n?, ?, t\n'a b',-2,u\n")
+    corpora.add("arff", "sparse", head + "{0 'a b', 2 t}\n{}\n{1 3}\n")
+    corpora.add("libsvm", "classes", "+1 1:0.5 3:-2 # c\n-1 2:1e1\n")
+    corpora.add("libsvm", "labels", "1,3 1:1\n 2:2\n2\n")
+    arrays = {"x": numpy.arange(6.0).reshape(2, 3), "y": numpy.array([0, 1]), "f": numpy.ones((2, 3), "f2", order="F")}
+    for name, x in arrays.items():
+        for version in ((1, 0), (2, 0), (3, 0)):
+            buffer = io.BytesIO()
+            numpy.lib.format.write_array(buffer, x, version=version)
+            corpora.add("npy", f"{name}{version[0]}", buffer.getvalue())
+    for save in (numpy.savez, numpy.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, **arrays)
+        corpora.add("npz", save.__name__, buffer.getvalue())
+
+
 def plugins(corpora, program):
     """The smallest one, without what it says for debuggers."""
     library = min((Path(program).parent.parent / "plugins").glob("*.so"), key=lambda p: p.stat().st_size)
@@ -132,6 +154,7 @@ def main():
     safetensors(corpora)
     pytorch(corpora)
     datasets(corpora)
+    tables(corpora)
     plugins(corpora, args.program)
 
 

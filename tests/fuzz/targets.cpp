@@ -8,6 +8,8 @@
 #include "driver.h"
 #include "espalier/datasets/cifar.h"
 #include "espalier/datasets/idx.h"
+#include "espalier/datasets/npz.h"
+#include "espalier/datasets/table.h"
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/graph.h"
@@ -132,6 +134,27 @@ void cifar(const fs::path& file) {
   read_cifar(file, format, 8, images, labels);
 }
 
+void csv(const fs::path& file) {
+  static_cast<void>(read_csv({file}, {}));
+}
+
+void arff(const fs::path& file) {
+  static_cast<void>(read_arff({file}));
+}
+
+void libsvm(const fs::path& file) {
+  static_cast<void>(read_libsvm({file}, {}));
+}
+
+void npy(const fs::path& file) {
+  static_cast<void>(read_npy(read_file(file), file.string(), "the array 'x'"));
+}
+
+void npz(const fs::path& file) {
+  const NpzFile arrays(file);
+  for (const std::string& name : arrays.names()) static_cast<void>(arrays.read(name));
+}
+
 void elf(const fs::path& file) {
   static_cast<void>(read_stamp(file));
 }
@@ -154,6 +177,11 @@ const std::vector<Target>& targets() {
                                           {"zip", zip},
                                           {"idx", idx},
                                           {"cifar", cifar},
+                                          {"csv", csv},
+                                          {"arff", arff},
+                                          {"libsvm", libsvm},
+                                          {"npy", npy},
+                                          {"npz", npz},
                                           {"elf", elf},
                                           {"archive", archive}};
   return all;

@@ -219,8 +219,8 @@ TEST_F(CsvData, RefusesTablesThatNothingCanBeLearnedFrom) {
               HasSubstr("t.csv:3: column 1 ('p'): 'valid' is no part; `split_column` holds train and test"));
   EXPECT_THAT(error_of("p,x,y\ntrain,1,2\ntrain,1,2\n", Value::map({{"split_column", "p"}})),
               HasSubstr("no row is left for the test part"));
-  EXPECT_THAT(error_of("x,y\n1,2\n2,3\n", Value::map({{"target", "z"}, {"test", 0}})),
-              HasSubstr("t.csv: `target`: there is no column 'z' (there are x and y)"));
+  EXPECT_THAT(error_of("x,y\n1,2\n2,3\n", Value::map({{"target", "weight"}, {"test", 0}})),
+              HasSubstr("t.csv: `target`: there is no column 'weight' (there are x and y)"));
   EXPECT_THAT(error_of("x,y\n1,2\n2,3\n", Value::map({{"target", "x"}, {"ignore", "x"}, {"test", 0}})),
               HasSubstr("column 1 ('x') is named in `ignore` and in `target`"));
   EXPECT_THAT(error_of("x,y\n1,2\n1e300,3\n", all),
@@ -240,7 +240,7 @@ TEST_F(CsvData, NotesWhatTellsNothing) {
               HasSubstr("1 row with missing values left out"));
   EXPECT_THAT(notes_of("p,x,k\ntrain,1,a\ntrain,2,b\ntest,3,c\n", Value::map({{"split_column", "p"}})),
               HasSubstr("classes of the test part that the training part does not have: 1 in 'c'"));
-  EXPECT_THAT(notes_of("x,y\n1,3\n2,4\n", Value::map({{"split_column", ""}, {"test", 0.5}})), Not(HasSubstr("same")));
+  EXPECT_THAT(notes_of("x,y\n1,3\n2,4\n3,5\n4,6\n", Value::map({{"test", 0.5}})), Not(HasSubstr("same")));
 }
 
 // The class, the concentration and 128 features of each measurement, without names.

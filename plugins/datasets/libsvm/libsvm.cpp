@@ -12,7 +12,7 @@ class Libsvm final : public TableDataset {
 
     static void declare(Declare<Options>& p) {
       declare_table_options(p);
-      p("features", &Options::features, at_least(0), at_most(1e8),
+      p("features", &Options::features, at_least(0), at_most(1e6),
         "Number of features; 0: the largest index in the files.");
       p("zero_based", &Options::zero_based, "Whether features are counted from 0 instead of 1.");
     }
