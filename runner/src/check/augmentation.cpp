@@ -28,6 +28,7 @@ ImageBatch images(int64_t begin, int64_t end) {
                      .contiguous(at::MemoryFormat::ChannelsLast)
                      .clone();
   batch.targets = at::arange(begin, end, at::kLong).remainder(3);
+  batch.classes = 3;
   for (int64_t i = begin; i < end; ++i) batch.keys.push_back(RandomKey(7).with(static_cast<uint64_t>(i)));
   batch.black = {-2, -2, -2};
   batch.white = {2, 2, 2};

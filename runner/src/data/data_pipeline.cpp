@@ -141,7 +141,7 @@ Batch DataPipeline::gather(const at::Tensor& bytes, const at::Tensor& samples, s
 void DataPipeline::apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key,
                          Batch& batch) const {
   const c10::NoGradGuard no_grad;
-  ImageBatch images{batch.input, batch.target, {}, {}, {}};
+  ImageBatch images{batch.input, batch.target, 0, {}, {}, {}};
   for (int64_t c = 0; c < batch.input.size(1); ++c) {
     const double black = normalization_.shift[c];
     images.black.push_back(black);

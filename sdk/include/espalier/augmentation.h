@@ -14,7 +14,8 @@ namespace espalier {
 // A batch of training images on its way to the network.
 struct ImageBatch {
   at::Tensor images;            // [batch, channels, height, width], float32 or float64, channels_last, normalised
-  at::Tensor targets;           // int64 [batch]
+  at::Tensor targets;           // int64 [batch], or float32 [batch, classes] once labels are mixed
+  int64_t classes = 0;          // number of classes
   std::vector<RandomKey> keys;  // one for each image: all that is random is drawn from these
   // The normalised values of a black pixel (byte 0), one for each channel; `white` has those of byte 255.
   std::vector<double> black;
