@@ -162,7 +162,7 @@ const Wrong wrong_recipes[] = {
     {"NormalizeByAWord",
      head + "data: {use: toy_images, normalize: all}\nnetwork: toy_net\n" + stage,
      "3:36",
-     {"true, false, or {mean"}},
+     {"true, false, standardize, {mean"}},
     {"NormalizeWithoutDeviation",
      head + "data: {use: toy_images, normalize: {mean: [1]}}\nnetwork: toy_net\n" + stage,
      "3:36",

@@ -201,7 +201,8 @@ DatasetInfo resized(DatasetInfo info, const DataSection& section) {
 
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches) {
   const int64_t step = data.batch * batches;
-  return data.drop_last ? std::max<int64_t>(1, samples / step) : (samples + step - 1) / step;
+  const int64_t in_pass = data.drop_last ? std::max<int64_t>(1, samples / step) : (samples + step - 1) / step;
+  return data.repeat * in_pass;
 }
 
 }  // namespace espalier

@@ -31,7 +31,7 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
 // What the data set says of itself, with images as the section resizes them. Throws InputError if they are none.
 DatasetInfo resized(DatasetInfo info, const DataSection& section);
 
-// Of so many samples, if a step is of so many batches.
+// Of so many samples, if a step is of so many batches; all passes of an epoch together.
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches = 1);
 
 }  // namespace espalier

@@ -253,6 +253,7 @@ class Reader {
     d.eval_batch = k.eval_batch;
     d.validation = k.validation;
     d.limit = k.limit;
+    d.repeat = k.repeat;
     d.shuffle = k.shuffle;
     d.drop_last = k.drop_last;
     d.workers = k.workers;

@@ -35,6 +35,7 @@ struct DataSection {
   NormalizeSection normalize;
   double validation = 0;  // fraction of the training set held out
   int64_t limit = 0;      // only the first n training samples; 0: all
+  int64_t repeat = 1;     // passes of an epoch
   bool shuffle = true;
   bool drop_last = false;
   int64_t workers = 0;  // threads that read images ahead; 0: as many as compute

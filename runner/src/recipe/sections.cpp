@@ -29,7 +29,10 @@ void DataKeys::declare(Declare<DataKeys>& p) {
     "Fraction of the training set that is held out for validation.");
   p("limit", &DataKeys::limit, at_least(0), unit("samples"),
     "Number of training samples that are used, drawn by the seed, to try things out; 0: all.");
-  p("shuffle", &DataKeys::shuffle, "Whether the samples come in a new order in every epoch.");
+  p("repeat", &DataKeys::repeat, at_least(1), at_most(1e9),
+    "Number of times that an epoch goes through the training part, for small data sets: evaluations, metrics and "
+    "checkpoints come once in an epoch.");
+  p("shuffle", &DataKeys::shuffle, "Whether the samples come in a new order every time.");
   p("drop_last", &DataKeys::drop_last, "Whether the last batch of an epoch is left out if it is not full.");
   p("workers", &DataKeys::workers, at_least(0), at_most(4096), unit("threads"),
     "Number of threads that read images ahead, for data sets that are not held in memory; 0: as many as "

@@ -77,6 +77,7 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
                      "data: 'augment' changes images of bytes, and these data are floating point: leave it out");
   }
   draws_.clear();
+  pass_ = -1;
 }
 
 Scalings RunData::measured_scalings(const Split& train) const {
@@ -108,23 +109,36 @@ at::Tensor RunData::class_counts() const {
 }
 
 int64_t RunData::order_epoch(RandomKey key) {
+  order_pass(0, key);
+  return steps_per_epoch(train_->size(), section_, batches_);
+}
+
+void RunData::order_pass(int64_t pass, RandomKey key) {
   const int64_t n = train_->size();
-  std::vector<int64_t> order(static_cast<size_t>(n));
   // Of a step over all samples the order says nothing; as they are, nothing need be copied.
   const bool whole = step_samples() >= n && !train_->has_bytes();
-  if (section_.shuffle && !whole) {
-    order = permutation(n, key.with("order"));
+  const bool shuffles = section_.shuffle && !whole;
+  if (!shuffles && pass_ >= 0 && pass > 0) {
+    pass_ = pass;
+    return;
+  }
+  pass_ = pass;
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  if (shuffles) {
+    order = permutation(n, pass == 0 ? key.with("order") : key.with("order").with(static_cast<uint64_t>(pass)));
   } else {
     std::iota(order.begin(), order.end(), 0);
   }
   train_->set_order(order);
-  return steps_per_epoch(n, section_, batches_);
 }
 
-Batch RunData::batch(int64_t step, RandomKey key) const {
-  const int64_t samples = step_samples();
-  return train_->batch(step * samples, std::min(train_->size(), (step + 1) * samples), augmentations_,
-                       key.with("augment"));
+Batch RunData::batch(int64_t step, RandomKey key) {
+  const int64_t in_pass = steps_per_epoch(train_->size(), section_, batches_) / section_.repeat;
+  const int64_t pass = step / in_pass, at = step % in_pass, samples = step_samples();
+  if (pass != pass_) order_pass(pass, key);
+  RandomKey augment = key.with("augment");
+  if (pass > 0) augment = augment.with("pass").with(static_cast<uint64_t>(pass));
+  return train_->batch(at * samples, std::min(train_->size(), (at + 1) * samples), augmentations_, augment);
 }
 
 Batch RunData::draw(std::string_view part, int64_t n, int64_t steps_done) {

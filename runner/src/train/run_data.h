@@ -43,12 +43,14 @@ class RunData {
   // Puts the training part into the order of an epoch; returns the number of its steps.
   int64_t order_epoch(RandomKey key);
   // The batch of a step of the epoch, augmented.
-  Batch batch(int64_t step, RandomKey key) const;
+  Batch batch(int64_t step, RandomKey key);
   // Another batch of "train" or "validation": the n-th that is drawn in the step which so many steps of the run lie
   // before. Throws Error for another part, InputError where there is none.
   Batch draw(std::string_view part, int64_t n, int64_t steps_done);
 
  private:
+  // Puts the training part into the order of a pass through it.
+  void order_pass(int64_t pass, RandomKey key);
   // Of what is standardized, by the training part.
   Scalings measured_scalings(const Split& train) const;
 
@@ -60,6 +62,7 @@ class RunData {
   DatasetInfo info_;
   Scalings scalings_;
   int64_t batches_ = 1;
+  int64_t pass_ = -1;  // of the epoch, whose order the training part has
   std::unique_ptr<DataPipeline> train_, test_, validation_;
   std::map<std::pair<std::string, int64_t>, std::pair<int64_t, std::vector<int64_t>>> draws_;  // the pass and its order
   Augmentations augmentations_;

@@ -316,7 +316,7 @@ void Trainer::train_one_step(int64_t steps) {
     batch = data_.batch(position_.step, epoch_key());
   }
   tested_.stale = true;
-  position_.macs_sum += network_.step_macs / static_cast<double>(steps);
+  position_.macs_sum += network_.step_macs * static_cast<double>(data_.section().repeat) / static_cast<double>(steps);
   parts_.controller().call([&](Controller& c) {
     c.step(*this, batch);
     if (ema_) ema_->step(*network_.weights);

@@ -255,15 +255,20 @@ class DistillationLoss final : public Loss {
     }
   };
   explicit DistillationLoss(Options o) : o_(std::move(o)) {
-    if (o_.teacher.empty() == o_.teacher_stage.empty())
-      throw Error("distillation needs a teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
+    if (!o_.teacher.empty() && !o_.teacher_stage.empty())
+      throw Error("distillation has one teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
     if (!o_.loss.value.is_null()) loss_ = Registry::instance().create<Loss>(o_.loss.value);
   }
   void check(const TargetSpec& target) const override {
     require_task(target, task::classification, "distillation");
+    if (networks().empty())
+      throw Error("distillation needs a teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
     if (loss_) loss_->check(target);
   }
-  std::vector<std::string> networks() const override { return {o_.teacher.empty() ? o_.teacher_stage : o_.teacher}; }
+  std::vector<std::string> networks() const override {
+    const std::string& name = o_.teacher.empty() ? o_.teacher_stage : o_.teacher;
+    return name.empty() ? std::vector<std::string>() : std::vector{name};
+  }
   void begin(const LossSetup& setup) override {
     if (!loss_) loss_ = Registry::instance().create<Loss>(default_loss(setup.target));
     loss_->begin(setup);
