@@ -236,6 +236,9 @@ bool changes(const std::vector<Draw>& draws) {
 // Cubuk et al. 2020: operations drawn from fourteen, all of one magnitude, on the bytes of an image, as in
 // torchvision's RandAugment. What earlier augmentations made of an image is rounded to bytes; an image that draws
 // nothing but the identity stays as it is.
+//
+// Places between pixels are float64 here and float32 in torchvision. So a place exactly halfway between two pixels
+// (every fifth row of a shear by 0.2) may take the other one, and an interpolated value may be one byte more or less.
 class RandAugment final : public Augmentation {
  public:
   struct Options {
