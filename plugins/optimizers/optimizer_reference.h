@@ -34,6 +34,8 @@ struct OptimizerCase {
   std::string python = {};  // what it needs defined
   int steps = 100;
   std::string plugin = {};  // empty: of the optimizer's name
+  // How far a bias without a gradient may go: rounding (1e-17 and less), divided by an eps of the optimizer's.
+  double of_rounding = 1e-9;
 };
 
 inline Value values_of(const at::Tensor& t) {
@@ -103,7 +105,7 @@ print(json.dumps(result))
           moved, std::abs(ours.as_list()[i].as_double() - start.at("weights").at(g[p].name).as_list()[i].as_double()));
     }
     // float64 rounding, grown over 100 steps of a network that is not convex.
-    EXPECT_LE(error, 1e-9) << g[p].name;
+    EXPECT_LE(error, g[p].name == "conv.bias" ? c.of_rounding : 1e-9) << g[p].name;
     // A bias before batch norm has no gradient but rounding.
     if (g[p].name != "conv.bias") {
       EXPECT_GT(moved, 1e-3) << g[p].name;

@@ -4,7 +4,10 @@ namespace espalier {
 namespace {
 
 const std::vector<OptimizerCase> cases = {
-    {"plain", R"({"use": "adagrad", "lr": 0.05})", "torch.optim.Adagrad(p, lr=0.05)"},
+    {.name = "plain",
+     .spec = R"({"use": "adagrad", "lr": 0.05})",
+     .torch = "torch.optim.Adagrad(p, lr=0.05)",
+     .of_rounding = 1e-6},  // 100 steps of 0.05 * 1e-17 / 1e-10, with room
     {"all options", R"({"use": "adagrad", "lr": 0.05, "lr_decay": 0.02, "eps": 1e-6, "weight_decay": 0.1})",
      "torch.optim.Adagrad(p, lr=0.05, lr_decay=0.02, eps=1e-6, weight_decay=0.1)"},
 };

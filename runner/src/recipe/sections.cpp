@@ -146,7 +146,8 @@ void ExpectKeys::declare(Declare<ExpectKeys>& p) {
 }
 
 const std::vector<std::string>& expected_of_every_run() {
-  static const std::vector<std::string> names = {"loss", "params", "macs", "train_cost", "seconds"};
+  static const std::vector<std::string> names = {"loss",   "train_loss", "sparsity", "params",
+                                                 "macs", "train_cost", "seconds"};
   return names;
 }
 

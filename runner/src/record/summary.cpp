@@ -56,6 +56,8 @@ void add(Value& to, const RunResult& r) {
                              {"larger_is_better", r.leading.larger_is_better},
                              {"best", number(r.best)}});
   to["loss"] = number(r.loss);
+  if (r.train_loss) to["train_loss"] = number(*r.train_loss);
+  to["sparsity"] = r.sparsity;
   to["base"] = to_value(r.base);
   to["final"] = to_value(r.final);
   to["train_cost"] = r.train_cost;
@@ -76,6 +78,8 @@ RunResult result_of(const Value& v) {
     r.best = v.at("accuracy_best").as_double();
   }
   r.loss = number_of(v.at("loss"));
+  if (const Value* loss = v.find("train_loss")) r.train_loss = number_of(*loss);
+  if (const Value* sparsity = v.find("sparsity")) r.sparsity = sparsity->as_double();
   r.base = size_of(v.at("base"));
   r.final = size_of(v.at("final"));
   r.train_cost = v.at("train_cost").as_double();
@@ -116,6 +120,8 @@ std::optional<double> Summary::metric(std::string_view metric_name) const {
   }
   if (metric_name == result->leading.name + "_best") return result->best;
   if (metric_name == "loss") return result->loss;
+  if (metric_name == "train_loss") return result->train_loss;
+  if (metric_name == "sparsity") return result->sparsity;
   if (metric_name == "params") return static_cast<double>(result->final.params);
   if (metric_name == "macs") return static_cast<double>(result->final.macs);
   if (metric_name == "train_cost") return result->train_cost;

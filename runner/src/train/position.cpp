@@ -17,6 +17,7 @@ void fields(Position& p, const Visit& visit) {
   visit("steps_done", p.steps_done);
   visit("steps_total", p.steps_total);
   visit("lr_factor", p.lr_factor);
+  visit("train_loss", p.train_loss);
   visit("macs_sum", p.macs_sum);
   visit("base_macs", p.base_macs);
   visit("best_score", p.best_score);

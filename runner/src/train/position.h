@@ -22,6 +22,7 @@ struct Position {
   int64_t steps_done = 0;      // of the run
   int64_t steps_total = 0;     // of the run, as far as it is known
   double lr_factor = 1;        // of the schedule, in the last step
+  std::optional<double> train_loss;  // of the last epoch
   double macs_sum = 0;         // multiply-accumulates of the network at each step, in epochs
   double base_macs = 0;        // that train costs are relative to
   // Scores of the leading metric, larger ones better: on the test part since the network's structure changed; of the

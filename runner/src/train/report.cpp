@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/amax.h>
+#include <c10/core/GradMode.h>
+
 #include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/operation.h"
@@ -27,6 +31,22 @@ double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& fir
   if (recipe.base.is_null()) return static_cast<double>(first.macs());
   if (const Value* macs = recipe.base.find("macs")) return macs->as_double();
   return static_cast<double>(Registry::instance().create<Backbone>(recipe.base)->build(info.input, info.target).macs());
+}
+
+double sparsity_of(const Graph& first, const Graph& last, const Weights& weights) {
+  constexpr double least = 1e-3;
+  const c10::NoGradGuard no_grad;
+  int64_t all = 0, living = 0;
+  for (const Parameter& p : first.parameters()) {
+    if (p.kind != "weight" || p.shape.size() < 2 || !p.input[1]) continue;
+    all += first.size(p.shape[1]);
+    for (size_t i = 0; i < last.parameters().size(); ++i) {
+      if (last.parameters()[i].name != p.name) continue;
+      const at::Tensor w = weights[{static_cast<int32_t>(i)}].detach();
+      living += w.transpose(0, 1).flatten(1).abs().amax(1).ge(least).sum().item<int64_t>();
+    }
+  }
+  return all > 0 ? 1 - static_cast<double>(living) / static_cast<double>(all) : 0;
 }
 
 std::string before_and_after(const Graph& first, const Graph& last) {

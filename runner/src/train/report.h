@@ -5,6 +5,7 @@
 
 #include "espalier/dataset.h"
 #include "espalier/graph.h"
+#include "espalier/weights.h"
 #include "recipe/recipe.h"
 #include "record/summary.h"
 
@@ -12,6 +13,9 @@ namespace espalier {
 
 // MACs of the network that train costs are relative to: the recipe's `base`, else the network as first built.
 double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& first);
+
+// The share of the columns of all weights of `first` that are gone from `last`, or below 1e-3 in all their elements.
+double sparsity_of(const Graph& first, const Graph& last, const Weights& weights);
 
 // Tables for the end of a run: each layer's width, parameters and MACs before and after; each stage's result.
 std::string before_and_after(const Graph& first, const Graph& last);

@@ -204,6 +204,8 @@ Summary Trainer::summary() const {
   r.leading = metrics_.leading();
   r.best = r.leading.score(*position_.best_score);
   r.loss = tested_.result.loss;
+  r.train_loss = position_.train_loss;
+  r.sparsity = sparsity_of(network_.first, network_.graph, *network_.weights);
   r.base = {network_.first.parameter_count(), network_.first.macs()};
   r.final = size();
   r.train_cost = position_.macs_sum / (base_epochs * position_.base_macs);

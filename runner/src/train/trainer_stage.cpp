@@ -344,6 +344,7 @@ void Trainer::finish_epoch() {
   check_weights();
   const double images = static_cast<double>(std::max<int64_t>(1, meters_.images));
   const double loss = meters_.loss();
+  position_.train_loss = loss;
   const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, position_.step));
   const double seconds = watches_.epoch.seconds();
   const bool evaluates =
