@@ -11,24 +11,46 @@
 
 namespace espalier {
 
+// groups: rows.
 // weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
 // none (001-X7). Of a layer with groups or heads, w_k is what can only go together: the k-th filter of each group. The
 // gradient is w_k / ||w_k||, zero where the norm is zero.
+// groups: columns. The same over what each input feature or channel is multiplied by, the last layer too (paper 002, eq.
+// (5), without the root of the group's size as in the authors' program: 002-X10): inputs that do not count become zero.
 class GroupLasso final : public Regularizer {
  public:
   struct Options {
     double weight = 5e-3;
     Selector on = Selector("weights");
+    std::string groups = "rows";
 
     static void declare(Declare<Options>& p) {
       p("weight", &Options::weight, at_least(0), "Factor of the penalty.");
-      p("on", &Options::on, "Layers whose filters and units are penalised. Those of the last layer never are.");
+      p("on", &Options::on,
+        "Layers whose weights are penalised. Filters and units of the last layer never are, its columns are.");
+      p("groups", &Options::groups, one_of({"rows", "columns"}),
+        "What is penalised together; rows: the weights of a filter or unit; columns: those of an input feature or "
+        "channel.");
     }
   };
 
   explicit GroupLasso(Options options) : o_(std::move(options)) {}
 
-  void attach(const Graph& graph, Weights& weights) override { families_ = output_groups(graph, weights, o_.on); }
+  void attach(const Graph& graph, Weights& weights) override {
+    columns_.clear();
+    families_.clear();
+    if (o_.groups == "rows") {
+      families_ = output_groups(graph, weights, o_.on);
+      return;
+    }
+    for (const ParamId id : o_.on.match(graph)) {
+      const Parameter& p = graph[id];
+      if (p.kind != "weight" || p.shape.size() < 2 || !p.input[1]) continue;
+      // Channels are last in memory, so column k is every count-th element from k on.
+      const Slot& slot = weights.slot(id);
+      columns_.push_back({slot.offset, slot.sizes[1], slot.numel / slot.sizes[1]});
+    }
+  }
 
   void add(const Graph&, Weights& weights, at::Tensor& value) override {
     if (weights.dtype() == at::kDouble) {
@@ -77,11 +99,46 @@ class GroupLasso final : public Regularizer {
       // In order, whatever the number of threads.
       for (const double n : norms_) *total += o_.weight * n;
     }
+    for (const Columns& c : columns_) {
+      if (weights.device().is_cuda()) {
+        launch_group_lasso(w + c.offset, g + c.offset, {c.count, 1, c.rows, c.count}, o_.weight, total,
+                           weights.device().index());
+      } else {
+        pass_columns(w + c.offset, g + c.offset, c, total);
+      }
+    }
     bank.gradients.touch();
+  }
+
+  // A weight of which every count-th element belongs to one column.
+  struct Columns {
+    int64_t offset = 0, count = 0, rows = 0;
+  };
+
+  // Row by row, so that neighbours in memory are one vector.
+  template <class T>
+  void pass_columns(const T* w, T* g, const Columns& c, double* total) {
+    norms_.assign(static_cast<size_t>(c.count), 0);
+    double* sums = norms_.data();
+    for (int64_t r = 0; r < c.rows; ++r) {
+      const T* row = w + r * c.count;
+      vector_loop(0, c.count, [=](int64_t k) { sums[k] += static_cast<double>(row[k]) * static_cast<double>(row[k]); });
+    }
+    for (int64_t k = 0; k < c.count; ++k) {
+      const double norm = std::sqrt(sums[k]);
+      *total += o_.weight * norm;
+      sums[k] = norm > 0 ? o_.weight / norm : 0;
+    }
+    for (int64_t r = 0; r < c.rows; ++r) {
+      const T* row = w + r * c.count;
+      T* gradient = g + r * c.count;
+      vector_loop(0, c.count, [=](int64_t k) { gradient[k] += static_cast<T>(sums[k]) * row[k]; });
+    }
   }
 
   Options o_;
   std::vector<GroupFamily> families_;
+  std::vector<Columns> columns_;
   std::vector<double> norms_;
 };
 

@@ -47,6 +47,26 @@ TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
   EXPECT_LE(testkit::gradient_error(*lasso, g, weights), 1e-6);
 }
 
+TEST(GroupLasso, OfColumnsIsTheSumOfTheNormsOfInputs) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.5, "groups": "columns"})", dtype);
+    double expected = 0;
+    for (const char* name : {"conv.weight", "fc1.weight", "fc2.weight"}) {
+      const at::Tensor w = b.weight(name);
+      for (int64_t c = 0; c < w.size(1); ++c) expected += 0.5 * w.select(1, c).norm().item<double>();
+    }
+    EXPECT_NEAR(b.add(), expected, dtype == at::kDouble ? 1e-12 : 1e-5);
+  }
+  RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.3, "groups": "columns"})");
+  EXPECT_LE(testkit::gradient_error(*b.regularizer, b.graph, *b.weights), 1e-6);
+  at::Tensor(b.weight("fc2.weight")).select(1, 3).zero_();
+  b.weights->zero_gradients();
+  b.add();
+  EXPECT_EQ(b.gradient("fc2.weight").select(1, 3).abs().max().item<double>(), 0);
+  EXPECT_NEAR(b.gradient("fc2.weight").select(1, 1).norm().item<double>(), 0.3, 1e-12);
+  EXPECT_NEAR(b.gradient("conv.weight").select(1, 0).norm().item<double>(), 0.3, 1e-12);
+}
+
 TEST(GroupLasso, FollowsItsSelectorAndEdits) {
   RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 1, "on": "conv"})");
   apply(b.graph, {b.weights.get()}, shrink(b.graph, b.graph.axis("conv"), {3}));

@@ -1,0 +1,216 @@
+#include <cmath>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <espalier/controller.h>
+#include <espalier/error.h>
+#include <espalier/execute.h>
+#include <espalier/testkit.h>
+
+#include "kill.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::unique_ptr<Controller> shrinknets(const std::string& options = "") {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libshrinknets.so");
+  return Registry::instance().create<Controller>(
+      from_json(R"({"use": "shrinknets")" + (options.empty() ? "" : ", " + options) + "}"));
+}
+
+// A sign that flips for good after a long time.
+int64_t steps_to_death(double gamma) {
+  const KillRule rule{Kill::sign_variance, gamma, 0.5};
+  double mean = 1, variance = 0;
+  for (int64_t t = 1; t < 100000; ++t) {
+    if (rule.kills(-1.0, mean, variance, 0.0)) return t;
+  }
+  return -1;
+}
+
+TEST(SignVariance, AFlipForGoodKillsAfterAKnownNumberOfSteps) {
+  EXPECT_EQ(steps_to_death(0), 1) << "at the first change of the sign";
+  EXPECT_EQ(steps_to_death(0.9), 2);
+  EXPECT_EQ(steps_to_death(0.99), 16);
+  EXPECT_EQ(steps_to_death(0.999), 159);
+}
+
+TEST(SignVariance, AfterAFlipTheVarianceIsThatOfItsClosedForm) {
+  const double gamma = 0.9;
+  const KillRule rule{Kill::none, gamma, 0.5};
+  double mean = 1, variance = 0;
+  for (int64_t t = 1; t <= 50; ++t) {
+    rule.kills(-1.0, mean, variance, 0.0);
+    // Facts of the authors' program: 4 gamma^t (1 - gamma^(t + 1)) with t counted from 0.
+    const auto n = static_cast<double>(t - 1);
+    EXPECT_NEAR(variance, 4 * std::pow(gamma, n) * (1 - std::pow(gamma, n + 1)), 1e-12) << t;
+    EXPECT_NEAR(mean, 2 * std::pow(gamma, n + 1) - 1, 1e-12) << t;
+  }
+}
+
+TEST(SignVariance, AnOscillatingSignFollowsTheRecurrence) {
+  const double gamma = 0.95;
+  const KillRule rule{Kill::none, gamma, 0.5};
+  double mean = 1, variance = 0, m = 1, v = 0;
+  for (int64_t t = 1; t <= 200; ++t) {
+    const double s = t % 2 == 1 ? -1 : 1;
+    rule.kills(0.3 * s, mean, variance, 0.0);
+    v = gamma * v + (1 - gamma) * (s - m) * (s - m);
+    m = gamma * m + (1 - gamma) * s;
+    ASSERT_NEAR(variance, v, 1e-14);
+    ASSERT_NEAR(mean, m, 1e-14);
+  }
+  EXPECT_NEAR(variance, 1, 0.1) << "the variance of a fair coin";
+}
+
+// Two hidden layers with a convolution and its batch norm before them.
+Graph network() {
+  GraphBuilder b({.channels = 1, .height = 6, .width = 6});
+  const Edge x = b.relu(b.batch_norm("bn", b.conv("conv", b.input(), {.filters = 4, .kernel = 3})));
+  const Edge h = b.relu(b.linear("fc1", b.flatten(x), {.features = 5}));
+  return b.output(b.linear("fc2", h, {.features = 3}));
+}
+
+at::Tensor value(testkit::TestRun& run, const std::string& name) {
+  return run.weights()[run.graph().parameter(name)].detach();
+}
+
+TEST(ShrinkNets, SwitchesStandBehindBatchNormsAndLinearLayersButTheLast) {
+  Graph g = network();
+  const auto c = shrinknets();
+  apply(g, {}, c->begin(g));
+  std::vector<std::string> gates;
+  for (const GateInfo& gate : g.gates()) gates.push_back(g.nodes()[static_cast<size_t>(gate.node)].name);
+  EXPECT_THAT(gates, ElementsAre("conv.switch", "fc1.switch"));
+  const Node& gate = g.node("conv.switch");
+  EXPECT_EQ(g[gate.inputs.front()].name, "bn") << "conv, batch norm, switch, ReLU (002-X13)";
+}
+
+struct Started {
+  std::unique_ptr<Controller> controller;
+  testkit::TestRun run;
+  Started(const Graph& network, const std::string& options, uint64_t seed = 3)
+      : controller(shrinknets(options)), run(begun(network, *controller), seed) {
+    controller->stage_begin(run);
+  }
+  static Graph begun(Graph g, const Controller& c) {
+    apply(g, {}, c.begin(g));
+    return g;
+  }
+  void set(const std::string& name, const std::vector<double>& values) {
+    const c10::NoGradGuard no_grad;
+    at::Tensor(value(run, name)).copy_(at::tensor(values, at::kDouble));
+  }
+};
+
+constexpr const char* fc1 = "fc1.switch.coefficient.value";
+constexpr const char* conv = "conv.switch.coefficient.value";
+
+TEST(ShrinkNets, TheDeadLeaveTogetherAndTheFunctionStays) {
+  Started s(network(), R"("kill": "sign_change")");
+  s.set(conv, {0.5, 0.5, 0.5, 0.5});
+  s.set(fc1, {0.5, -0.5, 0.5, 0.5, -0.5});
+  // The signs that were seen are those of the initial values; one step makes these the reference.
+  s.controller = shrinknets(R"("kill": "sign_change")");
+  s.controller->stage_begin(s.run);
+  s.set(conv, {0.5, 0.5, 0.5, 0.5});
+  s.set(fc1, {0.5, -0.5, 0.5, 0.5, -0.5});
+  for (const char* p : {conv, fc1}) {
+    const ParamId id = s.run.graph().parameter(p);
+    at::Tensor(s.run.weights().state("shrinknets.mean", id)).copy_(value(s.run, p).sign());
+  }
+  s.set(conv, {0.5, -0.1, 0.5, 0.5});
+  s.set(fc1, {0.5, -0.5, -0.1, 0.5, 0.1});
+  s.controller->step_end(s.run);
+  EXPECT_EQ(value(s.run, conv)[1].item<double>(), 0);
+  EXPECT_EQ(value(s.run, fc1)[2].item<double>(), 0);
+  const at::Tensor x = testkit::input_of(s.run.graph(), 4, 1);
+  const c10::NoGradGuard no_grad;
+  const at::Tensor masked = run(s.run.graph(), s.run.weights(), {{"input", x}}, {"logits"})[0];
+  s.controller->epoch_end(s.run);
+  EXPECT_EQ(s.run.graph()[s.run.graph().axis("conv")].size, 3);
+  EXPECT_EQ(s.run.graph()[s.run.graph().axis("fc1")].size, 3);
+  EXPECT_EQ(s.run.metrics().at("neurons"), 6);
+  EXPECT_TRUE(run(s.run.graph(), s.run.weights(), {{"input", x}}, {"logits"})[0].allclose(masked, 1e-12, 1e-12));
+  s.controller->stage_end(s.run);
+  EXPECT_TRUE(s.run.graph().gates().empty()) << "the switches are part of the layers";
+  EXPECT_TRUE(run(s.run.graph(), s.run.weights(), {{"input", x}}, {"logits"})[0].allclose(masked, 1e-10, 1e-12));
+}
+
+TEST(ShrinkNets, WhatIsDeadStaysDeadUntilItGoes) {
+  Started s(network(), R"("kill": "sign_change", "every": 0)");
+  const at::Tensor first = value(s.run, fc1).clone();
+  s.set(fc1, {-first[0].item<double>(), 1e-3, 1e-3, 1e-3, 1e-3});
+  s.controller->step_end(s.run);
+  EXPECT_EQ(value(s.run, fc1)[0].item<double>(), 0);
+  s.set(fc1, {0.7, 1e-3, 1e-3, 1e-3, 1e-3});
+  s.controller->step_end(s.run);
+  EXPECT_EQ(value(s.run, fc1)[0].item<double>(), 0) << "whatever the optimizer makes of it";
+  s.controller->epoch_end(s.run);
+  EXPECT_EQ(s.run.graph()[s.run.graph().axis("fc1")].size, 5) << "`every: 0` collects nothing";
+}
+
+TEST(ShrinkNets, ALayerKeepsItsLargestSwitch) {
+  Started s(network(), R"("kill": "threshold", "tau": 10)");
+  s.set(fc1, {0.1, -0.9, 0.2, 0.3, 0.4});
+  s.controller->epoch_end(s.run);
+  EXPECT_EQ(s.run.graph()[s.run.graph().axis("fc1")].size, 1);
+  EXPECT_EQ(value(s.run, fc1)[0].item<double>(), -0.9);
+}
+
+TEST(ShrinkNets, ARelusSwitchIsDeadAtZero) {
+  Started s(network(), R"("switch": "relu")");
+  EXPECT_GE(value(s.run, fc1).min().item<double>(), 0);
+  s.set(fc1, {0.1, -0.2, 0.2, 0.0, 0.4});
+  s.controller->step_end(s.run);
+  s.controller->epoch_end(s.run);
+  EXPECT_EQ(s.run.graph()[s.run.graph().axis("fc1")].size, 3);
+  EXPECT_THROW(shrinknets(R"("switch": "relu", "kill": "threshold")"), Error);
+}
+
+TEST(ShrinkNets, InputsOfALinearNetworkGo) {
+  GraphBuilder b({.channels = 6});
+  const Graph linear = b.output(b.linear("fc", b.input(), {.features = 2}));
+  try {
+    shrinknets()->check(linear);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("`inputs: true`"));
+  }
+  Started s(linear, R"("inputs": true, "init": "normal", "kill": "threshold", "tau": 0.05)");
+  s.set("inputs.switch.coefficient.value", {1, 0.01, -1, 0.02, 2, -2});
+  const at::Tensor w = value(s.run, "fc.weight").clone();
+  s.controller->step_end(s.run);
+  EXPECT_EQ(s.run.metrics().at("neurons"), 6);
+  s.controller->epoch_end(s.run);
+  EXPECT_EQ(s.run.metrics().at("neurons"), 4);
+  EXPECT_EQ(s.run.metrics().at("neuron_steps"), 6);
+  s.controller->stage_end(s.run);
+  const at::Tensor kept = at::tensor({0, 2, 4, 5}, at::kLong);
+  const at::Tensor expected = w.index_select(1, kept) * at::tensor({1.0, -1.0, 2.0, -2.0}, at::kDouble);
+  EXPECT_TRUE(value(s.run, "fc.weight").allclose(expected, 1e-12, 1e-12)) << "folded";
+}
+
+TEST(ShrinkNets, InitialSwitchesAreThoseOfTheirDistribution) {
+  GraphBuilder b({.channels = 6});
+  const Graph wide =
+      b.output(b.linear("fc2", b.relu(b.linear("fc1", b.input(), {.features = 4000})), {.features = 2}));
+  Started uniform(wide, R"("init": "uniform")"), normal(wide, R"("init": "normal")");
+  const at::Tensor u = value(uniform.run, fc1), n = value(normal.run, fc1);
+  EXPECT_LE(u.abs().max().item<double>(), 1);
+  // Four standard errors of 4000 draws.
+  EXPECT_NEAR(u.mean().item<double>(), 0, 4 * std::sqrt(1.0 / 3 / 4000));
+  EXPECT_NEAR(u.square().mean().item<double>(), 1.0 / 3, 4 * std::sqrt(4.0 / 45 / 4000));
+  EXPECT_NEAR(n.square().mean().item<double>(), 1, 4 * std::sqrt(2.0 / 4000));
+}
+
+}  // namespace
+}  // namespace espalier
