@@ -175,12 +175,14 @@ class ShrinkNets final : public Controller, public Foresight {
       gates_of_ = run.weights().generation();
       size_ = neurons(run.graph());
     }
-    cost_ += static_cast<double>(size_);
     Weights& w = run.weights();
+    int64_t alive = 0;
     for (const GateInfo& g : gates_) {
       const RandomKey key = run.key().with("shrinknets.kill").with(static_cast<uint64_t>(g.parameter.id));
-      update(w, g.parameter, key);
+      alive += update(w, g.parameter, key);
     }
+    // On a GPU, which nothing waits for, the dead that are not collected yet count, too.
+    cost_ += static_cast<double>(w.device().is_cuda() ? size_ : alive);
     w.bank(Role::weight).values.touch();
     if (o_.every > 0 && o_.unit == "steps" && (run.step() + 1) % o_.every == 0) collect(run);
   }
@@ -268,19 +270,16 @@ class ShrinkNets final : public Controller, public Foresight {
     run.weights().add_state(run.graph(), {.name = alive_state, .shape = of_switches, .initial = 1});
   }
 
-  void update(Weights& w, ParamId p, RandomKey key) {
+  // Returns how many switches live, on the CPU.
+  int64_t update(Weights& w, ParamId p, RandomKey key) {
     at::Tensor value = w[p].detach();
     at::Tensor mean = w.state(mean_state, p), variance = w.state(variance_state, p), alive = w.state(alive_state, p);
     const at::Tensor noise = rule_.kind == Kill::random_variance
                                  ? uniform(value.sizes().vec(), 0, o_.variance, key).to(value.options())
                                  : at::Tensor();
     if (value.is_cpu()) {
-      if (value.scalar_type() == at::kDouble) {
-        pass<double>(value, mean, variance, alive, noise);
-      } else {
-        pass<float>(value, mean, variance, alive, noise);
-      }
-      return;
+      return value.scalar_type() == at::kDouble ? pass<double>(value, mean, variance, alive, noise)
+                                                : pass<float>(value, mean, variance, alive, noise);
     }
     // The same, on a GPU.
     const at::Tensor s = value.sign();
@@ -297,20 +296,24 @@ class ShrinkNets final : public Controller, public Foresight {
     if (rule_.kind == Kill::not_positive) dead = value.le(0).to(value.scalar_type());
     alive.mul_(1 - dead);
     value.mul_(alive);
+    return 0;
   }
 
   template <class T>
-  void pass(at::Tensor& value, at::Tensor& mean, at::Tensor& variance, at::Tensor& alive,
+  int64_t pass(at::Tensor& value, at::Tensor& mean, at::Tensor& variance, at::Tensor& alive,
             const at::Tensor& noise) const {
     T* v = value.data_ptr<T>();
     T* m = mean.data_ptr<T>();
     T* s = variance.data_ptr<T>();
     T* a = alive.data_ptr<T>();
     const T* n = noise.defined() ? noise.const_data_ptr<T>() : nullptr;
+    int64_t living = 0;
     for (int64_t i = 0; i < value.numel(); ++i) {
       if (rule_.kills(v[i], m[i], s[i], n ? n[i] : T(0))) a[i] = 0;
       v[i] *= a[i];
+      living += a[i] > 0;
     }
+    return living;
   }
 
   // The dead go, all at once.
