@@ -2,7 +2,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +14,7 @@
 #include <espalier/controller.h>
 #include <espalier/error.h>
 #include <espalier/execute.h>
+#include <espalier/random_fill.h>
 #include <espalier/testkit.h>
 
 #include "kill.h"
@@ -210,6 +215,102 @@ TEST(ShrinkNets, InitialSwitchesAreThoseOfTheirDistribution) {
   EXPECT_NEAR(u.mean().item<double>(), 0, 4 * std::sqrt(1.0 / 3 / 4000));
   EXPECT_NEAR(u.square().mean().item<double>(), 1.0 / 3, 4 * std::sqrt(4.0 / 45 / 4000));
   EXPECT_NEAR(n.square().mean().item<double>(), 1, 4 * std::sqrt(2.0 / 4000));
+}
+
+// ---- the propositions of the paper's appendix ----
+
+// Squared error of y = x diag(b) a over all outputs, in the mean.
+double loss(const at::Tensor& x, const at::Tensor& y, const at::Tensor& a, const at::Tensor& b) {
+  return (x.mul(b).matmul(a) - y).square().mean().item<double>();
+}
+
+// The minimum of loss + lambda sum of column norms, by proximal gradient steps with momentum (it is convex).
+double group_minimum(const at::Tensor& x, const at::Tensor& y, double lambda) {
+  const double scale = 2.0 / static_cast<double>(y.numel());
+  const at::Tensor gram = x.t().matmul(x) * scale, cross = x.t().matmul(y) * scale;
+  const double rate = 1 / gram.trace().item<double>();
+  at::Tensor a = at::zeros({x.size(1), y.size(1)}, at::kDouble), ahead = a;
+  double t = 1;
+  for (int i = 0; i < 6000; ++i) {
+    at::Tensor next = ahead - rate * (gram.matmul(ahead) - cross);
+    const at::Tensor norms = next.square().sum(1, true).sqrt();
+    next = next * (1 - rate * lambda / norms.clamp_min(1e-300)).clamp_min(0);
+    const double after = (1 + std::sqrt(1 + 4 * t * t)) / 2;
+    ahead = next + (t - 1) / after * (next - a);
+    a = next, t = after;
+  }
+  return loss(x, y, a, at::ones({x.size(1)}, at::kDouble)) + lambda * a.square().sum(1).sqrt().sum().item<double>();
+}
+
+// Proposition A.1 (with 002-X6: beta_j is the norm, and columns have the norm 1): both problems have the same minimum.
+TEST(Propositions, SwitchesOnUnitColumnsHaveTheMinimumOfGroupSparsity) {
+  for (uint64_t problem = 0; problem < 2; ++problem) {
+    const RandomKey key = RandomKey(17).with(problem);
+    const at::Tensor x = normal({40, 5}, 1, key.with("x"));
+    const at::Tensor y = x.matmul(normal({5, 2}, 1, key.with("a"))) + normal({40, 2}, 0.5, key.with("noise"));
+    const double lambda = 0.3, expected = group_minimum(x, y, lambda);
+    double best = 1e300;
+    for (uint64_t start = 0; start < 3; ++start) {
+      at::Tensor a = normal({5, 2}, 1, key.with("start").with(start)), b = normal({5}, 1, key.with("b").with(start));
+      for (int i = 0; i < 6000; ++i) {
+        a = a / a.square().sum(1, true).sqrt();  // unit columns (rows of a are the columns of the paper's A)
+        const at::Tensor error = (x.mul(b).matmul(a) - y) * (2.0 / static_cast<double>(y.numel()));
+        const at::Tensor of_product = x.t().matmul(error);  // of diag(b) a
+        const at::Tensor gb = of_product.mul(a).sum(1), ga = of_product.mul(b.unsqueeze(1));
+        // A proximal step of the switches, a gradient step of the columns.
+        const at::Tensor moved = b - 0.05 * gb;
+        b = moved.sign() * (moved.abs() - 0.05 * lambda).clamp_min(0);
+        a = a - 0.05 * ga;
+      }
+      a = a / a.square().sum(1, true).sqrt();
+      best = std::min(best, loss(x, y, a, b) + lambda * b.abs().sum().item<double>());
+    }
+    EXPECT_NEAR(best, expected, 1e-6) << problem;
+  }
+}
+
+// A.2 (002-X7): of one weight a and one switch b, y = 0 and x > 0: f(0, 2) = f(2, 0) = 0, and f(1, 1) = x^2.
+TEST(Propositions, TheProblemIsNotConvex) {
+  const at::Tensor x = at::full({1, 1}, 1.7, at::kDouble), y = at::zeros({1, 1}, at::kDouble);
+  const auto f = [&](double a, double b) {
+    return loss(x, y, at::full({1, 1}, a, at::kDouble), at::full({1}, b, at::kDouble));
+  };
+  EXPECT_EQ(f(0, 2), 0);
+  EXPECT_EQ(f(2, 0), 0);
+  EXPECT_NEAR(f(1, 1), 1.7 * 1.7, 1e-12) << "above the mean of the two, between which it lies";
+}
+
+double penalty(const at::Tensor& switches) {
+  return switches.abs().sum().item<double>();
+}
+
+// A.3: without a constraint there is no minimum. A.4: every pattern of signs is as good as another.
+TEST(Propositions, ScalesAndSignsMoveBetweenSwitchesAndColumns) {
+  GraphBuilder b({.channels = 4});
+  Started s(b.output(b.linear("fc", b.input(), {.features = 2})), R"("inputs": true, "init": "normal")");
+  const c10::NoGradGuard no_grad;
+  const at::Tensor x = testkit::input_of(s.run.graph(), 5, 1);
+  const auto logits = [&] { return run(s.run.graph(), s.run.weights(), {{"input", x}}, {"logits"})[0]; };
+  const at::Tensor before = logits();
+  at::Tensor w = value(s.run, "fc.weight"), switches = value(s.run, "inputs.switch.coefficient.value");
+  const double whole = penalty(switches);
+  w.mul_(2);
+  switches.div_(2);
+  EXPECT_TRUE(logits().allclose(before, 1e-12, 1e-12));
+  EXPECT_NEAR(penalty(switches), whole / 2, 1e-12) << "the same loss for half of the penalty";
+  for (int pattern = 0; pattern < 16; ++pattern) {
+    const at::Tensor kept_w = w.clone(), kept = switches.clone();
+    for (int64_t j = 0; j < 4; ++j) {
+      if ((pattern >> j) & 1) {
+        w.select(1, j).neg_();
+        switches[j].neg_();
+      }
+    }
+    EXPECT_TRUE(logits().allclose(before, 1e-12, 1e-12)) << pattern;
+    EXPECT_NEAR(penalty(switches), whole / 2, 1e-12);
+    w.copy_(kept_w);
+    switches.copy_(kept);
+  }
 }
 
 }  // namespace
