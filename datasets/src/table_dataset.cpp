@@ -65,6 +65,7 @@ class Preparation {
     info.target = {.outputs = outputs(), .task = task_};
     info.classes = classes_;
     info.samples = static_cast<int64_t>(parts_.train.size());
+    info.has_validation = !parts_.validation.empty();
     const bool numbers = std::ranges::any_of(inputs_, [&](size_t c) { return !t_.columns[c].is_nominal(); });
     if (o_.standardize && numbers) info.standardize.emplace_back("input");
     if (o_.standardize_target) info.standardize.emplace_back("target");
@@ -74,8 +75,7 @@ class Preparation {
   Split split(const std::vector<int64_t>& rows) const {
     return {.inputs = {{"input", input_of(rows)}}, .targets = {{"target", target_of(rows)}}};
   }
-  const std::vector<int64_t>& train() const { return parts_.train; }
-  const std::vector<int64_t>& test() const { return parts_.test; }
+  const RowParts& parts() const { return parts_; }
 
  private:
   const TableColumn& column(size_t c) const { return t_.columns[c]; }
@@ -297,7 +297,7 @@ class Preparation {
     } else if (split_column_) {
       split_by_column();
     } else if (const double share = o_.test.value_or(0.2); share == 0) {
-      parts_ = {rows_, rows_};
+      parts_ = {.train = rows_, .test = rows_, .validation = {}};
       log::info(file() + ": the test part is the training part (`test: 0`)");
     } else {
       std::vector<int32_t> classes;
@@ -326,12 +326,16 @@ class Preparation {
     for (const int64_t row : rows_) {
       const auto r = static_cast<size_t>(row);
       const std::string value = !c.is_nominal() || c.codes[r] < 0 ? "" : c.categories[static_cast<size_t>(c.codes[r])];
-      if (value != "train" && value != "test") {
+      std::vector<int64_t>* part = value == "train"        ? &parts_.train
+                                   : value == "test"       ? &parts_.test
+                                   : value == "validation" ? &parts_.validation
+                                                           : nullptr;
+      if (!part) {
         throw InputError(t_.place(row), name_of(*split_column_) + ": " +
                                             (c.is_missing(row) ? "a missing value" : value_text(c, row)) +
-                                            " is no part; `split_column` holds train and test");
+                                            " is no part; `split_column` holds train, test and validation");
       }
-      (value == "train" ? parts_.train : parts_.test).push_back(row);
+      part->push_back(row);
     }
   }
 
@@ -567,7 +571,7 @@ RowParts draw_test_rows(int64_t rows, const std::vector<int32_t>& classes, doubl
 struct TableDataset::Prepared {
   std::vector<fs::path> files;
   DatasetInfo info;
-  Split train, test;
+  Split train, test, validation;
 };
 
 TableDataset::TableDataset(TableOptions options) : o_(std::move(options)) {
@@ -587,8 +591,9 @@ std::shared_ptr<const TableDataset::Prepared> TableDataset::prepared(const DataP
   auto all = std::make_shared<Prepared>();
   all->files = files;
   all->info = preparation.info();
-  all->train = preparation.split(preparation.train());
-  all->test = preparation.split(preparation.test());
+  all->train = preparation.split(preparation.parts().train);
+  all->test = preparation.split(preparation.parts().test);
+  if (all->info.has_validation) all->validation = preparation.split(preparation.parts().validation);
   prepared_ = all;
   return all;
 }
@@ -599,11 +604,13 @@ DatasetInfo TableDataset::info() const {
 }
 
 Split TableDataset::load(const std::string& part, const DataPaths& paths) const {
-  if (part != "train" && part != "test")
-    throw InputError(o_.file, "a table has no part '" + part + "'; expected train or test");
   const std::lock_guard lock(mutex_);
   const std::shared_ptr<const Prepared> all = prepared(paths);
-  return part == "train" ? all->train : all->test;
+  if (part == "train") return all->train;
+  if (part == "test") return all->test;
+  if (part == "validation" && all->info.has_validation) return all->validation;
+  throw InputError(o_.file, "a table has no part '" + part + "'; expected train or test" +
+                                (all->info.has_validation ? " or validation" : ""));
 }
 
 }  // namespace espalier

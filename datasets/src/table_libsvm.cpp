@@ -17,6 +17,9 @@ namespace fs = std::filesystem;
 // Above this many different whole numbers, labels are counts or measures rather than classes.
 constexpr size_t most_classes = 100;
 
+// Above this an index is no number of a feature.
+constexpr int64_t most_index = 1'000'000'000;
+
 struct Entry {
   int64_t index;
   double value;
@@ -88,7 +91,7 @@ class LibsvmReader {
       if (index == "qid") fail(word, "ranks within queries (qid) are not read; take them out");
       int64_t i = 0;
       const auto [end, error] = std::from_chars(index.data(), index.data() + index.size(), i);
-      if (index.empty() || error != std::errc() || end != index.data() + index.size() || i < 0)
+      if (index.empty() || error != std::errc() || end != index.data() + index.size() || i < 0 || i > most_index)
         fail(word, "expected the number of a feature, got " + shown(index));
       if (i == 0 && !format_.zero_based)
         fail(word, "the feature 0; features are counted from 1, unless `zero_based: true` is said");

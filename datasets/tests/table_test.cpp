@@ -276,6 +276,7 @@ TEST_F(Libsvm, RefusesDamagedFiles) {
   EXPECT_THAT(libsvm_error("1 2:1 1:1\n"), HasSubstr("1:7: the feature 1 does not stand behind smaller ones"));
   EXPECT_THAT(libsvm_error("1 0:1\n"), HasSubstr("1:3: the feature 0; features are counted from 1"));
   EXPECT_THAT(libsvm_error("1 -1:1\n"), HasSubstr("1:3: expected the number of a feature, got '-1'"));
+  EXPECT_THAT(libsvm_error("1 9223372036854775807:1\n"), HasSubstr("1:3: expected the number of a feature, got '9223"));
   EXPECT_THAT(libsvm_error("1 qid:3 1:1\n"), HasSubstr("1:3: ranks within queries (qid) are not read"));
   EXPECT_THAT(libsvm_error("1 3:1\n", {.features = 2}), HasSubstr("1:3: the feature 3, and `features` is 2"));
   EXPECT_THAT(libsvm_error("1\n2\n"), HasSubstr("holds labels without features"));

@@ -100,7 +100,8 @@ class Cora final : public Dataset {
             .classes = class_names(),
             .mean = {},
             .deviation = {},
-            .samples = 1};
+            .samples = 1,
+            .has_validation = true};
   }
 
   Split load(const std::string& part, const DataPaths& paths) const override {

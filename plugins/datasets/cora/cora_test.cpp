@@ -36,6 +36,7 @@ TEST(Cora, DescribesItselfWithoutData) {
   EXPECT_EQ(info.input, (InputSpec{.channels = 1433, .nodes = 2708, .others = {{"adjacency", {2708, 2708}}}}));
   EXPECT_EQ(info.target, (TargetSpec{.outputs = 7, .task = task::classification}));
   EXPECT_EQ(info.classes.size(), 7U);
+  EXPECT_TRUE(info.has_validation);
 }
 
 TEST(Cora, IsOneGraph) {

@@ -60,6 +60,15 @@ TEST_F(CsvData, IsRegressionOfTheLastColumn) {
               HasSubstr("a table has no part 'validation'; expected train or test"));
 }
 
+TEST_F(CsvData, MayHaveAValidationPart) {
+  const auto data =
+      csv("part,x,y\ntrain,1,2\nvalidation,3,4\ntrain,5,6\ntest,7,8\n", Value::map({{"split_column", "part"}}));
+  EXPECT_TRUE(data->info().has_validation);
+  EXPECT_THAT(numbers(data->load("validation", {}).input()), ElementsAre(3));
+  EXPECT_THAT(numbers(data->load("train", {}).input()), ElementsAre(1, 5));
+  EXPECT_FALSE(csv(train_and_test, Value::map({{"split_column", "part"}}))->info().has_validation);
+}
+
 TEST_F(CsvData, FindsTheTaskInTheTargets) {
   const auto task_of = [&](const std::string& text, const Value& options = Value::map()) {
     return csv(text, options)->info().target;
@@ -215,8 +224,9 @@ TEST_F(CsvData, RefusesTablesThatNothingCanBeLearnedFrom) {
   EXPECT_THAT(error_of("x,y\n1,2\n3,4\n"), HasSubstr("has too few rows: 0.2 of 2 rows is no row for testing"));
   EXPECT_THAT(error_of("p,x,y\ntrain,1,2\ntest,1,2\n", Value::map({{"split_column", "p"}})),
               HasSubstr("the training part has a single one"));
-  EXPECT_THAT(error_of("p,x,y\ntrain,1,2\nvalid,1,2\n", Value::map({{"split_column", "p"}})),
-              HasSubstr("t.csv:3: column 1 ('p'): 'valid' is no part; `split_column` holds train and test"));
+  EXPECT_THAT(
+      error_of("p,x,y\ntrain,1,2\nvalid,1,2\n", Value::map({{"split_column", "p"}})),
+      HasSubstr("t.csv:3: column 1 ('p'): 'valid' is no part; `split_column` holds train, test and validation"));
   EXPECT_THAT(error_of("p,x,y\ntrain,1,2\ntrain,1,2\n", Value::map({{"split_column", "p"}})),
               HasSubstr("no row is left for the test part"));
   EXPECT_THAT(error_of("x,y\n1,2\n2,3\n", Value::map({{"target", "weight"}, {"test", 0}})),

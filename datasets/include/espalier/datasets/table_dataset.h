@@ -47,7 +47,7 @@ void declare_table_options(Declare<Options>& p) {
          "\"-1\". Left out: those that the file names, or the last column.");
   option("ignore", &TableOptions::ignore, "Columns that are left out, written as in `target`.");
   option("split_column", &TableOptions::split_column,
-         "Column that says of each row whether it is of the part train or test. Left out: there is none.");
+         "Column that says of each row whether it is of the part train, test or validation. Left out: there is none.");
   option("task", &TableOptions::task, one_of({"auto", "classification", "regression", "multilabel"}),
          "What is learned; auto: classification of one column of categories, multilabel of several columns of 0 and 1, "
          "regression of numbers.");
@@ -71,7 +71,7 @@ std::filesystem::path find_data_file(const std::string& path, const DataPaths& p
 
 // Numbers of 0..n-1, ascending.
 struct RowParts {
-  std::vector<int64_t> train, test;
+  std::vector<int64_t> train, test, validation;
 };
 // Draws the share of the test part. If `classes` (of each row) are given, each class has its share in it, within one
 // row, and a class of a single row stays in the training part.
