@@ -22,6 +22,15 @@
 namespace espalier {
 namespace {
 
+// A data set is asked for its sizes and parts several times in a run, and by each of many runs that are planned.
+void say_once(const std::string& text) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard lock(mutex);
+  if (said.insert(text).second) log::info(text);
+}
+
+
 namespace fs = std::filesystem;
 
 // More categories of one input are more likely names than something to learn from.
@@ -219,7 +228,7 @@ class Preparation {
       return std::ranges::any_of(columns, [&](size_t c) { return column(c).is_missing(row); });
     });
     const int64_t dropped = t_.rows() - static_cast<int64_t>(rows_.size());
-    if (dropped > 0) log::info(file() + ": " + count_text(dropped, "row") + " with missing values left out");
+    if (dropped > 0) say_once(file() + ": " + count_text(dropped, "row") + " with missing values left out");
     if (rows_.empty()) throw InputError(file(), "a value is missing in every row; name columns in `ignore`");
   }
 
@@ -298,7 +307,6 @@ class Preparation {
       split_by_column();
     } else if (const double share = o_.test.value_or(0.2); share == 0) {
       parts_ = {.train = rows_, .test = rows_, .validation = {}};
-      log::info(file() + ": the test part is the training part (`test: 0`)");
     } else {
       std::vector<int32_t> classes;
       if (is_classification()) {
@@ -413,7 +421,7 @@ class Preparation {
       if (same) constant.push_back(c.name);
     }
     if (!constant.empty()) {
-      log::info(file() + ": " + (constant.size() == 1 ? "the input " : "the inputs ") + some_of(constant) +
+      say_once(file() + ": " + (constant.size() == 1 ? "the input " : "the inputs ") + some_of(constant) +
                 (constant.size() == 1 ? " has" : " have") + " the same value in every row of the training part");
     }
     check_cells(file(), static_cast<int64_t>(rows_.size()), features());
@@ -424,7 +432,7 @@ class Preparation {
       for (size_t i = 0; i < targets_.size(); ++i) {
         expect_floats(targets_[i], values_[i]);
         if (is_constant(values_[i])) {
-          log::info(file() + ": the target " + column(targets_[i]).name +
+          say_once(file() + ": the target " + column(targets_[i]).name +
                     " has the same value in every row of the training part");
         }
       }

@@ -61,6 +61,7 @@ class ShrinkNets final : public Controller, public Foresight {
     std::string kill = "sign_variance";
     double gamma = 0.99;
     double variance = 0.5;
+    std::string first_mean = "sign";
     double tau = 1e-3;
     int64_t every = 1;
     std::string unit = "epochs";
@@ -86,6 +87,9 @@ class ShrinkNets final : public Controller, public Foresight {
         "Share of the running mean and variance of signs that stays in a step. A sign that changes for good kills after "
         "about 1.6 / (1 - gamma) steps.");
       p("variance", &Options::variance, above(0), "Variance of the sign above which a switch is killed.");
+      p("first_mean", &Options::first_mean, one_of({"sign", "one"}),
+        "Mean of the signs before the first step; sign: the sign of each switch; one: 1, so that a switch which begins "
+        "below zero counts as changed, as in the authors' program of figure 2.");
       p("tau", &Options::tau, at_least(0), "Size of a switch below which the rule `threshold` kills it.");
       p("every", &Options::every, at_least(0),
         "Number of epochs or steps between two collections of dead neurons; 0: they stay, multiplied by zero.");
@@ -156,7 +160,12 @@ class ShrinkNets final : public Controller, public Foresight {
       if (o_.init == "uniform") value.copy_(uniform(value.sizes().vec(), relu ? 0 : -1, 1, key));
       if (o_.init == "normal") value.copy_(normal(value.sizes().vec(), 1, key));
       if (relu) value.abs_();
-      at::Tensor(run.weights().state(mean_state, g.parameter)).copy_(value.sign());
+      at::Tensor mean = run.weights().state(mean_state, g.parameter);
+      if (o_.first_mean == "one") {
+        mean.fill_(1);
+      } else {
+        mean.copy_(value.sign());
+      }
     }
     begun_ = neurons(run.graph());
     record(run);

@@ -243,8 +243,7 @@ TEST_F(CsvData, RefusesTablesThatNothingCanBeLearnedFrom) {
 TEST_F(CsvData, NotesWhatTellsNothing) {
   const auto all = Value::map({{"test", 0}});
   EXPECT_THAT(notes_of("x,c,k,y\n1,5,a,1\n2,5,a,2\n", all),
-              AllOf(HasSubstr("the inputs c and k have the same value in every row of the training part"),
-                    HasSubstr("the test part is the training part")));
+              HasSubstr("the inputs c and k have the same value in every row of the training part"));
   EXPECT_THAT(notes_of("x,y\n1,3\n2,3\n", all), HasSubstr("the target y has the same value"));
   EXPECT_THAT(notes_of("x,y\n1,3\n2,4\n,5\n", Value::map({{"test", 0}, {"missing", "drop"}})),
               HasSubstr("1 row with missing values left out"));

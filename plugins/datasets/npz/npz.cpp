@@ -316,7 +316,6 @@ class Npz final : public Dataset {
     const double share = o_.test.value_or(0.2);
     train_ = split_of(all);
     if (share == 0) {
-      log::info(o_.file + ": the test part is the training part (`test: 0`)");
       test_ = train_;
       return;
     }

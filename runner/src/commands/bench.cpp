@@ -7,6 +7,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/data_option.h"
 #include "commands/recipe_options.h"
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
@@ -46,9 +47,7 @@ void add_bench_command(CLI::App& app) {
   };
   auto f = std::make_shared<Flags>();
   f->recipe.add_to(*command);
-  command->add_option("--data", f->data, "A folder of data sets, searched first; may be repeated")
-      ->type_name("DIR")
-      ->allow_extra_args(false);
+  add_data_option(*command, f->data);
   command->add_option("--steps", f->steps, "Steps that are timed (default 200)")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000000));

@@ -8,6 +8,7 @@
 #include <CLI/Formatter.hpp>
 #include <unistd.h>
 
+#include "commands/data_option.h"
 #include "espalier/datasets/catalogue.h"
 #include "espalier/datasets/check.h"
 #include "espalier/datasets/fetch.h"
@@ -22,12 +23,6 @@ namespace espalier {
 namespace {
 
 namespace fs = std::filesystem;
-
-void add_data_option(CLI::App& command, std::vector<std::string>& folders) {
-  command.add_option("--data", folders, "A folder of data sets, searched first; may be repeated")
-      ->type_name("DIR")
-      ->allow_extra_args(false);
-}
 
 void add_name_option(CLI::App& command, std::string& name) {
   std::string known;

@@ -9,6 +9,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/data_option.h"
 #include "commands/plugin_options.h"
 #include "data/scaling.h"
 #include "data/split.h"
@@ -63,6 +64,9 @@ void write_export(ExportOptions o) {
   require_run(run);
   const Value environment = recorded(run / "environment.json");
   add_recorded(environment, "plugins", o.plugins.folders);
+  std::vector<std::string> data_folders;
+  add_recorded(environment, "data", data_folders);
+  search_data_in(data_folders);
   register_builtin(Registry::instance());
   warn_of_missing_plugins(environment, o.plugins.load());
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());

@@ -1,3 +1,4 @@
+#include "commands/data_option.h"
 #include "commands/recipe_commands.h"
 
 #include <cstdio>
@@ -143,9 +144,11 @@ void add_recipe_commands(CLI::App& app) {
   struct PlanFlags {
     bool json = false, axes = false;
     std::string draw;
+    std::vector<std::string> data;
   };
   auto plan_flags = std::make_shared<PlanFlags>();
   plan_options->add_to(*plan);
+  add_data_option(*plan, plan_flags->data);
   plan->add_flag(
       "--json", plan_flags->json,
       "Prints JSON: {name, network: {params, macs, layers, axes}, selectors, stages, memory}; of a matrix {name, runs: "
@@ -177,8 +180,10 @@ void add_recipe_commands(CLI::App& app) {
   auto recipes = std::make_shared<std::vector<std::string>>();
   validate->add_option("recipes", *recipes, "The recipes, YAML files")->required()->type_name("FILE...");
   validate_options->add_settings_to(*validate);
+  auto validate_data = std::make_shared<std::vector<std::string>>();
+  add_data_option(*validate, *validate_data);
   validate->footer("Examples:\n  espalier validate my-recipe.yaml\n  espalier validate recipes/*.yaml\n");
-  validate->callback([validate_options, recipes] {
+  validate->callback([validate_options, recipes, validate_data] {
     validate_options->load_plugins();
     bool fine = true;
     for (const std::string& file : *recipes) {

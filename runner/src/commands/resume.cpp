@@ -9,6 +9,7 @@
 #include <CLI/Error.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/data_option.h"
 #include "commands/plugin_options.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"
@@ -83,6 +84,7 @@ void resume(ResumeOptions o) {
   const Value before = recorded(run / "environment.json");
   add_recorded(before, "plugins", o.plugins.folders);
   add_recorded(before, "data", o.training.data);
+  search_data_in(o.training.data);
   register_builtin(Registry::instance());
   warn_of_missing_plugins(before, o.plugins.load());
   std::vector<std::string> overrides = o.overrides;

@@ -3,6 +3,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/data_option.h"
 #include "espalier/datasets/find.h"
 #include "system/interrupt.h"
 
@@ -19,9 +20,7 @@ Value absolute(const std::vector<std::string>& paths) {
 }  // namespace
 
 void TrainingOptions::add_to(CLI::App& command) {
-  command.add_option("--data", data, "A folder of data sets, searched first; may be repeated")
-      ->type_name("DIR")
-      ->allow_extra_args(false);
+  add_data_option(command, data);
   command
       .add_option("--save-every", save_every,
                   "Seconds between checkpoints (default 60; fewer where saving takes long); 0: after every step")

@@ -107,6 +107,14 @@ Value check_string(const ParameterInfo& p, const Value& v) {
   return v;
 }
 
+// Names may look like numbers: columns, class folders.
+Value check_word(const ParameterInfo& p, const Value& v) {
+  if (!v.is(Value::Kind::integer)) return check_string(p, v);
+  Value word(to_json(v));
+  word.location = v.location;
+  return word;
+}
+
 Value check_component(const ParameterInfo& p, const Value& v) {
   if (v.is_string()) {
     Value spec = Value::map({{"use", v}});
@@ -200,6 +208,7 @@ Value ParameterInfo::check(const Value& v) const {
     case ParameterType::numbers:
       return check_list(*this, v, check_number);
     case ParameterType::strings:
+      return check_list(*this, v, check_word);
     case ParameterType::selector:
       return check_list(*this, v, check_string);
     case ParameterType::per_selector:
