@@ -64,7 +64,8 @@ expect: {accuracy_best: {value: 200, within: 99.9}, top5: {value: 1, within: 1},
 
   const Value summary = from_json(read_file(folder / "run" / "summary.json"));
   const std::vector<Value> epochs = lines_of(folder / "run" / "metrics.jsonl");
-  EXPECT_EQ(summary.at("metric").at("best"), epochs.at(2).at("test_accuracy")) << "the only epoch of the pruned network";
+  EXPECT_EQ(summary.at("metric").at("best"), epochs.at(2).at("test_accuracy"))
+      << "the only epoch of the pruned network";
   const Value& expected = summary.at("expect");
   EXPECT_EQ(expected.at("accuracy_best").at("found"), summary.at("metric").at("best"));
   EXPECT_FALSE(expected.at("accuracy_best").at("met").as_bool());

@@ -70,8 +70,9 @@ TEST_F(Gpu, BatchesThatAreReadOnDemandAreTheSame) {
       for (int64_t i = 0; i < 3 * 12 * 12; ++i) out[i] = static_cast<uint8_t>(sample * 11 + i + (key.value() & 63));
     }
   };
-  const Split split{
-      .inputs = {}, .targets = {{"target", at::randint(0, 3, {40}).to(at::kLong)}}, .samples = std::make_shared<Numbered>()};
+  const Split split{.inputs = {},
+                    .targets = {{"target", at::randint(0, 3, {40}).to(at::kLong)}},
+                    .samples = std::make_shared<Numbered>()};
   Normalization n{};
   for (int c = 0; c < 3; ++c) n.scale[c] = 1 / 255.F, n.shift[c] = -0.4F;
   const ImageTransform a{.crop = 2, .flip = 0.5F, .rotate = 0, .cutout = 4};

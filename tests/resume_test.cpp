@@ -28,8 +28,8 @@ using Clock = std::chrono::steady_clock;
 using ::testing::HasSubstr;
 
 // Two optimizers, a schedule that remembers, a controller with state and Weights of its own, edits in the middle of
-// epochs and at their ends, averages that follow them, accumulated batches, parameters that thaw, a second stage from the
-// best of the first that learns from it.
+// epochs and at their ends, averages that follow them, accumulated batches, parameters that thaw, a second stage from
+// the best of the first that learns from it.
 constexpr const char* everything = R"(
 espalier: 1
 name: everything

@@ -16,8 +16,8 @@
 #include "espalier/dataset.h"
 #include "espalier/error.h"
 #include "espalier/random_fill.h"
-#include "espalier/value.h"
 #include "espalier/registry.h"
+#include "espalier/value.h"
 #include "formats/safetensors.h"
 #include "recipe/yaml.h"
 #include "run_files.h"
@@ -137,9 +137,7 @@ stages:
     const fs::path run = folder / name;
     const Output o = espalier_command("run -q --save-every 1e6 " + recipe.string() + " --out " + run.string());
     ASSERT_EQ(o.status, 0) << o.text;
-    const Split split = Registry::instance()
-                            .create<Dataset>(parse_yaml("{" + spec + "}", "spec"))
-                            ->load("train", {});
+    const Split split = Registry::instance().create<Dataset>(parse_yaml("{" + spec + "}", "spec"))->load("train", {});
     const Split all = scaled(split, {{"input", scaling_of(split.input())}, {"target", scaling_of(split.target())}});
     const Ridge closed(all.input().to(at::kDouble), all.target().to(at::kDouble), 0.02);
     const double found = from_json(read_file(run / "summary.json")).at("metrics").at("mse").as_double();

@@ -30,7 +30,6 @@ void say_once(const std::string& text) {
   if (said.insert(text).second) log::info(text);
 }
 
-
 namespace fs = std::filesystem;
 
 // More categories of one input are more likely names than something to learn from.
@@ -422,7 +421,7 @@ class Preparation {
     }
     if (!constant.empty()) {
       say_once(file() + ": " + (constant.size() == 1 ? "the input " : "the inputs ") + some_of(constant) +
-                (constant.size() == 1 ? " has" : " have") + " the same value in every row of the training part");
+               (constant.size() == 1 ? " has" : " have") + " the same value in every row of the training part");
     }
     check_cells(file(), static_cast<int64_t>(rows_.size()), features());
   }
@@ -433,7 +432,7 @@ class Preparation {
         expect_floats(targets_[i], values_[i]);
         if (is_constant(values_[i])) {
           say_once(file() + ": the target " + column(targets_[i]).name +
-                    " has the same value in every row of the training part");
+                   " has the same value in every row of the training part");
         }
       }
       return;

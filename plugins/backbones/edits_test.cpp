@@ -457,9 +457,7 @@ TEST(Search, GradientsOfSharedCoefficientsAreThoseOfFiniteDifferences) {
   for (const Searched& s : searched()) {
     Network n(backbone(s.plugin, s.spec), 7, 4);
     const at::Tensor target = testkit::target_of(5, 4, 1);
-    const auto loss = [&] {
-      return testkit::cross_entropy(n.graph, n.weights, n.x, target, {.key = RandomKey(1)});
-    };
+    const auto loss = [&] { return testkit::cross_entropy(n.graph, n.weights, n.x, target, {.key = RandomKey(1)}); };
     for (const std::string& alpha : s.alphas) set(n, alpha + ".value", n[alpha + ".value"] * 1e3);
     n.weights.zero_gradients();
     loss().backward();

@@ -14,8 +14,9 @@ namespace {
 
 // Images whose bytes tell where they came from: 8 x 8, two channels.
 Split numbered(int64_t n) {
-  return {.inputs = {{"input", at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8})}},
-          .targets = {{"target", at::arange(n, at::kLong).remainder(3)}}};
+  return {
+      .inputs = {{"input", at::arange(n * 2 * 8 * 8, at::kLong).remainder(251).to(at::kByte).reshape({n, 2, 8, 8})}},
+      .targets = {{"target", at::arange(n, at::kLong).remainder(3)}}};
 }
 
 Split split_of(const at::Tensor& image) {

@@ -81,8 +81,8 @@ TEST(Ema, FollowsEditsAsSlicingByHandDoes) {
   EXPECT_TRUE(value(g, *ema.weights(), "conv.weight").equal(conv.index_select(0, kept)));
   EXPECT_TRUE(value(g, *ema.weights(), "bn.running_var").equal(variance.index_select(0, kept)));
   // Sixteen pixels for each channel.
-  EXPECT_TRUE(value(g, *ema.weights(), "fc.weight")
-                  .equal(fc.reshape({3, 5, 16}).index_select(1, kept).reshape({3, 48})));
+  EXPECT_TRUE(
+      value(g, *ema.weights(), "fc.weight").equal(fc.reshape({3, 5, 16}).index_select(1, kept).reshape({3, 48})));
   set(g, w, 2);
   ema.step(w);
   EXPECT_TRUE(value(g, *ema.weights(), "conv.weight")

@@ -211,7 +211,8 @@ def main():
     p.add_argument("--quoted", metavar="FILE",
                    help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
     p.add_argument("--against", choices=["params", "macs"], default="params")
-    p.add_argument("--metric", metavar="NAME", help="a metric of the runs, or NAME_best (default: the leading one's best)")
+    p.add_argument("--metric", metavar="NAME",
+                   help="a metric of the runs, or NAME_best (default: the leading one's best)")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")

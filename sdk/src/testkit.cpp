@@ -52,9 +52,10 @@ at::Tensor cross_entropy(const Graph& graph, const Weights& weights, const at::T
   for (const Port& port : graph.inputs()) {
     std::vector<int64_t> sizes = graph.sizes(graph[port.edge].shape);
     sizes.insert(sizes.begin(), input.size(0));
-    inputs.emplace_back(port.name, port.name == "input" ? input
-                                                        : normal(sizes, 1, RandomKey(1).with(port.name))
-                                                              .to(input.device(), input.scalar_type()));
+    inputs.emplace_back(port.name,
+                        port.name == "input"
+                            ? input
+                            : normal(sizes, 1, RandomKey(1).with(port.name)).to(input.device(), input.scalar_type()));
   }
   const at::Tensor logits = espalier::run(graph, weights, inputs, {"logits"}, pass)[0];
   return at::cross_entropy_loss(logits.flatten(0, -2), target.flatten());

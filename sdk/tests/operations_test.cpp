@@ -363,7 +363,8 @@ TEST(CrossEntropy, OfNodesLeavesOutThoseWithoutAClass) {
   const auto loss = Registry::instance().create<Loss>(Value("cross_entropy"));
   const at::Tensor p = at::softmax(outputs[0].second, -1)[0];
   EXPECT_EQ(loss->weight(batch).item<int64_t>(), 2);
-  EXPECT_NEAR(loss->value({outputs, batch}).item<double>(), -(std::log(p[0][2].item<double>()) + std::log(p[2][0].item<double>())) / 2, 1e-14);
+  EXPECT_NEAR(loss->value({outputs, batch}).item<double>(),
+              -(std::log(p[0][2].item<double>()) + std::log(p[2][0].item<double>())) / 2, 1e-14);
 }
 
 TEST(Select, ReadsChannelsByIndex) {

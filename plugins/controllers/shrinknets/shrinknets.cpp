@@ -49,8 +49,8 @@ bool is_output(const Graph& graph, Edge e) {
 }  // namespace
 
 // ShrinkNets (paper 002): every neuron is multiplied by a switch that is trained with the weights, under an l1 penalty
-// of the switches (a regularizer `l1` with `on: gates`). A neuron whose switch is killed goes, from the network and from
-// everything that follows it, while training goes on; at the end the switches become part of the layers.
+// of the switches (a regularizer `l1` with `on: gates`). A neuron whose switch is killed goes, from the network and
+// from everything that follows it, while training goes on; at the end the switches become part of the layers.
 class ShrinkNets final : public Controller, public Foresight {
  public:
   struct Options {
@@ -75,7 +75,8 @@ class ShrinkNets final : public Controller, public Foresight {
       p("inputs", &Options::inputs,
         "Whether the inputs of the network get switches, too: for regression, where a linear network has no other.");
       p("switch", &Options::switch_, one_of({"linear", "relu"}),
-        "What a neuron is multiplied by; relu: by the switch's positive part, so that a switch at zero or below is dead "
+        "What a neuron is multiplied by; relu: by the switch's positive part, so that a switch at zero or below is "
+        "dead "
         "at once, as in the earlier version of the method.");
       p("init", &Options::init, one_of({"uniform", "normal", "one"}),
         "Initial switches; uniform: between -1 and 1 (of relu between 0 and 1); normal: with standard deviation 1.");
@@ -84,7 +85,8 @@ class ShrinkNets final : public Controller, public Foresight {
         "random_variance: if it is above a number that each step draws between 0 and `variance`; sign_change: at the "
         "first change of its sign; threshold: if its size is below `tau` when neurons are collected; none: never.");
       p("gamma", &Options::gamma, at_least(0), below(1),
-        "Share of the running mean and variance of signs that stays in a step. A sign that changes for good kills after "
+        "Share of the running mean and variance of signs that stays in a step. A sign that changes for good kills "
+        "after "
         "about 1.6 / (1 - gamma) steps.");
       p("variance", &Options::variance, above(0), "Variance of the sign above which a switch is killed.");
       p("first_mean", &Options::first_mean, one_of({"sign", "one"}),
@@ -114,8 +116,8 @@ class ShrinkNets final : public Controller, public Foresight {
       for (const std::string& node : readers) {
         const std::string view = readers.size() == 1 ? std::string(input_view) : input_view + ("." + node);
         edits.push_back({SplitOff{.node = node, .input = 0, .view = view}});
-        edits.push_back({InsertGate{.gate = view + suffix, .edge = view, .axis = "", .initial = 1, .role = "weight",
-                                    .readers = {}}});
+        edits.push_back({InsertGate{
+            .gate = view + suffix, .edge = view, .axis = "", .initial = 1, .role = "weight", .readers = {}}});
       }
     }
     for (const std::string& layer : layers(graph)) {
@@ -310,7 +312,7 @@ class ShrinkNets final : public Controller, public Foresight {
 
   template <class T>
   int64_t pass(at::Tensor& value, at::Tensor& mean, at::Tensor& variance, at::Tensor& alive,
-            const at::Tensor& noise) const {
+               const at::Tensor& noise) const {
     T* v = value.data_ptr<T>();
     T* m = mean.data_ptr<T>();
     T* s = variance.data_ptr<T>();

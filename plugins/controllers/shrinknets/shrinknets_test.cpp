@@ -206,8 +206,7 @@ TEST(ShrinkNets, InputsOfALinearNetworkGo) {
 
 TEST(ShrinkNets, InitialSwitchesAreThoseOfTheirDistribution) {
   GraphBuilder b({.channels = 6});
-  const Graph wide =
-      b.output(b.linear("fc2", b.relu(b.linear("fc1", b.input(), {.features = 4000})), {.features = 2}));
+  const Graph wide = b.output(b.linear("fc2", b.relu(b.linear("fc1", b.input(), {.features = 4000})), {.features = 2}));
   Started uniform(wide, R"("init": "uniform")"), normal(wide, R"("init": "normal")");
   const at::Tensor u = value(uniform.run, fc1), n = value(normal.run, fc1);
   EXPECT_LE(u.abs().max().item<double>(), 1);

@@ -314,9 +314,7 @@ class ImageFolder final : public Dataset {
                           .random = o_.crop == "random_resized",
                           .scale = {o_.scale[0], o_.scale[1]},
                           .ratio = {o_.ratio[0], o_.ratio[1]}};
-    return {.inputs = {},
-            .targets = {{"target", targets}},
-            .samples = std::make_shared<Files>(root, names, cutting)};
+    return {.inputs = {}, .targets = {{"target", targets}}, .samples = std::make_shared<Files>(root, names, cutting)};
   }
 
  private:

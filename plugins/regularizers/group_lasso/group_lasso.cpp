@@ -15,8 +15,9 @@ namespace espalier {
 // weight * sum over output filters and linear units k of ||w_k||_2 (paper 001, Omega_1, eq. (13)); the last layer has
 // none (001-X7). Of a layer with groups or heads, w_k is what can only go together: the k-th filter of each group. The
 // gradient is w_k / ||w_k||, zero where the norm is zero.
-// groups: columns. The same over what each input feature or channel is multiplied by, the last layer too (paper 002, eq.
-// (5), without the root of the group's size as in the authors' program: 002-X10): inputs that do not count become zero.
+// groups: columns. The same over what each input feature or channel is multiplied by, the last layer too (paper 002,
+// eq. (5), without the root of the group's size as in the authors' program: 002-X10): inputs that do not count become
+// zero.
 class GroupLasso final : public Regularizer {
  public:
   struct Options {

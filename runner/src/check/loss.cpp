@@ -94,7 +94,8 @@ std::string check_gradient(const Registered& r) {
       d[i] = (above - value_of(t, moved, 0, 12, true).item<double>()) / (2 * step);
       x[i] = centre;
     }
-    expect_near("the gradient for " + t.sample->name + " against central differences", differences, gradient, tolerance);
+    expect_near("the gradient for " + t.sample->name + " against central differences", differences, gradient,
+                tolerance);
   }
   return {};
 }

@@ -59,10 +59,10 @@ std::string check_parts(const Registered& r) {
     const at::Tensor a = contribution(*metric, *s, 0, 5), b = contribution(*metric, *s, 5, 12);
     const double whole = metric->value(contribution(*metric, *s, 0, 12));
     const double parts = metric->value((metric->concatenates() ? at::cat({a, b}) : a + b).contiguous());
-    expect(std::abs(parts - whole) <= 1e-9 * (1 + std::abs(whole)),
-           "the contributions of two parts of " + s->name + " to come to the value of the whole, " +
-               std::to_string(whole),
-           std::to_string(parts));
+    expect(
+        std::abs(parts - whole) <= 1e-9 * (1 + std::abs(whole)),
+        "the contributions of two parts of " + s->name + " to come to the value of the whole, " + std::to_string(whole),
+        std::to_string(parts));
   }
   return {};
 }

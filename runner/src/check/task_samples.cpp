@@ -21,11 +21,13 @@ at::Tensor logits(int64_t outputs, const char* of) {
 const std::vector<TaskSample>& task_samples() {
   static const std::vector<TaskSample> all = [] {
     std::vector<TaskSample> list;
-    list.push_back({"5 classes", {5, task::classification}, logits(5, "classes"),
+    list.push_back({"5 classes",
+                    {5, task::classification},
+                    logits(5, "classes"),
                     at::arange(samples, at::kLong).mul(7).remainder(5)});
     list.push_back({"3 values", {3, task::regression}, logits(3, "values"), logits(3, "truth")});
-    list.push_back({"4 labels", {4, task::multilabel}, logits(4, "labels"),
-                    logits(4, "which labels").gt(0.3).to(at::kDouble)});
+    list.push_back(
+        {"4 labels", {4, task::multilabel}, logits(4, "labels"), logits(4, "which labels").gt(0.3).to(at::kDouble)});
     return list;
   }();
   return all;

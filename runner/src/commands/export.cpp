@@ -111,9 +111,10 @@ void write_export(ExportOptions o) {
   }
   const InputSpec& in = info.input;
   std::cout << file.string() << also << ": " << count_text(n.graph.parameter_count()) << " parameters, input [batch, "
-            << (in.nodes > 0    ? std::to_string(in.nodes) + ", " + std::to_string(in.channels)
-                : in.height > 0 ? std::to_string(in.channels) + ", " + std::to_string(in.height) + ", " + std::to_string(in.width)
-                                : std::to_string(in.channels))
+            << (in.nodes > 0 ? std::to_string(in.nodes) + ", " + std::to_string(in.channels)
+                : in.height > 0
+                    ? std::to_string(in.channels) + ", " + std::to_string(in.height) + ", " + std::to_string(in.width)
+                    : std::to_string(in.channels))
             << "]" << compared
             << (n.stages == SIZE_MAX
                     ? ""
@@ -133,8 +134,10 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"safetensors", "python", "onnx", "torchscript"}));
-  command->add_option("--from", o->from, "Which network: last (default), that of the checkpoint previous or best, or ema, the average that "
-                      "a stage kept beside it")
+  command
+      ->add_option("--from", o->from,
+                   "Which network: last (default), that of the checkpoint previous or best, or ema, the average that "
+                   "a stage kept beside it")
       ->type_name("NAME")
       ->check(CLI::IsMember({"last", "previous", "best", "ema"}));
   command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")

@@ -99,8 +99,10 @@ void add_new_command(CLI::App& app) {
     std::string kind, name, into;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("kind", flags->kind, "dataset, backbone, operation, loss, metric, regularizer, optimizer, controller, schedule or "
-                                              "augmentation")
+  command
+      ->add_option("kind", flags->kind,
+                   "dataset, backbone, operation, loss, metric, regularizer, optimizer, controller, schedule or "
+                   "augmentation")
       ->required()
       ->type_name("KIND");
   command->add_option("name", flags->name, "Its name: my-penalty")->required()->type_name("NAME");

@@ -1,4 +1,3 @@
-#include "commands/data_option.h"
 #include "commands/recipe_commands.h"
 
 #include <cstdio>
@@ -11,6 +10,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/data_option.h"
 #include "commands/recipe_options.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"

@@ -169,8 +169,7 @@ std::string metrics_text(const Value& metrics) {
 }
 
 std::string checkpoints_text(const Value& checkpoints) {
-  std::vector<std::vector<std::string>> rows{
-      {"checkpoint", "stands", "params", "MACs", "test", "size", "states"}};
+  std::vector<std::vector<std::string>> rows{{"checkpoint", "stands", "params", "MACs", "test", "size", "states"}};
   for (const Value& c : checkpoints.as_list()) {
     const std::string size = bytes_text(c.at("bytes").as_int());
     if (const Value* damaged = c.find("damaged")) {

@@ -13,8 +13,8 @@
 
 #include "data/gather_cuda.h"
 #include "data/gather_kernels.h"
-#include "espalier/error.h"
 #include "data/split.h"
+#include "espalier/error.h"
 
 namespace espalier {
 

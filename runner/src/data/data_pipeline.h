@@ -18,13 +18,13 @@ namespace espalier {
 // How the images of a split are read that does not hold them, and what else there is to know of it.
 struct OnDemand {
   InputSpec image;
-  int64_t threads = 0;  // 0: as many as compute
-  int64_t classes = 0;  // for augmentations that mix labels
+  int64_t threads = 0;     // 0: as many as compute
+  int64_t classes = 0;     // for augmentations that mix labels
   ResizeSection resize{};  // of every image
 };
 
-// A split kept on the device, images as bytes, or read ahead and brought there batch by batch; batches are gathered, and
-// images augmented and normalised, there in one pass.
+// A split kept on the device, images as bytes, or read ahead and brought there batch by batch; batches are gathered,
+// and images augmented and normalised, there in one pass.
 class DataPipeline {
  public:
   // normalization: of images that are bytes. dtype: float32 or float64, of the batches.

@@ -124,7 +124,8 @@ Scalings scalings_from(const Value& value) {
     for (const Value& x : list.as_list()) result.push_back(x.as_double());
     return result;
   };
-  for (const Value::Entry& e : value.as_map()) all.emplace_back(e.key, Scaling{numbers(e.value.at("mean")), numbers(e.value.at("std"))});
+  for (const Value::Entry& e : value.as_map())
+    all.emplace_back(e.key, Scaling{numbers(e.value.at("mean")), numbers(e.value.at("std"))});
   return all;
 }
 

@@ -166,8 +166,8 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
       const int64_t expected = name.ends_with(offsets_suffix) ? n + 1 : n;
       if (ragged || tensor.size(0) == expected) continue;
       if (name == "target") {
-        refuse(std::to_string(n) + (split.samples ? " samples and " : " inputs and ") +
-               std::to_string(tensor.size(0)) + " targets");
+        refuse(std::to_string(n) + (split.samples ? " samples and " : " inputs and ") + std::to_string(tensor.size(0)) +
+               " targets");
       }
       refuse("'" + name + "' has " + std::to_string(tensor.size(0)) + " rows for " + std::to_string(n) + " samples");
     }

@@ -172,9 +172,9 @@ std::string python_model(const TrainedNetwork& n) {
   for (const int64_t s : sizes) size += (size.empty() ? "" : ", ") + std::to_string(s);
   const bool classes = n.info.target.task == task::classification;
   const TrainedNetwork::Affine of_input = n.of_input(), of_output = n.of_output();
-  std::string constants = "INPUT = (" + size + (sizes.size() == 1 ? ",)" : ")") + (classes ? "\nCLASSES = " : "\nOUTPUTS = ") +
-                          std::to_string(n.info.target.outputs) + named_classes(n.info) + prepared(n.info) +
-                          "\nBATCH = " + std::to_string(n.batch) +
+  std::string constants = "INPUT = (" + size + (sizes.size() == 1 ? ",)" : ")") +
+                          (classes ? "\nCLASSES = " : "\nOUTPUTS = ") + std::to_string(n.info.target.outputs) +
+                          named_classes(n.info) + prepared(n.info) + "\nBATCH = " + std::to_string(n.batch) +
                           (n.takes_images() ? "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = "
                                             : "\n# A feature * SCALE + SHIFT.\nSCALE = ") +
                           number_list(of_input.scale) + "\nSHIFT = " + number_list(of_input.shift);

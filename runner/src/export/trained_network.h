@@ -31,8 +31,8 @@ struct TrainedNetwork {
 
   // What a user of the bare network needs besides, as JSON values: scale and shift, by which a pixel's byte (or a
   // feature) becomes the input (x * scale + shift, per channel), which is not part of the network; output_scale and
-  // output_shift, where the targets were scaled; classes, how many, or outputs and the task; class_names, where they are
-  // known, by number; preparation, where images have to be resized and cropped first.
+  // output_shift, where the targets were scaled; classes, how many, or outputs and the task; class_names, where they
+  // are known, by number; preparation, where images have to be resized and cropped first.
   std::map<std::string, std::string> metadata() const;
 };
 

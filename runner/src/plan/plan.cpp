@@ -354,8 +354,7 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
         throw Error("the network that teaches, " + name + ", gives " + to_string(sizes) + ", and the one that learns " +
                     to_string(graph.sizes(graph[graph.output("logits")].shape)));
       }
-      teachers.push_back(
-          Value::map({{"name", name}, {"params", teacher.parameter_count()}, {"macs", teacher.macs()}}));
+      teachers.push_back(Value::map({{"name", name}, {"params", teacher.parameter_count()}, {"macs", teacher.macs()}}));
       notes.push_back("stage '" + stage.name + "': each step computes the network that teaches, " + name + ", too: " +
                       count_text(teacher.macs()) + " MACs for each sample, beside " + count_text(graph.macs()));
     }
@@ -400,9 +399,9 @@ void check_training(const StageSection& s, const Metrics& metrics, const Graph& 
     std::vector<std::string> names = metrics.names();
     names.emplace_back("loss");
     if (std::ranges::find(names, s.early_stop->metric) == names.end()) {
-      throw InputError(s.early_stop->location.str(), "stage '" + s.name + "', early_stop: no metric of the run is called '" +
-                                                         s.early_stop->metric + "'" +
-                                                         suggestion(s.early_stop->metric, names));
+      throw InputError(s.early_stop->location.str(),
+                       "stage '" + s.name + "', early_stop: no metric of the run is called '" + s.early_stop->metric +
+                           "'" + suggestion(s.early_stop->metric, names));
     }
   }
 }
@@ -441,12 +440,11 @@ Value plan_recipe(const Recipe& recipe) {
   Value plan = Value::map(
       {{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
   const DatasetInfo& info = network.info;
-  plan["data"] =
-      Value::map({{"dataset", name_of(data.dataset, "dataset")},
-                  {"input", Value(input_sizes(info.input))},
-                  {"task", info.target.task},
-                  {info.target.task == task::classification ? "classes" : "outputs", info.target.outputs},
-                  {"batch", data.batch}});
+  plan["data"] = Value::map({{"dataset", name_of(data.dataset, "dataset")},
+                             {"input", Value(input_sizes(info.input))},
+                             {"task", info.target.task},
+                             {info.target.task == task::classification ? "classes" : "outputs", info.target.outputs},
+                             {"batch", data.batch}});
   plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
                                 {"params", network.graph.parameter_count()},
                                 {"macs", network.graph.macs()},
@@ -631,8 +629,8 @@ std::string task_text(const Value& data) {
 std::string plan_text(const Value& plan, bool all_axes) {
   const Value& network = plan.at("network");
   std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
-                     plan.at("data").at("dataset").as_string() + task_text(plan.at("data")) + ", seed " + std::to_string(plan.at("seed").as_int()) +
-                     "\n\n";
+                     plan.at("data").at("dataset").as_string() + task_text(plan.at("data")) + ", seed " +
+                     std::to_string(plan.at("seed").as_int()) + "\n\n";
   std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
   for (const Value& l : network.at("layers").as_list()) {
     std::vector<int64_t> sizes;

@@ -17,11 +17,12 @@ namespace {
 constexpr double max_parameters = 1e12;
 
 std::string image_text(const DatasetInfo& info) {
-  const std::string input = info.input.height == 0
-                                ? std::to_string(info.input.channels) + " features" +
-                                      (info.input.nodes > 0 ? " of each of " + std::to_string(info.input.nodes) + " nodes" : "")
-                                : std::to_string(info.input.channels) + " x " + std::to_string(info.input.height) +
-                                      " x " + std::to_string(info.input.width) + " pixels";
+  const std::string input =
+      info.input.height == 0
+          ? std::to_string(info.input.channels) + " features" +
+                (info.input.nodes > 0 ? " of each of " + std::to_string(info.input.nodes) + " nodes" : "")
+          : std::to_string(info.input.channels) + " x " + std::to_string(info.input.height) + " x " +
+                std::to_string(info.input.width) + " pixels";
   const bool classes = info.target.task == task::classification;
   return input + " and " + std::to_string(info.target.outputs) +
          (classes ? " classes" : " outputs (" + info.target.task + ")");

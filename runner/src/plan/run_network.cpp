@@ -42,8 +42,9 @@ RunNetwork of_average(const fs::path& run) {
     if (e.path().extension() == ".ema" && newer) folder = e.path();
   }
   if (folder.empty()) {
-    throw InputError(run.string(), "it keeps no average: a stage with `ema: {evaluate: beside}` does. Where the average "
-                                   "takes the network's place, it is what `last` and `best` are");
+    throw InputError(run.string(),
+                     "it keeps no average: a stage with `ema: {evaluate: beside}` does. Where the average "
+                     "takes the network's place, it is what `last` and `best` are");
   }
   const fs::path values = folder / "model.safetensors";
   return {read_graph(folder / "graph.json"), load_safetensors(values).tensors, SIZE_MAX, values};

@@ -359,8 +359,9 @@ class Reader {
       Value by_name = given;
       for (Value::Entry& e : by_name.as_map()) {
         if (e.value.is_map() && !e.value.find("mean") && !e.value.find("std")) {
-          throw InputError(e.value.location.str(), "'" + e.key + "' of 'normalize' must be true, false, standardize or "
-                                                   "{mean: [...], std: [...]}");
+          throw InputError(e.value.location.str(), "'" + e.key +
+                                                       "' of 'normalize' must be true, false, standardize or "
+                                                       "{mean: [...], std: [...]}");
         }
         e.value = read_normalize(e.value, normalize.by_name.emplace_back(e.key, NormalizeSection()).second);
       }

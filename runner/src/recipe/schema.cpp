@@ -153,14 +153,14 @@ ObjectSchema data_keys(const Registry& registry) {
   const Value short_form = Value::map({{"type", "object"}, {"properties", amounts}, {"additionalProperties", false}});
   const Value step = Value::map({{"anyOf", list_of({component_schema(registry, Augmentation::kind, {}), short_form})}});
   keys.add("augment", described(list_schema(step), data_subsections()[0].doc));
-  const Value one = Value::map(
-      {{"anyOf", list_of({Value::map({{"type", "boolean"}}), Value::map({{"const", "standardize"}}),
-                          ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()})}});
+  const Value one =
+      Value::map({{"anyOf", list_of({Value::map({{"type", "boolean"}}), Value::map({{"const", "standardize"}}),
+                                     ObjectSchema().add(Declare<NormalizeKeys>().parameters()).value()})}});
   const Value normalize = list_of({one, Value::map({{"type", "object"}, {"additionalProperties", one}})});
   keys.add("normalize", described(Value::map({{"anyOf", normalize}, {"default", true}}), data_subsections()[2].doc));
-  const Value resize = list_of({Value::map({{"type", "integer"}, {"minimum", 1}}),
-                                ObjectSchema().add(Declare<ResizeKeys>().parameters()).value(),
-                                Value::map({{"type", "null"}})});
+  const Value resize =
+      list_of({Value::map({{"type", "integer"}, {"minimum", 1}}),
+               ObjectSchema().add(Declare<ResizeKeys>().parameters()).value(), Value::map({{"type", "null"}})});
   keys.add("resize", described(Value::map({{"anyOf", resize}}), data_subsections()[1].doc));
   return keys;
 }
@@ -202,7 +202,8 @@ Value recipe_schema(const Registry& registry) {
   const auto stage_section = [&](const char* name, const std::vector<ParameterInfo>& keys) {
     const auto info = std::ranges::find(stage_subsections(), name, &SubsectionInfo::name);
     const Value no_section = Value::map({{"type", "null"}});
-    stage.add(name, described(Value::map({{"anyOf", list_of({ObjectSchema().add(keys).value(), no_section})}}), info->doc));
+    stage.add(name,
+              described(Value::map({{"anyOf", list_of({ObjectSchema().add(keys).value(), no_section})}}), info->doc));
   };
   stage_section("ema", Declare<EmaKeys>().parameters());
   stage_section("early_stop", Declare<EarlyStopKeys>().parameters());

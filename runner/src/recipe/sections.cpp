@@ -75,7 +75,8 @@ void StageKeys::declare(Declare<StageKeys>& p) {
   p("controller", &StageKeys::controller, of_kind("controller"),
     "Controller, which decides between steps and edits the structure. Left out: none.");
   p("schedule", &StageKeys::schedule, of_kind("schedule"), "Schedule of the learning rates. Left out: constant.");
-  p("loss", &StageKeys::loss, of_kind("loss"), "Loss that the training makes small. Left out: that of the data's task.");
+  p("loss", &StageKeys::loss, of_kind("loss"),
+    "Loss that the training makes small. Left out: that of the data's task.");
   p("clip_norm", &StageKeys::clip_norm, above(0),
     "Largest l2 norm of all gradients together; larger ones are scaled down.");
   p("label_smoothing", &StageKeys::label_smoothing, at_least(0), below(1),
@@ -94,7 +95,8 @@ void StageKeys::declare(Declare<StageKeys>& p) {
     "Factor of the learning rate from each layer to the one before it, so that early layers change less. A layer is a "
     "node with parameters, in the order of the graph; the last one has the factor 1.");
   p("gradient_norm", &StageKeys::gradient_norm,
-    "Whether the l2 norm of all gradients, before clipping, is among the metrics: the mean over the steps of an epoch.");
+    "Whether the l2 norm of all gradients, before clipping, is among the metrics: the mean over the steps of an "
+    "epoch.");
   p("start_from", &StageKeys::start_from, one_of({"last", "best"}),
     "Weights of the stage before that this one begins with.");
   p("network", &StageKeys::network, of_kind("backbone"), "New network, instead of that of the stage before.");
@@ -106,10 +108,12 @@ void EmaKeys::declare(Declare<EmaKeys>& p) {
   p("decay", &EmaKeys::decay, at_least(0), below(1),
     "Share of the average that stays in a step; the rest comes from the network.");
   p("warmup", &EmaKeys::warmup, at_least(0), unit("steps"),
-    "Number of steps over which the decay rises: in step t it is at most (1 + t) / (warmup + t). 0: it is the same from "
+    "Number of steps over which the decay rises: in step t it is at most (1 + t) / (warmup + t). 0: it is the same "
+    "from "
     "the beginning.");
   p("evaluate", &EmaKeys::evaluate, one_of({"instead", "beside"}),
-    "What the average is for; instead: its metrics are those of the run, it chooses the best epoch, and the network has "
+    "What the average is for; instead: its metrics are those of the run, it chooses the best epoch, and the network "
+    "has "
     "its values when the stage ends; beside: its metrics stand beside those of the network, as ema_NAME.");
 }
 
@@ -146,7 +150,7 @@ void ExpectKeys::declare(Declare<ExpectKeys>& p) {
 }
 
 const std::vector<std::string>& expected_of_every_run() {
-  static const std::vector<std::string> names = {"loss",   "train_loss", "sparsity", "params",
+  static const std::vector<std::string> names = {"loss", "train_loss", "sparsity", "params",
                                                  "macs", "train_cost", "seconds"};
   return names;
 }
@@ -197,7 +201,8 @@ const std::vector<SubsectionInfo>& stage_subsections() {
        "Exponential moving average of weights and statistics, which follows every edit."},
       {"early_stop", "a map: {patience: 10}", false,
        "End of the stage once a metric (of the validation part, if there is one) no longer becomes better."},
-      {"stop_below", "a map: {lr: 1e-7}", false, "End of the stage once the schedule has made the learning rate small."},
+      {"stop_below", "a map: {lr: 1e-7}", false,
+       "End of the stage once the schedule has made the learning rate small."},
   };
   return sections;
 }

@@ -46,17 +46,17 @@ struct StageSummary {
 
 // What a finished run came to.
 struct RunResult {
-  MetricValues metrics;     // of the final network on the test part
-  LeadingMetric leading;    // the first of them
-  double best = 0;          // of the leading one, over the epochs that had the final structure
-  double loss = 0;          // of the final network on the test part
+  MetricValues metrics;   // of the final network on the test part
+  LeadingMetric leading;  // the first of them
+  double best = 0;        // of the leading one, over the epochs that had the final structure
+  double loss = 0;        // of the final network on the test part
   // The mean loss of the training steps of the last epoch, without penalties; none where nothing was trained.
   std::optional<double> train_loss;
   // The share of the columns (input features and channels) of the weights of the network as first built that are gone
   // or below 1e-3 in all their elements (002-M3).
   double sparsity = 0;
-  NetworkSize base, final;     // the network as first built, and as it is at the end
-  double train_cost = 0;       // multiply-accumulates of the training over those of the base
+  NetworkSize base, final;  // the network as first built, and as it is at the end
+  double train_cost = 0;    // multiply-accumulates of the training over those of the base
   double seconds = 0;
   std::string device, precision;
   int64_t threads = 0;

@@ -109,7 +109,8 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
     const RunResult* result = r.summary && r.summary->result ? &*r.summary->result : nullptr;
-    append(row, {result && !result->metrics.empty() ? metric_text(result->metrics.front().second, result->leading.unit) : ""});
+    append(row, {result && !result->metrics.empty() ? metric_text(result->metrics.front().second, result->leading.unit)
+                                                    : ""});
     for (const auto what : {&NetworkSize::params, &NetworkSize::macs}) {
       append(row,
              {result ? count_text(result->final.*what) : "",
@@ -146,8 +147,8 @@ Value over_seeds(const std::vector<SweepRun>& runs) {
   }
   Value result = Value::list();
   for (const Group& g : groups) {
-    Value line = Value::map(
-        {{"values", g.values}, {"seeds", g.seeds}, {"metric", g.leading.name}, {"unit", g.leading.unit}});
+    Value line =
+        Value::map({{"values", g.values}, {"seeds", g.seeds}, {"metric", g.leading.name}, {"unit", g.leading.unit}});
     line[g.leading.name] = mean_and_deviation(g.metric);
     line["params"] = mean_and_deviation(g.params);
     line["macs"] = mean_and_deviation(g.macs);
@@ -167,8 +168,8 @@ std::string seeds_table(const Value& groups) {
   const auto whole = [](double x) { return count_text(std::llround(x)); };
   for (const Value& g : groups.as_list()) {
     std::vector<std::string> row = cells_of(g.at("values"), paths);
-    append(row, {std::to_string(g.at("seeds").size()), metric_mean(g),
-                 mean_text(g.at("params"), whole), mean_text(g.at("macs"), whole)});
+    append(row, {std::to_string(g.at("seeds").size()), metric_mean(g), mean_text(g.at("params"), whole),
+                 mean_text(g.at("macs"), whole)});
     rows.push_back(std::move(row));
   }
   return number_table(std::move(rows));

@@ -22,12 +22,13 @@ struct SweepRun {
   static SweepRun from_value(const Value& v);
 };
 
-// A row for each run: the varied values, the leading metric on the test part, parameters and MACs and their share of the network's as
-// first built, time, status.
+// A row for each run: the varied values, the leading metric on the test part, parameters and MACs and their share of
+// the network's as first built, time, status.
 std::string runs_table(const std::vector<SweepRun>& runs);
 
-// Of finished runs that differ in nothing but `seed`: [{values, seeds, metric: its name, NAME: {mean, deviation}, params,
-// macs, seconds}]; deviation is the sample's (n - 1), null of a single run. Empty where the matrix does not vary the seed.
+// Of finished runs that differ in nothing but `seed`: [{values, seeds, metric: its name, NAME: {mean, deviation},
+// params, macs, seconds}]; deviation is the sample's (n - 1), null of a single run. Empty where the matrix does not
+// vary the seed.
 Value over_seeds(const std::vector<SweepRun>& runs);
 // The same as a table; "" of an empty list.
 std::string seeds_table(const Value& groups);

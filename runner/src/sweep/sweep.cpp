@@ -226,8 +226,9 @@ class Sweep {
     std::string line = r.name + "  interrupted";
     if (r.status == "finished") {
       line = "[" + std::to_string(done_) + "/" + std::to_string(runs_.size()) + "] " + r.name + "  test " +
-             metric_text(r.summary->result->metrics.front().second, r.summary->result->leading.unit) + "  " + count_text(r.summary->result->final.params) +
-             " params  " + count_text(r.summary->result->final.macs) + " MACs";
+             metric_text(r.summary->result->metrics.front().second, r.summary->result->leading.unit) + "  " +
+             count_text(r.summary->result->final.params) + " params  " + count_text(r.summary->result->final.macs) +
+             " MACs";
     }
     say(line + "  " + Progress::duration(seconds));
   }

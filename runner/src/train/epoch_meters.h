@@ -12,13 +12,13 @@ namespace espalier {
 
 // What an epoch's training steps come to: sums on the device, so that no step waits for it.
 struct EpochMeters {
-  at::Tensor loss_sum;       // float64 [], of means times their weights
-  at::Tensor loss_weight;    // float64 []
-  at::Tensor leading;        // contributions of the leading metric; undefined: none yet
-  at::Tensor penalty;        // float64 [], over steps
-  at::Tensor gradient_norm;  // float64 [], over updates
-  int64_t updates = 0;       // that gradient_norm is of
-  int64_t images = 0;        // samples
+  at::Tensor loss_sum;           // float64 [], of means times their weights
+  at::Tensor loss_weight;        // float64 []
+  at::Tensor leading;            // contributions of the leading metric; undefined: none yet
+  at::Tensor penalty;            // float64 [], over steps
+  at::Tensor gradient_norm;      // float64 [], over updates
+  int64_t updates = 0;           // that gradient_norm is of
+  int64_t images = 0;            // samples
   Value metrics = Value::map();  // what the controller gave
 
   // All zero, for a new epoch.

@@ -17,14 +17,14 @@ struct Position {
   bool ended = false;        // its controller ends it with the epoch under way
   int64_t epoch = 0;         // of the stage, 0-based
   bool epoch_begun = false;
-  int64_t step = 0;            // done in this epoch
-  int64_t epochs_done = 0;     // of the run
-  int64_t steps_done = 0;      // of the run
-  int64_t steps_total = 0;     // of the run, as far as it is known
-  double lr_factor = 1;        // of the schedule, in the last step
+  int64_t step = 0;                  // done in this epoch
+  int64_t epochs_done = 0;           // of the run
+  int64_t steps_done = 0;            // of the run
+  int64_t steps_total = 0;           // of the run, as far as it is known
+  double lr_factor = 1;              // of the schedule, in the last step
   std::optional<double> train_loss;  // of the last epoch
-  double macs_sum = 0;         // multiply-accumulates of the network at each step, in epochs
-  double base_macs = 0;        // that train costs are relative to
+  double macs_sum = 0;               // multiply-accumulates of the network at each step, in epochs
+  double base_macs = 0;              // that train costs are relative to
   // Scores of the leading metric, larger ones better: on the test part since the network's structure changed; of the
   // best checkpoint of this stage and structure; that early_stop compares with, and how many evaluations it waited.
   std::optional<double> best_score, best_selection, best_watched;

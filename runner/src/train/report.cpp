@@ -106,7 +106,8 @@ std::string stage_table(const std::vector<StageSummary>& stages, const LeadingMe
   std::vector<std::vector<std::string>> rows{{"stage", "epochs", "params", "MACs", "test " + leading.name}};
   for (const StageSummary& s : stages) {
     rows.push_back({s.name, std::to_string(s.epochs), change(s.before.params, s.after.params),
-                    change(s.before.macs, s.after.macs), s.metrics.empty() ? "" : metric_text(s.metrics.front().second, leading.unit)});
+                    change(s.before.macs, s.after.macs),
+                    s.metrics.empty() ? "" : metric_text(s.metrics.front().second, leading.unit)});
   }
   return number_table(rows);
 }

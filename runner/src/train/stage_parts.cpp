@@ -89,8 +89,8 @@ void StageParts::attach(const Graph& graph, Weights& weights, int64_t epoch) {
     }
     for (const auto& [factor, parameters] : by_factor) {
       Group& g = group_of(i, factor);
-      const auto position = static_cast<int>(std::ranges::find(groups_, &g, [](const auto& o) { return o.get(); }) -
-                                             groups_.begin());
+      const auto position =
+          static_cast<int>(std::ranges::find(groups_, &g, [](const auto& o) { return o.get(); }) - groups_.begin());
       std::vector<std::string> names;
       for (const ParamId p : parameters) {
         names.push_back(graph[p].name);

@@ -123,7 +123,8 @@ void Trainer::start() {
   network_.first = network_.graph;
   position_.base_macs = base_macs(recipe_, data_.info(), network_.first);
   for (const StageSection& s : recipe_.stages)
-    position_.steps_total += s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
+    position_.steps_total +=
+        s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
 }
 
 void Trainer::run() {

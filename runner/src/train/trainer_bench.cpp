@@ -49,9 +49,8 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
       orders.push_back(data_.train().order().to(at::kCPU));
     }
     position_.epoch = 0;
-    save_safetensors(
-        exported / "data.safetensors",
-        {{{"inputs", *inputs}, {"targets", *targets}, {"order", at::cat(orders)}}, {}});
+    save_safetensors(exported / "data.safetensors",
+                     {{{"inputs", *inputs}, {"targets", *targets}, {"order", at::cat(orders)}}, {}});
   }
 
   begin_epoch();

@@ -153,11 +153,10 @@ void Trainer::edit(const Edits& edits) {
       }
       if (effect != Rewrite::Effect::changes &&
           static_cast<double>(probe.size()) * (accuracy_zeroed - accuracy_after) > unexplained_samples) {
-        warnings.push_back(text + ": the accuracy on " + std::to_string(probe.size()) +
-                           " test samples fell from " + fixed(100 * accuracy_before, 2) + " % to " +
-                           fixed(100 * accuracy_after, 2) + " %. With zeros in place of what was removed it is " +
-                           fixed(100 * accuracy_zeroed, 2) + " %" +
-                           (inexact.empty() ? "" : "; '" + inexact + "' depends on the number of its channels"));
+        warnings.push_back(text + ": the accuracy on " + std::to_string(probe.size()) + " test samples fell from " +
+                           fixed(100 * accuracy_before, 2) + " % to " + fixed(100 * accuracy_after, 2) +
+                           " %. With zeros in place of what was removed it is " + fixed(100 * accuracy_zeroed, 2) +
+                           " %" + (inexact.empty() ? "" : "; '" + inexact + "' depends on the number of its channels"));
       }
       const bool exact =
           effect == Rewrite::Effect::preserves || (effect == Rewrite::Effect::removes && inexact.empty());

@@ -75,7 +75,8 @@ void Trainer::make_parts(size_t index) {
   stage_ = &recipe_.stages[index];
   data_.accumulate(stage_->accumulate);
   metrics_.make(recipe_.metrics, data_.info().target);
-  parts_.make(*stage_, [&](const Value& spec) { return known(spec); }, data_.info().target);
+  parts_.make(
+      *stage_, [&](const Value& spec) { return known(spec); }, data_.info().target);
   begin_loss();
 }
 
@@ -185,8 +186,8 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_vi
     NamedTensors outputs;
     {
       const ComputeType compute(recipe_.precision, machine_.device);
-      const std::vector<at::Tensor> r =
-          placed([&] { return espalier::run(network_.graph, weights, part.inputs, wanted, {.training = true, .key = with}); });
+      const std::vector<at::Tensor> r = placed(
+          [&] { return espalier::run(network_.graph, weights, part.inputs, wanted, {.training = true, .key = with}); });
       for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
       const Prediction prediction{.outputs = outputs, .batch = part, .training = true};
       if (own) {
@@ -251,9 +252,7 @@ Batch Trainer::draw(std::string_view part, int64_t n) {
 at::Tensor Trainer::logits(const Batch& batch, const std::vector<AxisChange>* without) const {
   const c10::NoGradGuard no_grad;
   const Pass pass{.training = false, .key = {}, .without = without};
-  return placed([&] {
-    return espalier::run(network_.graph, *network_.weights, batch.inputs, {"logits"}, pass)[0];
-  });
+  return placed([&] { return espalier::run(network_.graph, *network_.weights, batch.inputs, {"logits"}, pass)[0]; });
 }
 
 const Weights& Trainer::evaluated() const {
@@ -270,10 +269,9 @@ Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible, con
   }
   if (!pipeline) throw Error("no part of the data is called '" + std::string(part) + "' (test, validation, train)");
   return placed([&] {
-    return espalier::evaluate(network_.graph, weights, *pipeline, parts_.loss(), metrics_,
-                              {.precision = recipe_.precision,
-                               .batch = data_.section().eval_batch,
-                               .interruptible = interruptible});
+    return espalier::evaluate(
+        network_.graph, weights, *pipeline, parts_.loss(), metrics_,
+        {.precision = recipe_.precision, .batch = data_.section().eval_batch, .interruptible = interruptible});
   });
 }
 
@@ -435,8 +433,7 @@ void Trainer::stop_if_due(const Evaluation& selection) {
   }
   if (const auto& least = stage_->stop_below_lr) {
     const double next =
-        parts_.learning_rate() *
-        parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs);
+        parts_.learning_rate() * parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs);
     if (next < *least) {
       position_.ended = true;
       note("the learning rate would be " + to_json(Value(next)) + ", below " + to_json(Value(*least)) +
@@ -452,7 +449,8 @@ void Trainer::run_stage() {
     train_epoch();
     finish_epoch();
   }
-  position_.steps_total -= (stage_->epochs - position_.epoch) * steps_per_epoch(data_.train().size(), data_.section(), stage_->accumulate);
+  position_.steps_total -=
+      (stage_->epochs - position_.epoch) * steps_per_epoch(data_.train().size(), data_.section(), stage_->accumulate);
   // From here on a finished run can be trained further: see go_on().
   if (position_.stage + 1 == recipe_.stages.size()) save_last();
   if (ema_ && stage_->ema->instead) {

@@ -211,7 +211,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     // With another batch size the epoch goes on behind the images that it has had, at the next whole batch.
     const int64_t batch = p.at("batch").as_int();
     const int64_t now = data_.step_samples();
-    if (batch != now) position_.step = (std::min(data_.train().size() * data_.section().repeat, position_.step * batch) + now - 1) / now;
+    if (batch != now)
+      position_.step =
+          (std::min(data_.train().size() * data_.section().repeat, position_.step * batch) + now - 1) / now;
     meters_.images = p.at("images").as_int();
     meters_.metrics = p.at("metrics");
     meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);

@@ -13,10 +13,10 @@ namespace espalier {
 
 // A batch of training images on its way to the network.
 struct ImageBatch {
-  at::Tensor images;            // [batch, channels, height, width], float32 or float64, channels_last, normalised
+  at::Tensor images;  // [batch, channels, height, width], float32 or float64, channels_last, normalised
   // Class numbers, int64 [batch]; or probabilities, float32 [batch, classes], once labels are mixed.
   at::Tensor targets;
-  int64_t classes = 0;  // how many classes there are
+  int64_t classes = 0;          // how many classes there are
   std::vector<RandomKey> keys;  // one for each image: all that is random is drawn from these
   // The normalised values of a black pixel (byte 0), one for each channel; `white` has those of byte 255.
   std::vector<double> black;

@@ -23,8 +23,7 @@ namespace espalier {
 // The dtype is that of the weights, or bfloat16 for what autocast computes so. Autograd records the pass unless
 // gradients are switched off (c10::NoGradGuard). Throws Error if an input is missing or does not fit the graph, or if
 // an output is not known.
-ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
-                                         const NamedTensors& inputs,
+ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
                                          const std::vector<std::string_view>& outputs, const Pass& pass = {});
 
 }  // namespace espalier

@@ -30,8 +30,8 @@ struct LossSetup {
   // How often each class occurs in the training part, int64 [classes] on the CPU; undefined unless the task is
   // classification.
   at::Tensor class_counts;
-  at::Device device = at::kCPU;           // where batches are
-  at::ScalarType dtype = at::kFloat;      // of the weights
+  at::Device device = at::kCPU;       // where batches are
+  at::ScalarType dtype = at::kFloat;  // of the weights
   // The networks that Loss::networks() asked for, in its order.
   std::vector<std::shared_ptr<const FrozenNetwork>> networks;
 };

@@ -98,9 +98,7 @@ class ESPALIER_API TestRun final : public Run {
   const Artefact& artefact(const std::string& name) const override;
   Value derive() const override { return derived; }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
-  void record(const std::string& name, const NamedTensors& tensors) override {
-    records[name] = tensors;
-  }
+  void record(const std::string& name, const NamedTensors& tensors) override { records[name] = tensors; }
   void note(const std::string& text) override { notes.push_back(text); }
 
  private:

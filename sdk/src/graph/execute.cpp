@@ -25,8 +25,7 @@ at::Tensor without_positions(const Graph& graph, const Shape& shape, at::Tensor 
 
 }  // namespace
 
-std::vector<at::Tensor> run(const Graph& graph, const Weights& weights,
-                            const NamedTensors& inputs,
+std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
                             const std::vector<std::string_view>& outputs, const Pass& pass) {
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);

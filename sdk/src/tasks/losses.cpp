@@ -168,7 +168,8 @@ class BceLoss final : public Loss {
     }
   }
   void begin(const LossSetup& setup) override {
-    if (!o_.positive_weights.empty()) weights_ = at::tensor(o_.positive_weights, at::kDouble).to(setup.device, setup.dtype);
+    if (!o_.positive_weights.empty())
+      weights_ = at::tensor(o_.positive_weights, at::kDouble).to(setup.device, setup.dtype);
   }
   at::Tensor value(const Prediction& p) const override {
     const std::optional<at::Tensor> weights = weights_.defined() ? std::optional(weights_) : std::nullopt;
@@ -190,12 +191,14 @@ class FocalLoss final : public Loss {
     static void declare(Declare<Options>& p) {
       p("gamma", &Options::gamma, at_least(0), "Power of what the probability of the truth lacks; 0: cross-entropy.");
       p("alpha", &Options::alpha, above(0), below(1),
-        "Of several labels: weight of a label that is there; one that is not weighs 1 - alpha. Left out: both weigh 1.");
+        "Of several labels: weight of a label that is there; one that is not weighs 1 - alpha. Left out: both weigh "
+        "1.");
     }
   };
   explicit FocalLoss(Options o) : o_(o) {}
   void check(const TargetSpec& target) const override {
-    if (target.task == task::regression) throw Error("focal is a loss for classification and multilabel, not regression");
+    if (target.task == task::regression)
+      throw Error("focal is a loss for classification and multilabel, not regression");
     if (o_.alpha && target.task != task::multilabel) throw Error("'alpha' of the focal loss is for several labels");
   }
   at::Tensor value(const Prediction& p) const override {
@@ -256,13 +259,15 @@ class DistillationLoss final : public Loss {
   };
   explicit DistillationLoss(Options o) : o_(std::move(o)) {
     if (!o_.teacher.empty() && !o_.teacher_stage.empty())
-      throw Error("distillation has one teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
+      throw Error(
+          "distillation has one teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
     if (!o_.loss.value.is_null()) loss_ = Registry::instance().create<Loss>(o_.loss.value);
   }
   void check(const TargetSpec& target) const override {
     require_task(target, task::classification, "distillation");
     if (networks().empty())
-      throw Error("distillation needs a teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
+      throw Error(
+          "distillation needs a teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
     if (loss_) loss_->check(target);
   }
   std::vector<std::string> networks() const override {

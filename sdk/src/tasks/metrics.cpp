@@ -93,7 +93,8 @@ class Top5 final : public Metric {
   std::string unit() const override { return "%"; }
   void check(const TargetSpec& target) const override {
     require_task(target, task::classification, "top5");
-    if (target.outputs < 5) throw Error("top5 needs at least 5 classes, the data have " + std::to_string(target.outputs));
+    if (target.outputs < 5)
+      throw Error("top5 needs at least 5 classes, the data have " + std::to_string(target.outputs));
   }
   at::Tensor contribution(const Prediction& p) const override {
     const c10::NoGradGuard no_grad;
@@ -263,8 +264,7 @@ std::vector<Component> builtin_metrics() {
   all.push_back(component<Mse>("mse", "mean squared error over all outputs"));
   all.push_back(component<Mae>("mae", "mean absolute error over all outputs"));
   all.push_back(component<R2>("r2", "coefficient of determination, averaged over the outputs"));
-  all.push_back(
-      component<MeanAveragePrecision>("mean_average_precision", "average precision of each label, averaged"));
+  all.push_back(component<MeanAveragePrecision>("mean_average_precision", "average precision of each label, averaged"));
   return all;
 }
 

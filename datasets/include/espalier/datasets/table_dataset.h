@@ -43,7 +43,8 @@ void declare_table_options(Declare<Options>& p) {
   option("test_file", &TableOptions::test_file, path(),
          "File of the test part, with the same columns. Left out: the test part is taken from `file`.");
   option("target", &TableOptions::target,
-         "Columns to learn: names, patterns such as \"y*\", or numbers, from 1, or from the end from -1. Left out: those that the file names, or the last column.");
+         "Columns to learn: names, patterns such as \"y*\", or numbers, from 1, or from the end from -1. Left out: "
+         "those that the file names, or the last column.");
   option("ignore", &TableOptions::ignore, "Columns that are left out, written as in `target`.");
   option("split_column", &TableOptions::split_column,
          "Column that says of each row whether it is of the part train, test or validation. Left out: there is none.");
