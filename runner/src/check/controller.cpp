@@ -197,6 +197,7 @@ void one_epoch(Controller& c, CheckRun& run, int64_t epoch) {
 // A whole stage; after the first epoch, `between` is called.
 template <class Between>
 void one_stage(Controller& c, CheckRun& run, Between between) {
+  run.edit(c.begin(run.graph()));
   run.begin();
   c.stage_begin(run);
   one_epoch(c, run, 0);

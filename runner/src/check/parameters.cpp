@@ -98,7 +98,8 @@ std::vector<Value> forbidden(const ParameterInfo& p) {
       return {1, Value::list()};
     case ParameterType::choice:
       return {"none of these", 1};
-    case ParameterType::strings:
+    case ParameterType::strings:  // whole numbers may be names
+      return {0.5, Value(Value::List{0.5})};
     case ParameterType::selector:
       return {1, Value(Value::List{1})};
     case ParameterType::component:

@@ -52,7 +52,7 @@ Value type_schema(const ParameterInfo& p) {
     case ParameterType::numbers:
       return list_schema(number_schema(p, "number"));
     case ParameterType::strings:
-      return list_schema(Value::map({{"type", std::vector<std::string>{"string", "integer"}}}));
+      return list_schema(Value::map({{"anyOf", list_of({text, Value::map({{"type", "integer"}})})}}));
     case ParameterType::selector:
       return list_schema(text);
     case ParameterType::per_selector: {
