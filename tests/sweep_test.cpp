@@ -1,8 +1,10 @@
 // Sweeps by the program.
 #include "sweep/sweep.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -196,6 +198,20 @@ TEST(Sweep, GoesOnWithWhatHasNotFinished) {
   fs::remove(calls);
   EXPECT_EQ(resume_sweep(folder / "sweep", options), 1);
   EXPECT_THAT(read_file(calls), HasSubstr("run " + sweep + "/recipes/seed=0.yaml"));
+}
+
+TEST(Sweep, KeepsWhatASelectionByValidationNeeds) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {data.validation: [0, 0.2]}\n");
+  ASSERT_EQ(espalier_command("run -q " + at(recipe) + " --set stages.train.epochs=3 --out " + at(folder / "s")).status,
+            0);
+  const Value::List runs = sweep_of(folder / "s").at("runs").as_list();
+  EXPECT_EQ(runs.at(0).at("summary").at("metric").find("validation"), nullptr) << "nothing is held out";
+  double best = 0;
+  std::istringstream lines(read_file(folder / "s" / runs.at(1).at("folder").as_string() / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    best = std::max(best, from_json(line).at("validation_accuracy").as_double());
+  EXPECT_EQ(runs[1].at("summary").at("metric").at("validation").as_double(), best);
 }
 
 TEST(Sweep, ThatIsNoneOrAtWorkCannotGoOn) {

@@ -55,6 +55,7 @@ void add(Value& to, const RunResult& r) {
                              {"unit", r.leading.unit},
                              {"larger_is_better", r.leading.larger_is_better},
                              {"best", number(r.best)}});
+  if (r.validation) to["metric"]["validation"] = number(*r.validation);
   to["loss"] = number(r.loss);
   if (r.train_loss) to["train_loss"] = number(*r.train_loss);
   to["sparsity"] = r.sparsity;
@@ -74,6 +75,7 @@ RunResult result_of(const Value& v) {
     r.leading = {leading->at("name").as_string(), leading->at("unit").as_string(),
                  leading->at("larger_is_better").as_bool()};
     r.best = number_of(leading->at("best"));
+    if (const Value* validation = leading->find("validation")) r.validation = number_of(*validation);
   } else {
     r.best = v.at("accuracy_best").as_double();
   }

@@ -204,6 +204,7 @@ Summary Trainer::summary() const {
   r.metrics = tested_.result.metrics;
   r.leading = metrics_.leading();
   r.best = r.leading.score(*position_.best_score);
+  if (data_.validation() && position_.best_selection) r.validation = r.leading.score(*position_.best_selection);
   r.loss = tested_.result.loss;
   r.train_loss = position_.train_loss;
   r.sparsity = sparsity_of(network_.first, network_.graph, *network_.weights);
