@@ -62,6 +62,7 @@ class Validator {
     if (key == "maximum") return !v.is_number() || v.as_double() <= rule.as_double();
     if (key == "exclusiveMinimum") return !v.is_number() || v.as_double() > rule.as_double();
     if (key == "exclusiveMaximum") return !v.is_number() || v.as_double() < rule.as_double();
+    if (key == "maxItems") return !v.is_list() || v.size() <= static_cast<size_t>(rule.as_int());
     if (key == "minItems") return !v.is_list() || v.size() >= static_cast<size_t>(rule.as_int());
     if (key == "minProperties") return !v.is_map() || v.size() >= static_cast<size_t>(rule.as_int());
     if (key == "uniqueItems") {
@@ -232,12 +233,40 @@ TEST(RecipeSchema, TakesAMatrixAsTheReaderDoes) {
       return false;
     }
   };
-  for (const char* matrix : {"{seed: [0, 1], network.width: [1]}", "[{seed: 0}, {seed: 1, network.width: 2}]", "~"}) {
+  for (const char* matrix : {"{seed: [0, 1], network.width: [1]}", "[{seed: 0}, {seed: 1, network.width: 2}]", "~",
+                             "{random: 3, draw: {seed: {int: [0, 9]}}}",
+                             "{random: 3, seed: 1, draw: {a: {uniform: [0, 1.5]}, b: {log_uniform: [1e-5, 1]}, "
+                             "c: {log_int: [1, 9]}, d: {choice: [u, {use: v}, ~]}}}"}) {
     EXPECT_TRUE(reads(fine + matrix)) << matrix;
     EXPECT_TRUE(schema.accepts(parse_yaml(fine + matrix, "r.yaml"))) << matrix;
   }
-  for (const char* matrix : {"3", "text", "{}", "[]", "{seed: 3}", "{seed: []}", "{seed: [1, 1]}", "[3]", "[{}]",
-                             "[{seed: 1}, {seed: 1}]"}) {
+  for (const char* matrix : {"3",
+                             "text",
+                             "{}",
+                             "[]",
+                             "{seed: 3}",
+                             "{seed: []}",
+                             "{seed: [1, 1]}",
+                             "[3]",
+                             "[{}]",
+                             "[{seed: 1}, {seed: 1}]",
+                             "{random: 3}",
+                             "{random: [0, 1]}",
+                             "{draw: {seed: {int: [0, 9]}}}",
+                             "{random: 0, draw: {seed: {int: [0, 9]}}}",
+                             "{random: 1001, draw: {seed: {int: [0, 9]}}}",
+                             "{random: 3, draw: {}}",
+                             "{random: 3, grid: {seed: [0]}, draw: {seed: {int: [0, 9]}}}",
+                             "{random: 3, draw: {seed: {itn: [0, 9]}}}",
+                             "{random: 3, draw: {seed: {int: [0]}}}",
+                             "{random: 3, draw: {seed: {int: [0, 1, 2]}}}",
+                             "{random: 3, draw: {seed: {int: [0, 1.5]}}}",
+                             "{random: 3, draw: {x: {log_uniform: [0, 1]}}}",
+                             "{random: 3, draw: {x: {log_int: [0, 1]}}}",
+                             "{random: 3, draw: {x: {choice: []}}}",
+                             "{random: 3, draw: {x: {choice: [1, 1]}}}",
+                             "{random: 3, draw: {x: {int: [0, 1], choice: [1]}}}",
+                             "{random: 3, draw: {x: [1, 2]}}"}) {
     EXPECT_FALSE(reads(fine + matrix)) << matrix;
     EXPECT_FALSE(schema.accepts(parse_yaml(fine + matrix, "r.yaml"))) << matrix;
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <sstream>
 #include <string>
@@ -198,6 +199,112 @@ TEST(Sweep, GoesOnWithWhatHasNotFinished) {
   fs::remove(calls);
   EXPECT_EQ(resume_sweep(folder / "sweep", options), 1);
   EXPECT_THAT(read_file(calls), HasSubstr("run " + sweep + "/recipes/seed=0.yaml"));
+}
+
+const std::string random_matrix = R"(matrix:
+  random: 3
+  draw:
+    stages.train.optimizer.lr: {log_uniform: [0.01, 0.1]}
+    network.hidden.0: {int: [2, 20]}
+)";
+
+// What a run's folder and recipe hold, and when each was written.
+std::map<std::string, fs::file_time_type> times(const fs::path& sweep, const std::string& run) {
+  std::map<std::string, fs::file_time_type> all{{"recipe", fs::last_write_time(sweep / "recipes" / (run + ".yaml"))}};
+  for (const auto& e : fs::recursive_directory_iterator(sweep / run))
+    all[e.path().string()] = fs::last_write_time(e.path());
+  return all;
+}
+
+TEST(Sweep, OfRandomDrawsGrowsByNewRunsAlone) {
+  const TempFolder folder;
+  const auto recipe = folder.write("in/r.yaml", tiny + random_matrix);
+  const fs::path out = folder / "sweep";
+  const Output whole = espalier_command("run " + at(recipe) + " --out " + at(out) + " --threads 1");
+  ASSERT_EQ(whole.status, 0) << whole.text;
+  const Value before = sweep_of(out);
+  ASSERT_EQ(before.at("runs").size(), 3U);
+  const std::vector<std::string> first = {"draw=0", "draw=1", "draw=2"};
+  std::vector<std::map<std::string, fs::file_time_type>> written;
+  for (const std::string& run : first) written.push_back(times(out, run));
+
+  // The recipe is not needed any more.
+  fs::remove_all(folder / "in");
+  const Output more = espalier_command("resume " + at(out) + " --set matrix.random=5");
+  ASSERT_EQ(more.status, 0) << more.text;
+  EXPECT_THAT(more.text, HasSubstr("tiny: 5 runs, 3 finished before"));
+  const Value after = sweep_of(out);
+  ASSERT_EQ(after.at("runs").size(), 5U);
+  for (size_t i = 0; i < 5; ++i) {
+    const Value& run = after.at("runs").as_list()[i];
+    EXPECT_EQ(run.at("name").as_string(), "draw=" + std::to_string(i));
+    EXPECT_EQ(run.at("draw").as_int(), static_cast<int64_t>(i));
+    EXPECT_EQ(run.at("status").as_string(), "finished");
+    if (i < 3) {
+      EXPECT_EQ(to_json(run), to_json(before.at("runs").as_list()[i]));
+      EXPECT_EQ(times(out, first[i]), written[i]) << "nothing of a run that was there is written again";
+    }
+    const Value resolved = read_yaml(out / run.at("folder").as_string() / "recipe.yaml");
+    EXPECT_EQ(resolved.at("network").at("hidden").as_list()[0], run.at("values").at("network.hidden.0"));
+    EXPECT_EQ(resolved.at("threads").as_int(), 1);
+  }
+
+  // The sweep that was larger from the beginning has the same runs.
+  const auto again = folder.write("in/r.yaml", tiny + random_matrix);
+  ASSERT_EQ(
+      espalier_command("run -q " + at(again) + " --set matrix.random=5 --threads 1 --out " + at(folder / "at-once"))
+          .status,
+      0);
+  for (const char* run : {"draw=0", "draw=4"})
+    EXPECT_EQ(read_file(out / run / "model.safetensors"), read_file(folder / "at-once" / run / "model.safetensors"));
+
+  for (const auto& [change, words] : std::map<std::string, std::string>{
+           {"matrix.random=4", "the run draw=4 of " + out.string() + " would not be one of this matrix"},
+           {"matrix.seed=1", "the run draw=0"},
+           {"matrix=", "the run draw=0"},
+           {"matrix.randm=9", "did you mean 'random'?"},
+           {"seed=1", "of a sweep only the matrix can be changed"},
+           {"matrix.random=1001", "an integer from 1 to 1000"}}) {
+    const Output wrong = espalier_command("resume " + at(out) + " --set " + change);
+    EXPECT_EQ(wrong.status, 1) << change;
+    EXPECT_THAT(wrong.text, HasSubstr(words));
+  }
+  EXPECT_EQ(to_json(sweep_of(out)), to_json(after));
+}
+
+TEST(Sweep, OfListsGrowsByValuesAndKeepsItsRunsOfAnotherOrder) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {seed: [1]}\n");
+  const fs::path out = folder / "sweep";
+  ASSERT_EQ(espalier_command("run -q " + at(recipe) + " --out " + at(out)).status, 0);
+  const auto written = times(out, "seed=1");
+  const Output more = espalier_command("resume -q " + at(out) + " --set matrix.seed='[0, 1]'");
+  ASSERT_EQ(more.status, 0) << more.text;
+  EXPECT_EQ(times(out, "seed=1"), written);
+  ASSERT_EQ(sweep_of(out).at("runs").size(), 2U);
+  EXPECT_EQ(sweep_of(out).at("runs").as_list()[0].at("name").as_string(), "seed=0");
+  // A run that cannot be is refused before anything is written.
+  const Output wrong = espalier_command("resume -q " + at(out) + " --set matrix.seed='[0, 1, -1]'");
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_THAT(wrong.text, HasSubstr("in the run seed=-1 of the matrix"));
+  EXPECT_FALSE(fs::exists(out / "recipes" / "seed=-1.yaml"));
+  EXPECT_EQ(sweep_of(out).at("runs").size(), 2U);
+  // A sweep of before recipes were kept.
+  fs::remove(out / "recipe.json");
+  EXPECT_THAT(espalier_command("resume " + at(out) + " --set matrix.seed='[0, 1, 2]'").text,
+              HasSubstr("keeps no recipe"));
+  EXPECT_EQ(espalier_command("resume " + at(out)).status, 0);
+}
+
+TEST(Sweep, OfDrawsThatRepeatRunsEachOnceAndSaysSo) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", tiny + "matrix: {random: 40, draw: {seed: {choice: [4, 9]}}}\n");
+  for (const std::string& command : {std::string("validate "), std::string("run --out ") + at(folder / "s") + " "}) {
+    const Output o = espalier_command(command + at(recipe));
+    EXPECT_EQ(o.status, 0) << o.text;
+    EXPECT_THAT(o.text, HasSubstr("38 of the 40 draws repeat earlier ones and are left out"));
+  }
+  EXPECT_EQ(sweep_of(folder / "s").at("runs").size(), 2U);
 }
 
 TEST(Sweep, KeepsWhatASelectionByValidationNeeds) {

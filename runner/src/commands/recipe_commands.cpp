@@ -20,6 +20,7 @@
 #include "plan/plan.h"
 #include "recipe/recipe.h"
 #include "record/run_folder.h"
+#include "sweep/draws.h"
 #include "sweep/report.h"
 #include "sweep/sweep.h"
 #include "train/trainer.h"
@@ -33,7 +34,7 @@ void warn(const Value& notes) {
   for (const Value& note : notes.as_list()) log::warning(note.as_string());
 }
 
-// {name, runs: [{name, values, plan}], notes}: each note once.
+// {name, runs: [{name, draw, values, plan}], notes}: each note once; `draw` of random draws.
 Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
   Value result = Value::map({{"name", ""}, {"runs", Value::list()}, {"notes", Value::list()}});
   std::set<std::string> notes;
@@ -43,8 +44,14 @@ Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
     for (const Value& note : plan.at("notes").as_list()) {
       if (notes.insert(note.as_string()).second) result["notes"].push_back(note);
     }
-    result["runs"].push_back(Value::map({{"name", point.name}, {"values", point.values}, {"plan", plan}}));
+    Value run = Value::map({{"name", point.name}});
+    if (point.draw) run["draw"] = *point.draw;
+    run["values"] = point.values;
+    run["plan"] = plan;
+    result["runs"].push_back(std::move(run));
   });
+  if (const std::string repeated = repeated_draws(tree.find("matrix"), points.size()); !repeated.empty())
+    result["notes"].push_back(repeated);
   return result;
 }
 
@@ -118,7 +125,10 @@ void add_recipe_commands(CLI::App& app) {
       "  espalier run recipes/quickstart.yaml\n"
       "  espalier run recipes/quickstart.yaml --seed 1 --out runs/second\n"
       "  espalier run recipes/quickstart.yaml --set stages.shrink.epochs=2 --set stages.0.optimizer.lr=0.1\n"
-      "  espalier run recipes/quickstart.yaml --set 'matrix={seed: [0, 1, 2]}' --jobs 2\n");
+      "  espalier run recipes/quickstart.yaml --set 'matrix={seed: [0, 1, 2]}' --jobs 2\n"
+      "  espalier run recipes/quickstart.yaml --set 'matrix={random: 50, draw: {stages.shrink.optimizer.lr: "
+      "{log_uniform: "
+      "[0.01, 1]}}}'\n");
   run->callback([options, flags] {
     const LoadedRecipe loaded = options->load();
     if (!loaded.points.empty()) {
@@ -152,7 +162,7 @@ void add_recipe_commands(CLI::App& app) {
   plan->add_flag(
       "--json", plan_flags->json,
       "Prints JSON: {name, network: {params, macs, layers, axes}, selectors, stages, memory}; of a matrix {name, runs: "
-      "[{name, values, plan}]}");
+      "[{name, draw, values, plan}]}, `draw` where it is one of random draws");
   plan->add_flag("--axes", plan_flags->axes, "Shows all axes, and everything that shares them");
   plan->add_option("--draw", plan_flags->draw,
                    "Draws the network with its widths: .svg or .png by Graphviz, .dot for it to draw")

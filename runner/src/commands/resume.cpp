@@ -58,19 +58,41 @@ std::string further(const fs::path& run, const Summary& summary) {
          ".epochs=" + std::to_string(2 * std::max<int64_t>(1, last.epochs));
 }
 
+// Of a sweep runs can be added, by its matrix.
+void require_matrix(const std::string& set) {
+  const std::string path = set.substr(0, set.find('='));
+  if (path != "matrix" && !path.starts_with("matrix.")) {
+    throw InputError("--set " + set,
+                     "of a sweep only the matrix can be changed, so that runs are added: --set matrix.random=80, or "
+                     "--set matrix.seed='[0, 1, 2, 3]'; resume one of its runs to change that one");
+  }
+}
+
+void resume_whole(ResumeOptions& o) {
+  const fs::path folder = o.run;
+  if (!o.device.empty() || o.threads > 0 || o.from != "last" || o.changed_data) {
+    throw InputError(o.run,
+                     "of a whole sweep --device, --threads, --from and --changed-data cannot be given: resume one "
+                     "of its runs");
+  }
+  for (const std::string& set : o.overrides) require_matrix(set);
+  SweepOptions sweep = o.training.of_sweep(o.plugins);
+  const Value saved = recorded(folder / "sweep.json");
+  sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(saved.at("jobs").as_int());
+  if (!o.overrides.empty()) {  // new runs are checked and planned
+    add_recorded(saved, "plugins", o.plugins.folders);
+    register_builtin(Registry::instance());
+    o.plugins.load();
+  }
+  const int status = resume_sweep(folder, sweep, o.overrides);
+  if (status != 0) throw CLI::RuntimeError(status);
+}
+
 void resume(ResumeOptions o) {
   const fs::path run = o.run;
   if (!fs::is_directory(run)) throw InputError(o.run, "there is no such run folder");
   if (is_sweep(run)) {
-    if (!o.overrides.empty() || !o.device.empty() || o.threads > 0 || o.from != "last" || o.changed_data) {
-      throw InputError(o.run,
-                       "of a whole sweep --set, --device, --threads, --from and --changed-data cannot be given; resume "
-                       "one of its runs");
-    }
-    SweepOptions sweep = o.training.of_sweep(o.plugins);
-    sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(recorded(run / "sweep.json").at("jobs").as_int());
-    const int status = resume_sweep(run, sweep);
-    if (status != 0) throw CLI::RuntimeError(status);
+    resume_whole(o);
     return;
   }
   require_run(run);
@@ -112,7 +134,10 @@ void add_resume_command(CLI::App& app) {
       app.add_subcommand("resume", "Goes on with a run or a sweep that was stopped, from the last checkpoints");
   auto o = std::make_shared<ResumeOptions>();
   command->add_option("run", o->run, "The folder of a run or of a sweep")->required()->type_name("RUN");
-  command->add_option("--set", o->overrides, "Changes a key of the recipe from here on, as often as needed")
+  command
+      ->add_option(
+          "--set", o->overrides,
+          "Changes a key of the recipe from here on, as often as needed; of a sweep, its matrix: runs are added")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command->add_option("--from", o->from, "Which checkpoint: last (default), previous, best (of the stage)")
@@ -134,6 +159,7 @@ void add_resume_command(CLI::App& app) {
       "stopped.\n\nExamples:\n"
       "  espalier resume runs/quickstart-seed0\n"
       "  espalier resume runs/quickstart-seed0 --set stages.finetune.epochs=8    trains a finished run further\n"
+      "  espalier resume runs/search --set matrix.random=80    adds runs to a sweep of fewer random draws\n"
       "  espalier resume runs/quickstart-seed0 --from best --set stages.shrink.optimizers.sgd.lr=0.01\n");
   command->callback([o] { resume(*o); });
 }

@@ -165,6 +165,43 @@ ObjectSchema data_keys(const Registry& registry) {
   return keys;
 }
 
+Value one_key(const std::string& name, Value value, const std::string& doc) {
+  ObjectSchema object;
+  object.add(name, described(std::move(value), doc));
+  object.required.push_back(name);
+  return object.value();
+}
+
+// A `matrix` of random draws.
+Value random_schema() {
+  const auto integer = [](double least) { return Value::map({{"type", "integer"}, {"minimum", least}}); };
+  const auto bounds = [](Value of_each) {
+    return Value::map({{"type", "array"}, {"items", std::move(of_each)}, {"minItems", 2}, {"maxItems", 2}});
+  };
+  const Value number = Value::map({{"type", "number"}});
+  const Value values = Value::map({{"type", "array"}, {"minItems", 1}, {"uniqueItems", true}});
+  const Value distribution = list_of({
+      one_key("uniform", bounds(number), "Numbers between two bounds."),
+      one_key("log_uniform", bounds(Value::map({{"type", "number"}, {"exclusiveMinimum", 0.0}})),
+              "Numbers whose logarithms are uniform between those of two bounds."),
+      one_key("int", bounds(Value::map({{"type", "integer"}})), "Integers from one bound to the other."),
+      one_key("log_int", bounds(integer(1)),
+              "Integers from one bound to the other, the logarithms of which are about uniform."),
+      one_key("choice", values, "Any of the values, each as often."),
+  });
+  Value runs = integer(1), seed = integer(0);
+  seed["default"] = 0;
+  runs["maximum"] = 1000.0;
+  const Value draw = Value::map(
+      {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", Value::map({{"anyOf", distribution}})}});
+  ObjectSchema random;
+  random.add("random", described(runs, "Number of runs. More of them leave the first as they are."))
+      .add("seed", described(seed, "Seed of the draws."))
+      .add("draw", described(draw, "What is drawn for each run: paths as --set takes them, with distributions."));
+  random.required = std::vector<std::string>{"random", "draw"};
+  return random.value();
+}
+
 // A recipe's networks take more keys than backbones elsewhere.
 std::vector<ParameterInfo> with_network(std::vector<ParameterInfo> keys) {
   for (ParameterInfo& p : keys) {
@@ -230,16 +267,19 @@ Value recipe_schema(const Registry& registry) {
   for (const std::string& name : expected_of_every_run()) metrics.add(name, metric);
   for (const std::string& name : registry.names("metric")) metrics.add(name, metric).add(name + "_best", metric);
   recipe.add("expect", described(metrics.value(), sections[3].doc));
+  const Value never = Value::map({{"enum", Value::list()}});
   const Value grid =
       Value::map({{"type", "object"},
                   {"minProperties", 1},
+                  {"properties", Value::map({{"random", never}, {"draw", never}})},
                   {"additionalProperties", Value::map({{"type", "array"}, {"minItems", 1}, {"uniqueItems", true}})}});
   const Value points = Value::map({{"type", "array"},
                                    {"items", Value::map({{"type", "object"}, {"minProperties", 1}})},
                                    {"minItems", 1},
                                    {"uniqueItems", true}});
   const Value no_matrix = Value::map({{"type", "null"}});
-  recipe.add("matrix", described(Value::map({{"anyOf", list_of({grid, points, no_matrix})}}), sections[4].doc));
+  recipe.add("matrix",
+             described(Value::map({{"anyOf", list_of({grid, points, random_schema(), no_matrix})}}), sections[4].doc));
 
   const Value changes = Value::map({{"type", "object"}});
   recipe.add("scales", described(Value::map({{"type", "object"}, {"additionalProperties", changes}}), sections[5].doc));

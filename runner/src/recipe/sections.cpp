@@ -164,8 +164,12 @@ const std::vector<SubsectionInfo>& recipe_subsections() {
        "Network and training that train costs are relative to. Left out: the network as first built."},
       {"expect", "a map of metrics: {accuracy: {value: 92, within: 0.5}}", false,
        "Results that a paper reports, which the table at the end is compared with."},
-      {"matrix", "a map of lists, {seed: [0, 1, 2]}, or a list of maps, [{seed: 0}, ...]", false,
-       "Several runs: every combination of the lists, or each of the maps. Keys are paths as --set takes them."},
+      {"matrix",
+       "a map of lists, {seed: [0, 1, 2]}, a list of maps, [{seed: 0}, ...], or random draws, {random: 50, "
+       "draw: {seed: {int: [0, 99]}}}",
+       false,
+       "Several runs: every combination of the lists, each of the maps, or random draws. Keys are paths as --set takes "
+       "them."},
       {"scales", "a map of names to changes: {smoke: {data.limit: 1000, stages.train.epochs: 1}}", false,
        "Other sizes of the same run: `--scale smoke`. Keys are paths as --set takes them."},
   };

@@ -8,6 +8,7 @@
 #include "espalier/error.h"
 #include "recipe/overrides.h"
 #include "recipe/sections.h"
+#include "sweep/draws.h"
 
 namespace espalier {
 
@@ -112,6 +113,14 @@ std::vector<Value> listed_points(const Value& matrix) {
   return points;
 }
 
+std::vector<MatrixPoint> drawn_points(const Value& matrix) {
+  const std::vector<RandomDraw> draws = random_draws(matrix);
+  for (const Value::Entry& e : matrix.at("draw").as_map()) check_path(e.key, e.key_location);
+  std::vector<MatrixPoint> points;
+  for (const RandomDraw& d : draws) points.push_back({"draw=" + std::to_string(d.number), d.values, d.number});
+  return points;
+}
+
 std::vector<std::string> paths_of(const std::vector<Value>& points) {
   std::vector<std::string> paths;
   for (const Value& point : points) {
@@ -188,6 +197,7 @@ std::vector<MatrixPoint> matrix_points(const Value& tree) {
     throw InputError(matrix->location.str(),
                      "'matrix' must be " + recipe_subsections()[4].expected + ", got " + matrix->describe());
   }
+  if (is_random(*matrix)) return drawn_points(*matrix);
   const std::vector<Value> all = matrix->is_map() ? all_combinations(*matrix) : listed_points(*matrix);
   const std::vector<std::string> paths = paths_of(all);
   const std::vector<std::string> names = short_names(paths);
@@ -205,7 +215,7 @@ std::vector<MatrixPoint> matrix_points(const Value& tree) {
     if (stem.size() > max_name) stem.resize(max_name);
     std::string name = stem;
     for (int n = 2; !taken.insert(lower(name)).second; ++n) name = stem + "-" + std::to_string(n);
-    points.push_back({name, values});
+    points.push_back({name, values, std::nullopt});
   }
   return points;
 }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,13 +16,15 @@ inline constexpr size_t max_matrix_runs = 1000;
 
 // One run of a matrix.
 struct MatrixPoint {
-  std::string name;  // "seed=0,weight=0.002": of its folder; different from all others also where case does not count
-  Value values;      // a map: path, as --set takes it -> value
+  // "seed=0,weight=0.002", or "draw=7": of its folder; different from all others also where case does not count.
+  std::string name;
+  Value values;                 // a map: path, as --set takes it -> value
+  std::optional<int64_t> draw;  // its number, from 0, in a matrix of random draws
 };
 
-// The runs of a recipe's `matrix`, in order: all combinations of a map of lists, the last key fastest, or each map of a
-// list. Empty where the recipe has no matrix. Throws InputError where the matrix is none; whether its paths and values
-// fit the recipe is seen by for_each_run().
+// The runs of a recipe's `matrix`, in order: all combinations of a map of lists, the last key fastest, each map of a
+// list, or random draws (sweep/draws.h). Empty where the recipe has no matrix. Throws InputError where the matrix is
+// none; whether its paths and values fit the recipe is seen by for_each_run().
 std::vector<MatrixPoint> matrix_points(const Value& tree);
 
 // A column's or folder's name for each path: "weight" for stages.0.regularizers.0.weight, as long as it must be to be

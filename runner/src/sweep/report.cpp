@@ -16,6 +16,11 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 
+// Of random draws the first column is the number of the draw.
+void add_draws(bool drawn, Rows& rows) {
+  if (drawn) rows[0].insert(rows[0].begin(), "draw");
+}
+
 // Begins a table: a column for each path that any of the runs sets.
 std::vector<std::string> add_paths(const std::vector<const Value*>& all_values, Rows& rows) {
   std::vector<std::string> paths;
@@ -78,12 +83,13 @@ Value mean_and_deviation(const std::vector<double>& numbers) {
 }  // namespace
 
 Value SweepRun::to_value() const {
-  Value v = Value::map({{"name", name},
-                        {"values", values},
-                        {"folder", name},
-                        {"recipe", "recipes/" + name + ".yaml"},
-                        {"status", status},
-                        {"seconds", seconds}});
+  Value v = Value::map({{"name", name}});
+  if (draw) v["draw"] = *draw;
+  v["values"] = values;
+  v["folder"] = name;
+  v["recipe"] = "recipes/" + name + ".yaml";
+  v["status"] = status;
+  v["seconds"] = seconds;
   if (!error.empty()) v["error"] = error;
   v["summary"] = summary ? summary->to_value() : Value();
   if (summary) v["summary"].erase("stages");
@@ -94,6 +100,7 @@ SweepRun SweepRun::from_value(const Value& v) {
   SweepRun r;
   r.name = v.at("name").as_string();
   r.values = v.at("values");
+  if (const Value* draw = v.find("draw")) r.draw = draw->as_int();
   r.status = v.at("status").as_string();
   r.seconds = v.at("seconds").as_double();
   if (const Value* e = v.find("error")) r.error = e->as_string();
@@ -105,9 +112,12 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
   std::vector<const Value*> all_values;
   for (const SweepRun& r : runs) all_values.push_back(&r.values);
   const std::vector<std::string> paths = add_paths(all_values, rows);
+  const bool drawn = std::ranges::any_of(runs, [](const SweepRun& r) { return r.draw.has_value(); });
+  add_draws(drawn, rows);
   append(rows[0], {"test " + leading_of(runs).name, "params", "of base", "MACs", "of base", "time", "status"});
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
+    if (drawn) row.insert(row.begin(), r.draw ? std::to_string(*r.draw) : "");
     const RunResult* result = r.summary && r.summary->result ? &*r.summary->result : nullptr;
     append(row, {result && !result->metrics.empty() ? metric_text(result->metrics.front().second, result->leading.unit)
                                                     : ""});
@@ -180,9 +190,12 @@ std::string matrix_plan_table(const Value& plans) {
   std::vector<const Value*> all_values;
   for (const Value& run : plans.at("runs").as_list()) all_values.push_back(&run.at("values"));
   const std::vector<std::string> paths = add_paths(all_values, rows);
+  const bool drawn = std::ranges::any_of(plans.at("runs").as_list(), [](const Value& run) { return run.find("draw"); });
+  add_draws(drawn, rows);
   append(rows[0], {"params", "MACs"});
   for (const Value& run : plans.at("runs").as_list()) {
     std::vector<std::string> row = cells_of(run.at("values"), paths);
+    if (drawn) row.insert(row.begin(), std::to_string(run.at("draw").as_int()));
     const Value& network = run.at("plan").at("network");
     append(row, {count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
     rows.push_back(std::move(row));

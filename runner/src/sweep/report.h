@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@ namespace espalier {
 struct SweepRun {
   std::string name;                // also of its folder
   Value values;                    // what the matrix sets, a map: path -> value
+  std::optional<int64_t> draw;     // its number in a matrix of random draws
   std::string status = "waiting";  // running, finished, failed, interrupted
   std::string error;               // of a failed one
   double seconds = 0;              // of its process; of all of them where it was resumed
@@ -22,8 +24,8 @@ struct SweepRun {
   static SweepRun from_value(const Value& v);
 };
 
-// A row for each run: the varied values, the leading metric on the test part, parameters and MACs and their share of
-// the network's as first built, time, status.
+// A row for each run: the number of its draw, the varied values, the leading metric on the test part, parameters and
+// MACs and their share of the network's as first built, time, status.
 std::string runs_table(const std::vector<SweepRun>& runs);
 
 // Of finished runs that differ in nothing but `seed`: [{values, seeds, metric: its name, NAME: {mean, deviation},
@@ -33,7 +35,7 @@ Value over_seeds(const std::vector<SweepRun>& runs);
 // The same as a table; "" of an empty list.
 std::string seeds_table(const Value& groups);
 
-// The matrix's part of a plan: {name, runs: [{name, values, plan}]} as a table of parameters and MACs.
+// The matrix's part of a plan: {name, runs: [{name, draw, values, plan}]} as a table of parameters and MACs.
 std::string matrix_plan_table(const Value& plans);
 
 }  // namespace espalier

@@ -18,8 +18,11 @@
 #include "espalier/log.h"
 #include "espalier/registry.h"
 #include "plan/plan.h"
+#include "recipe/overrides.h"
 #include "recipe/yaml.h"
 #include "record/progress.h"
+#include "sweep/draws.h"
+#include "sweep/kept_recipe.h"
 #include "sweep/report.h"
 #include "system/files.h"
 #include "system/new_folder.h"
@@ -96,6 +99,10 @@ bool is_finished(const std::optional<Summary>& summary) {
 std::string status_text(int status) {
   return status > 128 ? "was ended by signal " + std::to_string(status - 128) + " (" + ::strsignal(status - 128) + ")"
                       : "ended with status " + std::to_string(status);
+}
+
+fs::path recipe_file(const fs::path& folder, const std::string& run) {
+  return folder / "recipes" / (run + ".yaml");
 }
 
 class Sweep {
@@ -185,7 +192,7 @@ class Sweep {
       // Nothing was trained: what is there would only be in the way.
       fs::remove_all(run_folder);
       fs::remove(early_output(r));
-      c.arguments = {"run", (folder_ / "recipes" / (r.name + ".yaml")).string(), "--out", run_folder.string()};
+      c.arguments = {"run", recipe_file(folder_, r.name).string(), "--out", run_folder.string()};
       c.output = early_output(r);
       r.seconds = 0;
     }
@@ -275,6 +282,53 @@ class Sweep {
   double seconds_ = 0;   // which took
 };
 
+void say_repeated(const Value& tree, size_t runs) {
+  if (const std::string repeated = repeated_draws(tree.find("matrix"), runs); !repeated.empty()) log::warning(repeated);
+}
+
+// A run's recipe, for its process. `threads`: where it leaves them open; 0: it goes on to.
+std::string recipe_text(const Recipe& recipe, int64_t threads) {
+  plan_recipe(recipe);
+  if (recipe.device == "cuda") choose_device(recipe.device);  // rather than to fail in every run
+  Value resolved = recipe.resolved;
+  if (threads > 0 && recipe.threads == 0) resolved["threads"] = threads;
+  return to_yaml(resolved);
+}
+
+// The runs of the changed matrix in its order: those that are there as they are, and new ones, whose recipes are
+// written.
+std::vector<SweepRun> with_new_runs(const fs::path& folder, const std::vector<std::string>& changes, int64_t threads,
+                                    std::vector<SweepRun> before) {
+  Value tree = kept_recipe(folder);
+  for (const std::string& change : changes) apply_override(tree, change);
+  const std::vector<MatrixPoint> points = matrix_points(tree);
+  for (const SweepRun& r : before) {
+    const auto kept = std::ranges::find(points, r.name, &MatrixPoint::name);
+    if (kept == points.end() || !(kept->values == r.values)) {
+      throw InputError("--set " + changes.front(), "the run " + r.name + " of " + folder.string() +
+                                                       " would not be one of this matrix: runs can only be added");
+    }
+  }
+  std::vector<MatrixPoint> added;
+  for (const MatrixPoint& p : points) {
+    if (std::ranges::find(before, p.name, &SweepRun::name) == before.end()) added.push_back(p);
+  }
+  std::vector<std::string> recipes;
+  for_each_run(tree, added, Registry::instance(),
+               [&](const MatrixPoint&, const Recipe& recipe) { recipes.push_back(recipe_text(recipe, threads)); });
+  say_repeated(tree, points.size());
+
+  for (size_t i = 0; i < added.size(); ++i) write_file(recipe_file(folder, added[i].name), recipes[i]);
+  keep_recipe(folder, tree);
+  std::vector<SweepRun> runs;
+  for (const MatrixPoint& p : points) {
+    const auto there = std::ranges::find(before, p.name, &SweepRun::name);
+    runs.push_back(there == before.end() ? SweepRun{p.name, p.values, p.draw, "waiting", "", 0, std::nullopt}
+                                         : std::move(*there));
+  }
+  return runs;
+}
+
 }  // namespace
 
 int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const SweepOptions& options) {
@@ -288,14 +342,12 @@ int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const S
   int64_t most_threads = 0;
   std::vector<std::string> recipes;
   for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint&, const Recipe& recipe) {
-    plan_recipe(recipe);
-    if (recipe.device == "cuda") choose_device(recipe.device);  // rather than to fail in every run
     if (name.empty()) name = recipe.name;
-    Value resolved = recipe.resolved;
-    if (o.jobs > 1 && recipe.threads == 0) resolved["threads"] = threads = share;
+    if (o.jobs > 1 && recipe.threads == 0) threads = share;
     most_threads = std::max(most_threads, recipe.threads);
-    recipes.push_back(to_yaml(resolved));
+    recipes.push_back(recipe_text(recipe, o.jobs > 1 ? share : 0));
   });
+  say_repeated(tree, points.size());
   if (most_threads * o.jobs > cores && o.jobs > 1) {
     log::warning(std::to_string(o.jobs) + " runs at a time with " + std::to_string(most_threads) +
                  " threads each are more than the " + std::to_string(cores) + " cores: they wait for each other");
@@ -306,9 +358,10 @@ int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const S
   fs::create_directories(folder / "recipes");
   std::vector<SweepRun> runs;
   for (size_t i = 0; i < points.size(); ++i) {
-    runs.push_back({points[i].name, points[i].values, "waiting", "", 0, std::nullopt});
-    write_file(folder / "recipes" / (points[i].name + ".yaml"), recipes[i]);
+    runs.push_back({points[i].name, points[i].values, points[i].draw, "waiting", "", 0, std::nullopt});
+    write_file(recipe_file(folder, points[i].name), recipes[i]);
   }
+  keep_recipe(folder, tree);
   Sweep sweep(folder, o, name, threads, std::move(runs));
   return sweep.carry_out();
 }
@@ -317,7 +370,7 @@ bool is_sweep(const fs::path& folder) {
   return fs::exists(folder / "sweep.json");
 }
 
-int resume_sweep(const fs::path& folder, const SweepOptions& options) {
+int resume_sweep(const fs::path& folder, const SweepOptions& options, const std::vector<std::string>& changes) {
   const std::string path = (folder / "sweep.json").string();
   if (!is_sweep(folder)) throw InputError(folder.string(), "holds no sweep: there is no sweep.json");
   const Lock lock(folder);
@@ -340,6 +393,7 @@ int resume_sweep(const fs::path& folder, const SweepOptions& options) {
   } catch (const InputError& e) {
     throw InputError(path, std::string("is no record of a sweep: ") + e.what());
   }
+  if (!changes.empty()) runs = with_new_runs(folder, changes, threads, std::move(runs));
   Sweep sweep(folder, o, name, threads, std::move(runs));
   return sweep.carry_out();
 }

@@ -10,6 +10,7 @@ namespace espalier {
 
 // The folder of a sweep:
 //   sweep.json           {name, status, jobs, threads, data, plugins, runs, seeds}; see docs/recipes.md
+//   recipe.json          the recipe with its matrix: see kept_recipe.h
 //   recipes/RUN.yaml     the run's recipe, resolved
 //   RUN/                 its run folder, with its output in output.txt
 
@@ -35,7 +36,11 @@ bool is_sweep(const std::filesystem::path& folder);
 
 // Goes on with a sweep: what has finished stays, what has checkpoints goes on from them (`espalier resume RUN`), the
 // rest begins anew. Of the options `out` is not read; data and plugins are searched before those that the sweep was
-// started with. Returns what run_sweep() does. Throws InputError where the folder holds no sweep, or one at work.
-int resume_sweep(const std::filesystem::path& folder, const SweepOptions& options);
+// started with. `changes`, each as --set takes it, change the matrix so that it stands for more runs than before, and
+// the plugins must be loaded then. Returns what run_sweep() does. Throws InputError where the folder holds no sweep, or
+// one at work, and before anything is written where a changed matrix or a new run is wrong, or a run that is there
+// would no longer be one of the matrix.
+int resume_sweep(const std::filesystem::path& folder, const SweepOptions& options,
+                 const std::vector<std::string>& changes = {});
 
 }  // namespace espalier
