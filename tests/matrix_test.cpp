@@ -1,5 +1,6 @@
 #include "sweep/matrix.h"
 
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -216,6 +217,52 @@ TEST(SweepReport, ShowsTheRunsAndTheirShareOfTheBase) {
             "----  ------  -------------  ------  -------  -----  -------  ----  --------\n"
             "0        0.1        91.50 %     500   50.0 %  1,000   25.0 %  1:05  finished\n"
             "1        0.1                                                  1:05    failed\n");
+}
+
+TEST(ParetoFront, IsWhatNothingElseBeats) {
+  //                            best       small   beaten by both  as small as the 2nd, worse
+  EXPECT_THAT(pareto_front({{100, 90}, {10, 80}, {100, 70}, {10, 79}}), ElementsAre(true, true, false, false));
+  EXPECT_THAT(pareto_front({{1, 1}, {2, 2}, {3, 3}}), ElementsAre(true, true, true)) << "larger ones are better";
+  EXPECT_THAT(pareto_front({{1, 3}, {2, 2}, {3, 1}}), ElementsAre(true, false, false)) << "the smallest is the best";
+  EXPECT_THAT(pareto_front({{5, 5}, {5, 5}, {6, 5}, {5, 4}}), ElementsAre(true, true, false, false)) << "equal ones";
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(pareto_front({{1, nan}, {2, 2}}), ElementsAre(false, true)) << "a loss without a number beats nothing";
+  EXPECT_TRUE(pareto_front({}).empty());
+}
+
+SweepRun sized(const std::string& name, int64_t params, int64_t macs, double metric, bool larger_is_better) {
+  SweepRun r = run(0, 0.1, metric, 0);
+  r.name = name;
+  r.summary->result->final = {params, macs};
+  r.summary->result->leading = {larger_is_better ? "accuracy" : "mse", "", larger_is_better};
+  return r;
+}
+
+TEST(ParetoFront, OfRunsKnowsWhichMetricIsBetterAndWhichSizeIsMeant) {
+  for (const bool larger : {true, false}) {
+    const auto at = [&](double goodness) { return larger ? goodness : -goodness; };
+    std::vector<SweepRun> runs = {sized("big", 900, 10, at(9), larger), sized("beaten", 900, 50, at(8), larger),
+                                  sized("small", 100, 90, at(5), larger), sized("twin", 100, 80, at(5), larger),
+                                  run(7, 0.1, 0, 0, "failed")};
+    EXPECT_THAT(front_of(runs, &NetworkSize::params), ElementsAre("small", "twin", "big")) << larger;
+    EXPECT_THAT(front_of(runs, size_of_front("macs")), ElementsAre("big")) << larger;
+    runs[1].summary->result->leading.name = "another";
+    EXPECT_THAT(front_of(runs, &NetworkSize::params), ElementsAre()) << "metrics that cannot be compared";
+    runs.resize(1);
+    EXPECT_THAT(front_of(runs, &NetworkSize::params), ElementsAre()) << "one run has no front";
+  }
+}
+
+TEST(SweepReport, MarksTheFrontAndNumbersTheDraws) {
+  std::vector<SweepRun> runs = {run(0, 0.1, 91.5, 1000), run(1, 0.2, 90, 1000)};
+  runs[0].draw = 0;
+  runs[1].draw = 3;
+  EXPECT_EQ(runs_table(runs, front_of(runs, &NetworkSize::params)),
+            "draw  seed  weight  test accuracy  params  of base   MACs  of base  time    status  front\n"
+            "----  ----  ------  -------------  ------  -------  -----  -------  ----  --------  -----\n"
+            "0        0     0.1        91.50 %     500   50.0 %  1,000   25.0 %  1:05  finished      *\n"
+            "3        1     0.2        90.00 %     500   50.0 %  1,000   25.0 %  1:05  finished\n");
+  EXPECT_EQ(SweepRun::from_value(runs[1].to_value()).draw, 3);
 }
 
 TEST(SweepReport, TakesMeanAndSampleDeviationOverTheSeedsThatFinished) {

@@ -222,6 +222,7 @@ TEST(Sweep, OfRandomDrawsGrowsByNewRunsAlone) {
   const fs::path out = folder / "sweep";
   const Output whole = espalier_command("run " + at(recipe) + " --out " + at(out) + " --threads 1");
   ASSERT_EQ(whole.status, 0) << whole.text;
+  EXPECT_THAT(whole.text, HasSubstr("front"));
   const Value before = sweep_of(out);
   ASSERT_EQ(before.at("runs").size(), 3U);
   const std::vector<std::string> first = {"draw=0", "draw=1", "draw=2"};
@@ -248,6 +249,8 @@ TEST(Sweep, OfRandomDrawsGrowsByNewRunsAlone) {
     EXPECT_EQ(resolved.at("network").at("hidden").as_list()[0], run.at("values").at("network.hidden.0"));
     EXPECT_EQ(resolved.at("threads").as_int(), 1);
   }
+  EXPECT_GE(after.at("front").size(), 1U);
+  EXPECT_EQ(after.at("front_size").as_string(), "params");
 
   // The sweep that was larger from the beginning has the same runs.
   const auto again = folder.write("in/r.yaml", tiny + random_matrix);
@@ -270,6 +273,9 @@ TEST(Sweep, OfRandomDrawsGrowsByNewRunsAlone) {
     EXPECT_THAT(wrong.text, HasSubstr(words));
   }
   EXPECT_EQ(to_json(sweep_of(out)), to_json(after));
+  const Output macs = espalier_command("resume " + at(out) + " --front macs");
+  EXPECT_THAT(macs.text, HasSubstr("front of MACs"));
+  EXPECT_EQ(sweep_of(out).at("front_size").as_string(), "macs");
 }
 
 TEST(Sweep, OfListsGrowsByValuesAndKeepsItsRunsOfAnotherOrder) {

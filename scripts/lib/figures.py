@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   scripts/figures filters runs/adenel-lenet5-seed0 --beside runs/lenet5-seed0
   scripts/figures front "AdeNeL=runs/000-f3-budgets/*" "from scratch=runs/000-f3-scratch/*" \\
       --quoted recipes/paper/000/f3-quoted.json
+  scripts/figures front runs/search --against macs
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel)."""
 
@@ -164,14 +165,59 @@ def filters(run, beside, weight, out):
     save(figure, out, "filters")
 
 
+def finished_runs(sweep):
+    """The summaries of a sweep's finished runs."""
+    path = Path(sweep) / "sweep.json"
+    try:
+        runs = json.loads(path.read_text())["runs"]
+        found = [run["summary"] for run in runs if run["status"] == "finished"]
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+        raise Wrong(f"{path}: no record of a sweep ({e!r})") from None
+    if not found:
+        raise Wrong(f"{path}: no run of the sweep has finished: espalier resume {sweep}")
+    return found
+
+
+def on_front(points, larger_is_better):
+    """Those of (size, metric) to which no other is at least as good in both and better in one, smaller ones first."""
+    sign = 1 if larger_is_better else -1
+    return sorted((size, m) for size, m in points
+                  if not any(s <= size and sign * other >= sign * m and (s < size or other != m)
+                             for s, other in points))
+
+
+def draw_sweep(panel, sweep, value, metric):
+    """All finished runs of a sweep, and its front. Returns the metric's name with its unit."""
+    summaries = finished_runs(sweep)
+    leading = summaries[0].get("metric") or {"name": "accuracy", "unit": "%", "larger_is_better": True}
+    if any((s.get("metric") or leading)["name"] != leading["name"] for s in summaries):
+        raise Wrong(f"{sweep}: the runs do not have the same leading metric")
+    shown = metric or leading["name"]  # as the run ended: what the sweep's table has
+    if shown.removesuffix("_best") != leading["name"]:
+        raise Wrong(f"{sweep}: whether a larger '{shown}' is better is known of the leading metric alone: "
+                    f"{leading['name']} or {leading['name']}_best")
+    points = [(s["final"][value], metric_of(s, shown)) for s in summaries]
+    points = [(size, m) for size, m in points if m is not None]  # null: not finite
+    name = Path(sweep).resolve().name
+    panel.plot([size / 1e6 for size, _ in points], [m for _, m in points], linestyle="", marker="o", alpha=0.4,
+               label=f"{name}, all runs")
+    best = on_front(points, leading["larger_is_better"])
+    panel.plot([size / 1e6 for size, _ in best], [m for _, m in best], marker="o", label=f"{name}, front")
+    return leading["name"] + (f", {leading['unit']}" if leading["unit"] else "")
+
+
 def front(groups, quoted, value, metric, out):
-    """Accuracy against parameters or MACs: a line for each NAME=RUNS."""
+    """Metric against parameters or MACs: a line for each NAME=RUNS; of a sweep's folder all runs and the front."""
     import matplotlib.pyplot as plt
     figure, panel = plt.subplots(figsize=(6, 4.5))
+    label = "accuracy, %"
     for group in groups:
+        if (Path(group) / "sweep.json").exists():
+            label = draw_sweep(panel, group, value, metric)
+            continue
         name, _, pattern = group.partition("=")
         if not pattern:
-            raise Wrong(f"'{group}': expected NAME=RUNS, as in \"grown=runs/f3/*\"")
+            raise Wrong(f"'{group}': expected NAME=RUNS, as in \"grown=runs/f3/*\", or the folder of a sweep")
         path = Path(pattern)
         base = Path(path.anchor) if path.is_absolute() else Path()
         runs = [r for r in sorted(base.glob(str(path.relative_to(path.anchor)))) if (r / "summary.json").exists()]
@@ -187,7 +233,7 @@ def front(groups, quoted, value, metric, out):
                            label=name)
     panel.set_xscale("log")
     panel.set_xlabel("parameters, millions" if value == "params" else "multiply-accumulates, millions")
-    panel.set_ylabel("test accuracy, %")
+    panel.set_ylabel("test " + label)
     panel.legend(fontsize="small")
     panel.grid(alpha=0.3)
     save(figure, out, "front")
@@ -207,12 +253,14 @@ def main():
     p.add_argument("--beside", metavar="RUN", help="a run whose network was trained from scratch")
     p.add_argument("--weight", metavar="NAME", help="of the recorded ones (default: the first)")
     p = commands.add_parser("front", parents=[out], help=front.__doc__)
-    p.add_argument("groups", nargs="+", metavar="NAME=RUNS", help="a name and a pattern of run folders")
+    p.add_argument("groups", nargs="+", metavar="NAME=RUNS|SWEEP",
+                   help="a name and a pattern of run folders, or the folder of a sweep")
     p.add_argument("--quoted", metavar="FILE",
                    help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
     p.add_argument("--against", choices=["params", "macs"], default="params")
     p.add_argument("--metric", metavar="NAME",
-                   help="a metric of the runs, or NAME_best (default: the leading one's best)")
+                   help="a metric of the runs, or NAME_best (default: the leading one's best; of a sweep the leading "
+                        "one as its runs ended)")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")

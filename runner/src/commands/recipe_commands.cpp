@@ -110,6 +110,7 @@ void add_recipe_commands(CLI::App& app) {
   struct RunFlags {
     std::string out;
     int jobs = 1;
+    std::string front = "params";
     TrainingOptions training;
   };
   auto flags = std::make_shared<RunFlags>();
@@ -119,6 +120,9 @@ void add_recipe_commands(CLI::App& app) {
   run->add_option("--jobs", flags->jobs, "Runs of a matrix at a time (default: 1); they share the CPU's cores")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
+  run->add_option("--front", flags->front, "Size that the front of a matrix compares: params (default) or macs")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"params", "macs"}));
   flags->training.add_to(*run);
   run->footer(
       "Examples:\n"
@@ -135,6 +139,7 @@ void add_recipe_commands(CLI::App& app) {
       SweepOptions sweep = flags->training.of_sweep(options->plugins);
       sweep.out = flags->out;
       sweep.jobs = flags->jobs;
+      sweep.front = flags->front;
       const int status = run_sweep(loaded.tree, loaded.points, sweep);
       if (status != 0) throw CLI::RuntimeError(status);
       return;

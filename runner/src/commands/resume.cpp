@@ -34,6 +34,7 @@ struct ResumeOptions {
   bool changed_data = false;
   int64_t threads = 0;
   int jobs = 0;
+  std::string front;
   PluginOptions plugins;
   TrainingOptions training;
 };
@@ -79,6 +80,7 @@ void resume_whole(ResumeOptions& o) {
   SweepOptions sweep = o.training.of_sweep(o.plugins);
   const Value saved = recorded(folder / "sweep.json");
   sweep.jobs = o.jobs > 0 ? o.jobs : static_cast<int>(saved.at("jobs").as_int());
+  sweep.front = o.front;
   if (!o.overrides.empty()) {  // new runs are checked and planned
     add_recorded(saved, "plugins", o.plugins.folders);
     register_builtin(Registry::instance());
@@ -152,6 +154,11 @@ void add_resume_command(CLI::App& app) {
   command->add_option("--jobs", o->jobs, "Runs of a sweep at a time (default: as it began)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--front", o->front,
+                   "Size that the front of a sweep compares, params or macs (default: as it began)")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"params", "macs"}));
   o->training.add_to(*command);
   o->plugins.add_to(*command);
   command->footer(

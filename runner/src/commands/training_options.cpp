@@ -42,6 +42,7 @@ SweepOptions TrainingOptions::of_sweep(const PluginOptions& plugins) const {
   return {.out = "",
           .data = data,
           .plugins = plugins.folders,
+          .front = "",
           .quiet = quiet,
           .flags = {"--save-every", to_json(save_every)}};
 }

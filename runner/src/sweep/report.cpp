@@ -107,7 +107,46 @@ SweepRun SweepRun::from_value(const Value& v) {
   return r;
 }
 
-std::string runs_table(const std::vector<SweepRun>& runs) {
+std::vector<bool> pareto_front(const std::vector<SizeAndScore>& points) {
+  const auto finite = [](const SizeAndScore& p) { return std::isfinite(p.size) && std::isfinite(p.score); };
+  std::vector<bool> front;
+  for (const SizeAndScore& p : points) {
+    front.push_back(finite(p) && std::ranges::none_of(points, [&](const SizeAndScore& q) {
+                      return finite(q) && q.size <= p.size && q.score >= p.score &&
+                             (q.size < p.size || q.score > p.score);
+                    }));
+  }
+  return front;
+}
+
+std::vector<std::string> front_of(const std::vector<SweepRun>& runs, int64_t NetworkSize::*size) {
+  struct Point {
+    std::string name;
+    SizeAndScore at;
+  };
+  std::vector<Point> points;
+  const LeadingMetric leading = leading_of(runs);
+  for (const SweepRun& r : runs) {
+    if (r.status != "finished" || !r.summary || !r.summary->result) continue;
+    const RunResult& result = *r.summary->result;
+    if (result.metrics.empty() || result.leading.name != leading.name) return {};
+    points.push_back({r.name, {static_cast<double>(result.final.*size), leading.score(result.metrics.front().second)}});
+  }
+  if (points.size() < 2) return {};
+  std::vector<SizeAndScore> places;
+  for (const Point& p : points) places.push_back(p.at);
+  const std::vector<bool> is_on_front = pareto_front(places);
+  std::vector<Point> front;
+  for (size_t i = 0; i < points.size(); ++i) {
+    if (is_on_front[i]) front.push_back(points[i]);
+  }
+  std::ranges::stable_sort(front, {}, [](const Point& p) { return p.at.size; });
+  std::vector<std::string> names;
+  for (const Point& p : front) names.push_back(p.name);
+  return names;
+}
+
+std::string runs_table(const std::vector<SweepRun>& runs, const std::vector<std::string>& front) {
   Rows rows;
   std::vector<const Value*> all_values;
   for (const SweepRun& r : runs) all_values.push_back(&r.values);
@@ -115,6 +154,7 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
   const bool drawn = std::ranges::any_of(runs, [](const SweepRun& r) { return r.draw.has_value(); });
   add_draws(drawn, rows);
   append(rows[0], {"test " + leading_of(runs).name, "params", "of base", "MACs", "of base", "time", "status"});
+  if (!front.empty()) append(rows[0], {"front"});
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
     if (drawn) row.insert(row.begin(), r.draw ? std::to_string(*r.draw) : "");
@@ -127,6 +167,7 @@ std::string runs_table(const std::vector<SweepRun>& runs) {
               result ? share(static_cast<double>(result->final.*what), static_cast<double>(result->base.*what)) : ""});
     }
     append(row, {r.seconds > 0 ? Progress::duration(r.seconds) : "", r.status});
+    if (!front.empty()) append(row, {std::ranges::find(front, r.name) != front.end() ? "*" : ""});
     rows.push_back(std::move(row));
   }
   return number_table(std::move(rows));

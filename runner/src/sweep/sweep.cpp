@@ -150,7 +150,12 @@ class Sweep {
     const bool unfinished = std::ranges::any_of(runs_, [](const SweepRun& r) { return r.status != "finished"; });
     save(signal != 0 ? "interrupted" : unfinished ? "failed" : "finished");
     const std::string seeds = seeds_table(over_seeds(runs_));
-    say("\n" + runs_table(runs_) + (seeds.empty() ? "" : "\nmean ± standard deviation over the seeds\n\n" + seeds));
+    const std::vector<std::string> front = front_names();
+    say("\n" + runs_table(runs_, front) +
+        (front.empty() ? ""
+                       : "\n*: on the front of " + std::string(options_.front == "macs" ? "MACs" : "parameters") +
+                             " and the metric; no other run is as small and as good, and better in one of them\n") +
+        (seeds.empty() ? "" : "\nmean ± standard deviation over the seeds\n\n" + seeds));
     if (!options_.quiet && unfinished) say("To go on: espalier resume " + folder_.string());
     say("Sweep folder: " + folder_.string());
     if (failed > 0)
@@ -170,9 +175,13 @@ class Sweep {
                                   {"data", options_.data},
                                   {"plugins", options_.plugins},
                                   {"runs", list},
+                                  {"front_size", options_.front},
+                                  {"front", front_names()},
                                   {"seeds", over_seeds(runs_)}});
     write_file(folder_ / "sweep.json", to_json(all, 1) + "\n");
   }
+
+  std::vector<std::string> front_names() const { return front_of(runs_, size_of_front(options_.front)); }
 
   // While a run's folder is not there yet, its output waits beside its recipe.
   fs::path early_output(const SweepRun& r) const { return folder_ / "recipes" / (r.name + ".txt"); }
@@ -335,6 +344,7 @@ int run_sweep(const Value& tree, const std::vector<MatrixPoint>& points, const S
   SweepOptions o = options;
   o.data = absolute(o.data);
   o.plugins = absolute(o.plugins);
+  if (o.front.empty()) o.front = "params";
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   const int64_t share = std::max<int64_t>(1, cores / static_cast<unsigned>(o.jobs));
   std::string name;
@@ -389,6 +399,8 @@ int resume_sweep(const fs::path& folder, const SweepOptions& options, const std:
     add(o.plugins = absolute(o.plugins), strings(saved.at("plugins")));
     name = saved.at("name").as_string();
     threads = saved.at("threads").as_int();
+    const Value* front = saved.find("front_size");  // an older program kept none
+    if (o.front.empty()) o.front = front ? front->as_string() : "params";
     for (const Value& run : saved.at("runs").as_list()) runs.push_back(SweepRun::from_value(run));
   } catch (const InputError& e) {
     throw InputError(path, std::string("is no record of a sweep: ") + e.what());

@@ -9,7 +9,8 @@
 namespace espalier {
 
 // The folder of a sweep:
-//   sweep.json           {name, status, jobs, threads, data, plugins, runs, seeds}; see docs/recipes.md
+//   sweep.json           {name, status, jobs, threads, data, plugins, runs, front_size, front, seeds}; see
+//                        docs/recipes.md
 //   recipe.json          the recipe with its matrix: see kept_recipe.h
 //   recipes/RUN.yaml     the run's recipe, resolved
 //   RUN/                 its run folder, with its output in output.txt
@@ -19,6 +20,7 @@ struct SweepOptions {
   std::vector<std::string> data;     // --data and
   std::vector<std::string> plugins;  // --plugins of every run
   int jobs = 1;                      // runs at a time
+  std::string front;                 // the size that the front compares: params, macs; "": as it began, else params
   bool quiet = false;
   // Of the runs: this program.
   std::filesystem::path program = "/proc/self/exe";
