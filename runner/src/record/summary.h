@@ -51,7 +51,7 @@ struct RunResult {
   double best = 0;        // of the leading one, over the epochs that had the final structure
   // Of the leading one on the validation part, with the values of the best checkpoint; none: nothing was held out.
   std::optional<double> validation;
-  double loss = 0;        // of the final network on the test part
+  double loss = 0;  // of the final network on the test part
   // The mean loss of the training steps of the last epoch, without penalties; none where nothing was trained.
   std::optional<double> train_loss;
   // The share of the columns (input features and channels) of the weights of the network as first built that are gone
