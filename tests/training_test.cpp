@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "espalier/graph.h"
 #include "espalier/value.h"
 #include "formats/safetensors.h"
 #include "run_files.h"
@@ -146,6 +147,51 @@ TEST_F(Training, AnAverageTakesThePlaceOfTheNetworkOrStandsBeside) {
   EXPECT_TRUE(of(load_safetensors(best), "fc1.weight").equal(of(average, "fc1.weight")));
 }
 
+TEST_F(Training, AnAverageBesideLosesWhatTheControllerRemovesAtTheEnd) {
+  run("pruned", recipe("batch: 32", "ema: {decay: 0.5, evaluate: beside}, controller: {use: l1_prune, ratio: 0.5, on: linears}"));
+  const Graph network = Graph::from_value(from_json(read_file(folder_ / "pruned" / "graph.json")));
+  const Graph average =
+      Graph::from_value(from_json(read_file(folder_ / "pruned" / "networks" / "train.ema" / "graph.json")));
+  EXPECT_EQ(average.parameter_count(), network.parameter_count());
+  const TensorFile values = load_safetensors(folder_ / "pruned" / "networks" / "train.ema" / "model.safetensors");
+  EXPECT_EQ(of(values, "fc1.weight").size(0), 6) << "half of twelve units";
+}
+
+TEST_F(Training, DropLastLeavesOutAnIncompleteBatchAndNoFullOne) {
+  // 128 samples are three batches of 40 and eight samples more.
+  run("dropped", recipe("batch: 40, drop_last: true", "accumulate: 2"));
+  EXPECT_EQ(metrics("dropped")[0].at("step").as_int(), 2) << "of two batches and of one";
+  run("whole", recipe("batch: 40", "accumulate: 2"));
+  EXPECT_EQ(metrics("whole")[0].at("step").as_int(), 2);
+  run("all", recipe("batch: 40, drop_last: true, repeat: 3", ""));
+  EXPECT_EQ(metrics("all")[0].at("step").as_int(), 9);
+}
+
+TEST_F(Training, TheBestIsWhatTheValidationPartChooses) {
+  run("r", recipe("batch: 16, validation: 0.25", ""), " --set stages.train.epochs=8");
+  double chosen = 0, best = -1;
+  for (const Value& line : metrics("r")) {
+    if (line.at("validation_accuracy").as_double() <= best) continue;
+    best = line.at("validation_accuracy").as_double();
+    chosen = line.at("test_accuracy").as_double();
+  }
+  EXPECT_EQ(summary("r").at("metric").at("best").as_double(), chosen);
+  EXPECT_EQ(summary("r").at("metric").at("validation").as_double(), best);
+}
+
+TEST_F(Training, WhatEndedByItselfCanGoOn) {
+  run("stopped", recipe("batch: 128", "early_stop: {metric: loss, patience: 2, min_delta: 0.5}"),
+      " --set stages.train.epochs=6 --set stages.train.optimizer.lr=1e-9");
+  ASSERT_EQ(metrics("stopped").size(), 3U);
+  const std::string resume = "resume -q " + (folder_ / "stopped").string();
+  const Output refused = espalier_command(resume + " --set stages.train.epochs=8");
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.text, HasSubstr("'early_stop' of stage 'train' ended it"));
+  const Output o = espalier_command(resume + " --set stages.train.early_stop=");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_EQ(metrics("stopped").size(), 6U);
+}
+
 TEST_F(Training, EndsByItself) {
   // At this rate nothing is learned.
   run("stopped", recipe("batch: 128", "early_stop: {metric: loss, patience: 2, min_delta: 0.5}"),
@@ -203,6 +249,14 @@ TEST_F(Training, WrongThingsAreRefusedAtTheirPlace) {
   EXPECT_THAT(refused(recipe(data, "loss: {use: distillation, teacher_stage: dense}")),
               HasSubstr("no stage before it is called 'dense'"));
   EXPECT_THAT(refused(recipe(data, "loss: {use: distillation, teacher: nowhere}")), HasSubstr("nowhere"));
+  EXPECT_THAT(refused(recipe(data, "") + "  - name: learn\n    epochs: 1\n    optimizer: {use: sgd, lr: 0.1}\n"
+                                         "    data: {resize: 6}\n    network: {use: mlp, hidden: [5]}\n"
+                                         "    loss: {use: distillation, teacher_stage: train}\n"),
+              HasSubstr("reads the input 'input' as [1, 8, 8], and the one that learns as [1, 6, 6]"));
+  EXPECT_THAT(refused(recipe(data + ", normalize: {image: standardize}", "")), HasSubstr("no such input or target"));
+  EXPECT_THAT(refused(recipe(data + ", normalize: {target: standardize}", "")), HasSubstr("which holds classes"));
+  EXPECT_THAT(refused(recipe(data, "loss: {use: cross_entropy, class_weight_values: [0, 0, 0, 0]}")),
+              HasSubstr("nothing would be learned"));
   EXPECT_THAT(refused(recipe(data, "freeze: fc7")), HasSubstr("'fc7' matches no parameter"));
   EXPECT_THAT(refused(recipe(data, "lr_scale: {fc7: 2}")), HasSubstr("'fc7' matches no parameter"));
   EXPECT_THAT(refused(recipe(data, "unfreeze_at: 1")), HasSubstr("freezes nothing"));

@@ -191,6 +191,25 @@ TEST(Losses, DistillationIsTheFormulaWithTheSquareOfTheTemperature) {
       << "without the teacher in evaluation";
 }
 
+TEST(Losses, ABatchOfWhichNothingCountsAddsNothing) {
+  at::Tensor x = normal({3, 2}, 1, RandomKey(1));
+  x.requires_grad_(true);
+  const NamedTensors outputs{{"logits", x}};
+  const Batch batch{.inputs = {{"input", x}}, .targets = {{"target", at::tensor({1, 1, 1}, at::kLong)}}};
+  const auto loss =
+      Registry::instance().create<Loss>(from_json(R"({"use": "cross_entropy", "class_weight_values": [1, 0]})"));
+  loss->begin({.target = {2, task::classification},
+               .class_counts = {},
+               .device = at::kCPU,
+               .dtype = at::kDouble,
+               .networks = {}});
+  const at::Tensor value = loss->value({.outputs = outputs, .batch = batch, .training = true});
+  EXPECT_EQ(value.item<double>(), 0);
+  value.backward();
+  EXPECT_EQ(x.grad().abs().max().item<double>(), 0);
+  EXPECT_EQ(loss->weight(batch).item<double>(), 0);
+}
+
 std::string refusal(const std::string& spec, const TargetSpec& target) {
   try {
     Registry::instance().create<Loss>(from_json(spec))->check(target);

@@ -147,8 +147,11 @@ void add_export_command(CLI::App& app) {
       ->check(CLI::IsMember(std::vector<int64_t>(std::begin(onnx_opsets), std::end(onnx_opsets))));
   o->plugins.add_to(*command);
   command->footer(
-      "The input is normalised outside of the network: a pixel's byte * scale + shift, per channel, which the files "
-      "say. What a file computes is compared with the network before it gets its name: ONNX by the ONNX Runtime of the "
+      "The input is normalised outside of the network: a pixel's byte * scale + shift, per channel (or a feature * "
+      "scale "
+      "+ shift), which the files say. Where targets were standardized, an output * output_scale + output_shift is what "
+      "was measured. What a file computes is compared with the network before it gets its name: ONNX by the ONNX "
+      "Runtime of the "
       "Python in ESPALIER_PYTHON, or of python3, where it has one.\npython writes the values beside the program, as "
       "FILE with the ending .safetensors.\n\nExamples:\n"
       "  espalier export runs/quickstart-seed0 --to onnx\n"

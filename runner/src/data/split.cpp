@@ -199,10 +199,13 @@ DatasetInfo resized(DatasetInfo info, const DataSection& section) {
   return info;
 }
 
+int64_t used_samples(int64_t samples, const DataSection& data) {
+  return data.drop_last && samples > data.batch ? samples / data.batch * data.batch : samples;
+}
+
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches) {
   const int64_t step = data.batch * batches;
-  const int64_t in_pass = data.drop_last ? std::max<int64_t>(1, samples / step) : (samples + step - 1) / step;
-  return data.repeat * in_pass;
+  return data.repeat * ((used_samples(samples, data) + step - 1) / step);
 }
 
 }  // namespace espalier

@@ -31,6 +31,8 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
 // What the data set says of itself, with images as the section resizes them. Throws InputError if they are none.
 DatasetInfo resized(DatasetInfo info, const DataSection& section);
 
+// How many of so many samples a pass takes: with `drop_last` those of full batches.
+int64_t used_samples(int64_t samples, const DataSection& data);
 // Of so many samples, if a step is of so many batches; all passes of an epoch together.
 int64_t steps_per_epoch(int64_t samples, const DataSection& data, int64_t batches = 1);
 

@@ -276,7 +276,9 @@ std::string onnx_of(const Graph& graph, const Weights& weights, const std::vecto
 
 std::string onnx_model(const TrainedNetwork& n, int64_t opset) {
   return onnx_of(n.graph, n.weights, {"logits"}, opset,
-                 n.name + ": input = pixel's byte * scale + shift, per channel (metadata_props)", n.metadata());
+                 n.name + (n.takes_images() ? ": input = pixel's byte * scale + shift, per channel (metadata_props)"
+                                            : ": input = feature * scale + shift (metadata_props)"),
+                 n.metadata());
 }
 
 }  // namespace espalier

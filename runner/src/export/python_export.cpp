@@ -40,7 +40,7 @@ constexpr const char* image_tail = R"py(
 def normalize(images):
     """uint8 [N, C, H, W] -> what the network was trained on."""
     scale, shift = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (SCALE, SHIFT))
-    return (images.float() * scale + shift).contiguous(memory_format=torch.channels_last)
+    return (images.float() * scale + shift).to(DTYPE).contiguous(memory_format=torch.channels_last)
 
 
 def read_test_set(paths):
@@ -81,14 +81,14 @@ constexpr const char* vector_tail = R"py(
 
 def normalize(inputs):
     """Inputs as they were measured -> what the network was trained on."""
-    return inputs * torch.tensor(SCALE) + torch.tensor(SHIFT)
+    return inputs.to(DTYPE) * torch.tensor(SCALE, dtype=DTYPE) + torch.tensor(SHIFT, dtype=DTYPE)
 )py";
 
 constexpr const char* output_tail = R"py(
 
 def denormalize(outputs):
     """What the network gives -> what was measured."""
-    return outputs * torch.tensor(OUTPUT_SCALE) + torch.tensor(OUTPUT_SHIFT)
+    return outputs.to(DTYPE) * torch.tensor(OUTPUT_SCALE, dtype=DTYPE) + torch.tensor(OUTPUT_SHIFT, dtype=DTYPE)
 )py";
 
 constexpr const char* add_method = R"py(
@@ -172,7 +172,8 @@ std::string python_model(const TrainedNetwork& n) {
   for (const int64_t s : sizes) size += (size.empty() ? "" : ", ") + std::to_string(s);
   const bool classes = n.info.target.task == task::classification;
   const TrainedNetwork::Affine of_input = n.of_input(), of_output = n.of_output();
-  std::string constants = "INPUT = (" + size + (sizes.size() == 1 ? ",)" : ")") +
+  const std::string dtype = n.weights.dtype() == at::kDouble ? "torch.float64" : "torch.float32";
+  std::string constants = "DTYPE = " + dtype + "\nINPUT = (" + size + (sizes.size() == 1 ? ",)" : ")") +
                           (classes ? "\nCLASSES = " : "\nOUTPUTS = ") + std::to_string(n.info.target.outputs) +
                           named_classes(n.info) + prepared(n.info) + "\nBATCH = " + std::to_string(n.batch) +
                           (n.takes_images() ? "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = "

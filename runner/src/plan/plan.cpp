@@ -284,6 +284,16 @@ class Idle {
     const std::string stage = "stage '" + stage_.name + "'";
     if (stage_.start_from == "best" && !stage_.network.is_null())
       note(stage_.location, stage + ": 'start_from' is without effect where it has a network of its own");
+    if (stage_.early_stop && stage_.early_stop->patience >= stage_.epochs && stage_.epochs > 0)
+      note(stage_.early_stop->location,
+           stage + ": 'early_stop' waits for " + std::to_string(stage_.early_stop->patience) +
+               " evaluations, and the stage has " + std::to_string(stage_.epochs) + " epochs: it never ends it");
+    if (stage_.unfreeze_at && *stage_.unfreeze_at >= stage_.epochs)
+      note(stage_.location, stage + ": 'unfreeze_at' lies behind its last epoch: what is frozen stays so");
+    if (!stage_.freeze.empty() && stage_.freeze.match(graph_).size() == Selector("all").match(graph_).size())
+      note(stage_.location, stage + ": 'freeze' names everything: nothing is trained");
+    if (stage_.lr_scale.by_selector.empty() && stage_.lr_scale.everywhere == 0)
+      note(stage_.location, stage + ": 'lr_scale' is 0: nothing is trained");
     if (stage_.epochs > 0) return;
     std::string given;
     const auto list = [&](bool is_given, const char* key) {
@@ -322,7 +332,12 @@ void note_idle(const DataSection& data, const DatasetInfo& info, Value& notes) {
          " training samples: all are used");
   for (const Value& spec : data.augment) {
     for (const Value::Entry& e : spec.as_map()) {
-      if (e.value.is_number() && e.value.as_double() == 0)
+      const auto& parameters =
+          Registry::instance().find(Augmentation::kind, name_of(spec, Augmentation::kind))->component.parameters;
+      const auto parameter = std::ranges::find(parameters, e.key, &ParameterInfo::name);
+      const bool is_default =
+          parameter != parameters.end() && parameter->fallback.is_number() && parameter->fallback.as_double() == 0;
+      if (e.value.is_number() && e.value.as_double() == 0 && !is_default)
         note("the augmentation '" + name_of(spec, Augmentation::kind) + "' has '" + e.key + "' 0: it changes nothing");
     }
   }
@@ -348,7 +363,17 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
         for (const auto& [other, g] : at_end) known.push_back(other);
         throw Error("no stage before it is called '" + name + "'" + suggestion(name, known));
       }
-      const Graph teacher = is_folder ? read_run_network(name, "last").graph : stage_before->second;
+      const Graph teacher = is_folder ? read_teacher(name).graph : stage_before->second;
+      for (const Port& port : teacher.inputs()) {
+        const auto same = std::ranges::find(graph.inputs(), port.name, &Port::name);
+        if (port.name == "target") continue;
+        const std::vector<int64_t> reads = teacher.sizes(teacher[port.edge].shape);
+        if (same != graph.inputs().end() && graph.sizes(graph[same->edge].shape) == reads) continue;
+        throw Error("the network that teaches, " + name + ", reads the input '" + port.name + "' as " +
+                    to_string(reads) + ", and the one that learns " +
+                    (same == graph.inputs().end() ? "does not read it"
+                                                  : "as " + to_string(graph.sizes(graph[same->edge].shape))));
+      }
       std::vector<int64_t> sizes = teacher.sizes(teacher[teacher.output("logits")].shape);
       if (sizes != graph.sizes(graph[graph.output("logits")].shape)) {
         throw Error("the network that teaches, " + name + ", gives " + to_string(sizes) + ", and the one that learns " +
@@ -384,7 +409,7 @@ void check_metrics(const Recipe& recipe, const TargetSpec& target, Value& notes)
   }
 }
 
-void check_training(const StageSection& s, const Metrics& metrics, const Graph& graph) {
+void check_training(const StageSection& s, const Metrics& metrics, const Graph& graph, Value& selectors) {
   const auto require = [&](const Selector& selector, const char* key) {
     if (selector.empty()) return;
     try {
@@ -392,6 +417,8 @@ void check_training(const StageSection& s, const Metrics& metrics, const Graph& 
     } catch (const Error& e) {
       throw InputError(s.location.str(), "stage '" + s.name + "', " + key + ": " + e.what());
     }
+    selectors.push_back(Value::map(
+        {{"where", s.name + "." + key}, {"selector", selector.str()}, {"matches", names_of(graph, selector)}}));
   };
   require(s.freeze, "freeze");
   for (const auto& [selector, factor] : s.lr_scale.by_selector) require(selector, "lr_scale");
@@ -559,7 +586,7 @@ Value plan_recipe(const Recipe& recipe) {
     }
     const Value taught_by = check_loss(s, network.info, network.graph, at_end, notes);
     for (const Value& t : taught_by.as_list()) teachers.push_back(t);
-    check_training(s, metrics, network.graph);
+    check_training(s, metrics, network.graph, selectors);
     Idle idle(s, network.graph, notes);
     for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);
     for (const Value& r : s.regularizers) idle.add<Regularizer>(r);

@@ -48,8 +48,21 @@ void check_data(const DataSection& data, const DatasetInfo& info) {
   const auto refuse = [&](const std::string& what) { throw InputError(data.dataset.location.str(), "data: " + what); };
   const size_t given = data.normalize.mean.size();
   if (data.normalize.on && given > 0 && given != static_cast<size_t>(info.input.channels)) {
-    refuse("'normalize' has " + std::to_string(given) + " means, the images have " +
-           std::to_string(info.input.channels) + (info.input.channels == 1 ? " channel" : " channels"));
+    const bool image = info.input.height > 0;
+    refuse("'normalize' has " + std::to_string(given) + (given == 1 ? " mean, the " : " means, the ") +
+           (image ? "images have " : "data have ") + std::to_string(info.input.channels) +
+           (image ? " channel" : " feature") + (info.input.channels == 1 ? "" : "s"));
+  }
+  std::vector<std::string> names{"input", "target"};
+  for (const InputSpec::Other& other : info.input.others) names.push_back(other.name);
+  for (const auto& [name, section] : data.normalize.by_name) {
+    if (std::ranges::find(names, name) == names.end())
+      refuse("'normalize' names '" + name + "', and the data have no such input or target" + suggestion(name, names));
+    if (name == "target" && section.on && info.target.task != task::regression) {
+      refuse("'normalize' names 'target', which holds " +
+             std::string(info.target.task == task::classification ? "classes" : "labels") +
+             ": only what is measured can be standardized");
+    }
   }
   const int64_t samples = data.limit > 0 ? std::min(data.limit, info.samples) : info.samples;
   if (data.validation > 0 && samples > 0 && std::llround(data.validation * static_cast<double>(samples)) == 0)

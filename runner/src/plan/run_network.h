@@ -17,6 +17,10 @@ struct RunNetwork {
   std::filesystem::path from;  // the file that the tensors are of
 };
 
+// The network of a finished run, or of a folder with its graph.json and model.safetensors, that is to teach. Throws
+// InputError naming the folder if there is none.
+RunNetwork read_teacher(const std::filesystem::path& folder);
+
 // which: "last" (as the run ended, or of its last good checkpoint where it has not), "previous" or "best" (those
 // checkpoints). Throws InputError where there is none, naming the run.
 RunNetwork read_run_network(const std::filesystem::path& run, const std::string& which);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "record/progress.h"
@@ -64,11 +65,15 @@ std::string metric_mean(const Value& group) {
   return mean_text(group.at(group.at("metric").as_string()), text, unit);
 }
 
+// The one that leads all runs; without a name where they differ.
 LeadingMetric leading_of(const std::vector<SweepRun>& runs) {
+  std::optional<LeadingMetric> leading;
   for (const SweepRun& r : runs) {
-    if (r.summary && r.summary->result) return r.summary->result->leading;
+    if (!r.summary || !r.summary->result) continue;
+    if (leading && leading->name != r.summary->result->leading.name) return {.name = "", .unit = ""};
+    leading = r.summary->result->leading;
   }
-  return {};
+  return leading.value_or(LeadingMetric());
 }
 
 Value mean_and_deviation(const std::vector<double>& numbers) {
@@ -153,14 +158,18 @@ std::string runs_table(const std::vector<SweepRun>& runs, const std::vector<std:
   const std::vector<std::string> paths = add_paths(all_values, rows);
   const bool drawn = std::ranges::any_of(runs, [](const SweepRun& r) { return r.draw.has_value(); });
   add_draws(drawn, rows);
-  append(rows[0], {"test " + leading_of(runs).name, "params", "of base", "MACs", "of base", "time", "status"});
+  const std::string leading = leading_of(runs).name;
+  append(rows[0],
+         {"test " + (leading.empty() ? "metric" : leading), "params", "of base", "MACs", "of base", "time", "status"});
   if (!front.empty()) append(rows[0], {"front"});
   for (const SweepRun& r : runs) {
     std::vector<std::string> row = cells_of(r.values, paths);
     if (drawn) row.insert(row.begin(), r.draw ? std::to_string(*r.draw) : "");
     const RunResult* result = r.summary && r.summary->result ? &*r.summary->result : nullptr;
-    append(row, {result && !result->metrics.empty() ? metric_text(result->metrics.front().second, result->leading.unit)
-                                                    : ""});
+    append(row,
+           {result && !result->metrics.empty() ? (leading.empty() ? result->leading.name + " " : "") +
+                                                     metric_text(result->metrics.front().second, result->leading.unit)
+                                               : ""});
     for (const auto what : {&NetworkSize::params, &NetworkSize::macs}) {
       append(row,
              {result ? count_text(result->final.*what) : "",

@@ -10,6 +10,7 @@ void fields(Position& p, const Visit& visit) {
   visit("stage", p.stage);
   visit("stage_begun", p.stage_begun);
   visit("ended", p.ended);
+  visit("ended_by", p.ended_by);
   visit("epoch", p.epoch);
   visit("epoch_begun", p.epoch_begun);
   visit("step", p.step);
@@ -44,6 +45,7 @@ struct Writer {
 struct Reader {
   const Value& from;
   void operator()(const char* name, size_t& v) const { v = static_cast<size_t>(from.at(name).as_int()); }
+  void operator()(const char* name, std::string& v) const { v = from.at(name).as_string(); }
   void operator()(const char* name, bool& v) const { v = from.at(name).as_bool(); }
   void operator()(const char* name, int64_t& v) const { v = from.at(name).as_int(); }
   void operator()(const char* name, double& v) const { v = from.at(name).as_double(); }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "espalier/value.h"
@@ -14,6 +15,7 @@ namespace espalier {
 struct Position {
   size_t stage = 0;          // the stage under way, or the next one
   bool stage_begun = false;  // its components are at work
+  std::string ended_by;      // early_stop or stop_below; empty: the controller
   bool ended = false;        // its controller ends it with the epoch under way
   int64_t epoch = 0;         // of the stage, 0-based
   bool epoch_begun = false;

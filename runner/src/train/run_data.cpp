@@ -138,7 +138,8 @@ Batch RunData::batch(int64_t step, RandomKey key) {
   if (pass != pass_) order_pass(pass, key);
   RandomKey augment = key.with("augment");
   if (pass > 0) augment = augment.with("pass").with(static_cast<uint64_t>(pass));
-  return train_->batch(at * samples, std::min(train_->size(), (at + 1) * samples), augmentations_, augment);
+  return train_->batch(at * samples, std::min(used_samples(train_->size(), section_), (at + 1) * samples),
+                       augmentations_, augment);
 }
 
 Batch RunData::draw(std::string_view part, int64_t n, int64_t steps_done) {

@@ -184,7 +184,7 @@ void Trainer::record(const std::string& name, const NamedTensors& tensors) {
 }
 
 void Trainer::finish() {
-  position_.best_score = std::max(position_.best_score.value_or(tested_.result.score), tested_.result.score);
+  count_best();
   write_file(folder_.file("graph.json"), to_json(network_.graph.to_value(), 1) + "\n");
   export_model(folder_.path());
   const Summary result = summary();

@@ -140,6 +140,8 @@ class Trainer final : public Run {
   const Weights& evaluated() const;
   // What selects the best checkpoint: the score on the validation part, or on the test part where nothing is held out.
   double selection_score(bool interruptible) const;
+  // Takes what was measured on the test part into the best of the run.
+  void count_best();
   // Ends the stage where its early_stop or stop_below say so.
   void stop_if_due(const Evaluation& selection);
   // The network as the stage leaves it, for a later stage whose loss learns from it.

@@ -89,7 +89,7 @@ void Trainer::begin_loss() {
                     .networks = {}};
     for (const std::string& name : loss.networks()) {
       const std::filesystem::path path(name);
-      const RunNetwork n = read_run_network(path.is_absolute() ? path : folder_.file("networks") / name, "last");
+      const RunNetwork n = read_teacher(path.is_absolute() ? path : folder_.file("networks") / name);
       auto network = std::make_shared<FrozenNetwork>(n.graph, machine_.dtype, machine_.device);
       set_values(network->graph, network->weights, n.tensors, n.from);
       setup.networks.push_back(std::move(network));
@@ -126,6 +126,7 @@ void Trainer::begin_stage() {
   stage_ = &recipe_.stages[position_.stage];
   position_.epoch = position_.step = 0;
   position_.epoch_begun = position_.ended = false;
+  position_.ended_by.clear();
   watches_.stage = {};
   if (stage_->start_from == "best" && position_.stage > 0) restore_best();
   if (stage_->data) load_data(*stage_->data);
@@ -279,6 +280,11 @@ Evaluation Trainer::evaluate(std::string_view part) {
   return evaluate_part(part, false, *network_.weights);  // whoever asks is in the middle of something
 }
 
+void Trainer::count_best() {
+  const double score = tested_.result.score;
+  if (!position_.best_score || (!data_.validation() && score > *position_.best_score)) position_.best_score = score;
+}
+
 double Trainer::selection_score(bool interruptible) const {
   return data_.validation() ? evaluate_part("validation", interruptible).score : tested_.result.score;
 }
@@ -393,9 +399,11 @@ void Trainer::finish_epoch() {
     if (!position_.best_selection || selection.score > *position_.best_selection) {
       save_checkpoint(folder_.checkpoint("best"), state());  // as before this line: resumed, it comes by here again
       position_.best_selection = selection.score;
+      // What the validation part chooses, the test part measures; where nothing is held out, it chooses, too.
+      if (data_.validation()) position_.best_score = tested_.result.score;
     }
     parts_.schedule().observe(selection.score);
-    position_.best_score = std::max(position_.best_score.value_or(tested_.result.score), tested_.result.score);
+    count_best();
     stop_if_due(selection);
   }
   const NetworkSize now = size();
@@ -427,6 +435,7 @@ void Trainer::stop_if_due(const Evaluation& selection) {
       position_.waited = 0;
     } else if (++position_.waited >= stop->patience) {
       position_.ended = true;
+      position_.ended_by = "early_stop";
       note("early stop: '" + name + "' has not become better for " + std::to_string(position_.waited) +
            (position_.waited == 1 ? " evaluation" : " evaluations"));
     }
@@ -436,6 +445,7 @@ void Trainer::stop_if_due(const Evaluation& selection) {
         parts_.learning_rate() * parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs);
     if (next < *least) {
       position_.ended = true;
+      position_.ended_by = "stop_below";
       note("the learning rate would be " + to_json(Value(next)) + ", below " + to_json(Value(*least)) +
            ": the stage ends");
     }
@@ -456,11 +466,12 @@ void Trainer::run_stage() {
   if (ema_ && stage_->ema->instead) {
     const c10::NoGradGuard no_grad;
     network_.weights->copy_from(*ema_->weights());
-  } else if (ema_) {
-    keep_network(stage_->name + ".ema", *ema_->weights());
+    ema_.reset();
   }
-  ema_.reset();
   watch([&](Controller& c) { c.stage_end(*this); });
+  // Only now, since what the controller removes at the end goes from the average, too.
+  if (ema_) keep_network(stage_->name + ".ema", *ema_->weights());
+  ema_.reset();
   // What the last epochs' evaluations did not see, the stage's end included, may be the best; where the structure
   // changed after them, nothing else is.
   const bool unseen = tested_.stale || !position_.best_selection;
@@ -477,6 +488,7 @@ void Trainer::run_stage() {
   position_.stage_begun = false;
   if (unseen && (!position_.best_selection || selection > *position_.best_selection)) {
     position_.best_selection = selection;
+    if (data_.validation()) position_.best_score = tested_.result.score;
     save_checkpoint(folder_.checkpoint("best"), state());
   }
   save_last();

@@ -137,6 +137,17 @@ bool Trainer::go_on() {
   throw InputError(folder_.path().string(), "no checkpoint is good; begin anew from its recipe.yaml:" + all);
 }
 
+namespace {
+
+// Whether what ended the stage lets it go on, with the recipe as it is now.
+bool ended_by_itself(const Value& progress, const StageSection& stage) {
+  const std::string& by = progress.at("ended_by").as_string();
+  if (by == "early_stop") return !stage.early_stop || progress.at("waited").as_int() < stage.early_stop->patience;
+  return by == "stop_below" && !stage.stop_below_lr;
+}
+
+}  // namespace
+
 void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
   const Value& p = checkpoint.progress;
   const auto index = static_cast<size_t>(p.at("stage").as_int());
@@ -149,7 +160,14 @@ void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
     refuse(", and " + file + " holds the network as its last stage left it, after all training: `network: {from: " +
            run + (options_.resume_from == "best" ? ", which: best" : "") + "}` in another recipe begins with it");
   }
-  if (p.at("ended").as_bool()) {
+  if (p.at("ended").as_bool() && !ended_by_itself(p, last)) {
+    const std::string& by = p.at("ended_by").as_string();
+    if (!by.empty()) {
+      refuse(": '" + by + "' of stage '" + last.name + "' ended it. To train on: espalier resume " + run +
+             " --set stages." + last.name + "." + by + "=" +
+             (by == "early_stop" ? " (leaves it out), or =" + std::string("'{patience: N}' with a larger number")
+                                 : " (leaves it out)"));
+    }
     refuse(": the controller of stage '" + last.name +
            "' ended it, so that more epochs change nothing; `network: {from: " + run +
            "}` in another recipe trains the network on");
@@ -166,6 +184,10 @@ void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
 void Trainer::restore(const Checkpoint& checkpoint) {
   const Value& p = checkpoint.progress;
   position_.read(p);
+  if (options_.finished && position_.ended && position_.stage < recipe_.stages.size() &&
+      ended_by_itself(p, recipe_.stages[position_.stage])) {
+    position_.ended = false;
+  }
   network_.first = Graph::from_value(p.at("first"));
   restore_artefacts(checkpoint);
   if (const Value* test = p.find("test")) {

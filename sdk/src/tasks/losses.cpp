@@ -1,4 +1,5 @@
 // The losses that the SDK brings.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -90,6 +91,8 @@ class CrossEntropyLoss final : public Loss {
       throw Error("'class_weight_values' has " + std::to_string(n) + " numbers for " + std::to_string(target.outputs) +
                   " classes");
     }
+    if (n > 0 && std::ranges::all_of(o_.class_weight_values, [](double w) { return w == 0; }))
+      throw Error("'class_weight_values' are all 0: nothing would be learned");
   }
   void begin(const LossSetup& setup) override {
     weights_ = at::Tensor();
@@ -106,9 +109,12 @@ class CrossEntropyLoss final : public Loss {
       return at::cross_entropy_loss(x, y.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat), weights,
                                     at::Reduction::Mean, ignored, smoothing);
     }
-    const bool nodes = x.dim() > 2;
-    return at::cross_entropy_loss(nodes ? x.flatten(0, -2) : x, nodes ? y.flatten() : y, weights, at::Reduction::Mean,
-                                  ignored, smoothing);
+    if (y.dim() == 1 && !weights) return at::cross_entropy_loss(x, y, weights, at::Reduction::Mean, ignored, smoothing);
+    // A batch of which nothing counts has no mean; it adds nothing.
+    const at::Tensor sum =
+        at::cross_entropy_loss(rows(x), y.flatten(), weights, at::Reduction::Sum, ignored, smoothing);
+    const at::Tensor total = weight(p.batch).to(sum.scalar_type());
+    return sum / at::where(total > 0, total, 1);
   }
   at::Tensor weight(const Batch& batch) const override {
     const at::Tensor& y = batch.target();
@@ -214,7 +220,7 @@ class FocalLoss final : public Loss {
     const at::Tensor counts = flat.ne(ignored);
     const at::Tensor of_truth = log_p.gather(1, flat.clamp_min(0).unsqueeze(1)).squeeze(1);
     const at::Tensor each = -(1 - of_truth.exp()).pow(o_.gamma) * of_truth;
-    return at::where(counts, each, 0).sum() / counts.sum();
+    return at::where(counts, each, 0).sum() / counts.sum().clamp_min(1);
   }
   void begin(const LossSetup& setup) override { is_multilabel_ = setup.target.task == task::multilabel; }
   at::Tensor weight(const Batch& batch) const override {
@@ -261,7 +267,10 @@ class DistillationLoss final : public Loss {
     if (!o_.teacher.empty() && !o_.teacher_stage.empty())
       throw Error(
           "distillation has one teacher: give either 'teacher', a folder, or 'teacher_stage', an earlier stage");
-    if (!o_.loss.value.is_null()) loss_ = Registry::instance().create<Loss>(o_.loss.value);
+    if (o_.loss.value.is_null()) return;
+    loss_ = Registry::instance().create<Loss>(o_.loss.value);
+    if (!loss_->networks().empty())
+      throw Error("the loss of the targets learns from a network, too: one teacher is enough");
   }
   void check(const TargetSpec& target) const override {
     require_task(target, task::classification, "distillation");
