@@ -148,7 +148,8 @@ TEST_F(Training, AnAverageTakesThePlaceOfTheNetworkOrStandsBeside) {
 }
 
 TEST_F(Training, AnAverageBesideLosesWhatTheControllerRemovesAtTheEnd) {
-  run("pruned", recipe("batch: 32", "ema: {decay: 0.5, evaluate: beside}, controller: {use: l1_prune, ratio: 0.5, on: linears}"));
+  run("pruned",
+      recipe("batch: 32", "ema: {decay: 0.5, evaluate: beside}, controller: {use: l1_prune, ratio: 0.5, on: linears}"));
   const Graph network = Graph::from_value(from_json(read_file(folder_ / "pruned" / "graph.json")));
   const Graph average =
       Graph::from_value(from_json(read_file(folder_ / "pruned" / "networks" / "train.ema" / "graph.json")));
