@@ -330,6 +330,33 @@ stages:
                    from_json(read_file(folder / "run" / "summary.json")).at("metrics").at("accuracy").as_double());
 }
 
+TEST(Run, ItsPythonModelResizesAsTheRunDid) {
+  const std::filesystem::path data = "/usr/share/datasets/fashion-mnist";
+  if (!std::filesystem::exists(data))
+    GTEST_SKIP() << "Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)";
+  if (std::string(ESPALIER_PYTHON).empty()) GTEST_SKIP() << "no Python with PyTorch";
+  const TempFolder folder;
+  const auto recipe = folder.write("small.yaml", R"(
+espalier: 1
+name: small
+precision: float64
+data: {use: fashion_mnist, batch: 64, limit: 2000, resize: {size: 20, interpolation: bicubic}}
+network: {use: mlp, hidden: [30]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.05, momentum: 0.9}}]
+)");
+  const Output run = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  ASSERT_EQ(run.status, 0) << run.text;
+  const Output python =
+      shell("OMP_NUM_THREADS=2 '" ESPALIER_PYTHON "' " + (folder / "run" / "model.py").string() + " " +
+            (data / "t10k-images-idx3-ubyte.gz").string() + " " + (data / "t10k-labels-idx1-ubyte.gz").string());
+  ASSERT_EQ(python.status, 0) << python.text;
+  const auto at = python.text.find("accuracy ");
+  ASSERT_NE(at, std::string::npos) << python.text;
+  // The program normalises and resizes in float32, which may move a few of 10,000 images across an edge.
+  EXPECT_NEAR(std::stod(python.text.substr(at + 9)),
+              from_json(read_file(folder / "run" / "summary.json")).at("metrics").at("accuracy").as_double(), 0.05);
+}
+
 // LibTorch would wait for ever for threads that do not come.
 TEST(Run, SaysWhatStandsInTheWayOfItsThreads) {
   const TempFolder folder;

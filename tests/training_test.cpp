@@ -242,6 +242,19 @@ TEST_F(Training, ATeacherIsAnEarlierStageOrARun) {
   EXPECT_THAT(plan.text, HasSubstr("each step computes the network that teaches, train, too"));
 }
 
+TEST_F(Training, AnotherTeacherIsNoticedWhenTheRunGoesOn) {
+  run("teacher", recipe("batch: 32", ""));
+  run("learner", recipe("batch: 32", "loss: {use: distillation, teacher: teacher}"));
+  run("other", recipe("batch: 32", ""), " --seed 5");
+  fs::copy_file(folder_ / "other" / "model.safetensors", folder_ / "teacher" / "model.safetensors",
+                fs::copy_options::overwrite_existing);
+  const std::string resume = "resume -q " + (folder_ / "learner").string() + " --set stages.train.epochs=2";
+  const Output o = espalier_command(resume);
+  EXPECT_NE(o.status, 0);
+  EXPECT_THAT(o.text, HasSubstr("is not the one that the run began with"));
+  EXPECT_EQ(espalier_command(resume + " --changed-data").status, 0);
+}
+
 TEST_F(Training, WrongThingsAreRefusedAtTheirPlace) {
   const std::string data = "batch: 32";
   EXPECT_THAT(refused(recipe(data, "loss: mse")), HasSubstr("mse is a loss for regression"));

@@ -194,8 +194,12 @@ DatasetInfo resized(DatasetInfo info, const DataSection& section) {
                                                          std::string(info.input.nodes > 0 ? "graphs" : "vectors") +
                                                          ": leave it out");
   }
+  if (info.preparation.size() == 0) {
+    info.preparation = Value::map({{"resize", size},
+                                   {"interpolation", section.resize.bicubic ? "bicubic" : "bilinear"},
+                                   {"from", Value(std::vector<int64_t>{info.input.height, info.input.width})}});
+  }
   info.input.height = info.input.width = size;
-  if (info.preparation.size() == 0) info.preparation = Value::map({{"resize", size}});
   return info;
 }
 

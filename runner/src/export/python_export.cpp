@@ -40,7 +40,8 @@ constexpr const char* image_tail = R"py(
 def normalize(images):
     """uint8 [N, C, H, W] -> what the network was trained on."""
     scale, shift = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (SCALE, SHIFT))
-    return (images.float() * scale + shift).to(DTYPE).contiguous(memory_format=torch.channels_last)
+    x = images.float() * scale + shift@RESIZE@
+    return x.to(DTYPE).contiguous(memory_format=torch.channels_last)
 
 
 def read_test_set(paths):
@@ -54,10 +55,10 @@ def read_test_set(paths):
         n, height, width = struct.unpack(">3I", idx[3][4:16])
         images = torch.frombuffer(bytearray(idx[3][16:]), dtype=torch.uint8).reshape(n, 1, height, width)
         return images, torch.frombuffer(bytearray(idx[1][8:]), dtype=torch.uint8).long()
-    size = math.prod(INPUT)
+    size = math.prod(RAW)
     labels = 2 if CLASSES == 100 else 1
     records = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.uint8).reshape(-1, labels + size)
-    return records[:, labels:].reshape(-1, *INPUT), records[:, labels - 1].long()
+    return records[:, labels:].reshape(-1, *RAW), records[:, labels - 1].long()
 
 
 def main():
@@ -148,12 +149,29 @@ std::string named_classes(const DatasetInfo& info) {
   return info.classes.empty() ? "" : "\nCLASS_NAMES = " + to_json(info.classes);
 }
 
+// Whether the run itself resized the images of its data set.
+bool resizes(const DatasetInfo& info) {
+  return info.preparation.find("from") != nullptr;
+}
+
 // How an image of any size becomes an input, where the data set said so.
 std::string prepared(const DatasetInfo& info) {
-  if (info.preparation.size() == 0) return {};
+  if (info.preparation.size() == 0 || resizes(info)) return {};
   return "\n# An image before its bytes are taken: its shorter side is resized, and the centre cut out.\nPREPARATION "
          "= " +
          to_json(info.preparation);
+}
+
+// What the program does with images: reading a test set, normalising, and resizing as the run did.
+std::string of_images(const DatasetInfo& info) {
+  std::string text = image_tail;
+  std::string resize;
+  if (resizes(info)) {
+    resize = "\n    x = F.interpolate(x, size=INPUT[1:], mode=" + to_json(info.preparation.at("interpolation")) +
+             ", align_corners=False, antialias=True)";
+  }
+  replace_all(text, "@RESIZE@", resize);
+  return text;
 }
 
 }  // namespace
@@ -187,6 +205,15 @@ std::string python_model(const TrainedNetwork& n) {
   for (const Port& port : n.graph.inputs()) {
     if (port.name != "input" && port.name != "target") others += ", " + port.name;
   }
+  if (n.takes_images()) {
+    std::string raw = "INPUT";
+    if (resizes(n.info)) {
+      const Value::List& from = n.info.preparation.at("from").as_list();
+      raw = "(" + std::to_string(input.channels) + ", " + to_json(from[0]) + ", " + to_json(from[1]) + ")";
+      size = raw.substr(1, raw.size() - 2);
+    }
+    constants += "\n# An image of the data set, as bytes.\nRAW = " + raw;
+  }
   const std::string call = n.takes_images()
                                ? "logits = load_model()(normalize(images))        # images: uint8 [N, " + size + "]"
                                : std::string(classes ? "logits" : "outputs") + " = load_model()(normalize(inputs)" +
@@ -201,7 +228,8 @@ std::string python_model(const TrainedNetwork& n) {
          std::to_string(n.graph.parameter_count()) + " parameters, " + std::to_string(n.graph.macs()) +
          " multiply-accumulates.\"\"\"\n\n    def __init__(self):\n        super().__init__()\n" +
          made_by_init(n.graph) + add_method + "    " + source.forward + tail +
-         (n.takes_images() && classes ? image_tail : vector_tail) + (of_output.scale.empty() ? "" : output_tail);
+         (n.takes_images() && classes ? of_images(n.info) : std::string(vector_tail)) +
+         (of_output.scale.empty() ? "" : output_tail);
 }
 
 }  // namespace espalier

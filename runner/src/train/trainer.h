@@ -176,6 +176,8 @@ class Trainer final : public Run {
   // Throws Error where the loss of the epoch or the weights are no longer finite.
   void check_loss() const;
   void check_weights() const;
+  // Throws InputError where a run that teaches has other values now.
+  void require_same_teachers(const Value& progress) const;
   // From the newest good checkpoint. False: there is none yet, the run starts from the beginning.
   bool go_on();
   // Throws InputError where a finished run would come to nothing but its end from there.
@@ -224,6 +226,7 @@ class Trainer final : public Run {
   const StageSection* stage_ = nullptr;
   StageParts parts_;
   Metrics metrics_;
+  Value teachers_ = Value::map();  // the checksum of each network that teaches and is no stage's
   std::optional<Ema> ema_;
   EpochMeters meters_;
   struct Tested {

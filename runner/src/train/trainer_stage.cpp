@@ -9,6 +9,7 @@
 #include <c10/util/Exception.h>
 
 #include "data/split.h"
+#include "espalier/datasets/checksum.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/loss.h"
@@ -29,6 +30,13 @@ namespace {
 // JSON has no infinity and no NaN: null.
 Value finite(double v) {
   return std::isfinite(v) ? Value(v) : Value();
+}
+
+std::string checksum_of(const std::filesystem::path& file) {
+  const std::string bytes = read_file(file);
+  Checksum sum("sha256");
+  sum.add(bytes.data(), bytes.size());
+  return sum.hex();
 }
 
 bool is_image(const InputSpec& input) {
@@ -81,6 +89,7 @@ void Trainer::make_parts(size_t index) {
 }
 
 void Trainer::begin_loss() {
+  teachers_ = Value::map();
   parts_.loss().call([&](Loss& loss) {
     LossSetup setup{.target = data_.info().target,
                     .class_counts = data_.class_counts(),
@@ -92,6 +101,7 @@ void Trainer::begin_loss() {
       const RunNetwork n = read_teacher(path.is_absolute() ? path : folder_.file("networks") / name);
       auto network = std::make_shared<FrozenNetwork>(n.graph, machine_.dtype, machine_.device);
       set_values(network->graph, network->weights, n.tensors, n.from);
+      if (path.is_absolute()) teachers_[name] = checksum_of(n.from);
       setup.networks.push_back(std::move(network));
     }
     loss.begin(setup);

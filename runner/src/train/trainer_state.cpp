@@ -46,6 +46,7 @@ State Trainer::state() const {
     p["before"] = Value::map({{"params", stage_before_.params}, {"macs", stage_before_.macs}});
     parts_.controller().call([&](Controller& c) { p["controller"] = c.save(); });
     p["schedule"] = parts_.schedule().save();
+    p["teachers"] = teachers_;
   }
   if (position_.epoch_begun) {
     p["images"] = meters_.images;
@@ -95,6 +96,21 @@ void Trainer::check_weights() const {
     throw Error(not_finite("stage '" + stage_->name + "', epoch " + std::to_string(position_.epoch + 1) + ", step " +
                                std::to_string(position_.step) + ": some weights are ",
                            values.sum().item<double>()));
+  }
+}
+
+void Trainer::require_same_teachers(const Value& progress) const {
+  const Value* before = progress.find("teachers");
+  if (!before || *before == teachers_) return;
+  for (const Value::Entry& e : before->as_map()) {
+    const Value* now = teachers_.find(e.key);
+    if (!now || *now == e.value) continue;
+    const std::string text = "the network that teaches, " + e.key + ", is not the one that the run began with";
+    if (!options_.changed_data) {
+      throw InputError(folder_.path().string(),
+                       text + "\n`espalier resume` goes on with what it is now where it is given --changed-data");
+    }
+    log::warning(text);
   }
 }
 
@@ -212,6 +228,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   if (position_.stage_begun) {
     stage_before_ = {p.at("before").at("params").as_int(), p.at("before").at("macs").as_int()};
     make_parts(position_.stage);
+    require_same_teachers(p);
     attach();
     begin_ema();
     parts_.controller().call([&](Controller& c) { c.resume(*this, p.at("controller")); });
