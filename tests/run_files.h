@@ -18,9 +18,9 @@ inline std::vector<Value> lines_of(const std::filesystem::path& file) {
   return lines;
 }
 
-// Without the fields that depend on time.
+// Without the fields that depend on time and machine.
 inline Value without_time(Value v) {
-  for (const char* key : {"seconds", "images_per_second"}) v.erase(key);
+  for (const char* key : {"seconds", "images_per_second", "peak_memory_mb"}) v.erase(key);
   return v;
 }
 inline std::vector<Value> timeless_lines(const std::filesystem::path& file) {

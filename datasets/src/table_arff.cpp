@@ -208,7 +208,7 @@ class ArffReader {
     const std::string first = table_.files.front().string();
     if (others.size() != attributes_.size()) {
       throw InputError(file_, "has " + std::to_string(others.size()) + " attributes, and " + first + " has " +
-                                  std::to_string(attributes_.size()) + "; both files need the same ones");
+                                  std::to_string(attributes_.size()) + "; all files of a table need the same ones");
     }
     for (size_t c = 0; c < others.size(); ++c) {
       const Attribute &a = attributes_[c], &b = others[c];
@@ -218,7 +218,7 @@ class ArffReader {
       }
       throw InputError(file_, "the attribute " + std::to_string(c + 1) + " ('" + b.column.name +
                                   "') is declared otherwise than '" + a.column.name + "' in " + first +
-                                  "; both files need the same ones");
+                                  "; all files of a table need the same ones");
     }
   }
 

@@ -208,12 +208,12 @@ class CsvReader {
     if (names.size() != table_.columns.size()) {
       throw InputError(place(file, cells, 0), "has " + fields(names.size()) + ", and those of " + first + " are " +
                                                   std::to_string(table_.columns.size()) +
-                                                  "; both files need the same columns");
+                                                  "; all files of a table need the same columns");
     }
     for (size_t c = 0; c < names.size(); ++c) {
       if (names[c] == table_.columns[c].name) continue;
       throw InputError(place(file, cells, 0), column_text(c, names[c]) + " is called '" + table_.columns[c].name +
-                                                  "' in " + first + "; both files need the same columns");
+                                                  "' in " + first + "; all files of a table need the same columns");
     }
   }
 

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include <ATen/ops/empty.h>
+#include <fnmatch.h>
 
 #include "espalier/datasets/find.h"
 #include "espalier/error.h"
@@ -54,7 +55,9 @@ std::vector<std::string> with_values(const std::map<std::string, int64_t>& count
 // values.
 class Preparation {
  public:
-  Preparation(const TableOptions& options, Table table) : o_(options), t_(std::move(table)) {}
+  // The rows of the files from `test_files` on are the test part, if there are such files.
+  Preparation(const TableOptions& options, Table table, size_t test_files)
+      : o_(options), t_(std::move(table)), test_files_(test_files) {}
 
   void run() {
     assign_columns();
@@ -74,6 +77,7 @@ class Preparation {
     info.classes = classes_;
     info.samples = static_cast<int64_t>(parts_.train.size());
     info.has_validation = !parts_.validation.empty();
+    info.preparation = preparation();
     const bool numbers = std::ranges::any_of(inputs_, [&](size_t c) { return !t_.columns[c].is_nominal(); });
     if (o_.standardize && numbers) info.standardize.emplace_back("input");
     if (o_.standardize_target) info.standardize.emplace_back("target");
@@ -300,8 +304,8 @@ class Preparation {
   }
 
   void split_rows() {
-    if (t_.files.size() > 1) {
-      for (const int64_t row : rows_) (t_.file_of(row) == 0 ? parts_.train : parts_.test).push_back(row);
+    if (t_.files.size() > test_files_) {
+      for (const int64_t row : rows_) (t_.file_of(row) < test_files_ ? parts_.train : parts_.test).push_back(row);
     } else if (split_column_) {
       split_by_column();
     } else if (const double share = o_.test.value_or(0.2); share == 0) {
@@ -364,9 +368,11 @@ class Preparation {
       if (c.is_nominal()) {
         const int32_t code = most_frequent(c.codes, known);
         std::ranges::replace(c.codes, -1, code);
+        filled_[i] = Value(c.categories[static_cast<size_t>(code)]);
         continue;
       }
       const double value = o_.missing == "mean" ? mean(c.numbers, known) : most_frequent(c.numbers, known);
+      filled_[i] = Value(value);
       for (double& v : c.numbers) v = std::isnan(v) ? value : v;
     }
   }
@@ -462,6 +468,22 @@ class Preparation {
     return n;
   }
 
+  // How a row of the table becomes an input, for those who use the network elsewhere: {columns: [{name, categories: one
+  // feature for each, missing: what stands for a missing value}]}, in the order of the features. Of very wide tables
+  // nothing, since the names would be larger than the network.
+  Value preparation() const {
+    constexpr size_t most_columns = 10'000;
+    if (inputs_.size() > most_columns) return Value::map();
+    Value columns = Value::list();
+    for (const size_t c : inputs_) {
+      Value entry = Value::map({{"name", column(c).name}});
+      if (column(c).is_nominal()) entry["categories"] = column(c).categories;
+      if (const auto filled = filled_.find(c); filled != filled_.end()) entry["missing"] = filled->second;
+      columns.push_back(std::move(entry));
+    }
+    return Value::map({{"columns", std::move(columns)}});
+  }
+
   int64_t outputs() const {
     return is_classification() ? static_cast<int64_t>(classes_.size()) : static_cast<int64_t>(targets_.size());
   }
@@ -508,10 +530,12 @@ class Preparation {
 
   const TableOptions& o_;
   Table t_;
+  size_t test_files_;
   std::vector<size_t> inputs_, targets_;
   std::optional<size_t> split_column_;
   std::string task_;
-  std::vector<int64_t> rows_;  // those that are used
+  std::vector<int64_t> rows_;       // those that are used
+  std::map<size_t, Value> filled_;  // of input columns with missing values, what stands for these
   RowParts parts_;
   std::vector<std::string> classes_;
   std::vector<int32_t> class_of_;            // of each row, in classification
@@ -533,6 +557,26 @@ fs::path find_data_file(const std::string& path, const DataPaths& paths) {
   } catch (const InputError& e) {
     throw InputError(path, std::string("there is no such file; in the data folders ") + e.what());
   }
+}
+
+std::vector<fs::path> find_data_files(const std::string& path, const DataPaths& paths) {
+  const fs::path whole = path, name = whole.filename();
+  if (name.string().find('*') == std::string::npos) return {find_data_file(path, paths)};
+  std::vector<fs::path> folders = {whole.parent_path()};
+  for (const fs::path& folder : paths) folders.push_back(folder / whole.parent_path().filename());
+  std::string searched;
+  for (const fs::path& folder : folders) {
+    std::vector<fs::path> files;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+      if (entry.is_regular_file(error) && fnmatch(name.c_str(), entry.path().filename().c_str(), FNM_PERIOD) == 0)
+        files.push_back(entry.path());
+    }
+    std::ranges::sort(files);
+    if (!files.empty()) return files;
+    searched += "\n  " + folder.string();
+  }
+  throw InputError(path, "no file matches '" + name.string() + "'; the folders searched:" + searched);
 }
 
 RowParts draw_test_rows(int64_t rows, const std::vector<int32_t>& classes, double share, uint64_t seed) {
@@ -590,10 +634,17 @@ TableDataset::TableDataset(TableOptions options) : o_(std::move(options)) {
 }
 
 std::shared_ptr<const TableDataset::Prepared> TableDataset::prepared(const DataPaths& paths) const {
-  std::vector<fs::path> files = {find_data_file(o_.file, paths)};
-  if (!o_.test_file.empty()) files.push_back(find_data_file(o_.test_file, paths));
+  std::vector<fs::path> files = find_data_files(o_.file, paths);
+  const size_t test_files = files.size();
+  if (!o_.test_file.empty()) {
+    for (fs::path& file : find_data_files(o_.test_file, paths)) {
+      if (std::ranges::find(files, file) != files.end())
+        throw InputError(file.string(), "`file` and `test_file` both name it: a row is of one part");
+      files.push_back(std::move(file));
+    }
+  }
   if (prepared_ && prepared_->files == files) return prepared_;
-  Preparation preparation(o_, read(files));
+  Preparation preparation(o_, read(files), test_files);
   preparation.run();
   auto all = std::make_shared<Prepared>();
   all->files = files;

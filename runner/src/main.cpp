@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -19,7 +22,22 @@
 #include "commands/show.h"
 #include "espalier/build_config.h"
 #include "espalier/log.h"
+#include "espalier/value.h"
 #include "system/interrupt.h"
+
+namespace {
+
+// What is wrong with the command's name, if anything is.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  const std::string given = argc > 1 ? argv[1] : "";
+  if (given.empty() || given.starts_with('-')) return "";
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+  if (std::ranges::find(names, given) != names.end()) return "";
+  return "there is no command '" + given + "'" + espalier::suggestion(given, names);
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   // Tensors come and go every step: keep their memory instead of handing it back to the system and faulting it in
@@ -59,6 +77,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::RuntimeError& e) {
     return e.get_exit_code();  // a command that has said what is wrong
   } catch (const CLI::ParseError& e) {
+    if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) {
+      espalier::log::error(unknown);
+      return 2;
+    }
     return app.exit(e) == 0 ? 0 : 2;
   } catch (const espalier::Interrupted& e) {
     return 128 + e.signal();  // as shells report it

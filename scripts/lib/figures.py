@@ -11,8 +11,12 @@ EXAMPLES = """examples:
   scripts/figures front "AdeNeL=runs/000-f3-budgets/*" "from scratch=runs/000-f3-scratch/*" \\
       --quoted recipes/paper/000/f3-quoted.json
   scripts/figures front runs/search --against macs
+  scripts/figures front runs/002-f3-cifar10 runs/002-f3-cifar10-static --against authors \\
+      --quoted recipes/paper/002/f3-quoted.json
+  scripts/figures shrinking runs/002-gc-cifar10/every=1 runs/002-gc-cifar10/every=0
 
-Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel)."""
+Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 002: front is figures 3
+and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program."""
 
 
 class Wrong(Exception):
@@ -69,6 +73,22 @@ def tensors_of(path):
         values = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]])
         arrays[name] = values.reshape(entry["shape"])
     return arrays
+
+
+def size_of(summary, folder, value):
+    """The size of the network that a run ended with, in millions."""
+    if value != "authors":
+        return summary["final"][value] / 1e6
+    # Paper 002's program: 9 in out of each convolution, and of the classifiers 1024 cl1 + cl1 cl2 + 10 cl2, whatever
+    # the last convolution has. It counts too many parameters in small networks, and no biases and norms.
+    shapes = {name: array.shape for name, array in tensors_of(Path(folder) / "model.safetensors").items()}
+    layers = [s for name, s in shapes.items() if name.endswith(".weight")]
+    kernels = sum(9 * s[0] * s[1] for s in layers if len(s) == 4)
+    linear = [s for s in layers if len(s) == 2]
+    if not kernels or len(linear) != 3:
+        raise Wrong(f"{folder}: --against authors is for VGG-16 with two hidden layers; this network has "
+                    f"{len(linear)} linear layers")
+    return (kernels + 1024 * linear[0][0] + linear[1][0] * linear[1][1] + 10 * linear[2][1]) / 1e6
 
 
 def save(figure, out, name):
@@ -165,12 +185,35 @@ def filters(run, beside, weight, out):
     save(figure, out, "filters")
 
 
+def shrinking(runs, out):
+    """Seconds of an epoch and the memory it needs against multiply-accumulates, and these over the epochs."""
+    import matplotlib.pyplot as plt
+    figure, panels = plt.subplots(1, 3, figsize=(13, 4))
+    for run in runs:
+        lines = lines_of(Path(run) / "metrics.jsonl")
+        if not any("peak_memory_mb" in line for line in lines):
+            raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no peak_memory_mb: the run was on a GPU, or by an older program")
+        name = Path(run).resolve().name
+        macs = [line["macs"] / 1e6 for line in lines]
+        # An epoch is trained with the network that the one before left, and its line has what it left itself.
+        panels[0].plot(macs[:-1], [line["seconds"] for line in lines[1:]], marker="o", linestyle="", label=name)
+        panels[1].plot(macs[:-1], [line["peak_memory_mb"] for line in lines[1:]], marker="o", linestyle="", label=name)
+        panels[2].step([line["step"] for line in lines], macs, where="post", label=name)
+    for panel, label in zip(panels, ("seconds of the epoch", "peak memory, MB", "multiply-accumulates, millions")):
+        panel.set_ylabel(label)
+        panel.set_ylim(bottom=0)
+        panel.set_xlabel("steps" if panel is panels[2] else "multiply-accumulates, millions")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
+    save(figure, out, "shrinking")
+
+
 def finished_runs(sweep):
-    """The summaries of a sweep's finished runs."""
+    """The summaries and folders of a sweep's finished runs."""
     path = Path(sweep) / "sweep.json"
     try:
         runs = json.loads(path.read_text())["runs"]
-        found = [run["summary"] for run in runs if run["status"] == "finished"]
+        found = [(run["summary"], Path(sweep) / run["folder"]) for run in runs if run["status"] == "finished"]
     except (json.JSONDecodeError, KeyError, TypeError) as e:
         raise Wrong(f"{path}: no record of a sweep ({e!r})") from None
     if not found:
@@ -188,7 +231,8 @@ def on_front(points, larger_is_better):
 
 def draw_sweep(panel, sweep, value, metric):
     """All finished runs of a sweep, and its front. Returns the metric's name with its unit."""
-    summaries = finished_runs(sweep)
+    found = finished_runs(sweep)
+    summaries = [summary for summary, _ in found]
     leading = summaries[0].get("metric") or {"name": "accuracy", "unit": "%", "larger_is_better": True}
     if any((s.get("metric") or leading)["name"] != leading["name"] for s in summaries):
         raise Wrong(f"{sweep}: the runs do not have the same leading metric")
@@ -196,13 +240,13 @@ def draw_sweep(panel, sweep, value, metric):
     if shown.removesuffix("_best") != leading["name"]:
         raise Wrong(f"{sweep}: whether a larger '{shown}' is better is known of the leading metric alone: "
                     f"{leading['name']} or {leading['name']}_best")
-    points = [(s["final"][value], metric_of(s, shown)) for s in summaries]
+    points = [(size_of(s, folder, value), metric_of(s, shown)) for s, folder in found]
     points = [(size, m) for size, m in points if m is not None]  # null: not finite
     name = Path(sweep).resolve().name
-    panel.plot([size / 1e6 for size, _ in points], [m for _, m in points], linestyle="", marker="o", alpha=0.4,
+    panel.plot([size for size, _ in points], [m for _, m in points], linestyle="", marker="o", alpha=0.4,
                label=f"{name}, all runs")
     best = on_front(points, leading["larger_is_better"])
-    panel.plot([size / 1e6 for size, _ in best], [m for _, m in best], marker="o", label=f"{name}, front")
+    panel.plot([size for size, _ in best], [m for _, m in best], marker="o", label=f"{name}, front")
     return leading["name"] + (f", {leading['unit']}" if leading["unit"] else "")
 
 
@@ -223,7 +267,8 @@ def front(groups, quoted, value, metric, out):
         runs = [r for r in sorted(base.glob(str(path.relative_to(path.anchor)))) if (r / "summary.json").exists()]
         if not runs:
             raise Wrong(f"'{pattern}': no folder of a run that ended is there")
-        points = sorted((s["final"][value] / 1e6, metric_of(s, metric)) for s in map(summary_of, runs) if "final" in s)
+        points = sorted((size_of(s, run, value), metric_of(s, metric))
+                        for run, s in zip(runs, map(summary_of, runs)) if "final" in s)
         panel.plot(*zip(*points), marker="o", label=name)
     if quoted:
         for name, points in json.loads(Path(quoted).read_text()).items():
@@ -232,7 +277,8 @@ def front(groups, quoted, value, metric, out):
                 panel.plot([p[value] for p in points], [p["accuracy"] for p in points], linestyle="", marker="x",
                            label=name)
     panel.set_xscale("log")
-    panel.set_xlabel("parameters, millions" if value == "params" else "multiply-accumulates, millions")
+    panel.set_xlabel({"params": "parameters, millions", "macs": "multiply-accumulates, millions",
+                      "authors": "parameters by the authors' formula, millions"}[value])
     panel.set_ylabel("test " + label)
     panel.legend(fontsize="small")
     panel.grid(alpha=0.3)
@@ -257,19 +303,23 @@ def main():
                    help="a name and a pattern of run folders, or the folder of a sweep")
     p.add_argument("--quoted", metavar="FILE",
                    help='JSON: {"name": [{"params": 5.4, "macs": 113, "accuracy": 92.1}]}, in millions')
-    p.add_argument("--against", choices=["params", "macs"], default="params")
+    p.add_argument("--against", choices=["params", "macs", "authors"], default="params")
     p.add_argument("--metric", metavar="NAME",
                    help="a metric of the runs, or NAME_best (default: the leading one's best; of a sweep the leading "
                         "one as its runs ended)")
+    p = commands.add_parser("shrinking", parents=[out], help=shrinking.__doc__)
+    p.add_argument("runs", nargs="+", metavar="RUN")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
     matplotlib.rcParams["svg.hashsalt"] = "espalier"
-    where = given.out or (Path(given.run) / "figures" if given.command != "front" else Path("figures"))
+    where = given.out or (Path(given.run) / "figures" if "run" in given else Path("figures"))
     if given.command == "growth":
         growth(given.run, where)
     elif given.command == "filters":
         filters(given.run, given.beside, given.weight, where)
+    elif given.command == "shrinking":
+        shrinking(given.runs, where)
     else:
         front(given.groups, given.quoted, given.against, given.metric, where)
 

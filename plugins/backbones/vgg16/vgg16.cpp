@@ -11,7 +11,8 @@ struct Vgg16Options {
   std::vector<int64_t> widths;
   int64_t pools = 5;
   bool conv_bias = false;
-  int64_t hidden = 512;
+  std::vector<int64_t> hidden = {512};
+  bool hidden_norm = true;
   double dropout = 0;
   double norm_eps = 1e-5;
 
@@ -22,9 +23,9 @@ struct Vgg16Options {
     p("pools", &Vgg16Options::pools, at_least(4), at_most(5),
       "Number of 2x2 poolings; 4: none behind the last convolution, as in the code of paper 000.");
     p("conv_bias", &Vgg16Options::conv_bias, "Whether convolutions have a bias although a batch norm follows.");
-    p("hidden", &Vgg16Options::hidden, at_least(1), "Units of the hidden layer.");
-    p("dropout", &Vgg16Options::dropout, at_least(0), below(1),
-      "Probability of a zero before each of the two linear layers.");
+    p("hidden", &Vgg16Options::hidden, at_least(1), "Units of each hidden layer; the original network has two.");
+    p("hidden_norm", &Vgg16Options::hidden_norm, "Whether a batch norm follows each hidden layer.");
+    p("dropout", &Vgg16Options::dropout, at_least(0), below(1), "Probability of a zero before each linear layer.");
     p("norm_eps", &Vgg16Options::norm_eps, above(0),
       "Number that batch norms add to the variance. Weights of other frameworks may need another one: "
       "TensorFlow's usual one is 1e-3.");
@@ -53,10 +54,16 @@ Graph vgg16(const Vgg16Options& o, const InputSpec& input, const TargetSpec& tar
     if (static_cast<int64_t>(++pools) <= o.pools) x = g.max_pool(x, 2);
   }
   x = g.flatten(x);
+  size_t linear = 0;
+  for (const int64_t units : o.hidden) {
+    const std::string n = std::to_string(++linear);
+    if (o.dropout > 0) x = g.dropout(x, o.dropout);
+    x = g.linear("fc" + n, x, {.features = units, .init = "normal"});
+    if (o.hidden_norm) x = g.batch_norm("bn_fc" + n, x, {.eps = o.norm_eps});
+    x = g.relu(x);
+  }
   if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  x = g.relu(g.batch_norm("bn_fc1", g.linear("fc1", x, {.features = o.hidden, .init = "normal"}), {.eps = o.norm_eps}));
-  if (o.dropout > 0) x = g.dropout(x, o.dropout);
-  return g.output(g.linear("fc2", x, {.features = target.outputs, .init = "normal"}));
+  return g.output(g.linear("fc" + std::to_string(linear + 1), x, {.features = target.outputs, .init = "normal"}));
 }
 
 ESPALIER_PLUGIN("vgg16", "1.0.0", backbone<Vgg16Options>("vgg16", "VGG-16 with batch norm in its CIFAR form", vgg16));

@@ -3,7 +3,7 @@
 namespace espalier {
 
 // When a switch is killed (paper 002, section 3.4; the rules are those of the authors' program).
-enum class Kill { none, sign_variance, random_variance, sign_change, not_positive };
+enum class Kill { none, sign_variance, sign_change, not_positive };
 
 // The rule with its numbers. A running mean and a running variance of the sign follow each switch, the variance first:
 // d = sign - mean, variance = gamma variance + (1 - gamma) d^2, mean = gamma mean + (1 - gamma) sign.
@@ -12,10 +12,9 @@ struct KillRule {
   double gamma = 0.99;
   double variance = 0.5;
 
-  // Takes the sign of a switch in; returns whether it dies now. noise: drawn between 0 and `variance`, for
-  // random_variance.
+  // Takes the sign of a switch in; returns whether it dies now.
   template <class T>
-  bool kills(T value, T& mean, T& running, T noise) const {
+  bool kills(T value, T& mean, T& running) const {
     const T sign = value > 0 ? T(1) : value < 0 ? T(-1) : T(0);
     const T before = mean, d = sign - before, g = static_cast<T>(gamma);
     running = g * running + (1 - g) * d * d;
@@ -25,8 +24,6 @@ struct KillRule {
         return false;
       case Kill::sign_variance:
         return running > static_cast<T>(variance);
-      case Kill::random_variance:
-        return running > noise;
       case Kill::sign_change:
         mean = sign;
         return sign * before < 0;

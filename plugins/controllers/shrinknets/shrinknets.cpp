@@ -82,7 +82,8 @@ class ShrinkNets final : public Controller, public Foresight {
         "Initial switches; uniform: between -1 and 1 (of relu between 0 and 1); normal: with standard deviation 1.");
       p("kill", &Options::kill, one_of({"sign_variance", "random_variance", "sign_change", "threshold", "none"}),
         "When a switch is killed; sign_variance: if the running variance of its sign is above `variance`; "
-        "random_variance: if it is above a number that each step draws between 0 and `variance`; sign_change: at the "
+        "random_variance: likewise, and before that each step silences a switch whose variance is above a number that the "
+        "step draws between 0 and `variance`, so that the network learns to do without; sign_change: at the "
         "first change of its sign; threshold: if its size is below `tau` when neurons are collected; none: never.");
       p("gamma", &Options::gamma, at_least(0), below(1),
         "Share of the running mean and variance of signs that stays in a step. A sign that changes for good kills "
@@ -179,18 +180,46 @@ class ShrinkNets final : public Controller, public Foresight {
     begun_ = saved.at("begun").as_int();
   }
 
+  void step(Run& run, const Batch& batch) override {
+    if (o_.kill != "random_variance") return run.train_step(batch);
+    // A silent switch is out of the pass: its neuron gives 0 and learns nothing, and the switch feels the penalty alone.
+    Weights& w = run.weights();
+    w.zero_gradients();
+    std::vector<at::Tensor> sounding, kept;
+    {
+      const c10::NoGradGuard no_grad;
+      for (const GateInfo& g : gates(run)) {
+        const RandomKey key = run.key().with("shrinknets.silence").with(static_cast<uint64_t>(g.parameter.id));
+        at::Tensor value = w[g.parameter].detach();
+        const at::Tensor noise = uniform(value.sizes().vec(), 0, o_.variance, key).to(value.options());
+        sounding.push_back(noise.ge(w.state(variance_state, g.parameter)).to(value.scalar_type()));
+        kept.push_back(value.clone());
+        value.mul_(sounding.back());
+      }
+      w.bank(Role::weight).values.touch();
+    }
+    run.add_gradients(batch, w);
+    {
+      const c10::NoGradGuard no_grad;
+      for (size_t i = 0; i < kept.size(); ++i) {
+        w[gates_[i].parameter].detach().copy_(kept[i]);
+        at::Tensor gradient = w.gradient(gates_[i].parameter).detach();
+        gradient.mul_(sounding[i]);
+      }
+      w.bank(Role::weight).values.touch();
+      w.bank(Role::weight).gradients.touch();
+    }
+    run.add_regularizers(w);
+    run.update(w);
+  }
+
   void step_end(Run& run) override {
     const c10::NoGradGuard no_grad;
-    if (gates_of_ != run.weights().generation() || gates_.empty()) {
-      gates_ = switches(run.graph());
-      gates_of_ = run.weights().generation();
-      size_ = neurons(run.graph());
-    }
+    gates(run);
     Weights& w = run.weights();
     int64_t alive = 0;
     for (const GateInfo& g : gates_) {
-      const RandomKey key = run.key().with("shrinknets.kill").with(static_cast<uint64_t>(g.parameter.id));
-      alive += update(w, g.parameter, key);
+      alive += update(w, g.parameter);
     }
     // On a GPU, which nothing waits for, the dead that are not collected yet count, too.
     cost_ += static_cast<double>(w.device().is_cuda() ? size_ : alive);
@@ -216,7 +245,7 @@ class ShrinkNets final : public Controller, public Foresight {
  private:
   static Kill rule_of(const std::string& name) {
     if (name == "sign_variance") return Kill::sign_variance;
-    if (name == "random_variance") return Kill::random_variance;
+    if (name == "random_variance") return Kill::sign_variance;
     if (name == "sign_change") return Kill::sign_change;
     return Kill::none;
   }
@@ -266,6 +295,16 @@ class ShrinkNets final : public Controller, public Foresight {
     return gates;
   }
 
+  // The same, without looking for them in each step.
+  const std::vector<GateInfo>& gates(Run& run) {
+    if (gates_of_ != run.weights().generation() || gates_.empty()) {
+      gates_ = switches(run.graph());
+      gates_of_ = run.weights().generation();
+      size_ = neurons(run.graph());
+    }
+    return gates_;
+  }
+
   // How many neurons (or inputs) live.
   static int64_t neurons(const Graph& graph) {
     int64_t count = 0;
@@ -282,15 +321,12 @@ class ShrinkNets final : public Controller, public Foresight {
   }
 
   // Returns how many switches live, on the CPU.
-  int64_t update(Weights& w, ParamId p, RandomKey key) {
+  int64_t update(Weights& w, ParamId p) {
     at::Tensor value = w[p].detach();
     at::Tensor mean = w.state(mean_state, p), variance = w.state(variance_state, p), alive = w.state(alive_state, p);
-    const at::Tensor noise = rule_.kind == Kill::random_variance
-                                 ? uniform(value.sizes().vec(), 0, o_.variance, key).to(value.options())
-                                 : at::Tensor();
     if (value.is_cpu()) {
-      return value.scalar_type() == at::kDouble ? pass<double>(value, mean, variance, alive, noise)
-                                                : pass<float>(value, mean, variance, alive, noise);
+      return value.scalar_type() == at::kDouble ? pass<double>(value, mean, variance, alive)
+                                                : pass<float>(value, mean, variance, alive);
     }
     // The same, on a GPU.
     const at::Tensor s = value.sign();
@@ -299,7 +335,6 @@ class ShrinkNets final : public Controller, public Foresight {
     mean.mul_(o_.gamma).add_(s, 1 - o_.gamma);
     at::Tensor dead = at::zeros_like(value);
     if (rule_.kind == Kill::sign_variance) dead = variance.gt(o_.variance).to(value.scalar_type());
-    if (rule_.kind == Kill::random_variance) dead = variance.gt(noise).to(value.scalar_type());
     if (rule_.kind == Kill::sign_change) {
       dead = (s * before).lt(0).to(value.scalar_type());
       mean.copy_(s);
@@ -311,16 +346,14 @@ class ShrinkNets final : public Controller, public Foresight {
   }
 
   template <class T>
-  int64_t pass(at::Tensor& value, at::Tensor& mean, at::Tensor& variance, at::Tensor& alive,
-               const at::Tensor& noise) const {
+  int64_t pass(at::Tensor& value, at::Tensor& mean, at::Tensor& variance, at::Tensor& alive) const {
     T* v = value.data_ptr<T>();
     T* m = mean.data_ptr<T>();
     T* s = variance.data_ptr<T>();
     T* a = alive.data_ptr<T>();
-    const T* n = noise.defined() ? noise.const_data_ptr<T>() : nullptr;
     int64_t living = 0;
     for (int64_t i = 0; i < value.numel(); ++i) {
-      if (rule_.kills(v[i], m[i], s[i], n ? n[i] : T(0))) a[i] = 0;
+      if (rule_.kills(v[i], m[i], s[i])) a[i] = 0;
       v[i] *= a[i];
       living += a[i] > 0;
     }

@@ -36,7 +36,7 @@ int64_t steps_to_death(double gamma) {
   const KillRule rule{Kill::sign_variance, gamma, 0.5};
   double mean = 1, variance = 0;
   for (int64_t t = 1; t < 100000; ++t) {
-    if (rule.kills(-1.0, mean, variance, 0.0)) return t;
+    if (rule.kills(-1.0, mean, variance)) return t;
   }
   return -1;
 }
@@ -53,7 +53,7 @@ TEST(SignVariance, AfterAFlipTheVarianceIsThatOfItsClosedForm) {
   const KillRule rule{Kill::none, gamma, 0.5};
   double mean = 1, variance = 0;
   for (int64_t t = 1; t <= 50; ++t) {
-    rule.kills(-1.0, mean, variance, 0.0);
+    rule.kills(-1.0, mean, variance);
     // Facts of the authors' program: 4 gamma^t (1 - gamma^(t + 1)) with t counted from 0.
     const auto n = static_cast<double>(t - 1);
     EXPECT_NEAR(variance, 4 * std::pow(gamma, n) * (1 - std::pow(gamma, n + 1)), 1e-12) << t;
@@ -67,7 +67,7 @@ TEST(SignVariance, AnOscillatingSignFollowsTheRecurrence) {
   double mean = 1, variance = 0, m = 1, v = 0;
   for (int64_t t = 1; t <= 200; ++t) {
     const double s = t % 2 == 1 ? -1 : 1;
-    rule.kills(0.3 * s, mean, variance, 0.0);
+    rule.kills(0.3 * s, mean, variance);
     v = gamma * v + (1 - gamma) * (s - m) * (s - m);
     m = gamma * m + (1 - gamma) * s;
     ASSERT_NEAR(variance, v, 1e-14);
@@ -161,6 +161,28 @@ TEST(ShrinkNets, WhatIsDeadStaysDeadUntilItGoes) {
   EXPECT_EQ(value(s.run, fc1)[0].item<double>(), 0) << "whatever the optimizer makes of it";
   s.controller->epoch_end(s.run);
   EXPECT_EQ(s.run.graph()[s.run.graph().axis("fc1")].size, 5) << "`every: 0` collects nothing";
+}
+
+// random_variance: a switch of variance 1/2 is always silent, one of variance 0 never. What is silent is as if its
+// switch were 0 in the pass, except that the switch itself gets no gradient.
+TEST(ShrinkNets, ASilentSwitchLearnsNothingInThisStep) {
+  Started s(network(), R"("kill": "random_variance")");
+  const ParamId id = s.run.graph().parameter(fc1);
+  s.set(fc1, {0.5, -0.5, 0.5, 0.5, -0.5});
+  at::Tensor(s.run.weights().state("shrinknets.variance", id)).copy_(at::tensor({0.0, 0.5, 0.0, 0.5, 0.0}));
+  const Batch batch{{{"input", testkit::input_of(s.run.graph(), 4, 1)}}, {{"target", at::tensor({0, 1, 2, 0}, at::kLong)}}};
+  s.controller->step(s.run, batch);
+  EXPECT_TRUE(value(s.run, fc1).equal(at::tensor({0.5, -0.5, 0.5, 0.5, -0.5}, at::kDouble))) << "it comes back";
+  const at::Tensor gradient = s.run.weights().gradient(id).detach().clone();
+  const at::Tensor rows = s.run.weights().gradient(s.run.graph().parameter("fc1.weight")).detach().clone();
+
+  s.set(fc1, {0.5, 0, 0.5, 0, -0.5});
+  s.run.weights().zero_gradients();
+  s.run.add_gradients(batch, s.run.weights());
+  const at::Tensor expected = s.run.weights().gradient(id).detach() * at::tensor({1, 0, 1, 0, 1}, at::kDouble);
+  EXPECT_TRUE(gradient.equal(expected)) << gradient << expected;
+  EXPECT_TRUE(rows.equal(s.run.weights().gradient(s.run.graph().parameter("fc1.weight")).detach()));
+  EXPECT_GT(gradient.abs().sum().item<double>(), 0);
 }
 
 TEST(ShrinkNets, ALayerKeepsItsLargestSwitch) {

@@ -274,5 +274,34 @@ TEST_F(CsvData, ReadsGasSensorArrayDrift) {
   }
 }
 
+// `*` stands for all files that match, in the order of their names.
+TEST_F(CsvData, ReadsAllFilesThatMatchAsOneTable) {
+  folder_.write("b2.csv", "x,y\n3,30\n4,40\n");
+  folder_.write("b1.csv", "x,y\n1,10\n2,20\n");
+  const std::filesystem::path here = folder_.write("c.csv", "x,y\n5,50\n").parent_path();
+  const auto of = [&](const char* file, const char* test_file) {
+    Value spec = Value::map({{"use", "csv"}, {"file", (here / file).string()}});
+    if (*test_file) spec["test_file"] = (here / test_file).string();
+    return samples::table(spec);
+  };
+  const auto data = of("b*.csv", "c*");
+  EXPECT_THAT(numbers(data->load("train", {}).target()), ElementsAre(10, 20, 30, 40));
+  EXPECT_THAT(numbers(data->load("test", {}).target()), ElementsAre(50));
+  EXPECT_THAT(samples::input_error([&] { of("b*.csv", "*1.csv")->info(); }), HasSubstr("a row is of one part"));
+  EXPECT_THAT(samples::input_error([&] { of("d*.csv", "")->info(); }), HasSubstr("no file matches 'd*.csv'"));
+  folder_.write("b3.csv", "x,z\n1,10\n");
+  EXPECT_THAT(samples::input_error([&] { of("b*.csv", "")->info(); }),
+              HasSubstr("all files of a table need the same columns"));
+}
+
+// What someone needs who gives rows of a table to an exported network.
+TEST_F(CsvData, SaysHowRowsBecomeFeatures) {
+  const auto data = csv("part,x,colour,y\ntrain,1,red,10\ntrain,,blue,20\ntrain,6,red,40\ntest,4,,30\n",
+                        Value::map({{"split_column", "part"}, {"missing", "mean"}}));
+  EXPECT_EQ(data->info().preparation.at("columns"),
+            from_json(R"([{"name": "x", "missing": 3.5},
+                          {"name": "colour", "categories": ["blue", "red"], "missing": "red"}])"));
+}
+
 }  // namespace
 }  // namespace espalier

@@ -61,7 +61,7 @@ void add_bench_command(CLI::App& app) {
   command->footer("Example:\n  espalier bench recipes/bench/lenet5.yaml --steps 500\n");
   command->callback([f] {
     const Recipe recipe = f->recipe.load_one();
-    plan_recipe(recipe);  // refuses what run would refuse
+    plan_recipe(recipe, /*with_values=*/false);  // refuses what run would refuse
     choose_device(recipe.device);
     const ScratchFolder scratch;  // for what a trainer leaves
     std::filesystem::create_directory(scratch.path() / "checkpoints");

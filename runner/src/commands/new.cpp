@@ -8,8 +8,11 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "commands/plugin_options.h"
 #include "espalier/error.h"
+#include "espalier/registry.h"
 #include "espalier/value.h"
+#include "plugins/builtin.h"
 #include "plugins/loader.h"
 #include "system/files.h"
 #include "system/program_paths.h"
@@ -60,6 +63,12 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
   if (std::ranges::find(kinds, kind) == kinds.end())
     throw InputError("KIND", "no kind of component is called '" + kind + "'" + suggestion(kind, kinds));
   const std::string name = plugin_name(given);
+  register_builtin(Registry::instance());
+  PluginOptions().load();
+  if (const Registered* taken = Registry::instance().find(kind, name)) {
+    throw InputError("NAME", "there is " + taken->str() + " already, and of two with one name only one can be used; " +
+                                 "choose another name");
+  }
   const fs::path templates = program_prefix() / "share/espalier/templates";
   if (!fs::is_directory(templates / kind))
     throw Error(templates.string() + ": the templates of this installation are missing");

@@ -40,7 +40,7 @@ Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
   std::set<std::string> notes;
   for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint& point, const Recipe& recipe) {
     result["name"] = recipe.name;
-    const Value plan = plan_recipe(recipe);
+    const Value plan = plan_recipe(recipe, /*with_values=*/false);
     for (const Value& note : plan.at("notes").as_list()) {
       if (notes.insert(note.as_string()).second) result["notes"].push_back(note);
     }
@@ -77,7 +77,7 @@ std::string validated(const LoadedRecipe& loaded, bool warns) {
              (recipe.missing_runs.size() == 1 ? "a run" : count_of(recipe.missing_runs.size(), "run")) +
              " of another recipe";
     }
-    const Value plan = plan_recipe(recipe);
+    const Value plan = plan_recipe(recipe, /*with_values=*/false);
     if (warns) warn(plan.at("notes"));
     return about;
   }
@@ -146,7 +146,7 @@ void add_recipe_commands(CLI::App& app) {
     }
     const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
     // What can be known to be wrong is known before anything is loaded or written.
-    warn(plan_recipe(recipe).at("notes"));
+    warn(plan_recipe(recipe, /*with_values=*/false).at("notes"));
     choose_device(recipe.device);
     TrainerOptions training = flags->training.of_run(options->plugins);
     training.out = RunFolder::make(flags->out, recipe.name, recipe.seed);

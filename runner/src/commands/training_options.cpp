@@ -5,6 +5,7 @@
 
 #include "commands/data_option.h"
 #include "espalier/datasets/find.h"
+#include "espalier/log.h"
 #include "system/interrupt.h"
 
 namespace espalier {
@@ -26,11 +27,12 @@ void TrainingOptions::add_to(CLI::App& command) {
                   "Seconds between checkpoints (default 60; fewer where saving takes long); 0: after every step")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 1e9));
-  command.add_flag("-q,--quiet", quiet, "Prints nothing but errors");
+  command.add_flag("-q,--quiet", quiet, "Prints nothing but warnings and errors");
 }
 
 TrainerOptions TrainingOptions::of_run(const PluginOptions& plugins) const {
   catch_interrupts();
+  if (quiet) log::only_warnings();
   return {.out = {},
           .data = default_data_paths(data),
           .quiet = quiet,

@@ -144,9 +144,11 @@ std::string made_by_init(const Graph& graph) {
   return lines;
 }
 
-// The names by number, where they are known.
-std::string named_classes(const DatasetInfo& info) {
-  return info.classes.empty() ? "" : "\nCLASS_NAMES = " + to_json(info.classes);
+// The names of classes, labels or values by number, where they are known.
+std::string named_outputs(const DatasetInfo& info) {
+  if (info.classes.empty()) return "";
+  const bool classes = info.target.task == task::classification;
+  return (classes ? "\nCLASS_NAMES = " : "\nOUTPUT_NAMES = ") + to_json(info.classes);
 }
 
 // Whether the run itself resized the images of its data set.
@@ -154,9 +156,15 @@ bool resizes(const DatasetInfo& info) {
   return info.preparation.find("from") != nullptr;
 }
 
-// How an image of any size becomes an input, where the data set said so.
+// How an image of any size, or a row of a table, becomes an input, where the data set said so.
 std::string prepared(const DatasetInfo& info) {
   if (info.preparation.size() == 0 || resizes(info)) return {};
+  if (const Value* columns = info.preparation.find("columns")) {
+    return "\n# The columns of the table that make the features, in this order: of a column without `categories` the number "
+           "itself,\n# else a 1 for the row's category and a 0 for each other. `missing` stands for a missing value.\n"
+           "COLUMNS = " +
+           to_json(*columns);
+  }
   return "\n# An image before its bytes are taken: its shorter side is resized, and the centre cut out.\nPREPARATION "
          "= " +
          to_json(info.preparation);
@@ -193,7 +201,7 @@ std::string python_model(const TrainedNetwork& n) {
   const std::string dtype = n.weights.dtype() == at::kDouble ? "torch.float64" : "torch.float32";
   std::string constants = "DTYPE = " + dtype + "\nINPUT = (" + size + (sizes.size() == 1 ? ",)" : ")") +
                           (classes ? "\nCLASSES = " : "\nOUTPUTS = ") + std::to_string(n.info.target.outputs) +
-                          named_classes(n.info) + prepared(n.info) + "\nBATCH = " + std::to_string(n.batch) +
+                          named_outputs(n.info) + prepared(n.info) + "\nBATCH = " + std::to_string(n.batch) +
                           (n.takes_images() ? "\n# A pixel's byte * SCALE + SHIFT, per channel.\nSCALE = "
                                             : "\n# A feature * SCALE + SHIFT.\nSCALE = ") +
                           number_list(of_input.scale) + "\nSHIFT = " + number_list(of_input.shift);

@@ -56,7 +56,8 @@ std::map<std::string, std::string> TrainedNetwork::metadata() const {
     all["output_scale"] = number_list(output.scale);
     all["output_shift"] = number_list(output.shift);
   }
-  if (!info.classes.empty()) all["class_names"] = to_json(info.classes);
+  if (!info.classes.empty())
+    all[info.target.task == task::classification ? "class_names" : "output_names"] = to_json(info.classes);
   if (info.preparation.size() > 0) all["preparation"] = to_json(info.preparation);
   return all;
 }

@@ -460,7 +460,7 @@ void refuse_missing_runs(const Recipe& recipe) {
 
 }  // namespace
 
-Value plan_recipe(const Recipe& recipe) {
+Value plan_recipe(const Recipe& recipe, bool with_values) {
   refuse_missing_runs(recipe);
   DataSection data = recipe.data;
   Network network = build(data, recipe.network);
@@ -596,7 +596,7 @@ Value plan_recipe(const Recipe& recipe) {
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
     stages.push_back(stage_line(s, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
-                                decided ? found_by_controller(s, network.graph, values) : Value::list()));
+                                decided && with_values ? found_by_controller(s, network.graph, values) : Value::list()));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_end[s.name] = network.graph;
     if (!decided) continue;

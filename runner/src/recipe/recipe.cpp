@@ -354,6 +354,12 @@ class Reader {
       normalize.standardize = true;
       return given;
     }
+    if (given.is_string()) {
+      const std::vector<std::string> words = {"standardize", "true", "false"};
+      throw InputError(given.location.str(), "'normalize' must be " + std::string(normalize_section().expected) +
+                                                 ", got '" + given.as_string() + "'" +
+                                                 suggestion(given.as_string(), words));
+    }
     expect_map(given, "'normalize'", normalize_section().expected);
     if (given.size() > 0 && !given.find("mean") && !given.find("std")) {
       Value by_name = given;

@@ -297,7 +297,7 @@ void say_repeated(const Value& tree, size_t runs) {
 
 // A run's recipe, for its process. `threads`: where it leaves them open; 0: it goes on to.
 std::string recipe_text(const Recipe& recipe, int64_t threads) {
-  plan_recipe(recipe);
+  plan_recipe(recipe, /*with_values=*/false);
   if (recipe.device == "cuda") choose_device(recipe.device);  // rather than to fail in every run
   Value resolved = recipe.resolved;
   if (threads > 0 && recipe.threads == 0) resolved["threads"] = threads;

@@ -239,6 +239,7 @@ class Trainer final : public Run {
   struct Watches {
     Watch run, stage, epoch;
   } watches_;
+  uint64_t trimmed_at_ = 0;  // the structure for which free memory was last handed back
   struct Saving {
     Clock::time_point at = Clock::now();
     double seconds = 0;  // what the last checkpoint took

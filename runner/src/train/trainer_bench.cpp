@@ -3,11 +3,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <sys/resource.h>
 #include <torch/cuda.h>
 
 #include "espalier/error.h"
 #include "record/environment.h"
+#include "system/memory.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -18,12 +18,6 @@ double median(std::vector<double> v) {
   if (v.empty()) return 0;
   std::ranges::nth_element(v, v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2));
   return v[v.size() / 2];
-}
-
-double peak_memory_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
 }  // namespace
@@ -119,7 +113,7 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
                                                {"gradients", 1e3 * median(gradients)},
                                                {"regularizers", 1e3 * median(regularizers)},
                                                {"update", 1e3 * median(update)}})},
-                     {"peak_memory_mb", peak_memory_mb()},
+                     {"peak_memory_mb", static_cast<double>(peak_memory()) / (1 << 20)},
                      {"first_step_at", first_step_at},
                      {"losses", losses}});
 }

@@ -17,6 +17,7 @@
 #include "plan/warm_start.h"
 #include "system/files.h"
 #include "system/interrupt.h"
+#include "system/memory.h"
 #include "system/text.h"
 #include "train/compute_type.h"
 #include "train/evaluator.h"
@@ -308,6 +309,9 @@ void Trainer::evaluate_now(bool interruptible) {
 // ---- stages and epochs ----
 
 void Trainer::begin_epoch() {
+  if (network_.weights->generation() != trimmed_at_) return_free_memory();  // a smaller network needs less
+  trimmed_at_ = network_.weights->generation();
+  restart_peak_memory();
   watches_.epoch = {};
   position_.step = 0;
   meters_.begin(machine_.device);
@@ -360,7 +364,7 @@ void Trainer::finish_epoch() {
   const double loss = meters_.loss();
   position_.train_loss = loss;
   const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, position_.step));
-  const double seconds = watches_.epoch.seconds();
+  const double seconds = watches_.epoch.seconds(), peak = static_cast<double>(peak_memory());
   const bool evaluates =
       position_.ended || position_.epoch + 1 == stage_->epochs || (position_.epoch + 1) % stage_->evaluate_every == 0;
   const LeadingMetric& leading = metrics_.leading();
@@ -421,6 +425,7 @@ void Trainer::finish_epoch() {
   line["macs"] = now.macs;
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
+  if (machine_.device.is_cpu()) line["peak_memory_mb"] = std::round(peak / 1e6);
   text += "  " + count_text(now.params) + " params  " + count_text(now.macs) + " MACs  " + fixed(images / seconds, 0) +
           (is_image(data_.info().input) ? " images/s  " : " samples/s  ") + Progress::duration(seconds);
   progress_.note(text);

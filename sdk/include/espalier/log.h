@@ -16,5 +16,7 @@ ESPALIER_API void info(std::string_view message);
 ESPALIER_API void warning(std::string_view message);
 // Writes what ends the program.
 ESPALIER_API void error(std::string_view message);
+// From now on nothing below a warning is shown, as if ESPALIER_LOG were `warning`.
+ESPALIER_API void only_warnings();
 
 }  // namespace espalier::log

@@ -107,6 +107,14 @@ Value check_string(const ParameterInfo& p, const Value& v) {
   return v;
 }
 
+// "~" is a word of the shell, and in a recipe a folder of this name.
+Value check_path(const ParameterInfo& p, const Value& v) {
+  check_string(p, v);
+  if (v.as_string() == "~" || v.as_string().starts_with("~/"))
+    refuse(p, v, "'" + v.as_string() + "', and '~' is not replaced here: write the path of your home folder");
+  return v;
+}
+
 // Names may look like numbers: columns, class folders.
 Value check_word(const ParameterInfo& p, const Value& v) {
   if (!v.is(Value::Kind::integer)) return check_string(p, v);
@@ -194,8 +202,9 @@ Value ParameterInfo::check(const Value& v) const {
     case ParameterType::number:
       return check_number(*this, v);
     case ParameterType::string:
-    case ParameterType::path:
       return check_string(*this, v);
+    case ParameterType::path:
+      return check_path(*this, v);
     case ParameterType::choice:
       if (!v.is_string()) refuse(*this, v, v.describe());
       if (std::ranges::find(choices, v.as_string()) == choices.end()) {
@@ -224,6 +233,23 @@ Value ParameterInfo::check(const Value& v) const {
   return v;
 }
 
+namespace {
+
+// Where one word is meant and a list is given: " (a list is what 'class_weight_values' takes)", if another parameter
+// that begins alike takes one.
+std::string list_parameter(const std::vector<ParameterInfo>& parameters, const ParameterInfo& p) {
+  const std::string stem = p.name.ends_with('s') ? p.name.substr(0, p.name.size() - 1) : p.name;
+  for (const ParameterInfo& other : parameters) {
+    const bool list = other.type == ParameterType::integers || other.type == ParameterType::numbers ||
+                      other.type == ParameterType::strings;
+    if (list && other.name != p.name && other.name.starts_with(stem))
+      return " (a list is what '" + other.name + "' takes)";
+  }
+  return "";
+}
+
+}  // namespace
+
 Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
   if (!options.is_null() && !options.is_map()) {
     throw InputError(options.location.str(), what + ": expected a map of its parameters, got " + options.describe());
@@ -247,6 +273,8 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
   for (const ParameterInfo& p : parameters) {
     const Value* given = options.find(p.name);
     if (given) {
+      if (p.type == ParameterType::choice && given->is_list())
+        refuse(p, *given, given->describe() + list_parameter(parameters, p));
       result[p.name] = p.check(*given);
     } else if (p.required) {
       throw InputError(options.location.str(), what + " needs the parameter '" + p.name + "': " + p.expected() +

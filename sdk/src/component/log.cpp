@@ -34,5 +34,8 @@ void warning(std::string_view message) {
 void error(std::string_view message) {
   logger().error(message);
 }
+void only_warnings() {
+  if (logger().level() < spdlog::level::warn) logger().set_level(spdlog::level::warn);
+}
 
 }  // namespace espalier::log

@@ -39,9 +39,10 @@ void declare_table_options(Declare<Options>& p) {
   };
   option("file", &TableOptions::file, path(), required(),
          "File of the table, plain or compressed with gzip. If there is none at this path, the last parts of the path "
-         "are looked for in the data folders.");
+         "are looked for in the data folders. A name with * stands for all files that match, read as one table in the order "
+         "of their names.");
   option("test_file", &TableOptions::test_file, path(),
-         "File of the test part, with the same columns. Left out: the test part is taken from `file`.");
+         "File, or files, of the test part, with the same columns. Left out: the test part is taken from `file`.");
   option("target", &TableOptions::target,
          "Columns to learn: names, patterns such as \"y*\", or numbers, from 1, or from the end from -1. Left out: "
          "those that the file names, or the last column.");
@@ -68,6 +69,8 @@ void declare_table_options(Declare<Options>& p) {
 // The file at a path; or where the data folders hold a file with the last two parts of the path, or with its name.
 // Throws InputError with what was searched for, and where.
 std::filesystem::path find_data_file(const std::string& path, const DataPaths& paths);
+// The same, of a path whose last part may have *: all files of the first folder that has some which match, sorted.
+std::vector<std::filesystem::path> find_data_files(const std::string& path, const DataPaths& paths);
 
 // Numbers of 0..n-1, ascending.
 struct RowParts {
