@@ -123,6 +123,8 @@ TEST(OutOfTree, NewRefusesWhatWouldNotBuildOrWouldOverwrite) {
   refused("regularizer 'My Penalty'", "no name for a plugin");
   refused("regularizer ../x", "no name for a plugin");
   refused("regularizer test", "target of CMake");
+  refused("loss mse", "there is loss 'mse' already");
+  refused("backbone lenet5", "there is backbone 'lenet5' of plugin lenet5");
   ASSERT_EQ(espalier_command("new regularizer mine" + into).status, 0);
   refused("regularizer mine", "exists already");
 }

@@ -25,6 +25,12 @@ const Value* item(const Value& list, const std::string& key, const std::string& 
   return nullptr;
 }
 
+TEST(Program, SaysWhichCommandMayBeMeant) {
+  const Output o = espalier_command("runn recipe.yaml");
+  EXPECT_EQ(o.status, 2);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("there is no command 'runn'"), HasSubstr("did you mean 'run'?")));
+}
+
 TEST(PluginsCommand, ListsComponentsPluginsAndProblems) {
   const Output o = espalier_command("plugins --plugins '" + fixtures + "'");
   EXPECT_EQ(o.status, 0) << o.text;

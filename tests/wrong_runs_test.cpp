@@ -191,6 +191,14 @@ const Wrong wrong_plans[] = {
      with("synthetic, count: 100", "image_folder, folder: x, crop: center, scale: [0.5, 1]"),
      "3:7",
      {"scale and ratio are of random parts"}},
+    {"LossOfAnotherTask",
+     full + "    loss: mse\n",
+     "9:11",
+     {"mse is a loss for regression", "write cross_entropy, focal or distillation"}},
+    {"ImagesOfATable",
+     with("synthetic, count: 100", "synthetic_table"),
+     "4:10",
+     {"a convolution needs an input of [channels, height, width]", "of vectors, mlp and linear learn"}},
     {"NameInCapitals", with("lenet5", "LeNet5"), "4:16", {"did you mean 'lenet5'?"}},
 };
 
@@ -320,6 +328,13 @@ const WrongFlag wrong_flags[] = {
     {"TooDeep", "seed=" + std::string(50'000, '['), "seed", {"nested deeper than 64"}},
     {"WordForAList", "stages=one", "stages", {"'stages' must be a list", "the string 'one'"}},
     {"MapForAName", "name={a: 1}", "name", {"'name' must be a string", "a map"}},
+    {"Gpu", "device=gpu", "device", {"a GPU is called cuda"}},
+    {"WordOfNormalize", "data.normalize=standardise", "data.normalize", {"did you mean 'standardize'?"}},
+    {"ListForAChoice",
+     "stages.one.loss={use: cross_entropy, class_weights: [1, 2]}",
+     "stages.one.loss",
+     {"'class_weights' must be one of none, balanced", "a list is what 'class_weight_values' takes"}},
+    {"HomeFolder", "data={use: csv, file: ~/t.csv}", "data", {"'~' is not replaced here"}},
     {"Matrix", "matrix={seed: [1]}", "matrix", {"a recipe with a matrix is several"}},
 };
 

@@ -115,6 +115,8 @@ class Reader {
       throw InputError(version->location.str(),
                        "recipes of version " + to_json(*version) + " are not known: this program reads 'espalier: 1'");
     }
+    if (const Value* device = root.find("device"); device && device->is_string() && device->as_string() == "gpu")
+      throw InputError(device->location.str(), "'device' is auto, cpu or cuda: a GPU is called cuda");
     Value all = read_keys(root, keys, "the recipe");
     require_subsections(root, recipe_subsections(), "the recipe");
     check_name(all.at("name"));
