@@ -21,7 +21,7 @@ ROOT = HERE.parent if (HERE.parent / "share" / "espalier").exists() else None  #
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
              "MALLOC_TOP_PAD_": str(64 << 20)}
 STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8, "resnet20": 30, "preresnet164": 6,
-         "swin-t": 6}
+         "swin-t": 6, "shrinknets-oes97": 2000}
 # Side and channels of the images; of all other networks 28 x 28 with one channel.
 SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3)}
 # Rounding grows from step to step, in deep networks a thousandfold within fifty. So the losses may differ as PyTorch's
@@ -60,6 +60,10 @@ def compare(name, options):
         if options.synthetic:
             size, channels = SIZES.get(name, (28, 1))
             made = {"use": "synthetic", "size": size, "channels": channels, "classes": 10, "count": 20000}
+            if name == "shrinknets-oes97":
+                made = {"use": "synthetic_table", "count": 334, "features": 263, "outputs": 16}
+                flags += ["--set", f"data={json.dumps({**made, 'batch': 334, 'repeat': 500})}"]
+                made = {}
             flags += [f for key, value in made.items() for f in ("--set", f"data.{key}={value}")]
         data = [f for d in options.data for f in ("--data", d)]
         bench = [options.program, "bench", recipe, "--json", *flags, *data]

@@ -12,6 +12,27 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
 import torch  # noqa: E402
 
 
+def optimizer_of(stage, model):
+    """The stage's optimizer, its fused form."""
+    spec = dict(stage["optimizers"][0])
+    kinds = {"sgd": (torch.optim.SGD, ("lr", "momentum", "weight_decay")),
+             "adagrad": (torch.optim.Adagrad, ("lr", "weight_decay"))}
+    kind, options = kinds[spec["use"]]
+    return kind(model.parameters(), fused=True, **{k: spec[k] for k in options if k in spec})
+
+
+def penalties_of(stage, model):
+    """Functions whose sum is added to the loss."""
+    selected = {"weights": lambda name, p: p.dim() > 1, "gates": lambda name, p: name.endswith(".coefficient.value")}
+    terms = []
+    for spec in stage["regularizers"]:
+        for name, p in model.named_parameters():
+            if any(selected[on](name, p) for on in spec["on"]):
+                terms.append({"l1": lambda p=p, w=spec["weight"]: w * p.abs().sum(),
+                              "l2": lambda p=p, w=spec["weight"]: w / 2 * p.square().sum()}[spec["use"]])
+    return terms
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -29,19 +50,34 @@ def main():
 
     device = torch.device(o.device)
     model = module.load_model(o.folder / "model.safetensors").to(device).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+    stage = json.loads((o.folder / "stage.json").read_text())
+    optimizer, penalties = optimizer_of(stage, model), penalties_of(stage, model)
+    loss_of = torch.nn.functional.cross_entropy if hasattr(module, "CLASSES") else torch.nn.functional.mse_loss
     data = {k: v.to(device) for k, v in module.load_safetensors(o.folder / "data.safetensors").items()}
     inputs, targets, order = data["inputs"], data["targets"], data["order"]
-    scale, shift = (torch.tensor(v, device=device).reshape(1, -1, 1, 1) for v in (module.SCALE, module.SHIFT))
+    sizes = (1, -1, 1, 1) if inputs.dim() == 4 else (1, -1)
+    scale, shift = (torch.tensor(v, device=device).reshape(sizes) for v in (module.SCALE, module.SHIFT))
     per_order = len(order) // o.batch
+    full = None  # what is no bytes is normalised already
+    if o.batch == len(inputs) and inputs.dim() == 2:  # every step has all rows: nothing to gather
+        full = inputs if inputs.is_floating_point() else inputs.to(torch.float32) * scale + shift, targets
+
+    def batch(i):
+        if full:
+            return full
+        index = order[i % per_order * o.batch:(i % per_order + 1) * o.batch]
+        form = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
+        return inputs[index].to(torch.float32, memory_format=form).mul_(scale).add_(shift), targets[index]
 
     def step(i):
-        index = order[i % per_order * o.batch:(i % per_order + 1) * o.batch]
-        x = inputs[index].to(torch.float32, memory_format=torch.channels_last).mul_(scale).add_(shift)
+        x, y = batch(i)
         with torch.autocast(o.device, torch.bfloat16, enabled=o.precision == "bf16", cache_enabled=False):
-            loss = torch.nn.functional.cross_entropy(model(x), targets[index])
+            loss = loss_of(model(x), y)
+        total = loss
+        for penalty in penalties:
+            total = total + penalty()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         optimizer.step()
         return loss.detach()
 

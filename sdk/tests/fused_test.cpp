@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "espalier/builder.h"
+#include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/execute.h"
 #include "espalier/isa.h"
@@ -151,6 +152,20 @@ TEST(Fused, LinearAddsToItsGradientAndGivesItAsAValue) {
     return torch::autograd::grad({first.square().sum()}, {w[fc1]})[0];
   };
   EXPECT_LE((curvature(true) - curvature(false)).abs().max().item<double>(), 1e-6);
+}
+
+// Coefficients in front of a linear layer multiply its columns where the samples are more than the features.
+TEST(Fused, AGateBeforeALinearLayerEqualsItsProductWithTheInput) {
+  GraphBuilder b({1, 3, 2});
+  Graph g = b.output(b.linear("fc2", b.linear("fc1", b.flatten(b.input()), {.features = 6}), {.features = 4}));
+  apply(g, {}, {InsertGate{.gate = "s", .edge = "fc1", .axis = "", .initial = 0.7, .role = "weight", .readers = {}}});
+  for (const int64_t samples : {3, 11}) {
+    const at::Tensor x = testkit::input_of(g, samples, 5);
+    const at::Tensor y = testkit::target_of(4, samples, 5);
+    const auto exact = step(g, at::kDouble, false, x, y);
+    EXPECT_LE(error(step(g, at::kDouble, true, x, y), exact), 1e-13) << samples;
+    EXPECT_LE(error(step(g, at::kFloat, true, x, y), exact), 1e-5) << samples;
+  }
 }
 
 // The moments of many rows with a large mean: what a sum of squares would lose.

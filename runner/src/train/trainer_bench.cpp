@@ -7,6 +7,7 @@
 
 #include "espalier/error.h"
 #include "record/environment.h"
+#include "system/files.h"
 #include "system/memory.h"
 #include "train/trainer.h"
 
@@ -36,6 +37,7 @@ Value Trainer::bench(int64_t steps, int64_t warmup, const std::filesystem::path&
     }
     std::filesystem::create_directories(exported);
     export_model(exported);
+    write_file(exported / "stage.json", to_json(recipe_.resolved.at("stages").as_list().front(), 1) + "\n");
     std::vector<at::Tensor> orders;
     for (int64_t have = 0; have < compared * data_.step_samples(); have += data_.train().size()) {
       data_.order_epoch(epoch_key());

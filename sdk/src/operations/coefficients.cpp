@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -118,6 +120,20 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     const Shape& x = f.graph[f.node.inputs[0]].shape;
     const at::Tensor c = spread(f.graph, f.inputs[1], f.graph[f.node.inputs[1]].shape[0], x[dim()]);
     return {f.inputs[0] * c.reshape(broadcast(f.graph, x))};
+  }
+
+  // In front of a linear layer the coefficients may as well multiply its columns: with more samples than features that
+  // is less to multiply, in both directions, and no gradient of the gated samples is made for the coefficients' sake.
+  Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
+    const at::Tensor& x = f.inputs[0];
+    const at::Tensor& c = f.inputs[1];
+    const Node& next = chain[0].node;
+    if (next.op->type() != "linear" || x.dim() != 2 || c.size(0) != 1 || c.numel() != x.size(1)) return {};
+    if (at::autocast::is_autocast_enabled(at::kCPU) || at::autocast::is_autocast_enabled(at::kCUDA)) return {};
+    const at::Tensor weight = f.weights[next.parameters[0]];
+    if (x.size(0) <= weight.size(0) || x.scalar_type() != weight.scalar_type()) return {};
+    const at::Tensor bias = next.parameters.size() > 1 ? f.weights[next.parameters[1]] : at::Tensor();
+    return {at::linear(x, weight * c, bias), 1};
   }
   bool preserves_zero() const override { return true; }
   bool multiplies_inputs() const override { return true; }
