@@ -19,7 +19,9 @@ namespace espalier {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // An MLP on images of shapes, float64, one thread.
 std::string recipe(const std::string& data, const std::string& stage) {
@@ -240,6 +242,25 @@ TEST_F(Training, ATeacherIsAnEarlierStageOrARun) {
   EXPECT_FALSE(of(run("alone", alone), "fc1.weight").equal(of(of_stage, "fc1.weight"))) << "the teacher counts";
   const Output plan = espalier_command("plan " + (folder_ / "stage.yaml").string());
   EXPECT_THAT(plan.text, HasSubstr("each step computes the network that teaches, train, too"));
+}
+
+// A teacher reads what this recipe makes of the data.
+TEST_F(Training, ATeacherOfInputsThatWerePreparedOtherwiseIsNoted) {
+  run("teacher", recipe("batch: 32", ""));
+  const std::string loss = "loss: {use: distillation, teacher: teacher}";
+  const auto plan = [&](const std::string& text) {
+    return espalier_command("plan " + folder_.write("p.yaml", text).string()).text;
+  };
+  EXPECT_THAT(plan(recipe("batch: 32", loss)), Not(HasSubstr("was trained with data.normalize")));
+  EXPECT_THAT(plan(recipe("batch: 32, normalize: false", loss)),
+              HasSubstr("was trained with data.normalize true, and reads inputs with false here"));
+}
+
+TEST_F(Training, PlanShowsTheKeysOfAStageThatAreNotAsUsual) {
+  const Output o = espalier_command(
+      "plan " + folder_.write("p.yaml", recipe("batch: 32", "ema: {decay: 0.9}, accumulate: 2, clip_norm: 1")).string());
+  EXPECT_THAT(o.text, AllOf(HasSubstr("clip_norm 1"), HasSubstr("accumulate 2"), HasSubstr("ema {\"decay\":0.9")));
+  EXPECT_THAT(o.text, Not(HasSubstr("layer_decay")));
 }
 
 TEST_F(Training, AnotherTeacherIsNoticedWhenTheRunGoesOn) {

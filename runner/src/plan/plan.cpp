@@ -22,6 +22,7 @@
 #include "recipe/loss.h"
 #include "recipe/schedule.h"
 #include "recipe/sections.h"
+#include "recipe/yaml.h"
 #include "system/terminal.h"
 #include "system/text.h"
 #include "train/metrics.h"
@@ -227,13 +228,33 @@ Value specs_of(const std::vector<OptimizerSection>& optimizers) {
 }
 
 // What the plan says of a stage.
-Value stage_line(const StageSection& s, const Value& outlook, const Value& norms) {
+// The keys of a stage, of a resolved recipe, that are not as they are when left out and that are no component.
+Value keys_of(const Value& stage) {
+  Value keys = Value::map();
+  const auto add = [&](const std::string& name, const Value& fallback) {
+    const Value* given = stage.find(name);
+    if (given && !given->is_null() && !(*given == fallback)) keys[name] = *given;
+  };
+  const std::vector<ParameterInfo> parameters = Declare<StageKeys>().parameters();
+  for (const ParameterInfo& p : parameters) {
+    const bool shown = p.name == "name" || p.name == "epochs" ||
+                       ((p.type == ParameterType::component || p.type == ParameterType::components) &&
+                        p.name != Loss::kind);
+    if (!shown) add(p.name, p.fallback);
+  }
+  for (const SubsectionInfo& section : stage_subsections()) add(section.name, Value());
+  return keys;
+}
+
+// resolved: the stage in the resolved recipe.
+Value stage_line(const StageSection& s, const Value& resolved, const Value& outlook, const Value& norms) {
   return Value::map({{"name", s.name},
                      {"epochs", s.epochs},
                      {"optimizers", specs_of(s.optimizers)},
                      {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
                      {"controller", s.controller},
                      {"schedule", s.schedule},
+                     {"keys", keys_of(resolved)},
                      {"outlook", outlook},
                      {"norms", norms}});
 }
@@ -343,9 +364,27 @@ void note_idle(const DataSection& data, const DatasetInfo& info, Value& notes) {
   }
 }
 
-// The loss of a stage, and the networks that it learns from: their sizes as a list for the plan.
+// A network that teaches reads what the one that learns reads: inputs that are prepared as this recipe says. Where its
+// own run prepared them otherwise, what it teaches is of little use.
+void note_other_inputs(const StageSection& stage, const std::filesystem::path& teacher, const Value& data,
+                       Value& notes) {
+  const std::filesystem::path file = teacher / "recipe.yaml";
+  if (!std::filesystem::exists(file)) return;
+  const Value recipe = read_yaml(file);
+  const Value* own = recipe.find("data");
+  if (!own) return;
+  for (const char* key : {"normalize", "resize"}) {
+    const Value *theirs = own->find(key), *ours = data.find(key);
+    const std::string was = theirs ? to_json(*theirs) : "null", is = ours ? to_json(*ours) : "null";
+    if (was == is) continue;
+    notes.push_back("stage '" + stage.name + "': the network that teaches, " + teacher.string() +
+                    ", was trained with data." + key + " " + was + ", and reads inputs with " + is + " here");
+  }
+}
+
+// The loss of a stage, and the networks that it learns from: their sizes as a list for the plan. data: the recipe's.
 Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph& graph,
-                 const std::map<std::string, Graph>& at_end, Value& notes) {
+                 const std::map<std::string, Graph>& at_end, const Value& data, Value& notes) {
   const Value spec = loss_of(stage, info.target);
   Value teachers = Value::list();
   if (has_reference(spec)) return teachers;  // not known yet
@@ -364,6 +403,7 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
         throw Error("no stage before it is called '" + name + "'" + suggestion(name, known));
       }
       const Graph teacher = is_folder ? read_teacher(name).graph : stage_before->second;
+      if (is_folder) note_other_inputs(stage, name, data, notes);
       for (const Port& port : teacher.inputs()) {
         const auto same = std::ranges::find(graph.inputs(), port.name, &Port::name);
         if (port.name == "target") continue;
@@ -505,6 +545,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
   BeginningValues values;
   for (const StageSection& s : recipe.stages) {
+    const Value& resolved = recipe.resolved.at("stages").as_list()[stages.size()];
     // Whether the stage begins with drawn values, and what they are drawn for.
     const bool first = &s == recipe.stages.data();
     const bool is_new = s.network.is_null() ? first && recipe.warm_start.from.empty() : s.warm_start.from.empty();
@@ -523,7 +564,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     if (!known) {
       notes.push_back("stage '" + s.name +
                       "': its network is not known yet; it depends on what an earlier stage publishes");
-      stages.push_back(stage_line(s, Value::list(), Value::list()));
+      stages.push_back(stage_line(s, resolved, Value::list(), Value::list()));
       continue;
     }
     if (s.network.is_null() && s.data) {
@@ -584,7 +625,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
         return 0;
       });
     }
-    const Value taught_by = check_loss(s, network.info, network.graph, at_end, notes);
+    const Value taught_by = check_loss(s, network.info, network.graph, at_end, recipe.resolved.at("data"), notes);
     for (const Value& t : taught_by.as_list()) teachers.push_back(t);
     check_training(s, metrics, network.graph, selectors);
     Idle idle(s, network.graph, notes);
@@ -595,7 +636,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
-    stages.push_back(stage_line(s, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
+    stages.push_back(stage_line(s, resolved, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
                                 decided && with_values ? found_by_controller(s, network.graph, values) : Value::list()));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_end[s.name] = network.graph;
@@ -680,7 +721,9 @@ std::string plan_text(const Value& plan, bool all_axes) {
     text += "stage " + s.at("name").as_string() + ": " + std::to_string(s.at("epochs").as_int()) + " epochs";
     for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
     for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
-    text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule")) + "\n";
+    text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule"));
+    for (const Value::Entry& k : s.at("keys").as_map()) text += ", " + k.key + " " + to_json(k.value);
+    text += "\n";
     for (const char* said : {"outlook", "norms"}) {
       for (const Value& line : s.at(said).as_list()) text += "  " + line.as_string() + "\n";
     }
