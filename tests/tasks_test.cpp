@@ -197,7 +197,7 @@ TEST(Tasks, WhatDoesNotFitIsRefused) {
   EXPECT_THAT(refused("", ", label_smoothing: 0.1"), HasSubstr("'label_smoothing' is for classes"));
   EXPECT_THAT(refused(", augment: [flip]", ""), HasSubstr("'augment' is for images"));
   EXPECT_THAT(refused(", resize: 32", ""), HasSubstr("'resize' is for images, and these data are vectors"));
-  EXPECT_THAT(refused(", normalize: {mean: [1], std: [1]}", ""), HasSubstr("2"));
+  EXPECT_THAT(refused(", normalize: {mean: [1, 1, 1], std: [1, 1, 1]}", ""), HasSubstr("2"));
   EXPECT_THAT(refused(", target: z", ""), HasSubstr("z"));
 }
 

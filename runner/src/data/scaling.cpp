@@ -67,8 +67,13 @@ Scalings scalings(const NormalizeSection& section, const DatasetInfo& info, cons
   const NormalizeSection& own = section_of(section, "input");
   const bool is_image = info.input.height > 0 && info.input.nodes == 0;
   if (own.on && !has("input")) {
-    const Scaling s{own.mean.empty() ? info.mean : own.mean, own.deviation.empty() ? info.deviation : own.deviation};
     const auto channels = static_cast<size_t>(info.input.channels);
+    // One number is for all channels or features.
+    const auto of_each = [&](const std::vector<double>& given) {
+      return given.size() == 1 ? std::vector<double>(channels, given.front()) : given;
+    };
+    const Scaling s{own.mean.empty() ? info.mean : of_each(own.mean),
+                    own.deviation.empty() ? info.deviation : of_each(own.deviation)};
     const bool given = !s.mean.empty() || !s.deviation.empty();
     if ((is_image || given) && (s.mean.size() != channels || s.deviation.size() != channels)) {
       throw Error("data.normalize: " + std::to_string(channels) + (is_image ? " channels" : " features") +
