@@ -140,6 +140,26 @@ stages: [{name: train, epochs: 1, optimizer: {use: adam, lr: 0.01}, regularizers
   EXPECT_LE(phases, 1.5 * result.at("step_ms").as_double()) << "medians of the parts and of the whole";
 }
 
+// The forward pass alone, of a run's network and of a recipe's.
+TEST(Run, BenchTimesTheInferenceOfANetwork) {
+  const TempFolder folder;
+  const auto recipe = folder.write("small.yaml", small);
+  const std::string run = (folder / "run").string();
+  ASSERT_EQ(espalier_command("run -q " + recipe.string() + " --out " + run).status, 0);
+  const int64_t params = from_json(read_file(folder / "run/summary.json")).at("final").at("params").as_int();
+  const Output timed = espalier_command("bench " + run + " --inference 1,7 --steps 5 --json");
+  ASSERT_EQ(timed.status, 0) << timed.text;
+  const Value result = from_json(timed.text);
+  EXPECT_EQ(result.at("params").as_int(), params);
+  ASSERT_EQ(result.at("inference").size(), 2U);
+  EXPECT_EQ(result.at("inference").as_list()[1].at("batch").as_int(), 7);
+  EXPECT_GT(result.at("inference").as_list()[1].at("ms").as_double(), 0);
+  EXPECT_EQ(espalier_command("bench " + recipe.string() + " --inference 2 --steps 2").status, 0);
+  EXPECT_THAT(espalier_command("bench " + run).text, testing::HasSubstr("--inference N"));
+  EXPECT_THAT(espalier_command("bench " + run + " --inference 1 --threads two").text,
+              testing::HasSubstr("no number of threads"));
+}
+
 TEST(Run, GivesTheSameBytesInTwoProcesses) {
   const TempFolder folder;
   const auto recipe = folder.write("small.yaml", small);
