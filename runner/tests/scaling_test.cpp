@@ -72,8 +72,10 @@ TEST(Scaling, IsOfWhatTheRecipeOrTheDataSetSay) {
   const Scalings given = scalings(numbers, info, {});
   ASSERT_EQ(given.size(), 1U);
   EXPECT_THAT(given[0].second.mean, ElementsAre(1, 2));
-  numbers.mean = {1};
+  numbers.mean = {1, 2, 3};
   EXPECT_THROW(scalings(numbers, info, {}), Error);
+  numbers.mean = {7};
+  EXPECT_THAT(scalings(numbers, info, {})[0].second.mean, ElementsAre(7, 7)) << "one number is for all";
   EXPECT_TRUE(scalings({}, info, {}).empty()) << "vectors without known means stay as they are";
   info.input = {.channels = 1, .height = 4, .width = 4};
   EXPECT_THROW(scalings({}, info, {}), Error) << "images need them";
