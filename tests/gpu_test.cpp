@@ -27,7 +27,7 @@ class Gpu : public testing::Test {
  protected:
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-    for (const char* plugin : {"sgd", "adam", "lbi", "group_lasso"})
+    for (const char* plugin : {"sgd", "adam", "lbi", "kernel_sparsity"})
       testkit::load_plugin(program_prefix() / "lib/espalier/plugins" / (std::string("lib") + plugin + ".so"));
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
