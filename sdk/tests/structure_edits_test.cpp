@@ -78,7 +78,7 @@ TEST(CropKernels, BeginOnEitherSide) {
   const at::Tensor whole = (n["conv.weight"] * mask).contiguous(), bias = n["conv.bias"].clone();
   n.edit({{CropKernels{"conv", sizes, "bottom_right"}}});
   EXPECT_EQ(n["conv.weight"][1][0][4].abs().sum().item<double>(), 0);
-  EXPECT_GT(n["conv.weight"][1][0][0].abs().min().item<double>(), 0);
+  EXPECT_NE(n["conv.weight"][1][0][0][0].item<double>(), 0);
   EXPECT_LE(largest(n.at_node("conv") - at::conv2d(n.x, whole, bias, {1, 1}, {2, 2})), 1e-12);
   Weights fresh(n.graph, at::kDouble, at::kCPU);
   fresh.initialize(n.graph, RandomKey(3));
