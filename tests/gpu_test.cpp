@@ -27,7 +27,7 @@ class Gpu : public testing::Test {
  protected:
   void SetUp() override {
     if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU on this machine";
-    for (const char* plugin : {"sgd", "adam", "lbi", "group_lasso"})
+    for (const char* plugin : {"sgd", "adam", "lbi", "kernel_sparsity"})
       testkit::load_plugin(program_prefix() / "lib/espalier/plugins" / (std::string("lib") + plugin + ".so"));
   }
   static at::Device gpu() { return {at::kCUDA, 0}; }
@@ -127,6 +127,45 @@ TEST_F(Gpu, OptimizersAndGroupLassoFollowTheCpuThroughAnEdit) {
     apply(h, {&b}, shrink(h, h.axis("conv"), {0, 2, 5}));
     EXPECT_NEAR(steps(g, a, *oa, *ra), steps(h, b, *ob, *rb), 1e-8);
     EXPECT_LE(difference(a, b), 1e-8) << spec;
+  }
+}
+
+// Penalties, their gradients and what they do after an update, of every norm, form and way.
+TEST_F(Gpu, KernelPenaltiesAreThoseOfTheCpu) {
+  std::vector<std::string> specs{R"({"use": "kernel_number", "groups": "columns"})"};
+  for (const char* use : {"kernel_number", "kernel_size"}) {
+    for (const char* norm : {"l2", "group_normalized", "group_scaled", "linf", "batch_norm"}) {
+      for (const char* form : {"sum", "squared", "complexity"}) {
+        const std::string spec = std::string(R"({"use": ")") + use + R"(", "weight": 0.1, "on": "conv", "norm": ")" +
+                                 norm + R"(", "form": ")" + form + "\"";
+        specs.push_back(spec + "}");
+        specs.push_back(spec + R"(, "split": true})");
+        if (form == std::string("sum") || (form == std::string("squared") && norm != std::string("linf")))
+          specs.push_back(spec + R"(, "solver": "proximal"})");
+      }
+    }
+  }
+  for (const std::string& spec : specs) {
+    const Graph g = network();
+    Weights a(g, at::kDouble, at::kCPU), b(g, at::kDouble, gpu());
+    double values[2] = {};
+    const c10::NoGradGuard no_grad;
+    for (Weights* w : {&a, &b}) {
+      w->initialize(g, RandomKey(1));
+      const auto r = Registry::instance().create<Regularizer>(from_json(spec));
+      r->attach(g, *w);
+      at::Tensor value = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(w->device()));
+      const LearningRates rates(std::vector<double>(g.parameters().size(), 0.5));
+      for (int i = 0; i < 3; ++i) {
+        r->add(g, *w, value);
+        r->after_update(g, *w, rates);
+      }
+      values[w == &b] = value.item<double>();
+    }
+    EXPECT_NEAR(values[0], values[1], 1e-10) << spec;
+    EXPECT_LE(difference(a, b), 1e-10) << spec;
+    const at::Tensor ga = a.bank(Role::weight).gradients.flat(), gb = b.bank(Role::weight).gradients.flat().cpu();
+    EXPECT_LE((ga - gb).abs().max().item<double>(), 1e-10) << spec;
   }
 }
 

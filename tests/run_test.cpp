@@ -171,6 +171,39 @@ TEST(Run, GivesTheSameBytesInTwoProcesses) {
   EXPECT_NE(bytes("a"), bytes("c"));
 }
 
+// Proximal steps leave exact zeros, so that the threshold is zero, and cutting them off changes no accuracy.
+TEST(Run, ReadsTheStructureOffNestedGroups) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", R"(
+espalier: 1
+name: sizes
+threads: 1
+data: {use: synthetic, size: 16, channels: 3, count: 200, batch: 20}
+network: {use: kernelnet_cifar18x5, width: 0.07, layers: 5, halve_at: [2]}
+stages:
+  - name: train
+    epochs: 2
+    optimizer: {use: sgd, lr: 0.1}
+    regularizers: [{use: kernel_size, weight: 0.2, solver: proximal}]
+    controller: {use: kernel_threshold, tau: 0, frontier: [0, 0.5], vanished: identity, correlation: true}
+  - {name: finetune, epochs: 1, optimizer: {use: sgd, lr: 0.01}}
+)");
+  const auto out = folder / "out";
+  const Output o = shell(ESPALIER_PROGRAM " run -q " + recipe.string() + " --out " + out.string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  const Value summary = from_json(read_file(out / "summary.json"));
+  const Value& train = summary.at("stages").as_list()[0];
+  const Value& measured = train.at("measured");
+  EXPECT_EQ(measured.at("accuracy_before").as_double(), measured.at("accuracy_zeroed").as_double());
+  EXPECT_EQ(measured.at("macs_before").as_double(), static_cast<double>(train.at("before").at("macs").as_int()));
+  EXPECT_EQ(measured.at("macs_removed").as_double(), static_cast<double>(train.at("after").at("macs").as_int()));
+  EXPECT_LT(measured.at("kernel_size_mean").as_double(), 5);
+  EXPECT_EQ(summary.at("stages").as_list()[1].find("measured"), nullptr);
+  const Value points = from_json(read_file(out / "artefacts/train.frontier.json"));
+  EXPECT_NE(to_json(points).find("\"tau\""), std::string::npos);
+  EXPECT_NE(read_file(out / "metrics.jsonl").find("kernel_correlation"), std::string::npos);
+}
+
 // What is Espalier's own (updates, pooling, norms, regularizers) does the same with every instruction set; LibTorch
 // keeps its own.
 TEST(Run, GivesTheSameBytesWithEveryInstructionSet) {
@@ -182,7 +215,15 @@ name: vgg
 threads: 2
 data: {use: synthetic, size: 32, channels: 3, count: 64, batch: 16}
 network: {use: vgg16, width: 0.3}
-stages: [{name: train, epochs: 1, optimizer: {use: adam, lr: 0.001}}]
+stages:
+  - name: train
+    epochs: 1
+    optimizer: {use: adam, lr: 0.001}
+    regularizers:
+      - {use: kernel_size, weight: 0.001}
+      - {use: kernel_size, weight: 0.01, norm: linf, solver: proximal, on: convolutions}
+      - {use: kernel_size, weight: 0.01, solver: proximal, groups: ring}
+      - {use: kernel_number, weight: 0.01, form: squared, solver: proximal}
 )");
   const char* names[] = {"baseline", "v3", "v4"};
   const int most = __builtin_cpu_supports("x86-64-v4") ? 3 : __builtin_cpu_supports("x86-64-v3") ? 2 : 1;

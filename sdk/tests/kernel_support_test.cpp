@@ -1,11 +1,16 @@
 #include "espalier/kernel_support.h"
 
+#include <algorithm>
+#include <string>
+
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "espalier/builder.h"
+#include "espalier/error.h"
 #include "espalier/random_fill.h"
 
 namespace espalier {
@@ -60,6 +65,86 @@ TEST(KernelSupport, MaskIsWhatTheHalfRingsLeave) {
       EXPECT_TRUE(kernel_mask({size}, side, at::kFloat).flatten().equal(left)) << side << " " << size;
     }
   }
+}
+
+// The pieces' numbers in their places, row by row.
+std::string picture(const KernelShrinkage& s, int64_t side) {
+  std::string all(static_cast<size_t>(side * side), '?');
+  for (int64_t n = 1; n <= s.count(side); ++n) {
+    for (const int64_t p : s.piece(side, n)) all[static_cast<size_t>(p)] = static_cast<char>('0' + n);
+  }
+  return all;
+}
+
+// Figure 2 of paper 001, of which the position of piece n is what G_n has and G_(n-1) has not, for both orders of the
+// corners, and the same for an even side.
+TEST(KernelShrinkage, IsThePictureOfFigure2) {
+  const KernelShrinkage half{}, other{KernelRings::half_ring, KernelCorner::bottom_right}, ring{KernelRings::ring, {}};
+  EXPECT_EQ(picture(half, 5),
+            "11111"
+            "13332"
+            "13542"
+            "13442"
+            "12222");
+  EXPECT_EQ(picture(other, 5),
+            "22221"
+            "24431"
+            "24531"
+            "23331"
+            "11111");
+  EXPECT_EQ(picture(ring, 5),
+            "11111"
+            "12221"
+            "12321"
+            "12221"
+            "11111");
+  EXPECT_EQ(picture(half, 4),
+            "1111"
+            "1332"
+            "1342"
+            "1222");
+  EXPECT_EQ(picture(other, 4),
+            "2221"
+            "2431"
+            "2331"
+            "1111");
+  EXPECT_EQ(picture(ring, 4),
+            "1111"
+            "1221"
+            "1221"
+            "1111");
+}
+
+// |G_n| = s^2 - (s - n)^2 of half-rings, s^2 - max(0, s - 2n)^2 of rings; what is left of G_n is a kernel of size s - n
+// (18) or s - 2n (19) where CropKernels cuts it.
+TEST(KernelShrinkage, GroupsAreNestedAndLeaveAKernel) {
+  for (int64_t side = 1; side <= 11; ++side) {
+    for (const KernelRings rings : {KernelRings::half_ring, KernelRings::ring}) {
+      for (const KernelCorner first : {KernelCorner::top_left, KernelCorner::bottom_right}) {
+        const KernelShrinkage s{rings, first};
+        EXPECT_EQ(s.count(side), rings == KernelRings::half_ring ? side : (side + 1) / 2);
+        Indices before;
+        for (int64_t n = 1; n <= s.count(side); ++n) {
+          const int64_t left = rings == KernelRings::half_ring ? side - n : std::max<int64_t>(0, side - 2 * n);
+          const Indices group = s.group(side, n);
+          EXPECT_EQ(std::ssize(group), side * side - left * left) << side << " " << n;
+          EXPECT_EQ(s.size_left(side, n), left);
+          EXPECT_TRUE(std::ranges::includes(group, before));
+          at::Tensor mask = at::ones({side * side});
+          for (const int64_t p : group) mask[p] = 0;
+          EXPECT_TRUE(kernel_mask({left}, side, at::kFloat, first).flatten().equal(mask)) << side << " " << n;
+          before = group;
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelShrinkage, KnowsItsWords) {
+  EXPECT_EQ(kernel_shrinkage("ring", "top_left").rings, KernelRings::ring);
+  EXPECT_EQ(kernel_shrinkage("half_ring", "bottom_right").first, KernelCorner::bottom_right);
+  EXPECT_THROW(kernel_shrinkage("rings", "top_left"), Error);
+  EXPECT_THROW(kernel_shrinkage("ring", "left"), Error);
 }
 
 TEST(KernelFamily, NamesEachElementOfTheArena) {

@@ -15,6 +15,7 @@
 #include "edited_network.h"
 #include "espalier/builder.h"
 #include "espalier/error.h"
+#include "espalier/kernel_support.h"
 #include "espalier/operation.h"
 #include "espalier/rewrite.h"
 
@@ -66,6 +67,28 @@ TEST(CropKernels, LeavesTheSupportsOfNestedHalfRings) {
     EXPECT_EQ(support[1][0][0].sum().item<double>(), 0);
     EXPECT_EQ(support[1][0][side - 1].sum().item<double>(), static_cast<double>(side - 1));
   }
+}
+
+// Half-rings that begin on the bottom right leave other supports, which the convolution and its fresh values keep; a
+// kernel cannot be cropped from both sides by turns of its own.
+TEST(CropKernels, BeginOnEitherSide) {
+  const Indices sizes{5, 4, 3, 2, 1, 0};
+  Network n(convolution({}, 6));
+  const at::Tensor mask = kernel_mask(sizes, 5, at::kDouble, KernelCorner::bottom_right);
+  const at::Tensor whole = (n["conv.weight"] * mask).contiguous(), bias = n["conv.bias"].clone();
+  n.edit({{CropKernels{"conv", sizes, "bottom_right"}}});
+  EXPECT_EQ(n["conv.weight"][1][0][4].abs().sum().item<double>(), 0);
+  EXPECT_NE(n["conv.weight"][1][0][0][0].item<double>(), 0);
+  EXPECT_LE(largest(n.at_node("conv") - at::conv2d(n.x, whole, bias, {1, 1}, {2, 2})), 1e-12);
+  Weights fresh(n.graph, at::kDouble, at::kCPU);
+  fresh.initialize(n.graph, RandomKey(3));
+  const at::Tensor support = fresh[n.graph.parameter("conv.weight")].detach().ne(0).to(at::kDouble);
+  EXPECT_TRUE(at::equal(support, mask.expand_as(support)));
+  EXPECT_THAT(refusal(n, {{CropKernels{"conv", {4, 4, 3, 2, 1, 0}}}}), HasSubstr("from the other side before"));
+  n.edit({{CropKernels{"conv", {4, 3, 3, 2, 1, 0}, "bottom_right"}}});
+  EXPECT_EQ(n["conv.weight"][0][0][4].abs().sum().item<double>(), 0);
+  // A graph that is written and read again keeps the side.
+  EXPECT_EQ(Graph::from_value(n.graph.to_value()).node("conv").op->kernel_corner(), KernelCorner::bottom_right);
 }
 
 TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {

@@ -21,6 +21,8 @@ TEST(Resnet, HasThePublishedCounts) {
   const Graph r50 = resnet(R"({"use": "resnet50"})", 224, 1000);
   EXPECT_EQ(r50.parameter_count(), 25'557'032);
   EXPECT_EQ(r50.macs(), 4'089'184'256);
+  EXPECT_EQ(resnet(R"({"use": "resnet101"})", 224, 1000).parameter_count(), 44'549'160);
+  EXPECT_EQ(resnet(R"({"use": "resnet152"})", 224, 1000).parameter_count(), 60'192'808);
 }
 
 TEST(Resnet, TakesSmallImagesWithEitherStem) {

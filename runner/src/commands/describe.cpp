@@ -192,7 +192,7 @@ void add_describe_command(CLI::App& app) {
   flags->plugins.add_to(*command);
   command->footer(
       "Examples:\n  espalier describe                      what can be described\n"
-      "  espalier describe --kind optimizer\n  espalier describe group_lasso\n  espalier describe stage\n");
+      "  espalier describe --kind optimizer\n  espalier describe kernel_number\n  espalier describe stage\n");
   command->callback([flags] {
     register_builtin(Registry::instance());
     flags->plugins.load();

@@ -11,7 +11,7 @@ namespace espalier {
 
 struct LoadedPlugin {
   Origin origin;
-  std::vector<std::string> components;  // "regularizer 'group_lasso'"
+  std::vector<std::string> components;  // "regularizer 'kernel_number'"
 };
 
 struct PluginProblem {

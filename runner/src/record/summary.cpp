@@ -102,17 +102,23 @@ std::string metric_text(double value, const std::string& unit) {
 }
 
 Value StageSummary::to_value() const {
-  return Value::map({{"name", name},
-                     {"epochs", epochs},
-                     {"metrics", espalier::to_value(metrics)},
-                     {"before", espalier::to_value(before)},
-                     {"after", espalier::to_value(after)},
-                     {"seconds", seconds}});
+  Value v = Value::map({{"name", name},
+                        {"epochs", epochs},
+                        {"metrics", espalier::to_value(metrics)},
+                        {"before", espalier::to_value(before)},
+                        {"after", espalier::to_value(after)},
+                        {"seconds", seconds}});
+  if (!measured.empty()) v["measured"] = espalier::to_value(measured);
+  return v;
 }
 
 StageSummary StageSummary::from_value(const Value& v) {
-  return {v.at("name").as_string(), v.at("epochs").as_int(), metrics_of(v),
-          size_of(v.at("before")),  size_of(v.at("after")),  v.at("seconds").as_double()};
+  StageSummary s{v.at("name").as_string(), v.at("epochs").as_int(), metrics_of(v),
+                 size_of(v.at("before")),  size_of(v.at("after")),  v.at("seconds").as_double()};
+  if (const Value* measured = v.find("measured")) {
+    for (const Value::Entry& e : measured->as_map()) s.measured.emplace_back(e.key, number_of(e.value));
+  }
+  return s;
 }
 
 std::optional<double> Summary::metric(std::string_view metric_name) const {

@@ -39,6 +39,7 @@ struct StageSummary {
   MetricValues metrics;  // on the test part at its end
   NetworkSize before, after;
   double seconds = 0;
+  MetricValues measured{};  // what its controller gave when the epochs were over
 
   Value to_value() const;
   static StageSummary from_value(const Value& value);

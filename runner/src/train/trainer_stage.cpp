@@ -483,7 +483,10 @@ void Trainer::run_stage() {
     network_.weights->copy_from(*ema_->weights());
     ema_.reset();
   }
+  meters_.metrics = Value::map();  // those of the last epoch are written
   watch([&](Controller& c) { c.stage_end(*this); });
+  MetricValues measured;
+  for (const Value::Entry& m : meters_.metrics.as_map()) measured.emplace_back(m.key, m.value.as_double());
   // Only now, since what the controller removes at the end goes from the average, too.
   if (ema_) keep_network(stage_->name + ".ema", *ema_->weights());
   ema_.reset();
@@ -497,7 +500,8 @@ void Trainer::run_stage() {
                               .metrics = tested_.result.metrics,
                               .before = stage_before_,
                               .after = size(),
-                              .seconds = watches_.stage.seconds()});
+                              .seconds = watches_.stage.seconds(),
+                              .measured = std::move(measured)});
   keep_for_later();
   ++position_.stage;
   position_.stage_begun = false;

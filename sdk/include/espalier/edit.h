@@ -104,10 +104,13 @@ struct RemoveGate {
 };
 
 // Gives single filters of a convolution smaller kernels, each cut from the middle of the whole (paper 001: half-rings
-// go in turn, first on the top left).
+// go in turn, first on the side of `corner`).
 struct CropKernels {
   std::string node;  // the convolution
   Indices sizes;     // the side of each filter's kernel in pixels, from 0 to what it has
+  // On which side the first row and column go: top_left or bottom_right. A convolution whose kernels were cropped
+  // before keeps the side that it has.
+  std::string corner = "top_left";
 };
 
 // Any of the changes above.

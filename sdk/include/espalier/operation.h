@@ -186,11 +186,15 @@ class ESPALIER_API Operation : public Object {
   virtual bool joins_inputs() const { return false; }
   // Returns this operation without one of its inputs, or null if it needs them all.
   virtual std::shared_ptr<const Operation> without_input(const Node&, size_t /*input*/) const { return nullptr; }
-  // Returns this operation with kernels of these sizes, one for each filter, or null if it has no kernels that could be
-  // cropped.
-  virtual std::shared_ptr<const Operation> with_kernel_sizes(const Indices& /*sizes*/) const { return nullptr; }
+  // Returns this operation with kernels of these sizes, one for each filter, which lack their first row and column on
+  // the side `first`, or null if it has no kernels that could be cropped.
+  virtual std::shared_ptr<const Operation> with_kernel_sizes(const Indices& /*sizes*/, KernelCorner /*first*/) const {
+    return nullptr;
+  }
   // Returns the sizes of the kernels, one for each filter; empty if it has none.
   virtual Indices kernel_sizes(const Graph&, const Node&) const { return {}; }
+  // Returns on which side smaller kernels lack their first row and column.
+  virtual KernelCorner kernel_corner() const { return KernelCorner::top_left; }
   // Returns how many trainable numbers count. Those outside of a cropped kernel do not.
   virtual int64_t parameter_count(const Graph& graph, const Node& node) const;
   // What can become of a factor for each channel.

@@ -25,6 +25,8 @@ struct ConvOptions {
   std::string init = "default";
   // Side of each filter's kernel, at most `kernel`. Left out: all kernels are whole.
   std::vector<int64_t> sizes{};
+  // Side on which smaller kernels lack the first row and column: top_left or bottom_right.
+  std::string corner = "top_left";
 
   // Declares the options.
   static void declare(Declare<ConvOptions>& p) {
@@ -41,6 +43,8 @@ struct ConvOptions {
       "Initial weights; default: PyTorch's uniform distribution in +-1/sqrt(fan_in).");
     p("sizes", &ConvOptions::sizes, unit("pixels"),
       "Side of each filter's kernel, at most `kernel`. Left out: all kernels are whole.");
+    p("corner", &ConvOptions::corner, one_of({"top_left", "bottom_right"}),
+      "Side on which smaller kernels lack the first row and column; from then on the sides take turns.");
   }
 };
 

@@ -140,7 +140,8 @@ class ESPALIER_API Run {
   // values (Backbone::derive). Throws Error if the backbone derives nothing.
   virtual Value derive() const = 0;
 
-  // Puts a number among the metrics of the epoch, in metrics.jsonl and for TensorBoard.
+  // Puts a number among the metrics of the epoch, in metrics.jsonl and for TensorBoard; in Controller::stage_end, when
+  // the epochs are over, among what the stage measured, in summary.json (`measured`).
   virtual void metric(const std::string& name, double value) = 0;
   // Keeps tensors for whoever looks at the run afterwards, in records/NAME.safetensors of its folder.
   virtual void record(const std::string& name, const NamedTensors& tensors) = 0;

@@ -26,6 +26,10 @@ struct ParamId {
 // Positions along an axis or a dimension.
 using Indices = std::vector<int64_t>;
 
+// On which side a kernel that shrinks by one row and one column loses them first; then it takes turns (paper 001,
+// section 3.3, which leaves it open).
+enum class KernelCorner { top_left, bottom_right };
+
 // How an edit changes a width.
 struct AxisChange {
   Axis axis;     // the axis, of the graph before

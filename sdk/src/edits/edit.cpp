@@ -55,7 +55,7 @@ void fields(RemoveGate& e, Visit&& v) {
 
 template <class Visit>
 void fields(CropKernels& e, Visit&& v) {
-  v("node", e.node), v("sizes", e.sizes);
+  v("node", e.node), v("sizes", e.sizes), v("corner", e.corner);
 }
 
 constexpr const char* kinds[] = {"shrink", "grow",        "split_off", "disconnect",  "drop_block",  "insert_block",

@@ -24,15 +24,20 @@ Rewrite plan_change(const Graph& graph, const CropKernels& e) {
     }
   }
   if (std::ranges::max(e.sizes) == 0) throw EditError(what + "nothing would be left, and the network would be cut");
-  const auto op = node.op->with_kernel_sizes(e.sizes);
-  if (!op) throw EditError(what + "this form of '" + node.op->type() + "' has kernels of one size only");
-
   const ParamId weight = node.parameters.front();
   const int64_t side = graph.size(graph[weight].shape[2]);
+  const KernelCorner first = kernel_shrinkage("half_ring", e.corner).first;
+  if (first != node.op->kernel_corner() && std::ranges::any_of(have, [&](int64_t s) { return s > 0 && s < side; })) {
+    throw EditError(what + "they were cropped from the other side before: give the corner '" +
+                    (e.corner == "top_left" ? "bottom_right" : "top_left") + "'");
+  }
+  const auto op = node.op->with_kernel_sizes(e.sizes, first);
+  if (!op) throw EditError(what + "this form of '" + node.op->type() + "' has kernels of one size only");
+
   Rewrite r{.graph = graph, .origin = {}, .axis_origin = {}};
   for (size_t i = 0; i < graph.parameters().size(); ++i) r.origin.push_back({static_cast<int32_t>(i)});
   for (size_t i = 0; i < graph.axes().size(); ++i) r.axis_origin.push_back({static_cast<int32_t>(i)});
-  r.masks[weight] = kernel_mask(e.sizes, side, at::TensorOptions().dtype(at::kDouble));
+  r.masks[weight] = kernel_mask(e.sizes, side, at::TensorOptions().dtype(at::kDouble), first);
   r.graph.replace_operation(id, op);
   // The whole gets smaller where all of its filters did, as far as it stays centred.
   const int64_t now = op->options().at("kernel").as_int();

@@ -57,8 +57,8 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     if (!o_.sizes.empty()) {
-      return {convolve_sizes(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.sizes, o_.stride,
-                             o_.padding, f.pass.fuse)};
+      return {convolve_sizes(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.sizes,
+                             kernel_corner(), o_.stride, o_.padding, f.pass.fuse)};
     }
     if (f.pass.fuse && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_fast_cpu(f.inputs[0]) &&
         f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
@@ -84,7 +84,11 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     return Indices(static_cast<size_t>(g.size(g[node.parameters[0]].shape[0])), o_.kernel);
   }
 
-  std::shared_ptr<const Operation> with_kernel_sizes(const Indices& sizes) const override {
+  KernelCorner kernel_corner() const override {
+    return o_.corner == "top_left" ? KernelCorner::top_left : KernelCorner::bottom_right;
+  }
+
+  std::shared_ptr<const Operation> with_kernel_sizes(const Indices& sizes, KernelCorner first) const override {
     if (o_.grouped || o_.depthwise || o_.dilation != 1) return nullptr;
     ConvOptions o = o_;
     // The whole kernel loses what no filter has any more, as long as it stays centred.
@@ -92,6 +96,7 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     o.kernel -= 2 * spare;
     o.padding -= spare;
     o.sizes = sizes;
+    o.corner = first == KernelCorner::top_left ? "top_left" : "bottom_right";
     if (std::ranges::all_of(sizes, [&](int64_t s) { return s == o.kernel; })) o.sizes.clear();
     return std::make_shared<Conv2d>(std::move(o));
   }

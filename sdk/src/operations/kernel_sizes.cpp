@@ -132,7 +132,7 @@ std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int6
 }
 
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
-                          int64_t stride, int64_t padding, bool fuse) {
+                          KernelCorner first, int64_t stride, int64_t padding, bool fuse) {
   const int64_t side = weight.size(2), filters = weight.size(0);
   std::vector<at::Tensor> parts;
   std::vector<std::vector<int64_t>> places;
@@ -143,7 +143,7 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
     if (c.padded) {
       Indices own;
       for (const int64_t f : c.filters) own.push_back(sizes[static_cast<size_t>(f)]);
-      w = w * kernel_mask(own, side, weight.options().requires_grad(false));
+      w = w * kernel_mask(own, side, weight.options().requires_grad(false), first);
     }
     w = w.narrow(2, c.offset, c.side).narrow(3, c.offset, c.side).contiguous(at::MemoryFormat::ChannelsLast);
     // What the smaller kernel does not reach, it does not pad either.

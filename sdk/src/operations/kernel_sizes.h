@@ -25,6 +25,6 @@ std::vector<KernelClass> kernel_classes(const Indices& sizes, int64_t side, int6
 // The convolution. weight: [filters, channels, side, side], of which what lies outside a filter's kernel does not
 // count. fuse: by what has no second derivative, where that is faster.
 at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Indices& sizes,
-                          int64_t stride, int64_t padding, bool fuse);
+                          KernelCorner first, int64_t stride, int64_t padding, bool fuse);
 
 }  // namespace espalier

@@ -4,6 +4,8 @@
 
 #include <ATen/ops/zeros.h>
 
+#include "espalier/error.h"
+
 namespace espalier {
 
 namespace {
@@ -22,13 +24,13 @@ Indices positions(int64_t side, const Has& has) {
 
 }  // namespace
 
-int64_t kernel_offset(int64_t side, int64_t size) {
-  return (side - size + 1) / 2;
+int64_t kernel_offset(int64_t side, int64_t size, KernelCorner first) {
+  return (side - size + (first == KernelCorner::top_left ? 1 : 0)) / 2;
 }
 
-Indices half_ring(int64_t side, int64_t n) {
+Indices half_ring(int64_t side, int64_t n, KernelCorner first) {
   const auto inside = [&](int64_t size, int64_t y, int64_t x) {
-    const int64_t at = kernel_offset(side, size);
+    const int64_t at = kernel_offset(side, size, first);
     return y >= at && y < at + size && x >= at && x < at + size;
   };
   return positions(side, [&](int64_t y, int64_t x) { return inside(side - n + 1, y, x) && !inside(side - n, y, x); });
@@ -38,11 +40,44 @@ Indices ring(int64_t side, int64_t n) {
   return positions(side, [&](int64_t y, int64_t x) { return std::min({y, x, side - 1 - y, side - 1 - x}) == n - 1; });
 }
 
-at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options) {
+int64_t KernelShrinkage::count(int64_t side) const {
+  return rings == KernelRings::half_ring ? side : (side + 1) / 2;
+}
+
+Indices KernelShrinkage::piece(int64_t side, int64_t n) const {
+  return rings == KernelRings::half_ring ? half_ring(side, n, first) : ring(side, n);
+}
+
+Indices KernelShrinkage::group(int64_t side, int64_t n) const {
+  Indices all;
+  for (int64_t i = 1; i <= n; ++i) {
+    const Indices more = piece(side, i);
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  std::ranges::sort(all);
+  return all;
+}
+
+int64_t KernelShrinkage::size_left(int64_t side, int64_t n) const {
+  return rings == KernelRings::half_ring ? side - n : std::max<int64_t>(0, side - 2 * n);
+}
+
+KernelShrinkage kernel_shrinkage(const std::string& rings, const std::string& first) {
+  KernelShrinkage s;
+  if (rings != "half_ring" && rings != "ring")
+    throw Error("kernels shrink by 'half_ring' or by 'ring', not by '" + rings + "'");
+  if (first != "top_left" && first != "bottom_right")
+    throw Error("kernels begin to shrink at 'top_left' or at 'bottom_right', not at '" + first + "'");
+  s.rings = rings == "ring" ? KernelRings::ring : KernelRings::half_ring;
+  s.first = first == "bottom_right" ? KernelCorner::bottom_right : KernelCorner::top_left;
+  return s;
+}
+
+at::Tensor kernel_mask(const Indices& sizes, int64_t side, const at::TensorOptions& options, KernelCorner first) {
   at::Tensor mask = at::zeros({static_cast<int64_t>(sizes.size()), 1, side, side}, options);
   for (size_t f = 0; f < sizes.size(); ++f) {
     if (sizes[f] == 0) continue;
-    const int64_t at = kernel_offset(side, sizes[f]);
+    const int64_t at = kernel_offset(side, sizes[f], first);
     mask[static_cast<int64_t>(f)].narrow(1, at, sizes[f]).narrow(2, at, sizes[f]).fill_(1);
   }
   return mask;

@@ -142,7 +142,7 @@ at::Tensor initial_values(const Graph& graph, const Parameter& p, RandomKey key)
   if (values.dim() == 4 && graph[node.parameters.front()].name == p.name) {
     const Indices kernels = node.op->kernel_sizes(graph, node);
     if (!kernels.empty() && std::ranges::min(kernels) < values.size(2))
-      values.mul_(kernel_mask(kernels, values.size(2), values.options()));
+      values.mul_(kernel_mask(kernels, values.size(2), values.options(), node.op->kernel_corner()));
   }
   return values;
 }

@@ -3,9 +3,9 @@
 namespace espalier {
 namespace {
 
-TEST(GroupLasso, IsTheSumOfTheNormsOfFiltersAndUnitsWithoutTheLastLayer) {
+TEST(KernelNumber, IsTheSumOfTheNormsOfFiltersAndUnitsWithoutTheLastLayer) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
-    RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.5})", dtype);
+    RegularizerBench b("kernel_sparsity", R"({"use": "kernel_number", "weight": 0.5})", dtype);
     double expected = 0;
     for (int64_t k = 0; k < 4; ++k) expected += 0.5 * b.weight("conv.weight")[k].norm().item<double>();
     for (int64_t k = 0; k < 5; ++k) expected += 0.5 * b.weight("fc1.weight")[k].norm().item<double>();
@@ -15,8 +15,8 @@ TEST(GroupLasso, IsTheSumOfTheNormsOfFiltersAndUnitsWithoutTheLastLayer) {
   }
 }
 
-TEST(GroupLasso, GradientEqualsFiniteDifferencesAndIsZeroAtZero) {
-  RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.3})");
+TEST(KernelNumber, GradientEqualsFiniteDifferencesAndIsZeroAtZero) {
+  RegularizerBench b("kernel_sparsity", R"({"use": "kernel_number", "weight": 0.3})");
   EXPECT_LE(testkit::gradient_error(*b.regularizer, b.graph, *b.weights), 1e-6);
   at::Tensor(b.weight("conv.weight"))[2].zero_();
   b.weights->zero_gradients();
@@ -26,15 +26,15 @@ TEST(GroupLasso, GradientEqualsFiniteDifferencesAndIsZeroAtZero) {
 }
 
 // The k-th filters of all groups are one term, since they can only go together.
-TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
-  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libgroup_lasso.so");
+TEST(KernelNumber, CountsTheFiltersOfAllGroupsTogether) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libkernel_sparsity.so");
   GraphBuilder b({4, 6, 6});
   const Edge x = b.conv("first", b.input(), {.filters = 4, .kernel = 1});
   const Graph g = b.output(b.linear("fc", b.flatten(b.conv("conv", x, {.filters = 6, .groups = 2})), {.features = 3}));
   Weights weights(g, at::kDouble, at::kCPU);
   weights.initialize(g, RandomKey(4));
   const auto lasso =
-      Registry::instance().create<Regularizer>(from_json(R"({"use": "group_lasso", "weight": 0.5, "on": "conv"})"));
+      Registry::instance().create<Regularizer>(from_json(R"({"use": "kernel_number", "weight": 0.5, "on": "conv"})"));
   lasso->attach(g, weights);
   at::Tensor value = at::zeros({}, at::kDouble);
   lasso->add(g, weights, value);
@@ -47,9 +47,9 @@ TEST(GroupLasso, CountsTheFiltersOfAllGroupsTogether) {
   EXPECT_LE(testkit::gradient_error(*lasso, g, weights), 1e-6);
 }
 
-TEST(GroupLasso, OfColumnsIsTheSumOfTheNormsOfInputs) {
+TEST(KernelNumber, OfColumnsIsTheSumOfTheNormsOfInputs) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
-    RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.5, "groups": "columns"})", dtype);
+    RegularizerBench b("kernel_sparsity", R"({"use": "kernel_number", "weight": 0.5, "groups": "columns"})", dtype);
     double expected = 0;
     for (const char* name : {"conv.weight", "fc1.weight", "fc2.weight"}) {
       const at::Tensor w = b.weight(name);
@@ -57,7 +57,7 @@ TEST(GroupLasso, OfColumnsIsTheSumOfTheNormsOfInputs) {
     }
     EXPECT_NEAR(b.add(), expected, dtype == at::kDouble ? 1e-12 : 1e-5);
   }
-  RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 0.3, "groups": "columns"})");
+  RegularizerBench b("kernel_sparsity", R"({"use": "kernel_number", "weight": 0.3, "groups": "columns"})");
   EXPECT_LE(testkit::gradient_error(*b.regularizer, b.graph, *b.weights), 1e-6);
   at::Tensor(b.weight("fc2.weight")).select(1, 3).zero_();
   b.weights->zero_gradients();
@@ -67,8 +67,8 @@ TEST(GroupLasso, OfColumnsIsTheSumOfTheNormsOfInputs) {
   EXPECT_NEAR(b.gradient("conv.weight").select(1, 0).norm().item<double>(), 0.3, 1e-12);
 }
 
-TEST(GroupLasso, FollowsItsSelectorAndEdits) {
-  RegularizerBench b("group_lasso", R"({"use": "group_lasso", "weight": 1, "on": "conv"})");
+TEST(KernelNumber, FollowsItsSelectorAndEdits) {
+  RegularizerBench b("kernel_sparsity", R"({"use": "kernel_number", "weight": 1, "on": "conv"})");
   apply(b.graph, {b.weights.get()}, shrink(b.graph, b.graph.axis("conv"), {3}));
   b.regularizer->attach(b.graph, *b.weights);
   EXPECT_NEAR(b.add(), b.weight("conv.weight").norm().item<double>(), 1e-12);
