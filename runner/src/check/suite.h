@@ -10,7 +10,7 @@
 namespace espalier {
 
 struct SuiteOptions {
-  std::vector<std::string> plugins;  // libraries or folders of them; empty: the operations of Espalier itself
+  std::vector<std::string> plugins;  // libraries or folders of them; empty: the operations and scores of Espalier itself
   std::vector<std::string> search;   // where other components are looked for first
   std::string only;                  // "regularizer/my_penalty" or "my_penalty"; empty: all
   std::string check;                 // empty: all

@@ -36,6 +36,8 @@ const char* to_string(ParameterType type) {
       return "component";
     case ParameterType::components:
       return "list of components";
+    case ParameterType::options:
+      return "map of options";
   }
   return "";
 }
@@ -160,6 +162,11 @@ std::string ParameterInfo::expected() const {
       return with_article(component_kind) + ": {use: NAME, ...}";
     case ParameterType::components:
       return "a list of " + component_kind + "s: [{use: NAME, ...}]";
+    case ParameterType::options: {
+      std::vector<std::string> names;
+      for (const ParameterInfo& p : options) names.push_back(p.name);
+      return "a map of the options " + join(names) + (choices.empty() ? "" : ", or the word " + choices.front());
+    }
   }
   return {};
 }
@@ -220,6 +227,10 @@ Value ParameterInfo::check(const Value& v) const {
       return check_component(*this, v);
     case ParameterType::components:
       return check_list(*this, v, check_component);
+    case ParameterType::options:
+      if (v.is_string() && std::ranges::find(choices, v.as_string()) != choices.end()) return fallback;
+      if (!v.is_map()) refuse(*this, v, v.describe());
+      return check_options(options, v, "'" + name + "'");
   }
   return v;
 }
