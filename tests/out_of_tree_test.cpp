@@ -16,8 +16,9 @@
 namespace espalier {
 namespace {
 
-const std::vector<std::string> kinds = {"dataset",    "backbone", "operation",    "regularizer", "optimizer",
-                                        "controller", "schedule", "augmentation", "loss",        "metric",    "score"};
+const std::vector<std::string> kinds = {"dataset",   "backbone",   "operation", "regularizer",
+                                        "optimizer", "controller", "schedule",  "augmentation",
+                                        "loss",      "metric",     "score"};
 
 // The line of a text that holds this, without the blanks before it.
 std::string line_with(const std::string& text, const std::string& what) {

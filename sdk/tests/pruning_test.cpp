@@ -56,7 +56,6 @@ TEST(SmallestOverall, WantsAScoreForEachPosition) {
   }
 }
 
-
 // What is left of each width after so many steps.
 std::vector<int64_t> left(const RemovalOrder& order, int64_t steps) {
   return order.left_after(steps);
@@ -93,7 +92,8 @@ TEST(RemovalOrder, WithinLayersAllLoseTheSameShare) {
 
 TEST(RemovalOrder, ComparesNormalizedScores) {
   const Graph g = three_widths();
-  const std::vector<AxisScores> scores{{g.axis("a"), {100, 110, 190}}, {g.axis("b"), {1, 1, 1, 2}}, {g.axis("c"), {5, 15}}};
+  const std::vector<AxisScores> scores{
+      {g.axis("a"), {100, 110, 190}}, {g.axis("b"), {1, 1, 1, 2}}, {g.axis("c"), {5, 15}}};
   // None: all of b goes first. mean: .75, .825, 1.425; .8, .8, .8, 1.6; .5, 1.5. max: .53, .58; .5; .33.
   EXPECT_THAT(left(RemovalOrder(g, scores, {1, 1, 1}, {.normalize = "none"}), 3), ElementsAre(3, 1, 2));
   EXPECT_THAT(left(RemovalOrder(g, scores, {1, 1, 1}, {.normalize = "mean"}), 3), ElementsAre(2, 3, 1));

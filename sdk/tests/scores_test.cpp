@@ -1,6 +1,4 @@
 // Scores against transcriptions in float64 that know the network's layers by name, closed forms and finite differences.
-#include "espalier/score.h"
-
 #include <algorithm>
 #include <cmath>
 
@@ -23,6 +21,7 @@
 #include "espalier/operation.h"
 #include "espalier/random_fill.h"
 #include "espalier/registry.h"
+#include "espalier/score.h"
 #include "espalier/selector.h"
 #include "espalier/testkit.h"
 
@@ -150,8 +149,8 @@ TEST(Scores, NormsAreTheSameInFloat32UpToItsRounding) {
   const std::vector<AxisScores> s =
       Bench::make(R"({"use": "l2"})")->scores({g, weights, RandomKey(0), nullptr}, {g.axis("conv1")});
   for (int64_t k = 0; k < 3; ++k)
-    EXPECT_NEAR(s[0].scores[static_cast<size_t>(k)], l2(weights[g.parameter("conv1.weight")].detach()[k].to(at::kDouble)),
-                1e-12);
+    EXPECT_NEAR(s[0].scores[static_cast<size_t>(k)],
+                l2(weights[g.parameter("conv1.weight")].detach()[k].to(at::kDouble)), 1e-12);
 }
 
 TEST(Scores, GroupsAndHeadsHaveARowForEachPosition) {
@@ -169,8 +168,8 @@ TEST(Scores, GroupsAndHeadsHaveARowForEachPosition) {
   }
   ASSERT_GE(outer.id, 0) << groups;
   for (int64_t k = 0; k < 2; ++k) {
-    whole.push_back(std::hypot(l2(b["conv.weight"].slice(0, 3 * k, 3 * k + 3)),
-                               l2(b["first.weight"].slice(0, 2 * k, 2 * k + 2))));
+    whole.push_back(
+        std::hypot(l2(b["conv.weight"].slice(0, 3 * k, 3 * k + 3)), l2(b["first.weight"].slice(0, 2 * k, 2 * k + 2))));
   }
   expect_near(b.scores(R"({"use": "l2"})", b.run.graph()[outer].name.c_str()), whole, rounding);
 }
@@ -345,7 +344,8 @@ TEST(Scores, ApozAndHrankLookAtTheFeatureMaps) {
   const at::Tensor row = at::tensor({1., 2., 3., 4.}, at::kDouble);
   const at::Tensor image = at::stack({identity, at::outer(row, row), -at::ones({4, 4}, at::kDouble)});
   b.run.batches = [&](int64_t) {
-    return Batch{.inputs = {{"input", at::stack({image, image})}}, .targets = {{"target", at::tensor({0, 1}, at::kLong)}}};
+    return Batch{.inputs = {{"input", at::stack({image, image})}},
+                 .targets = {{"target", at::tensor({0, 1}, at::kLong)}}};
   };
   EXPECT_THAT(b.scores(R"({"use": "hrank", "batches": 2})", "conv"), ElementsAre(4, 1, 0));
   EXPECT_THAT(b.scores(R"({"use": "apoz", "batches": 2})", "conv"), ElementsAre(4. / 16, 1, 0));

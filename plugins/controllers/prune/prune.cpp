@@ -333,9 +333,9 @@ class Prune final : public Controller, public Foresight {
     const double off = (static_cast<double>(cost_of(now)) - wanted) / wanted;
     if (std::abs(off) > 0.005) {
       char line[160];
-      std::snprintf(line, sizeof line,
-                    "that is %.1f %% %s the target: no choice of whole positions%s comes nearer", 100 * std::abs(off),
-                    off > 0 ? "above" : "below", o_.round_to > 1 ? " and multiples of 'round_to'" : "");
+      std::snprintf(line, sizeof line, "that is %.1f %% %s the target: no choice of whole positions%s comes nearer",
+                    100 * std::abs(off), off > 0 ? "above" : "below",
+                    o_.round_to > 1 ? " and multiples of 'round_to'" : "");
       run.note(line);
     }
   }

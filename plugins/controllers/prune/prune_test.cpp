@@ -222,8 +222,7 @@ TEST(Prune, SaysWhatIsWrong) {
 TEST(Prune, ForeseesWhatGoesAndWhatCannot) {
   Bench b;
   const auto c = Bench::make(R"(, "target": {"macs": 0.5}, "on": ["conv1", "fc1"])");
-  const std::vector<std::string> lines =
-      dynamic_cast<const Foresight&>(*c).finds(b.run.graph(), b.run.weights());
+  const std::vector<std::string> lines = dynamic_cast<const Foresight&>(*c).finds(b.run.graph(), b.run.weights());
   EXPECT_THAT(lines, Contains(HasSubstr("scores of")));
   EXPECT_THAT(lines, Contains(HasSubstr("cannot go: 'fc2' (3): its size is given from outside")));
   EXPECT_THAT(lines, Contains(HasSubstr("cannot go: 'conv2' (24): `on` does not name it")));
@@ -231,10 +230,12 @@ TEST(Prune, ForeseesWhatGoesAndWhatCannot) {
   // The line that was foreseen is the one that came.
   ASSERT_FALSE(b.run.notes.empty());
   EXPECT_THAT(lines, Contains(b.run.notes.front()));
-  EXPECT_THAT(dynamic_cast<const Foresight&>(*Bench::make(R"(, "schedule": {"steps": 9}, "when": "epochs")")).idle(chain(), 4),
-              ElementsAre(HasSubstr("9 epochs, and the stage has 4")));
-  EXPECT_THAT(dynamic_cast<const Foresight&>(*Bench::make(R"(, "scope": "layer", "normalize": "max")")).idle(chain(), 4),
-              ElementsAre(HasSubstr("'normalize' is without effect")));
+  EXPECT_THAT(
+      dynamic_cast<const Foresight&>(*Bench::make(R"(, "schedule": {"steps": 9}, "when": "epochs")")).idle(chain(), 4),
+      ElementsAre(HasSubstr("9 epochs, and the stage has 4")));
+  EXPECT_THAT(
+      dynamic_cast<const Foresight&>(*Bench::make(R"(, "scope": "layer", "normalize": "max")")).idle(chain(), 4),
+      ElementsAre(HasSubstr("'normalize' is without effect")));
 }
 
 TEST(Prune, ExpectsWhatALayerwiseRemovalLeaves) {
@@ -327,10 +328,11 @@ INSTANTIATE_TEST_SUITE_P(
         Published{"swin", R"({"use": "swin_t"})", 224, 1000,
                   R"({"use": "swin_t", "dim": 24, "depths": [1, 1, 2, 1], "heads": [2, 2, 4, 4]})"},
         Published{"vit", R"({"use": "vit_tiny"})", 224, 1000, R"({"use": "vit_tiny", "dim": 48, "depth": 3})"},
-        Published{"nasbench201",
-                  R"({"use": "nasbench201", "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})",
-                  32, 10,
-                  R"({"use": "nasbench201", "channels": 8, "cells": 1, "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})"},
+        Published{
+            "nasbench201",
+            R"({"use": "nasbench201", "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})",
+            32, 10,
+            R"({"use": "nasbench201", "channels": 8, "cells": 1, "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})"},
         Published{"resnet_cifar", R"({"use": "se_resnet20"})", 32, 10,
                   R"({"use": "se_resnet20", "widths": [8, 12, 16]})"}));
 

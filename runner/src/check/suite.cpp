@@ -77,8 +77,7 @@ Value list_components(const SuiteOptions& o) {
   const PluginReport report = load(o);
   Value result = Value::map({{"components", Value::list()}, {"problems", Value::list()}});
   for (const Registered* r : Registry::instance().all()) {
-    const bool wanted = o.plugins.empty() ? is_own(*r)
-                                          : !r->origin.path.empty() && is_given(o, r->origin.path);
+    const bool wanted = o.plugins.empty() ? is_own(*r) : !r->origin.path.empty() && is_given(o, r->origin.path);
     if (wanted)
       result["components"].push_back(
           Value::map({{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));

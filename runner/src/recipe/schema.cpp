@@ -225,7 +225,8 @@ std::vector<ParameterInfo> with_network(std::vector<ParameterInfo> keys) {
 
 Value recipe_schema(const Registry& registry) {
   Value definitions = Value::map();
-  for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric", "score"}) {
+  for (const char* kind :
+       {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric", "score"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
   const Value replacements =

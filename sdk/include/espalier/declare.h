@@ -175,7 +175,9 @@ class Declare;
 
 // A struct that declares options itself, so that it can be an option: a group of them, one level deeper.
 template <class T>
-concept DeclaresOptions = requires(Declare<T>& p) { T::declare(p); };
+concept DeclaresOptions = requires(Declare<T>& p) {
+  T::declare(p);
+};
 
 namespace detail {
 inline void constrain(ParameterInfo& p, const AtLeast& c) {

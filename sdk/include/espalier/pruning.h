@@ -95,7 +95,7 @@ class ESPALIER_API RemovalOrder {
     int64_t left;
   };
   std::vector<AxisScores> scores_;
-  std::vector<Indices> order_;             // of each width, its positions, the smallest score first
+  std::vector<Indices> order_;               // of each width, its positions, the smallest score first
   std::vector<std::vector<int64_t>> sizes_;  // of each width, the sizes that it may get, falling
   std::vector<Step> steps_;
   int64_t positions_ = 0;

@@ -25,9 +25,7 @@ class FeatureScore : public Score {
  public:
   explicit FeatureScore(int64_t batches) : batches_(batches) {}
   int64_t batches() const override { return batches_; }
-  std::string why_not(const Graph& graph, Axis axis) const override {
-    return maps(graph, axis).empty() ? lacks() : "";
-  }
+  std::string why_not(const Graph& graph, Axis axis) const override { return maps(graph, axis).empty() ? lacks() : ""; }
   std::vector<AxisScores> scores(const ScoreInput& in, const std::vector<Axis>& axes) const override {
     const c10::NoGradGuard no_grad;
     std::vector<std::vector<Edge>> edges;

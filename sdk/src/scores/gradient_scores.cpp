@@ -149,9 +149,8 @@ class ObdScore final : public Score {
       in.run->loss(batch, nullptr).backward();
       const c10::NoGradGuard no_grad;
       for (size_t i = 0; i < axes.size(); ++i) {
-        sums[i] += sums_over(in, axes[i], [](const at::Tensor& w, const at::Tensor& g) {
-          return 0.5 * w.square() * g.square();
-        });
+        sums[i] += sums_over(in, axes[i],
+                             [](const at::Tensor& w, const at::Tensor& g) { return 0.5 * w.square() * g.square(); });
       }
       ++count;
     };

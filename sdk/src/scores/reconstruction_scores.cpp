@@ -44,7 +44,9 @@ std::vector<Consumer> consumers_of(const Graph& graph, Axis axis) {
 // place drawn by `bits`.
 at::Tensor parts_of_output(const Graph& graph, const Consumer& c, const at::Tensor& x, int64_t b, const at::Tensor& w,
                            Random4 bits) {
-  const auto draw = [](uint32_t word, int64_t n) { return static_cast<int64_t>(below(word, static_cast<uint32_t>(n))); };
+  const auto draw = [](uint32_t word, int64_t n) {
+    return static_cast<int64_t>(below(word, static_cast<uint32_t>(n)));
+  };
   const at::Tensor filter = w.select(0, draw(bits.v[0], w.size(0)));
   if (c.node->op->type() == "linear") {
     at::Tensor row = x.select(0, b);
@@ -121,12 +123,13 @@ class ReconstructionScore : public Score {
     std::vector<at::Tensor> rows;
     for (int64_t b = 0; b < x.size(0); ++b) {
       for (int64_t p = 0; p < o_.points; ++p)
-        rows.push_back(parts_of_output(in.graph, c, x, b, w,
-                                       philox(key.value(), static_cast<uint64_t>(b * o_.points + p))));
+        rows.push_back(
+            parts_of_output(in.graph, c, x, b, w, philox(key.value(), static_cast<uint64_t>(b * o_.points + p))));
     }
     const at::Tensor by_column = at::stack(rows, 1);  // [columns, drawn]
     const Shape& shape = in.graph[c.weight].shape;
-    const at::Tensor grouped = rows_of(in.graph, by_column, {shape[1], Dim::of(by_column.size(1))}, axis, {true, false});
+    const at::Tensor grouped =
+        rows_of(in.graph, by_column, {shape[1], Dim::of(by_column.size(1))}, axis, {true, false});
     const at::Tensor positions = grouped.reshape({in.graph[axis].size, -1, by_column.size(1)}).sum(1);
     const at::Tensor here = at::matmul(positions, positions.t());
     gram = gram.defined() ? gram + here : here;

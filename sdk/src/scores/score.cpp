@@ -41,8 +41,7 @@ const Node* sole_reader(const Graph& graph, Edge edge) {
     if (reader || reads > 1) return nullptr;
     reader = &n;
   }
-  const bool is_output =
-      std::ranges::any_of(graph.outputs(), [&](const Port& p) { return p.edge == edge; });
+  const bool is_output = std::ranges::any_of(graph.outputs(), [&](const Port& p) { return p.edge == edge; });
   return is_output ? nullptr : reader;
 }
 
@@ -56,8 +55,7 @@ bool passes_positions(const Graph& graph, const Node& n, Edge from, bool sums) {
   const Shape& y = graph[n.outputs.front()].shape;
   if (sums && n.op->type() == "add") return x == y;
   if (n.inputs.size() > 1 && n.op->type() != "gate") return false;
-  const bool layer =
-      std::ranges::any_of(n.parameters, [&](ParamId p) { return graph[p].kind == "weight"; });
+  const bool layer = std::ranges::any_of(n.parameters, [&](ParamId p) { return graph[p].kind == "weight"; });
   const bool columns = std::ranges::any_of(n.parameters, [&](ParamId p) {
     for (size_t d = 0; d < graph[p].shape.size(); ++d) {
       if (graph[p].input[d] && graph[p].shape[d].has_axis()) return true;
@@ -109,7 +107,8 @@ at::Tensor rows_of(const Graph& graph, const at::Tensor& tensor, const Shape& sh
     }
     Indices order;
     for (const Indices& p : places) order.insert(order.end(), p.begin(), p.end());
-    const at::Tensor rows = values.movedim(static_cast<int64_t>(d), 0).reshape({values.size(static_cast<int64_t>(d)), -1});
+    const at::Tensor rows =
+        values.movedim(static_cast<int64_t>(d), 0).reshape({values.size(static_cast<int64_t>(d)), -1});
     parts.push_back(rows.index_select(0, at::tensor(order, at::kLong)).reshape({positions, -1}));
   }
   if (parts.empty()) throw Error("the tensor has no dimension along '" + graph[axis].name + "'");

@@ -182,8 +182,8 @@ class GateScore final : public Score {
   }
 };
 
-// Filter pruning via geometric median (He et al. 2019, eq. (4)): the sum of the distances from a filter to all others of
-// its width. Filters near the median of all can be replaced by the others. A filter is what all layers that make the
+// Filter pruning via geometric median (He et al. 2019, eq. (4)): the sum of the distances from a filter to all others
+// of its width. Filters near the median of all can be replaced by the others. A filter is what all layers that make the
 // width have at the position.
 class FpgmScore final : public Score {
  public:
