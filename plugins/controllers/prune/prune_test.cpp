@@ -328,13 +328,13 @@ INSTANTIATE_TEST_SUITE_P(
         Published{"swin", R"({"use": "swin_t"})", 224, 1000,
                   R"({"use": "swin_t", "dim": 24, "depths": [1, 1, 2, 1], "heads": [2, 2, 4, 4]})"},
         Published{"vit", R"({"use": "vit_tiny"})", 224, 1000, R"({"use": "vit_tiny", "dim": 48, "depth": 3})"},
-        Published{
-            "nasbench201",
-            R"({"use": "nasbench201", "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|)"
-            R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})",
-            32, 10,
-            R"({"use": "nasbench201", "channels": 8, "cells": 1, "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|)"
-            R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})"},
+        Published{"nasbench201",
+                  R"({"use": "nasbench201", "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|)"
+                  R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})",
+                  32, 10,
+                  R"({"use": "nasbench201", "channels": 8, "cells": 1, "cell": "|nor_conv_3x3~0|)"
+                  R"(+|nor_conv_3x3~0|nor_conv_3x3~1|)"
+                  R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})"},
         Published{"resnet_cifar", R"({"use": "se_resnet20"})", 32, 10,
                   R"({"use": "se_resnet20", "widths": [8, 12, 16]})"}));
 
