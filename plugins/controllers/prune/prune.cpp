@@ -125,10 +125,9 @@ class Prune final : public Controller, public Foresight {
     o_.on.require_matches(graph);
     const std::vector<Axis> axes = judged(graph);
     if (axes.empty()) {
-      const std::vector<std::string> reasons = left_alone(graph);
       throw Error("there is nothing to prune: no width of " +
                   (o_.on.empty() ? std::string("the network") : "'" + o_.on.str() + "'") + " can go" +
-                  (reasons.empty() ? "" : "; " + reasons.front()));
+                  why_nothing(graph));
     }
     // The target is met or missed whatever the scores are: the cheapest network is the same.
     const RemovalOrder order = blind_order(graph, axes);
@@ -272,6 +271,22 @@ class Prune final : public Controller, public Foresight {
       if (!why.empty()) lines.push_back("'" + graph[a].name + "' (" + std::to_string(graph[a].size) + "): " + why);
     }
     return lines;
+  }
+  // Where nothing can go: what stands in the way of the first width that is named.
+  std::string why_nothing(const Graph& graph) const {
+    for (const Axis a : prunable_axes(graph, o_.on))
+      return ": of '" + graph[a].name + "' the score says: " + score_->why_not(graph, a);
+    const std::vector<std::string> lines = unprunable_axes(graph);
+    for (const ParamId p : o_.on.match(graph)) {
+      for (const std::string& line : lines) {
+        for (size_t a = 0; a < graph.axes().size(); ++a) {
+          const std::vector<bool> made = makes(graph, p, {static_cast<int32_t>(a)});
+          const bool is_it = line.starts_with("'" + graph.axes()[a].name + "' (");
+          if (is_it && std::ranges::find(made, true) != made.end()) return ": " + line;
+        }
+      }
+    }
+    return "";
   }
   // The positions of each width that stay in any case: a share of what the width was at the stage's beginning.
   std::vector<int64_t> kept(const Graph& graph, const std::vector<Axis>& axes, const Begun& begun) const {

@@ -19,14 +19,15 @@ namespace espalier {
 
 namespace {
 
-constexpr const char* chosen_state = "growing_reg.chosen";  // 1 for each row of a weight that is to go
-constexpr const char* steps_counter = "growing_reg.steps";
+constexpr const char* chosen_state = "growing_reg.chosen";       // 1 for each row of a weight that is to go
+constexpr const char* chosen_counter = "growing_reg.is_chosen";  // 1 once they are
+constexpr const char* steps_counter = "growing_reg.steps";       // updates since
 
 }  // namespace
 
 // Growing regularization (Wang et al. 2021, GReg-1, algorithm 1): the filters and units that are to go are chosen once,
-// by their scores; the factor of their l2 penalty, lambda / 2 * ||w||^2, grows by `delta` after every `every` steps, up
-// to `limit`. So they leave little behind when a controller removes them.
+// by their scores; the factor of their l2 penalty, lambda / 2 * ||w||^2, begins with `delta` and grows by it after
+// every `every` updates, up to `limit`. So they leave little behind when a controller removes them.
 class GrowingReg final : public Regularizer, public Foresight {
  public:
   struct Options {
@@ -45,7 +46,7 @@ class GrowingReg final : public Regularizer, public Foresight {
         "Score that chooses them, the smallest first; one that needs no data.");
       p("scope", &Options::scope, one_of({"layer", "global", "block"}),
         "What is ranked together; layer: each width loses the same share.");
-      p("delta", &Options::delta, above(0), "What is added to the factor of the penalty each time.");
+      p("delta", &Options::delta, above(0), "First factor of the penalty, and what is added to it each time.");
       p("every", &Options::every, at_least(1), unit("steps"), "Steps from one rise of the factor to the next.");
       p("limit", &Options::limit, above(0), "Largest factor of the penalty.");
     }
@@ -69,12 +70,12 @@ class GrowingReg final : public Regularizer, public Foresight {
 
   void add(const Graph& graph, Weights& weights, at::Tensor& value) override {
     const c10::NoGradGuard no_grad;
-    double& steps = weights.counters()[steps_counter];
     // Only now: a run that goes on gets its counters and states after attach().
-    if (steps == 0) choose(graph, weights);
-    const double factor = std::min(o_.limit, o_.delta * std::floor(steps / static_cast<double>(o_.every)));
-    ++steps;
-    if (factor == 0) return;
+    double& is_chosen = weights.counters()[chosen_counter];
+    if (is_chosen == 0) choose(graph, weights);
+    is_chosen = 1;
+    const double rises = 1 + std::floor(weights.counters()[steps_counter] / static_cast<double>(o_.every));
+    const double factor = std::min(o_.limit, o_.delta * rises);
     for (size_t i = 0; i < graph.parameters().size(); ++i) {
       const ParamId p{static_cast<int32_t>(i)};
       const Parameter& parameter = graph[p];
@@ -86,6 +87,10 @@ class GrowingReg final : public Regularizer, public Foresight {
       value.add_(penalised.square().sum(at::kDouble), 0.5 * factor);
       at::Tensor(weights.gradient(p)).add_(penalised, factor);
     }
+  }
+
+  void after_update(const Graph&, Weights& weights, const LearningRates&) override {
+    ++weights.counters()[steps_counter];
   }
 
   std::vector<std::string> idle(const Graph& graph, int64_t) const override {

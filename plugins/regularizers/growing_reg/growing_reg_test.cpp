@@ -23,13 +23,15 @@ RegularizerBench bench(const std::string& options) {
 
 TEST(GrowingReg, PenalisesTheSmallestHalfMoreAndMore) {
   RegularizerBench b = bench(R"(, "delta": 0.1, "every": 2, "limit": 0.25)");
-  for (const double factor : {0., 0., 0.1, 0.1, 0.2, 0.2, 0.25, 0.25, 0.25}) {
+  const LearningRates rates(std::vector<double>(b.graph.parameters().size(), 0.1));
+  for (const double factor : {0.1, 0.1, 0.2, 0.2, 0.25, 0.25, 0.25}) {
     b.weights->zero_gradients();
     EXPECT_NEAR(b.add(), 0.5 * factor * (1 + 4), 1e-12);
     const at::Tensor g = b.gradient("conv.weight");
     for (int64_t k = 0; k < 4; ++k)
       EXPECT_NEAR(g[k][0][0][0].item<double>(), k == 0 ? factor : k == 2 ? 2 * factor : 0, 1e-12) << k;
     EXPECT_EQ(b.gradient("fc1.weight").abs().max().item<double>(), 0);
+    b.regularizer->after_update(b.graph, *b.weights, rates);
   }
 }
 
