@@ -6,6 +6,7 @@
 #include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
 
+#include <espalier/blocks.h>
 #include <espalier/controller.h>
 #include <espalier/foresight.h>
 #include <espalier/plugin.h>
@@ -69,6 +70,7 @@ class Prune final : public Controller, public Foresight {
   struct Options {
     Nested score{Value::map({{"use", "l2"}})};
     Target target{.macs = 0.5};
+    std::string what = "widths";
     std::string scope = "global";
     std::string normalize = "none";
     double protect = 0.1;
@@ -82,6 +84,9 @@ class Prune final : public Controller, public Foresight {
       p("score", &Options::score, of_kind("score"),
         "Score of each filter, unit, head or head dimension; the smallest go first.");
       p("target", &Options::target, "How much stays: one of its three options.");
+      p("what", &Options::what, one_of({"widths", "blocks"}),
+        "What goes; widths: positions of widths; blocks: whole residual blocks whose input and output have the same "
+        "shape, those with the smallest mean score of the widths within them.");
       p("scope", &Options::scope, one_of({"global", "layer", "block"}),
         "What is ranked together; global: the positions of all widths; layer: those of each width, so that all lose "
         "the same share; block: those of each residual block, so that all blocks lose the same share.");
@@ -89,7 +94,7 @@ class Prune final : public Controller, public Foresight {
         "What the scores of each width are divided by before they are compared with those of others; gaussian: their "
         "mean is taken away, and they are divided by their standard deviation.");
       p("protect", &Options::protect, at_least(0), at_most(1),
-        "Share of each width that stays in any case; at least one position does.");
+        "Share of each width, or of the blocks, that stays in any case; at least one position does.");
       p("round_to", &Options::round_to, at_least(1), at_most(1e6),
         "Number of which the width that is left is a multiple, unless nothing of the width goes.");
       p("on", &Options::on,
@@ -115,6 +120,7 @@ class Prune final : public Controller, public Foresight {
     if (o_.target.share) target_ = {"share", *o_.target.share};
     if (o_.schedule && o_.when == "end" && !o_.soft)
       throw Error("`when: end` removes once, and there is a 'schedule'; leave it out, or write `when: epochs`");
+    if (of_blocks() && o_.soft) throw Error("`what: blocks` has no soft form: a block goes or stays; leave 'soft' out");
     if (!o_.schedule && o_.when == "epochs" && !o_.soft)
       throw Error("`when: epochs` needs a 'schedule': schedule: {steps: 5, every: 1}");
   }
@@ -123,6 +129,7 @@ class Prune final : public Controller, public Foresight {
 
   void check(const Graph& graph) const override {
     o_.on.require_matches(graph);
+    if (of_blocks()) return check_blocks(graph);
     const std::vector<Axis> axes = judged(graph);
     if (axes.empty()) {
       throw Error("there is nothing to prune: no width of " +
@@ -159,7 +166,7 @@ class Prune final : public Controller, public Foresight {
 
   Edits expected_edits(const Graph& graph) const override {
     // How many positions of each width go depends on the scores, unless every width loses the same share.
-    if (o_.scope != "layer") return {};
+    if (of_blocks() || o_.scope != "layer") return {};
     const RemovalOrder order = blind_order(graph, judged(graph));
     return removal_of(graph, order.gone(choose(graph, order, begun_with(graph), 1)));
   }
@@ -177,13 +184,22 @@ class Prune final : public Controller, public Foresight {
     if (o_.soft && rounds().every > epochs)
       lines.push_back("nothing ever becomes zero: 'schedule' waits for " + std::to_string(rounds().every) +
                       " epochs, and the stage has " + std::to_string(epochs));
-    if (o_.scope == "layer" && o_.normalize != "none")
+    if (of_blocks()) {
+      const auto note = [&](const std::string& name, bool is_given) {
+        if (is_given) lines.push_back("'" + name + "' is without effect where 'what' is blocks");
+      };
+      note("scope", o_.scope != "global");
+      note("normalize", o_.normalize != "none");
+      note("round_to", o_.round_to != 1);
+    }
+    if (!of_blocks() && o_.scope == "layer" && o_.normalize != "none")
       lines.push_back("'normalize' is without effect where 'scope' is layer");
     return lines;
   }
 
   std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
     std::vector<std::string> lines;
+    if (of_blocks()) return finds_blocks(graph, weights);
     const std::vector<Axis> axes = judged(graph);
     if (score_->batches() > 0) {
       lines.push_back("the score looks at " + std::to_string(score_->batches()) +
@@ -228,12 +244,16 @@ class Prune final : public Controller, public Foresight {
   Value save() const override {
     Value widths = Value::map();
     for (const auto& [name, size] : begun_.widths) widths[name] = size;
-    return Value::map(
-        {{"params", begun_.cost.params}, {"macs", begun_.cost.macs}, {"widths", widths}, {"done", done_}});
+    return Value::map({{"params", begun_.cost.params},
+                       {"macs", begun_.cost.macs},
+                       {"widths", widths},
+                       {"blocks", begun_.blocks},
+                       {"done", done_}});
   }
   void resume(Run&, const Value& saved) override {
     begun_.cost = {saved.at("params").as_int(), saved.at("macs").as_int()};
     for (const Value::Entry& e : saved.at("widths").as_map()) begun_.widths[e.key] = e.value.as_int();
+    begun_.blocks = saved.at("blocks").as_int();
     done_ = saved.at("done").as_int();
   }
 
@@ -242,11 +262,13 @@ class Prune final : public Controller, public Foresight {
   struct Begun {
     NetworkCost cost;
     std::map<std::string, int64_t> widths;  // of all axes, by name
+    int64_t blocks = 0;                     // that may go
   };
 
-  static Begun begun_with(const Graph& graph) {
-    Begun b{{graph.parameter_count(), graph.macs()}, {}};
+  Begun begun_with(const Graph& graph) const {
+    Begun b{{graph.parameter_count(), graph.macs()}, {}, 0};
     for (const AxisInfo& a : graph.axes()) b.widths[a.name] = a.size;
+    if (of_blocks()) b.blocks = std::ssize(blocks(graph));
     return b;
   }
   // Without a schedule everything is one step.
@@ -288,6 +310,135 @@ class Prune final : public Controller, public Foresight {
     }
     return "";
   }
+  // ---- whole blocks ----
+  bool of_blocks() const { return o_.what == "blocks"; }
+  // A residual block that may go, and the widths within it.
+  struct Block {
+    std::string name;
+    std::vector<Axis> axes;
+  };
+  // Those that can go; the reasons why others cannot, where they are wanted.
+  std::vector<Block> blocks(const Graph& graph, std::vector<std::string>* others = nullptr) const {
+    std::vector<Block> found;
+    const std::vector<ParamId> named = o_.on.empty() ? std::vector<ParamId>() : o_.on.match(graph);
+    for (const std::string& name : residual_blocks(graph)) {
+      const auto within = [&](ParamId p) { return block_of(graph, p, {name}) == name; };
+      Block block{name, {}};
+      std::string why;
+      try {
+        plan(graph, Edit{DropBlock{name}});
+      } catch (const EditError& e) {
+        why = e.what();
+      }
+      if (!o_.on.empty() && std::ranges::none_of(named, within)) why = "`on` does not name it";
+      for (const Axis a : prunable_axes(graph, {})) {
+        const std::vector<ParamId> makers = graph.producers(a);
+        if (std::ranges::all_of(makers, within) && score_->why_not(graph, a).empty()) block.axes.push_back(a);
+      }
+      if (why.empty() && block.axes.empty()) why = "it has no width of its own that the score can judge";
+      if (why.empty()) {
+        found.push_back(std::move(block));
+      } else if (others) {
+        others->push_back("'" + name + "': " + why);
+      }
+    }
+    return found;
+  }
+  static Edits drops(const std::vector<std::string>& names) {
+    Edits edits;
+    for (const std::string& n : names) edits.push_back({DropBlock{n}});
+    return edits;
+  }
+  static NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) {
+    apply(graph, {}, drops(names));
+    return {graph.parameter_count(), graph.macs()};
+  }
+  int64_t most_blocks(int64_t of) const {
+    return std::max<int64_t>(0, of - std::llround(std::ceil(o_.protect * static_cast<double>(of) - 1e-9)));
+  }
+  // The first of `order` that have to go for this share of the removal. first: how many there were at the beginning.
+  std::vector<std::string> enough_blocks(const Graph& graph, const std::vector<std::string>& order, const Begun& begun,
+                                         int64_t first, double share) const {
+    const int64_t here = std::ssize(order), gone = first - here;
+    const int64_t most = std::max<int64_t>(0, most_blocks(first) - gone);
+    const auto whole = static_cast<double>(cost_of(begun.cost));
+    const double wanted = whole + share * (wanted_cost(target_, begun.cost) - whole);
+    const int64_t count = positions_to_go(first, share) - gone;
+    std::vector<std::string> names;
+    while (std::ssize(names) < most) {
+      const bool done = target_.what == "share" ? std::ssize(names) >= count
+                                                : static_cast<double>(cost_of(cost_without(graph, names))) <= wanted;
+      if (done) break;
+      names.push_back(order[names.size()]);
+    }
+    return names;
+  }
+  void check_blocks(const Graph& graph) const {
+    std::vector<std::string> others;
+    std::vector<std::string> names;
+    for (const Block& b : blocks(graph, &others)) names.push_back(b.name);
+    if (names.empty())
+      throw Error("there is nothing to prune: no whole block can go" + (others.empty() ? "" : ": " + others.front()));
+    const Begun begun = begun_with(graph);
+    const int64_t all = std::ssize(names);
+    if (target_.what == "share") {
+      const int64_t count = positions_to_go(all, 1);
+      if (count == 0 || count > most_blocks(all)) {
+        throw Error("'target': a share of " + text(target_.value) + " of " + std::to_string(all) + " blocks is " +
+                    std::to_string(count) + "; from 1 to " + std::to_string(most_blocks(all)) + " may go");
+      }
+      return;
+    }
+    const double wanted = wanted_cost(target_, begun.cost);
+    if (wanted >= static_cast<double>(cost_of(begun.cost))) throw Error("'target': nothing would go");
+    names.resize(static_cast<size_t>(most_blocks(all)));
+    const int64_t least = cost_of(cost_without(graph, names));
+    if (static_cast<double>(least) > wanted) {
+      throw Error("'target' cannot be met: without " + std::to_string(names.size()) + " of " + std::to_string(all) +
+                  " blocks there are " + with_commas(least) + unit_of() + " and the target is " +
+                  with_commas(std::llround(wanted)) + "; 'protect' decides how many blocks stay");
+    }
+  }
+  // The names of the blocks, the smallest mean score first.
+  std::vector<std::string> ranked_blocks(const ScoreInput& in) const {
+    const std::vector<Block> all = blocks(in.graph);
+    std::vector<Axis> axes;
+    for (const Block& b : all) axes.insert(axes.end(), b.axes.begin(), b.axes.end());
+    const std::vector<AxisScores> scores = score_->scores(in, axes);
+    std::vector<std::pair<double, std::string>> order;
+    size_t next = 0;
+    for (const Block& b : all) {
+      double sum = 0, count = 0;
+      for (size_t i = 0; i < b.axes.size(); ++i) {
+        for (const double s : scores[next].scores) sum += s, ++count;
+        ++next;
+      }
+      order.emplace_back(sum / count, b.name);
+    }
+    std::ranges::stable_sort(order, {}, &std::pair<double, std::string>::first);
+    std::vector<std::string> names;
+    for (const auto& [score, name] : order) names.push_back(name);
+    return names;
+  }
+  Edits smallest_blocks(Run& run, double share) const {
+    const std::vector<std::string> order = ranked_blocks({run.graph(), run.weights(), run.key().with("prune"), &run});
+    return drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
+  }
+  std::vector<std::string> finds_blocks(const Graph& graph, const Weights& weights) const {
+    std::vector<std::string> lines, others;
+    const int64_t count = std::ssize(blocks(graph, &others));
+    if (score_->batches() == 0) {
+      Weights values(graph, weights.dtype(), at::kCPU);
+      values.copy_from(weights);
+      const Begun begun = begun_with(graph);
+      const std::vector<std::string> gone = enough_blocks(graph, ranked_blocks({graph, values}), begun, count, 1);
+      for (const std::string& name : gone) lines.push_back("to go: '" + name + "'");
+      lines.push_back(result_text(begun.cost, cost_without(graph, gone)));
+    }
+    for (const std::string& line : others) lines.push_back("cannot go: " + line);
+    return lines;
+  }
+
   // The positions of each width that stay in any case: a share of what the width was at the stage's beginning.
   std::vector<int64_t> kept(const Graph& graph, const std::vector<Axis>& axes, const Begun& begun) const {
     std::vector<int64_t> keep;
@@ -339,11 +490,11 @@ class Prune final : public Controller, public Foresight {
 
   void remove(Run& run, int64_t step) {
     const double share = share_done(rounds().curve, step, rounds().steps);
-    run.edit(removal_of(run.graph(), smallest(run, share)));
+    run.edit(of_blocks() ? smallest_blocks(run, share) : removal_of(run.graph(), smallest(run, share)));
     done_ = step;
     const NetworkCost now{run.graph().parameter_count(), run.graph().macs()};
     run.note(result_text(begun_.cost, now));
-    if (target_.what == "share" || step < rounds().steps) return;
+    if (target_.what == "share" || of_blocks() || step < rounds().steps) return;
     const double wanted = wanted_cost(target_, begun_.cost);
     const double off = (static_cast<double>(cost_of(now)) - wanted) / wanted;
     if (std::abs(off) > 0.005) {

@@ -178,6 +178,34 @@ TEST(Prune, SoftFormOnlyZeroesUntilTheEnd) {
   EXPECT_GT(b.values("conv1.weight").flatten(1).norm(2, 1).min().item<double>(), 0) << "the zeros went";
 }
 
+TEST(Prune, DropsWholeBlocks) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libresnet_cifar.so");
+  const std::string spec = R"({"use": "resnet20", "widths": [4, 8, 16]})";
+  Bench b(testkit::build(spec, {3, 32, 32}, {10}));
+  const c10::NoGradGuard no_grad;
+  b.values("layer2.1.conv1.weight").mul_(0.01);
+  b.values("layer3.2.conv1.weight").mul_(0.1);
+  // Seven of nine blocks keep the shape; a share of .3 of them is two.
+  const auto c = Bench::make(R"(, "what": "blocks", "target": {"share": 0.3})");
+  const std::vector<std::string> lines = dynamic_cast<const Foresight&>(*c).finds(b.run.graph(), b.run.weights());
+  EXPECT_THAT(lines, Contains("to go: 'layer2.1'"));
+  EXPECT_THAT(lines, Contains("to go: 'layer3.2'"));
+  EXPECT_THAT(lines, Contains(HasSubstr("cannot go: 'layer2.0'")));
+  c->stage_begin(b.run);
+  const Graph expected =
+      testkit::build(R"({"use": "resnet20", "widths": [4, 8, 16], "blocks": [3, 2, 2]})", {3, 32, 32}, {10});
+  EXPECT_EQ(b.run.graph().parameter_count(), expected.parameter_count());
+  EXPECT_EQ(b.run.graph().macs(), expected.macs());
+  Bench half(testkit::build(spec, {3, 32, 32}, {10}));
+  const double before = static_cast<double>(half.run.graph().macs());
+  half.begin(R"(, "what": "blocks", "target": {"macs": 0.5})");
+  EXPECT_LE(static_cast<double>(half.run.graph().macs()), 0.5 * before);
+  EXPECT_GT(static_cast<double>(half.run.graph().macs()), 0.35 * before) << "a block is a ninth";
+  EXPECT_THAT(Bench(testkit::build(spec, {3, 32, 32}, {10})).refusal(R"(, "what": "blocks", "target": {"macs": 0.1})"),
+              HasSubstr("'target' cannot be met: without"));
+  EXPECT_THAT(Bench().refusal(R"(, "what": "blocks")"), HasSubstr("no whole block can go"));
+}
+
 TEST(Prune, ScoresThatNeedDataGetThem) {
   for (const char* use : {"taylor", "obd", "apoz", "hrank", "thinet", "channel_pruning"}) {
     Bench b;
