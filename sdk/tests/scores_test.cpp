@@ -370,13 +370,21 @@ TEST(Scores, ReconstructionRanksByWhatTheNextLayerMakesOfAPosition) {
   }
 }
 
-// Algorithm 1 of ThiNet on columns that are known: what a convolution of 1 x 1 adds is a product.
-TEST(Scores, ThinetIsTheGreedyOrderOfTheErrorOfReconstruction) {
-  Bench b(passes_channels(3));
-  const std::vector<double> s = b.scores(R"({"use": "thinet", "batches": 3, "points": 20})", "conv");
-  std::vector<double> sorted = s;
-  std::ranges::sort(sorted);
-  expect_near(sorted, {1. / 3, 2. / 3, 1}, rounding);
+// Channels that are 1 everywhere, of which the next layer makes plus or minus a_k: whatever is drawn, what goes
+// together changes an output by |sum of a_k|. Of a = -3, 1, 2.8, 1.5 the greedy choice of ThiNet's algorithm 1 is 1
+// (1), then -3
+// (|-2|; 2.5 and 3.8 otherwise), then 1.5 (|-0.5|; 0.8 otherwise), then 2.8. The lasso needs one of such columns alone,
+// the largest.
+TEST(Scores, ReconstructionFollowsItsAlgorithmOnKnownColumns) {
+  Bench b(passes_channels(4));
+  b["conv.weight"].zero_();
+  b["conv.bias"].fill_(1);
+  const at::Tensor a = at::tensor({-3., 1., 2.8, 1.5}, at::kDouble);
+  b["fc.weight"].copy_(at::stack({a, -a, a}));
+  EXPECT_THAT(b.scores(R"({"use": "thinet", "batches": 2, "points": 3})", "conv"), ElementsAre(0.5, 0.25, 1, 0.75));
+  const std::vector<double> lasso = b.scores(R"({"use": "channel_pruning", "batches": 2, "points": 3})", "conv");
+  EXPECT_GT(lasso[0], 0.9);
+  for (const size_t k : {1U, 2U, 3U}) EXPECT_LT(lasso[k], 1e-6) << k;
 }
 
 TEST(Scores, SayWhatTheyNeed) {
