@@ -21,10 +21,43 @@ namespace {
 
 // 12345678 -> "12,345,678"
 std::string with_commas(int64_t n) {
-  std::string text = std::to_string(n);
-  for (size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, ",");
+  const std::string digits = std::to_string(n);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
   return text;
 }
+
+struct Target {
+  std::optional<double> macs{};
+  std::optional<double> params{};
+  std::optional<double> share{};
+
+  static void declare(Declare<Target>& p) {
+    p("macs", &Target::macs, above(0),
+      "Multiply-accumulates of a sample that stay: up to 1 a share of those at the stage's beginning, above 1 their "
+      "number.");
+    p("params", &Target::params, above(0),
+      "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
+    p("share", &Target::share, above(0), below(1),
+      "Share of all positions of the widths that goes, rounded down to a whole number.");
+  }
+};
+struct Rounds {
+  int64_t steps = 5;
+  int64_t every = 1;
+  std::string curve = "linear";
+
+  static void declare(Declare<Rounds>& p) {
+    p("steps", &Rounds::steps, at_least(1), at_most(1e6), "Number of steps in which the target is reached.");
+    p("every", &Rounds::every, at_least(1), unit("epochs"), "Epochs from one step to the next.");
+    p("curve", &Rounds::curve, one_of({"linear", "cubic"}),
+      "Share of the removal that is done after t of T steps; linear: t / T; cubic: 1 - (1 - t / T)^3, so that much "
+      "goes at first (Zhu and Gupta 2017).");
+  }
+};
 
 // The share of a removal that is done after step `done` of `steps`: linear, or cubic, fast at first (Zhu and Gupta
 // 2017, eq. (1)).
@@ -39,34 +72,6 @@ double share_done(const std::string& curve, int64_t done, int64_t steps) {
 // multiply-accumulates".
 class Prune final : public Controller, public Foresight {
  public:
-  struct Target {
-    std::optional<double> macs;
-    std::optional<double> params;
-    std::optional<double> share;
-
-    static void declare(Declare<Target>& p) {
-      p("macs", &Target::macs, above(0),
-        "Multiply-accumulates of a sample that stay: up to 1 a share of those at the stage's beginning, above 1 their "
-        "number.");
-      p("params", &Target::params, above(0),
-        "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
-      p("share", &Target::share, above(0), below(1),
-        "Share of all positions of the widths that goes, rounded down to a whole number.");
-    }
-  };
-  struct Rounds {
-    int64_t steps = 5;
-    int64_t every = 1;
-    std::string curve = "linear";
-
-    static void declare(Declare<Rounds>& p) {
-      p("steps", &Rounds::steps, at_least(1), at_most(1e6), "Number of steps in which the target is reached.");
-      p("every", &Rounds::every, at_least(1), unit("epochs"), "Epochs from one step to the next.");
-      p("curve", &Rounds::curve, one_of({"linear", "cubic"}),
-        "Share of the removal that is done after t of T steps; linear: t / T; cubic: 1 - (1 - t / T)^3, so that much "
-        "goes at first (Zhu and Gupta 2017).");
-    }
-  };
   struct Options {
     Nested score{Value::map({{"use", "l2"}})};
     Target target{.macs = 0.5};
