@@ -230,8 +230,8 @@ TEST(Prune, SaysWhatIsWrong) {
   says(R"(, "target": {"macs": 0.5, "params": 0.5})", "'target' names more than one thing");
   says(R"(, "target": {"mac": 0.5})", "'target' has no parameter 'mac' (did you mean 'macs'?)");
   says(R"(, "target": 0.5)", "'target' must be a map of the options macs, params, share, got");
-  says(R"(, "target": {"macs": 0})", "'macs' must be a number > 0");
-  says(R"(, "target": {"share": 1})", "'share' must be a number > 0 and < 1");
+  says(R"(, "target": {"macs": 0})", "'target.macs' must be a number > 0");
+  says(R"(, "target": {"share": 1})", "'target.share' must be a number > 0 and < 1");
   says(R"(, "target": {"macs": 0.001})", "'target' cannot be met: the target is");
   says(R"(, "target": {"macs": 0.001})", "what stays in any case is decided by 'protect' (0.1)");
   says(R"(, "target": {"macs": 1})", "nothing would go");
@@ -243,7 +243,7 @@ TEST(Prune, SaysWhatIsWrong) {
   says(R"(, "score": {"use": "l3"})", "no score is called 'l3'");
   says(R"(, "score": {"use": "l2", "reduce": "most"})", "'reduce' must be one of");
   says(R"(, "schedule": "twice")", "'schedule' must be a map of the options steps, every, curve, or the word once");
-  says(R"(, "schedule": {"steps": 0})", "'steps' must be an integer >= 1");
+  says(R"(, "schedule": {"steps": 0})", "'schedule.steps' must be an integer >= 1");
   says(R"(, "schedule": {"steps": 2}, "when": "end")", "`when: end` removes once");
   says(R"(, "when": "epochs")", "needs a 'schedule'");
 }

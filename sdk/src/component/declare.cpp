@@ -171,6 +171,11 @@ std::string ParameterInfo::expected() const {
   return {};
 }
 
+namespace {
+Value check_group(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what,
+                  const std::string& prefix);
+}
+
 bool is_reference(const Value& value) {
   if (!value.is_map()) return false;
   const Value* from = value.find("from");
@@ -230,12 +235,16 @@ Value ParameterInfo::check(const Value& v) const {
     case ParameterType::options:
       if (v.is_string() && std::ranges::find(choices, v.as_string()) != choices.end()) return fallback;
       if (!v.is_map()) refuse(*this, v, v.describe());
-      return check_options(options, v, "'" + name + "'");
+      return check_group(options, v, "'" + name + "'", name + ".");
   }
   return v;
 }
 
-Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
+namespace {
+
+// prefix: what stands before the names in messages, "target." in a group of that name.
+Value check_group(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what,
+                  const std::string& prefix) {
   if (!options.is_null() && !options.is_map()) {
     throw InputError(options.location.str(), what + ": expected a map of its parameters, got " + options.describe());
   }
@@ -258,7 +267,9 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
   for (const ParameterInfo& p : parameters) {
     const Value* given = options.find(p.name);
     if (given) {
-      result[p.name] = p.check(*given);
+      ParameterInfo named = p;
+      named.name = prefix + p.name;
+      result[p.name] = named.check(*given);
     } else if (p.required) {
       throw InputError(options.location.str(), what + " needs the parameter '" + p.name + "': " + p.expected() +
                                                    (p.doc.empty() ? "" : ", " + p.doc));
@@ -267,6 +278,12 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
     }
   }
   return result;
+}
+
+}  // namespace
+
+Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
+  return check_group(parameters, options, what, "");
 }
 
 namespace detail {
