@@ -110,7 +110,11 @@ std::vector<Value> forbidden(const ParameterInfo& p) {
     case ParameterType::options: {
       std::vector<Value> values{1, "no such word", Value::map({{"no_such_parameter", 1}})};
       for (const ParameterInfo& inner : p.options) {
-        for (const Value& v : forbidden(inner)) values.push_back(Value::map({{inner.name, v}}));
+        for (const Value& v : forbidden(inner)) {
+          Value map = Value::map();
+          map[inner.name] = v;
+          values.push_back(std::move(map));
+        }
       }
       return values;
     }
