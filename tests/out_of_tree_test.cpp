@@ -16,8 +16,9 @@
 namespace espalier {
 namespace {
 
-const std::vector<std::string> kinds = {"dataset",    "backbone", "operation",    "regularizer", "optimizer",
-                                        "controller", "schedule", "augmentation", "loss",        "metric"};
+const std::vector<std::string> kinds = {"dataset",   "backbone",   "operation", "regularizer",
+                                        "optimizer", "controller", "schedule",  "augmentation",
+                                        "loss",      "metric",     "score"};
 
 // The line of a text that holds this, without the blanks before it.
 std::string line_with(const std::string& text, const std::string& what) {
@@ -76,7 +77,7 @@ TEST(OutOfTree, NewPluginsOfEveryKindBuildPassTheirTestsAndRun) {
   ASSERT_EQ(configured.status, 0) << configured.text;
   const Output tested = in_folder(line_with(made.text, "cmake --build build && ctest"));
   ASSERT_EQ(tested.status, 0) << tested.text;
-  EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 10"), std::string::npos) << tested.text;
+  EXPECT_NE(tested.text.find("100% tests passed, 0 tests failed out of 11"), std::string::npos) << tested.text;
 
   const std::filesystem::path older = folder / "build/my-regularizer/libmy_regularizer.so";
   make_older(older);

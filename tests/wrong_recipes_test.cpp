@@ -382,6 +382,8 @@ Value a_value_of(const ParameterInfo& p) {
     case ParameterType::component:
     case ParameterType::components:
       return components().names(p.component_kind).at(0);
+    case ParameterType::options:
+      return Value::map();
     default: {
       if (p.name == "espalier") return 1;
       double v = std::isfinite(p.least) ? std::floor(p.least) + 1 : 1;

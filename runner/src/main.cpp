@@ -16,6 +16,7 @@
 #include "commands/export.h"
 #include "commands/new.h"
 #include "commands/plugins.h"
+#include "commands/prune.h"
 #include "commands/recipe_commands.h"
 #include "commands/resume.h"
 #include "commands/schema.h"
@@ -52,6 +53,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
   espalier::add_resume_command(app);
+  espalier::add_prune_command(app);
   espalier::add_export_command(app);
   espalier::add_show_command(app);
   espalier::add_bench_command(app);
@@ -66,6 +68,7 @@ int main(int argc, char** argv) {
       "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
       "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
       "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
+      "  espalier prune runs/quickstart-seed0 --target macs=0.5    a smaller network of it\n"
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier show runs/quickstart-seed0            its stages, edits and checkpoints\n"
       "  espalier plugins                               which components there are\n"

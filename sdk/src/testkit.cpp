@@ -124,8 +124,14 @@ void TestRun::edit(const Edits& edits) {
   edits_ += static_cast<int64_t>(edits.size());
 }
 
-Batch TestRun::draw(std::string_view, int64_t) {
-  throw Error("a test run has no data to draw from");
+Batch TestRun::draw(std::string_view, int64_t n) {
+  if (!batches) throw Error("a test run has no data to draw from");
+  return batches(n);
+}
+
+at::Tensor TestRun::loss(const Batch& batch, const Observer& observe) {
+  const at::Tensor logits = espalier::run(graph_, weights_, batch.inputs, {"logits"}, {}, observe)[0];
+  return at::cross_entropy_loss(logits.flatten(0, -2), batch.target().flatten());
 }
 
 const Artefact& TestRun::artefact(const std::string& name) const {

@@ -47,5 +47,6 @@ std::vector<Check> schedule_checks();
 std::vector<Check> augmentation_checks();
 std::vector<Check> loss_checks();
 std::vector<Check> metric_checks();
+std::vector<Check> score_checks();
 
 }  // namespace espalier

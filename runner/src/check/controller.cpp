@@ -108,6 +108,10 @@ class CheckRun final : public Run {
             .metrics = {{"accuracy", accuracy}},
             .score = accuracy};
   }
+  at::Tensor loss(const Batch& batch, const Observer& observe) override {
+    const at::Tensor logits = espalier::run(graph_, weights_, batch.inputs, {"logits"}, {}, observe)[0];
+    return at::cross_entropy_loss(logits, batch.target());
+  }
   double learning_rate(ParamId) const override { return step_size; }
   int64_t batch_size() const override { return samples_drawn; }
   bool clipped() const override { return false; }

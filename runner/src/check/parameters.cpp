@@ -14,6 +14,7 @@
 #include "espalier/optimizer.h"
 #include "espalier/regularizer.h"
 #include "espalier/schedule.h"
+#include "espalier/score.h"
 
 namespace espalier {
 
@@ -29,7 +30,8 @@ bool is_of_kind(const Object& o, const std::string& kind) {
          (kind == Schedule::kind && dynamic_cast<const Schedule*>(&o)) ||
          (kind == Augmentation::kind && dynamic_cast<const Augmentation*>(&o)) ||
          (kind == Loss::kind && dynamic_cast<const Loss*>(&o)) ||
-         (kind == Metric::kind && dynamic_cast<const Metric*>(&o));
+         (kind == Metric::kind && dynamic_cast<const Metric*>(&o)) ||
+         (kind == Score::kind && dynamic_cast<const Score*>(&o));
 }
 
 void expect_line(const std::string& what, const std::string& doc) {
@@ -105,6 +107,17 @@ std::vector<Value> forbidden(const ParameterInfo& p) {
     case ParameterType::component:
     case ParameterType::components:
       return {1, Value::map()};
+    case ParameterType::options: {
+      std::vector<Value> values{1, "no such word", Value::map({{"no_such_parameter", 1}})};
+      for (const ParameterInfo& inner : p.options) {
+        for (const Value& v : forbidden(inner)) {
+          Value map = Value::map();
+          map[inner.name] = v;
+          values.push_back(std::move(map));
+        }
+      }
+      return values;
+    }
   }
   return {};
 }

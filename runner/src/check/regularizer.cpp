@@ -134,7 +134,7 @@ std::string check_edits(const Registered& r) {
     t.regularizer->attach(t.graph, t.weights);
     const at::Tensor value = t.add();
     Trial fresh(r, t.graph);
-    fresh.weights.copy_from(t.weights);
+    copy_all(t.weights, fresh.weights, "attach()");  // what it remembers lies in states and counters
     fresh.regularizer->attach(fresh.graph, fresh.weights);
     const std::string what = ", attached again after '" + name + "' shrank, as of a new object";
     expect_equal("the value" + what, fresh.add(), value);

@@ -67,6 +67,13 @@ Value example_value(const ParameterInfo& p) {
       list.push_back(example_component(p.component_kind));
       return list;
     }
+    case ParameterType::options: {
+      Value map = Value::map();
+      for (const ParameterInfo& inner : p.options) {
+        if (inner.required) map[inner.name] = example_value(inner);
+      }
+      return map;
+    }
   }
   return {};
 }

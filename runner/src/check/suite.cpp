@@ -19,6 +19,7 @@
 
 #include "check/check.h"
 #include "espalier/operation.h"
+#include "espalier/score.h"
 #include "plugins/loader.h"
 #include "system/files.h"
 #include "system/interrupt.h"
@@ -67,12 +68,16 @@ PluginReport load(const SuiteOptions& o) {
   return load_plugins(folders, Registry::instance());
 }
 
+// Whether it is checked where no plugins are named: the operations and the scores of Espalier itself.
+bool is_own(const Registered& r) {
+  return r.origin.path.empty() && (r.component.kind == Operation::kind || r.component.kind == Score::kind);
+}
+
 Value list_components(const SuiteOptions& o) {
   const PluginReport report = load(o);
   Value result = Value::map({{"components", Value::list()}, {"problems", Value::list()}});
   for (const Registered* r : Registry::instance().all()) {
-    const bool wanted = o.plugins.empty() ? r->origin.path.empty() && r->component.kind == Operation::kind
-                                          : !r->origin.path.empty() && is_given(o, r->origin.path);
+    const bool wanted = o.plugins.empty() ? is_own(*r) : !r->origin.path.empty() && is_given(o, r->origin.path);
     if (wanted)
       result["components"].push_back(
           Value::map({{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));

@@ -10,10 +10,11 @@
 namespace espalier {
 
 struct SuiteOptions {
-  std::vector<std::string> plugins;  // libraries or folders of them; empty: the operations of Espalier itself
-  std::vector<std::string> search;   // where other components are looked for first
-  std::string only;                  // "regularizer/my_penalty" or "my_penalty"; empty: all
-  std::string check;                 // empty: all
+  std::vector<std::string>
+      plugins;                      // libraries or folders of them; empty: the operations and scores of Espalier itself
+  std::vector<std::string> search;  // where other components are looked for first
+  std::string only;                 // "regularizer/my_penalty" or "my_penalty"; empty: all
+  std::string check;                // empty: all
   int64_t jobs = 1;
   int64_t timeout = 60;  // seconds, of one check
 };

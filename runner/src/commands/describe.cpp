@@ -57,13 +57,16 @@ std::string one_line(const Value& v) {
 
 std::string default_of(const ParameterInfo& p) {
   if (p.required) return "required";
-  if (p.fallback.is_null() || (p.fallback.is_list() && p.fallback.size() == 0)) return "none";
+  if (p.type == ParameterType::options && p.fallback.is_map()) return "those below";
+  if (p.fallback.is_null() || (p.fallback.is_list() && p.fallback.size() == 0))
+    return p.choices.empty() || p.type != ParameterType::options ? "none" : p.choices.front();
   return one_line(p.fallback);
 }
 
 // "an integer >= 1" without the article, which a table does not need.
 std::string type_of(const ParameterInfo& p) {
   if (p.type == ParameterType::selector) return "selector";
+  if (p.type == ParameterType::options) return "map" + (p.choices.empty() ? "" : ", or " + p.choices.front());
   const std::string text = p.expected();
   for (const char* article : {"a ", "an "}) {
     if (text.starts_with(article)) return text.substr(std::string(article).size());
@@ -82,6 +85,10 @@ Value to_value(const ParameterInfo& p) {
   if (!p.choices.empty()) v["choices"] = p.choices;
   if (!p.unit.empty()) v["unit"] = p.unit;
   if (!p.component_kind.empty()) v["component_kind"] = p.component_kind;
+  if (!p.options.empty()) {
+    Value& options = v["options"] = Value::list();
+    for (const ParameterInfo& inner : p.options) options.push_back(to_value(inner));
+  }
   v["doc"] = p.doc;
   return v;
 }
@@ -126,7 +133,11 @@ void print(const Subject& s) {
     return;
   }
   std::vector<std::vector<std::string>> rows = {{s.registered ? "parameter" : "key", "type", "default", "what it is"}};
-  for (const ParameterInfo& p : s.parameters) rows.push_back({p.name, type_of(p), default_of(p), p.doc});
+  for (const ParameterInfo& p : s.parameters) {
+    rows.push_back({p.name, type_of(p), default_of(p), p.doc});
+    for (const ParameterInfo& inner : p.options)
+      rows.push_back({p.name + "." + inner.name, type_of(inner), default_of(inner), inner.doc});
+  }
   for (const SubsectionInfo& sub : s.subsections)
     rows.push_back({sub.name, sub.expected, sub.required ? "required" : "none", sub.doc});
   std::cout << "\n" << table(rows, terminal_width());

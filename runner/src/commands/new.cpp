@@ -110,8 +110,8 @@ void add_new_command(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   command
       ->add_option("kind", flags->kind,
-                   "dataset, backbone, operation, loss, metric, regularizer, optimizer, controller, schedule or "
-                   "augmentation")
+                   "dataset, backbone, operation, loss, metric, regularizer, optimizer, controller, schedule, "
+                   "augmentation or score")
       ->required()
       ->type_name("KIND");
   command->add_option("name", flags->name, "Its name: my-penalty")->required()->type_name("NAME");

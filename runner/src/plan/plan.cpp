@@ -192,8 +192,16 @@ Value names_of(const Graph& g, const Selector& s) {
 }
 
 // Every selector among the options of a component, nested ones too.
+void add_selectors(const Graph& g, const std::vector<ParameterInfo>& parameters, const Value& spec,
+                   const std::string& where, Value& out);
+
 void add_selectors(const Graph& g, const std::string& kind, const Value& spec, const std::string& where, Value& out) {
   const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  add_selectors(g, c.component.parameters, spec, where, out);
+}
+
+void add_selectors(const Graph& g, const std::vector<ParameterInfo>& parameters, const Value& spec,
+                   const std::string& where, Value& out) {
   const auto add = [&](const Selector& s, const std::string& parameter, const Value& v) {
     if (s.empty()) return;
     try {
@@ -203,10 +211,11 @@ void add_selectors(const Graph& g, const std::string& kind, const Value& spec, c
     }
     out.push_back(Value::map({{"where", where + "." + parameter}, {"selector", s.str()}, {"matches", names_of(g, s)}}));
   };
-  for (const ParameterInfo& p : c.component.parameters) {
+  for (const ParameterInfo& p : parameters) {
     const Value* v = spec.find(p.name);
     if (!v || v->is_null()) continue;
     if (is_reference(*v)) continue;
+    if (p.type == ParameterType::options) add_selectors(g, p.options, *v, where + "." + p.name, out);
     if (p.type == ParameterType::selector) {
       Selector s;
       detail::assign(s, p.check(*v));

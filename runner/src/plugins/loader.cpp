@@ -134,8 +134,9 @@ class Loader {
 }  // namespace
 
 const std::vector<std::string>& component_kinds() {
-  static const std::vector<std::string> kinds = {"dataset",     "backbone",  "operation",  "loss",     "metric",
-                                                 "regularizer", "optimizer", "controller", "schedule", "augmentation"};
+  static const std::vector<std::string> kinds = {"dataset",  "backbone",     "operation", "loss",
+                                                 "metric",   "regularizer",  "optimizer", "controller",
+                                                 "schedule", "augmentation", "score"};
   return kinds;
 }
 

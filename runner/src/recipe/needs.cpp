@@ -14,18 +14,26 @@ struct Found {
   Location where;
 };
 
-void collect(std::vector<Found>& found, const Registry& registry, const std::string& kind, const Value& spec) {
-  if (spec.is_null()) return;
-  const Registered& c = registry.at(kind, name_of(spec, kind), spec.location);
-  found.push_back({&c, spec.location});
-  for (const ParameterInfo& p : c.component.parameters) {
-    const Value* v = spec.find(p.name);
+void collect(std::vector<Found>& found, const Registry& registry, const std::string& kind, const Value& spec);
+
+void collect_nested(std::vector<Found>& found, const Registry& registry, const std::vector<ParameterInfo>& parameters,
+                    const Value& options) {
+  for (const ParameterInfo& p : parameters) {
+    const Value* v = options.find(p.name);
     if (!v) continue;
     if (p.type == ParameterType::component) collect(found, registry, p.component_kind, *v);
     if (p.type == ParameterType::components && v->is_list()) {
       for (const Value& e : v->as_list()) collect(found, registry, p.component_kind, e);
     }
+    if (p.type == ParameterType::options && v->is_map()) collect_nested(found, registry, p.options, *v);
   }
+}
+
+void collect(std::vector<Found>& found, const Registry& registry, const std::string& kind, const Value& spec) {
+  if (spec.is_null()) return;
+  const Registered& c = registry.at(kind, name_of(spec, kind), spec.location);
+  found.push_back({&c, spec.location});
+  collect_nested(found, registry, c.component.parameters, spec);
 }
 
 bool provides(const Component& c, const std::string& what) {

@@ -201,8 +201,11 @@ class Reader {
   }
 
   void make_paths_absolute(const std::string& kind, Value& spec) const {
-    for (const ParameterInfo& p : registry_.at(kind, name_of(spec, kind), spec.location).component.parameters) {
-      Value* v = spec.find(p.name);
+    make_paths_absolute(registry_.at(kind, name_of(spec, kind), spec.location).component.parameters, spec);
+  }
+  void make_paths_absolute(const std::vector<ParameterInfo>& parameters, Value& options) const {
+    for (const ParameterInfo& p : parameters) {
+      Value* v = options.find(p.name);
       if (!v || v->is_null()) continue;
       if (is_reference(*v)) continue;
       if (p.type == ParameterType::path) {
@@ -213,6 +216,7 @@ class Reader {
       if (p.type == ParameterType::components) {
         for (Value& e : v->as_list()) make_paths_absolute(p.component_kind, e);
       }
+      if (p.type == ParameterType::options) make_paths_absolute(p.options, *v);
     }
   }
 

@@ -33,6 +33,9 @@ Value list_schema(const Value& item) {
   return Value::map({{"anyOf", list_of({item, Value::map({{"type", "array"}, {"items", item}})})}});
 }
 
+// An object of these options and no others.
+Value options_schema(const std::vector<ParameterInfo>& options);
+
 Value type_schema(const ParameterInfo& p) {
   const Value text = Value::map({{"type", "string"}});
   switch (p.type) {
@@ -64,6 +67,10 @@ Value type_schema(const ParameterInfo& p) {
       return ref(p.component_kind);
     case ParameterType::components:
       return list_schema(ref(p.component_kind));
+    case ParameterType::options: {
+      const Value map = options_schema(p.options);
+      return p.choices.empty() ? map : Value::map({{"anyOf", list_of({map, Value::map({{"enum", p.choices}})})}});
+    }
   }
   return Value::map();
 }
@@ -103,6 +110,10 @@ struct ObjectSchema {
     return s;
   }
 };
+
+Value options_schema(const std::vector<ParameterInfo>& options) {
+  return ObjectSchema().add(options).value();
+}
 
 Value described(Value schema, const std::string& doc) {
   schema["description"] = doc;
@@ -214,7 +225,8 @@ std::vector<ParameterInfo> with_network(std::vector<ParameterInfo> keys) {
 
 Value recipe_schema(const Registry& registry) {
   Value definitions = Value::map();
-  for (const char* kind : {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric"}) {
+  for (const char* kind :
+       {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric", "score"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
   const Value replacements =

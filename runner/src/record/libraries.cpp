@@ -18,18 +18,25 @@ namespace espalier {
 
 namespace {
 
-void add_used(std::set<const Registered*>& used, const std::string& kind, const Value& spec) {
-  if (spec.is_null()) return;
-  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
-  used.insert(&c);
-  for (const ParameterInfo& p : c.component.parameters) {
-    const Value* v = spec.find(p.name);
+void add_used(std::set<const Registered*>& used, const std::string& kind, const Value& spec);
+
+void add_nested(std::set<const Registered*>& used, const std::vector<ParameterInfo>& parameters, const Value& options) {
+  for (const ParameterInfo& p : parameters) {
+    const Value* v = options.find(p.name);
     if (!v) continue;
     if (p.type == ParameterType::component) add_used(used, p.component_kind, *v);
     if (p.type == ParameterType::components && v->is_list()) {
       for (const Value& e : v->as_list()) add_used(used, p.component_kind, e);
     }
+    if (p.type == ParameterType::options && v->is_map()) add_nested(used, p.options, *v);
   }
+}
+
+void add_used(std::set<const Registered*>& used, const std::string& kind, const Value& spec) {
+  if (spec.is_null()) return;
+  const Registered& c = Registry::instance().at(kind, name_of(spec, kind), spec.location);
+  used.insert(&c);
+  add_nested(used, c.component.parameters, spec);
 }
 
 std::set<const Registered*> used_components(const Recipe& recipe) {

@@ -75,6 +75,7 @@ class Trainer final : public Run {
   using Run::draw;
   Batch draw(std::string_view part, int64_t n) override;
   Evaluation evaluate(std::string_view part) override;
+  at::Tensor loss(const Batch& batch, const Observer& observe) override;
   double learning_rate(ParamId p) const override {
     return parts_.rates(network_.graph, {Role::weight, Role::architecture}, position_.lr_factor)[p];
   }

@@ -291,6 +291,20 @@ Evaluation Trainer::evaluate(std::string_view part) {
   return evaluate_part(part, false, *network_.weights);  // whoever asks is in the middle of something
 }
 
+at::Tensor Trainer::loss(const Batch& batch, const Observer& observe) {
+  // In the full precision of the weights: gradients and activations are looked at, and there are few passes.
+  const Made<Loss>& made = parts_.loss();
+  const std::vector<std::string> names = made.object->outputs();
+  const std::vector<std::string_view> wanted = outputs_of(names);
+  const std::vector<at::Tensor> r =
+      placed([&] { return espalier::run(network_.graph, *network_.weights, batch.inputs, wanted, {}, observe); });
+  NamedTensors outputs;
+  for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
+  at::Tensor value;
+  made.call([&](Loss& l) { value = l.value({.outputs = outputs, .batch = batch, .training = false}); });
+  return value;
+}
+
 void Trainer::count_best() {
   const double score = tested_.result.score;
   if (!position_.best_score || (!data_.validation() && score > *position_.best_score)) position_.best_score = score;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "espalier/api.h"
+#include "espalier/shape.h"
 
 namespace espalier {
 
@@ -46,6 +48,10 @@ struct Batch {
   // Returns a target by its name. Throws Error if there is none.
   const at::Tensor& target(std::string_view name = "target") const { return tensor_at(targets, name, "target"); }
 };
+
+// Is told what a node of a network computes: the edge, and the tensor with the batch first, connected by autograd where
+// gradients are recorded. It may keep the tensor, and must not change it.
+using Observer = std::function<void(Edge edge, const at::Tensor& value)>;
 
 // What a network made of a batch: losses and metrics look at it.
 struct Prediction {

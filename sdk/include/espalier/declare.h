@@ -30,6 +30,7 @@ enum class ParameterType {
   per_selector,  // one number, or a map from selectors to numbers
   component,     // {use: NAME, ...}: a nested component
   components,    // a list of them
+  options,       // {NAME: VALUE, ...}: options of its own, one level deeper
 };
 
 // Returns the name of a type: "integer", "list of numbers".
@@ -52,9 +53,10 @@ struct ParameterInfo {
   double most = std::numeric_limits<double>::infinity();    // the largest number
   bool open_below = false;                                  // least itself is not allowed
   bool open_above = false;                                  // most itself is not allowed
-  std::vector<std::string> choices;                         // the words of a choice
+  std::vector<std::string> choices;                         // the words of a choice; of options: instead of a map
   std::string unit;                                         // "epochs", "pixels"
   std::string component_kind;                               // the kind of nested components
+  std::vector<ParameterInfo> options;                       // the options one level deeper
   std::string doc;                                          // what it is, for `describe`
 
   // Returns what is expected, for errors and `describe`: "integer >= 1", "one of a, b".
@@ -115,6 +117,10 @@ struct Formerly {
 };
 // The constraint required().
 struct Required {};
+// The constraint or_word().
+struct OrWord {
+  std::string word;  // the word
+};
 
 // Requires a number that is at least `v`.
 inline AtLeast at_least(double v) {
@@ -159,6 +165,20 @@ inline Required required() {
   return {};
 }
 
+// Lets a word stand for the default of a group of options: `schedule: once` for none.
+inline OrWord or_word(std::string word) {
+  return {std::move(word)};
+}
+
+template <class Options>
+class Declare;
+
+// A struct that declares options itself, so that it can be an option: a group of them, one level deeper.
+template <class T>
+concept DeclaresOptions = requires(Declare<T>& p) {
+  T::declare(p);
+};
+
 namespace detail {
 inline void constrain(ParameterInfo& p, const AtLeast& c) {
   p.least = c.value;
@@ -190,6 +210,9 @@ inline void constrain(ParameterInfo& p, const Formerly& c) {
 inline void constrain(ParameterInfo& p, const Required&) {
   p.required = true;
 }
+inline void constrain(ParameterInfo& p, const OrWord& c) {
+  p.choices = {c.word};
+}
 inline void constrain(ParameterInfo& p, const char* doc) {
   p.doc = doc;
 }
@@ -214,6 +237,16 @@ ESPALIER_OPTION_TYPE(Nested, component)
 ESPALIER_OPTION_TYPE(std::vector<Nested>, components)
 #undef ESPALIER_OPTION_TYPE
 
+// A group of options is a map.
+template <DeclaresOptions T>
+ParameterType type_of(const T*) {
+  return ParameterType::options;
+}
+template <DeclaresOptions T>
+void assign(T& option, const Value& value);
+template <DeclaresOptions T>
+Value unassign(const T& option);
+
 // An optional option has no default: leaving it out means none.
 template <class T>
 ParameterType type_of(const std::optional<T>*) {
@@ -227,6 +260,17 @@ void assign(std::optional<T>& option, const Value& value) {
 template <class T>
 Value unassign(const std::optional<T>& option) {
   return option ? unassign(*option) : Value();
+}
+
+// What a group of options declares; nothing of other types.
+template <class T>
+std::vector<ParameterInfo> options_of(const T*) {
+  if constexpr (DeclaresOptions<T>) return Declare<T>().parameters();
+  return {};
+}
+template <class T>
+std::vector<ParameterInfo> options_of(const std::optional<T>*) {
+  return options_of(static_cast<const T*>(nullptr));
 }
 }  // namespace detail
 
@@ -251,12 +295,14 @@ class Declare {
   Declare() { Options::declare(*this); }
 
   // Declares one option: its name, its member, then any of at_least, at_most, above, below, one_of, unit, of_kind,
-  // path, required, and a line that says what it is. The member's initial value is the default.
+  // path, required, or_word, and a line that says what it is. The member's initial value is the default. A member that
+  // is a struct with declare() (or an optional one) is a group of options, which recipes write as a map.
   template <class Member, class... Constraints>
   void operator()(const char* name, Member Options::*member, const Constraints&... constraints) {
     ParameterInfo info;
     info.name = name;
     info.type = detail::type_of(static_cast<const Member*>(nullptr));
+    info.options = detail::options_of(static_cast<const Member*>(nullptr));
     info.fallback = detail::unassign(Options{}.*member);
     (detail::constrain(info, constraints), ...);
     if (info.required) info.fallback = Value();
@@ -288,6 +334,17 @@ class Declare {
   std::vector<std::function<void(Options&, const Value&)>> setters_;
   std::vector<std::function<Value(const Options&)>> getters_;
 };
+
+namespace detail {
+template <DeclaresOptions T>
+void assign(T& option, const Value& value) {
+  option = Declare<T>().read(value, "the group of options");
+}
+template <DeclaresOptions T>
+Value unassign(const T& option) {
+  return Declare<T>().write(option);
+}
+}  // namespace detail
 
 // The options of components that have none.
 struct NoOptions {

@@ -26,4 +26,10 @@ namespace espalier {
 ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
                                          const std::vector<std::string_view>& outputs, const Pass& pass = {});
 
+// Does the same, and tells `observe` what each node computes, in the order of the graph. Every node is computed by
+// itself then, so that all edges are seen.
+ESPALIER_API std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
+                                         const std::vector<std::string_view>& outputs, const Pass& pass,
+                                         const Observer& observe);
+
 }  // namespace espalier

@@ -10,6 +10,7 @@
 #include "espalier/edit.h"
 #include "espalier/graph.h"
 #include "espalier/groups.h"
+#include "espalier/score.h"
 #include "espalier/weights.h"
 
 namespace espalier {
@@ -42,14 +43,110 @@ struct WidthNorms {
 };
 
 // Returns a table of them as lines of text, for Foresight::finds, with all widths together in its last line. `gone` is
-// the head of the last column.
-ESPALIER_API std::vector<std::string> table_of(const std::vector<WidthNorms>& widths, const std::string& gone);
+// the head of the last column, `what` that of the first.
+ESPALIER_API std::vector<std::string> table_of(const std::vector<WidthNorms>& widths, const std::string& gone,
+                                               const std::string& what = "norms of");
 
-// The score of each position of a width: filters, units, heads; the smaller, the sooner it goes.
-struct AxisScores {
-  Axis axis;                   // the width
-  std::vector<double> scores;  // [size of the axis]
+// How scores of different widths are compared.
+struct RankOptions {
+  // global: all positions in one order; layer: every width loses the same share; block: every residual block loses the
+  // same share of its positions (what lies in no block counts as one)
+  std::string scope = "global";
+  // What the scores of each width are divided by: none, mean or max; gaussian: their mean is taken away, and they are
+  // divided by their standard deviation. Without effect within a layer.
+  std::string normalize = "none";
+  int64_t round_to = 1;  // what is left of a width is a multiple of this, or the whole width
 };
+
+// The order in which the positions of widths go, the smallest score first, as far as they may go. It is a list of
+// steps, each of which takes one position away from one width, or as many as `round_to` asks for. Everything that ranks
+// and prunes chooses a number of steps. Of equal scores the earlier width and position go first.
+class ESPALIER_API RemovalOrder {
+ public:
+  // keep: the positions of each width that stay in any case, at least 1. Throws Error if a width has not as many finite
+  // scores as positions.
+  RemovalOrder(const Graph& graph, std::vector<AxisScores> scores, const std::vector<int64_t>& keep,
+               const RankOptions& options);
+
+  // Returns how many steps there are.
+  int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
+  // Returns how many positions all widths have together.
+  int64_t positions() const { return positions_; }
+  // Returns the widths, in the order in which they were given.
+  const std::vector<AxisScores>& scores() const { return scores_; }
+  // Returns what is left of each width after the first `steps` steps, in the order of scores().
+  std::vector<int64_t> left_after(int64_t steps) const;
+  // Returns how many steps take away at most so many positions.
+  int64_t steps_for(int64_t positions) const;
+  // Returns the widths of which less is left than there was, in the order of scores(), each with the positions that are
+  // to go, ascending: of the smallest scores. left: what is left of each width.
+  std::vector<std::pair<Axis, Indices>> gone(const std::vector<int64_t>& left) const;
+  // Returns the size that a width of scores() gets by one further step from `left`, or `left` if there is none.
+  int64_t next_below(size_t width, int64_t left) const;
+  // Returns the size that it had before the step that led to `left`, or `left` if there was none.
+  int64_t next_above(size_t width, int64_t left) const;
+  // Returns the width of the first step that has not been taken yet, leaving out closed widths; the number of widths if
+  // there is none.
+  size_t width_of_next(const std::vector<int64_t>& left, const std::vector<bool>& closed) const;
+
+ private:
+  struct Step {
+    size_t width;
+    int64_t left;
+  };
+  std::vector<AxisScores> scores_;
+  std::vector<Indices> order_;               // of each width, its positions, the smallest score first
+  std::vector<std::vector<int64_t>> sizes_;  // of each width, the sizes that it may get, falling
+  std::vector<Step> steps_;
+  int64_t positions_ = 0;
+};
+
+// What a network costs.
+struct NetworkCost {
+  int64_t params = 0;  // trainable numbers
+  int64_t macs = 0;    // multiply-accumulates of one sample
+};
+
+// Counts what a network would cost if widths were smaller, without making it: the graph's own counts, with other sizes.
+// Where an operation holds something by position (kernels of several sizes) or a view loses what it reads, the edit is
+// planned for each count, which takes longer and gives the same numbers as carrying it out.
+class ESPALIER_API CostCounter {
+ public:
+  explicit CostCounter(const Graph& graph);
+  // Returns what the network costs as it is.
+  NetworkCost now() const { return now_; }
+  // Returns what it would cost with `left` positions of each width of `order`. In the planned form the positions are
+  // those that the order takes.
+  NetworkCost with(const RemovalOrder& order, const std::vector<int64_t>& left) const;
+
+ private:
+  const Graph& graph_;
+  mutable Graph sized_;
+  NetworkCost now_;
+  bool planned_ = false;
+};
+
+// How much is to stay of a network.
+struct PruneTarget {
+  std::string what = "macs";  // macs, params, or share: of the positions of the widths that are ranked, what goes
+  double value = 0.5;         // macs and params: up to 1 a share of `of`, above 1 the number; share: from 0 to below 1
+};
+
+// Returns the number of multiply-accumulates or parameters that a target means for a network that costs this; of a
+// share, 0.
+ESPALIER_API double wanted_cost(const PruneTarget& target, const NetworkCost& of);
+
+// What meets a target.
+struct Selection {
+  std::vector<int64_t> left;  // of each width of the order
+  NetworkCost cost;           // of what is left of the network
+};
+
+// Returns how much of each width is to stay so that the network costs at most `wanted` (of target.what): bisection over
+// the steps of the order, then single steps of other widths, until the cost is within half a percent of `wanted` or no
+// step comes nearer. Throws Error with the smallest possible cost if all steps together do not reach it.
+ESPALIER_API Selection meet_cost(const RemovalOrder& order, const CostCounter& counter, const std::string& what,
+                                 double wanted);
 
 // Returns the positions with the smallest scores over all widths together, `share` of all positions (0 to 1; rounded
 // down), as far as `min_filters` positions (>= 1) of each width stay. Of equal scores the earlier width and position go

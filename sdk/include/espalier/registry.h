@@ -61,6 +61,7 @@ class ESPALIER_API Registry {
   Value check(const std::string& kind, const Value& spec) const;
 
  private:
+  void check_nested(const std::vector<ParameterInfo>& parameters, Value& options) const;
   std::unique_ptr<Object> create_object(const std::string& kind, const Value& spec) const;
   [[noreturn]] static void throw_wrong_type(const std::string& kind, const Value& spec);
 

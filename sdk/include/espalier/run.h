@@ -119,6 +119,12 @@ class ESPALIER_API Run {
   // there is no such part.
   virtual Evaluation evaluate(std::string_view part) = 0;
 
+  // Returns the recipe's loss for a batch, a scalar that autograd connects to the network's parameters (without
+  // regularizers and without what only helps training). It is a pass of evaluation: nothing is drawn at random, the
+  // statistics of batch norms stay, and nothing is added to the metrics of the epoch. `observe`, if it is not null, is
+  // told what each node computes. Scores look at gradients and activations through it.
+  virtual at::Tensor loss(const Batch& batch, const Observer& observe) = 0;
+
   // Returns the learning rate that a parameter has in the step under way: that of its optimizer, scaled by the
   // schedule. It is 0 if no optimizer updates the parameter.
   virtual double learning_rate(ParamId p) const = 0;

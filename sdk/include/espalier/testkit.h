@@ -38,7 +38,8 @@ ESPALIER_API at::Tensor cross_entropy(const Graph& graph, const Weights& weights
 // relative to the largest gradient. The weights must be float64, and without zeros if the penalty has a kink there.
 ESPALIER_API double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& weights, double step = 1e-5);
 
-// A run without data or training, for controllers: edits act on the graph and the weights (float64, on the CPU).
+// A run without training, for controllers: edits act on the graph and the weights (float64, on the CPU). There are no
+// data unless `batches` gives some.
 class ESPALIER_API TestRun final : public Run {
  public:
   // Makes a run of a graph whose weights are initialized by the seed.
@@ -59,6 +60,7 @@ class ESPALIER_API TestRun final : public Run {
   int64_t samples = 128;                      // what batch_size() gives
   std::map<std::string, Artefact> artefacts;  // by STAGE.NAME; the stage is called "test"
   Value derived;                              // what derive() gives
+  std::function<Batch(int64_t n)> batches;    // what draw() gives; null: there are no data
 
   const Graph& graph() const override { return graph_; }
   Weights& weights() override { return weights_; }
@@ -83,8 +85,10 @@ class ESPALIER_API TestRun final : public Run {
   void add_regularizers(Weights&) override {}
   using Run::update;
   void update(Weights&, const std::vector<Role>&) override {}
-  // Throws Error: there is no data.
-  Batch draw(std::string_view, int64_t) override;
+  // Returns batches(n). Throws Error if there are no data.
+  Batch draw(std::string_view, int64_t n) override;
+  // Returns the cross-entropy.
+  at::Tensor loss(const Batch& batch, const Observer& observe) override;
   Evaluation evaluate(std::string_view part) override {
     const auto it = evaluations.find(part);
     return it == evaluations.end() ? Evaluation{} : it->second;

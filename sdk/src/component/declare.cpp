@@ -36,6 +36,8 @@ const char* to_string(ParameterType type) {
       return "component";
     case ParameterType::components:
       return "list of components";
+    case ParameterType::options:
+      return "map of options";
   }
   return "";
 }
@@ -168,8 +170,18 @@ std::string ParameterInfo::expected() const {
       return with_article(component_kind) + ": {use: NAME, ...}";
     case ParameterType::components:
       return "a list of " + component_kind + "s: [{use: NAME, ...}]";
+    case ParameterType::options: {
+      std::vector<std::string> names;
+      for (const ParameterInfo& p : options) names.push_back(p.name);
+      return "a map of the options " + join(names) + (choices.empty() ? "" : ", or the word " + choices.front());
+    }
   }
   return {};
+}
+
+namespace {
+Value check_group(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what,
+                  const std::string& prefix);
 }
 
 bool is_reference(const Value& value) {
@@ -229,6 +241,10 @@ Value ParameterInfo::check(const Value& v) const {
       return check_component(*this, v);
     case ParameterType::components:
       return check_list(*this, v, check_component);
+    case ParameterType::options:
+      if (v.is_string() && std::ranges::find(choices, v.as_string()) != choices.end()) return fallback;
+      if (!v.is_map()) refuse(*this, v, v.describe());
+      return check_group(options, v, "'" + name + "'", name + ".");
   }
   return v;
 }
@@ -248,9 +264,9 @@ std::string list_parameter(const std::vector<ParameterInfo>& parameters, const P
   return "";
 }
 
-}  // namespace
-
-Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
+// prefix: what stands before the names in messages, "target." in a group of that name.
+Value check_group(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what,
+                  const std::string& prefix) {
   if (!options.is_null() && !options.is_map()) {
     throw InputError(options.location.str(), what + ": expected a map of its parameters, got " + options.describe());
   }
@@ -273,9 +289,11 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
   for (const ParameterInfo& p : parameters) {
     const Value* given = options.find(p.name);
     if (given) {
+      ParameterInfo named = p;
+      named.name = prefix + p.name;
       if (p.type == ParameterType::choice && given->is_list())
-        refuse(p, *given, given->describe() + list_parameter(parameters, p));
-      result[p.name] = p.check(*given);
+        refuse(named, *given, given->describe() + list_parameter(parameters, p));
+      result[p.name] = named.check(*given);
     } else if (p.required) {
       throw InputError(options.location.str(), what + " needs the parameter '" + p.name + "': " + p.expected() +
                                                    (p.doc.empty() ? "" : ", " + p.doc));
@@ -284,6 +302,12 @@ Value check_options(const std::vector<ParameterInfo>& parameters, const Value& o
     }
   }
   return result;
+}
+
+}  // namespace
+
+Value check_options(const std::vector<ParameterInfo>& parameters, const Value& options, const std::string& what) {
+  return check_group(parameters, options, what, "");
 }
 
 namespace detail {

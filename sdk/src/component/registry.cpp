@@ -8,6 +8,7 @@
 
 #include "espalier/error.h"
 #include "operations/builtin.h"
+#include "scores/builtin.h"
 #include "tasks/builtin.h"
 
 namespace espalier {
@@ -22,7 +23,7 @@ Registry& Registry::instance() {
   // Never destroyed: its factories live in libraries that stay loaded.
   static Registry* const registry = [] {
     auto* r = new Registry;
-    for (auto* kind : {builtin_operations, builtin_losses, builtin_metrics}) {
+    for (auto* kind : {builtin_operations, builtin_losses, builtin_metrics, builtin_scores}) {
       for (Component& c : kind()) r->add(std::move(c), {});
     }
     return r;
@@ -89,6 +90,19 @@ std::vector<std::string> Registry::names(const std::string& kind) const {
   return result;
 }
 
+// Components among the options, and those within groups of options.
+void Registry::check_nested(const std::vector<ParameterInfo>& parameters, Value& options) const {
+  for (const ParameterInfo& p : parameters) {
+    Value& v = options[p.name];
+    if (v.is_null()) continue;
+    if (p.type == ParameterType::component) v = check(p.component_kind, v);
+    if (p.type == ParameterType::components) {
+      for (Value& e : v.as_list()) e = check(p.component_kind, e);
+    }
+    if (p.type == ParameterType::options && !is_reference(v)) check_nested(p.options, v);
+  }
+}
+
 const std::string& name_of(const Value& spec, const std::string& kind) {
   if (spec.is_string()) return spec.as_string();
   if (spec.is_map()) {
@@ -106,13 +120,7 @@ Value Registry::check(const std::string& kind, const Value& spec) const {
   const Registered& c = at(kind, name_of(spec, kind), spec.is_map() ? spec.at("use").location : spec.location);
   Value checked =
       check_options(c.component.parameters, spec.is_map() ? spec : Value(), kind + " '" + c.component.name + "'");
-  for (const ParameterInfo& p : c.component.parameters) {
-    Value& v = checked[p.name];
-    if (p.type == ParameterType::component && !v.is_null()) v = check(p.component_kind, v);
-    if (p.type == ParameterType::components && !v.is_null()) {
-      for (Value& e : v.as_list()) e = check(p.component_kind, e);
-    }
-  }
+  check_nested(c.component.parameters, checked);
   Value result = Value::map({{"use", c.component.name}});
   result.location = spec.location;
   for (Value::Entry& e : checked.as_map()) result[e.key] = std::move(e.value);

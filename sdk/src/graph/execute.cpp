@@ -27,6 +27,13 @@ at::Tensor without_positions(const Graph& graph, const Shape& shape, at::Tensor 
 
 std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
                             const std::vector<std::string_view>& outputs, const Pass& pass) {
+  return run(graph, weights, inputs, outputs, pass, nullptr);
+}
+
+std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
+                            const std::vector<std::string_view>& outputs, const Pass& given, const Observer& observe) {
+  Pass pass = given;
+  if (observe) pass.fuse = false;
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);
   std::vector<bool> needed(graph.nodes().size(), false);
@@ -105,6 +112,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       const Edge out = node.outputs[i];
       if (pass.without) results[i] = without_positions(graph, graph[out].shape, results[i], *pass.without);
+      if (observe) observe(out, results[i]);
       values[static_cast<size_t>(out.id)] = std::move(results[i]);
     }
   }

@@ -1,0 +1,563 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+
+#include <espalier/blocks.h>
+#include <espalier/controller.h>
+#include <espalier/foresight.h>
+#include <espalier/plugin.h>
+#include <espalier/pruning.h>
+#include <espalier/registry.h>
+#include <espalier/rewrite.h>
+#include <espalier/score.h>
+
+namespace espalier {
+
+namespace {
+
+// 12345678 -> "12,345,678"
+std::string with_commas(int64_t n) {
+  const std::string digits = std::to_string(n);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+struct Target {
+  std::optional<double> macs{};
+  std::optional<double> params{};
+  std::optional<double> share{};
+
+  static void declare(Declare<Target>& p) {
+    p("macs", &Target::macs, above(0),
+      "Multiply-accumulates of a sample that stay: up to 1 a share of those at the stage's beginning, above 1 their "
+      "number.");
+    p("params", &Target::params, above(0),
+      "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
+    p("share", &Target::share, above(0), below(1),
+      "Share of all positions of the widths that goes, rounded down to a whole number.");
+  }
+};
+struct Rounds {
+  int64_t steps = 5;
+  int64_t every = 1;
+  std::string curve = "linear";
+
+  static void declare(Declare<Rounds>& p) {
+    p("steps", &Rounds::steps, at_least(1), at_most(1e6), "Number of steps in which the target is reached.");
+    p("every", &Rounds::every, at_least(1), unit("epochs"), "Epochs from one step to the next.");
+    p("curve", &Rounds::curve, one_of({"linear", "cubic"}),
+      "Share of the removal that is done after t of T steps; linear: t / T; cubic: 1 - (1 - t / T)^3, so that much "
+      "goes at first (Zhu and Gupta 2017).");
+  }
+};
+
+// The share of a removal that is done after step `done` of `steps`: linear, or cubic, fast at first (Zhu and Gupta
+// 2017, eq. (1)).
+double share_done(const std::string& curve, int64_t done, int64_t steps) {
+  const double t = static_cast<double>(done) / static_cast<double>(steps);
+  return curve == "cubic" ? 1 - (1 - t) * (1 - t) * (1 - t) : t;
+}
+
+}  // namespace
+
+// Ranks the positions of all widths by a score and removes the smallest until a target is met: "give me half of the
+// multiply-accumulates".
+class Prune final : public Controller, public Foresight {
+ public:
+  struct Options {
+    Nested score{Value::map({{"use", "l2"}})};
+    Target target{.macs = 0.5};
+    std::string what = "widths";
+    std::string scope = "global";
+    std::string normalize = "none";
+    double protect = 0.1;
+    int64_t round_to = 1;
+    Selector on;
+    std::optional<Rounds> schedule;
+    std::string when = "begin";
+    bool soft = false;
+
+    static void declare(Declare<Options>& p) {
+      p("score", &Options::score, of_kind("score"),
+        "Score of each filter, unit, head or head dimension; the smallest go first.");
+      p("target", &Options::target, "How much stays: one of its three options.");
+      p("what", &Options::what, one_of({"widths", "blocks"}),
+        "What goes; widths: positions of widths; blocks: whole residual blocks whose input and output have the same "
+        "shape, those with the smallest mean score of the widths within them.");
+      p("scope", &Options::scope, one_of({"global", "layer", "block"}),
+        "What is ranked together; global: the positions of all widths; layer: those of each width, so that all lose "
+        "the same share; block: those of each residual block, so that all blocks lose the same share.");
+      p("normalize", &Options::normalize, one_of({"none", "mean", "max", "gaussian"}),
+        "What the scores of each width are divided by before they are compared with those of others; gaussian: their "
+        "mean is taken away, and they are divided by their standard deviation.");
+      p("protect", &Options::protect, at_least(0), at_most(1),
+        "Share of each width, or of the blocks, that stays in any case; at least one position does.");
+      p("round_to", &Options::round_to, at_least(1), at_most(1e6),
+        "Number of which the width that is left is a multiple, unless nothing of the width goes.");
+      p("on", &Options::on,
+        "Layers whose widths may shrink. A width that others share goes from all of them. Left out: all layers.");
+      p("schedule", &Options::schedule, or_word("once"), "Removal in several steps with training between them.");
+      p("when", &Options::when, one_of({"begin", "end", "epochs"}),
+        "Moment of the stage at which something goes; begin: before it, and with a schedule after every few epochs, "
+        "too; end: after it; epochs: after every few epochs by the schedule.");
+      p("soft", &Options::soft,
+        "Whether the chosen filters only become zero, after every epoch or by the schedule, and go on being trained "
+        "(He et al. 2018). What has the smallest scores goes at the end of the stage.");
+    }
+  };
+
+  explicit Prune(Options o) : o_(std::move(o)), score_(Registry::instance().create<Score>(o_.score.value)) {
+    const int given = o_.target.macs.has_value() + o_.target.params.has_value() + o_.target.share.has_value();
+    if (given != 1) {
+      throw Error(std::string("'target' names ") + (given == 0 ? "nothing" : "more than one thing") +
+                  " to reach; give one of macs, params and share: target: {macs: 0.5}");
+    }
+    if (o_.target.macs) target_ = {"macs", *o_.target.macs};
+    if (o_.target.params) target_ = {"params", *o_.target.params};
+    if (o_.target.share) target_ = {"share", *o_.target.share};
+    if (o_.schedule && o_.when == "end" && !o_.soft)
+      throw Error("`when: end` removes once, and there is a 'schedule'; leave it out, or write `when: epochs`");
+    if (of_blocks() && o_.soft) throw Error("`what: blocks` has no soft form: a block goes or stays; leave 'soft' out");
+    if (!o_.schedule && o_.when == "epochs" && !o_.soft)
+      throw Error("`when: epochs` needs a 'schedule': schedule: {steps: 5, every: 1}");
+  }
+
+  int64_t round() const override { return o_.schedule || o_.soft ? rounds().every : 0; }
+
+  void check(const Graph& graph) const override {
+    o_.on.require_matches(graph);
+    if (of_blocks()) return check_blocks(graph);
+    const std::vector<Axis> axes = judged(graph);
+    if (axes.empty()) {
+      throw Error("there is nothing to prune: no width of " +
+                  (o_.on.empty() ? std::string("the network") : "'" + o_.on.str() + "'") + " can go" +
+                  why_nothing(graph));
+    }
+    // The target is met or missed whatever the scores are: the cheapest network is the same.
+    const RemovalOrder order = blind_order(graph, axes);
+    const Begun begun = begun_with(graph);
+    if (target_.what == "share") {
+      const int64_t wanted = positions_to_go(order.positions(), 1);
+      const int64_t most = positions_gone(order, order.left_after(order.steps()));
+      if (wanted == 0)
+        throw Error("'target': a share of " + text(target_.value) + " of " + std::to_string(order.positions()) +
+                    " positions is none");
+      if (most < wanted) {
+        throw Error("'target': " + std::to_string(wanted) + " of " + std::to_string(order.positions()) +
+                    " positions are to go, and at most " + std::to_string(most) + " may" + hint());
+      }
+      return;
+    }
+    const double wanted = wanted_cost(target_, begun.cost);
+    const int64_t have = cost_of(begun.cost);
+    if (wanted >= static_cast<double>(have)) {
+      throw Error("'target': the network has " + with_commas(have) + unit_of() + " and the target is " +
+                  with_commas(std::llround(wanted)) + ": nothing would go");
+    }
+    try {
+      meet_cost(order, CostCounter(graph), target_.what, wanted);
+    } catch (const Error& e) {
+      throw Error(std::string("'target' cannot be met: ") + e.what() + hint());
+    }
+  }
+
+  Edits expected_edits(const Graph& graph) const override {
+    // How many positions of each width go depends on the scores, unless every width loses the same share.
+    if (of_blocks() || o_.scope != "layer") return {};
+    const RemovalOrder order = blind_order(graph, judged(graph));
+    return removal_of(graph, order.gone(choose(graph, order, begun_with(graph), 1)));
+  }
+
+  std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
+    std::vector<std::string> lines;
+    if (o_.schedule && !o_.soft) {
+      const int64_t last = (rounds().steps - (o_.when == "begin" ? 1 : 0)) * rounds().every;
+      if (last > epochs) {
+        lines.push_back("the last of the 'schedule' lies after " + std::to_string(last) +
+                        " epochs, and the stage has " + std::to_string(epochs) +
+                        ": what is left of the removal is done at its end");
+      }
+    }
+    if (o_.soft && rounds().every > epochs)
+      lines.push_back("nothing ever becomes zero: 'schedule' waits for " + std::to_string(rounds().every) +
+                      " epochs, and the stage has " + std::to_string(epochs));
+    if (of_blocks()) {
+      const auto note = [&](const std::string& name, bool is_given) {
+        if (is_given) lines.push_back("'" + name + "' is without effect where 'what' is blocks");
+      };
+      note("scope", o_.scope != "global");
+      note("normalize", o_.normalize != "none");
+      note("round_to", o_.round_to != 1);
+    }
+    if (!of_blocks() && o_.scope == "layer" && o_.normalize != "none")
+      lines.push_back("'normalize' is without effect where 'scope' is layer");
+    return lines;
+  }
+
+  std::vector<std::string> finds(const Graph& graph, const Weights& weights) const override {
+    std::vector<std::string> lines;
+    if (of_blocks()) return finds_blocks(graph, weights);
+    const std::vector<Axis> axes = judged(graph);
+    if (score_->batches() > 0) {
+      lines.push_back("the score looks at " + std::to_string(score_->batches()) +
+                      " batches of training data, so which positions of " + std::to_string(axes.size()) +
+                      " widths go is found in the run");
+    } else {
+      Weights values(graph, weights.dtype(), at::kCPU);
+      values.copy_from(weights);
+      const RemovalOrder order(graph, score_->scores({graph, values}, axes), kept(graph, axes, {}), rank_options());
+      const Begun begun = begun_with(graph);
+      const std::vector<int64_t> left = choose(graph, order, begun, 1);
+      std::vector<WidthNorms> widths;
+      for (size_t w = 0; w < left.size(); ++w) {
+        const AxisInfo& axis = graph[axes[w]];
+        widths.push_back({axis.name, order.scores()[w].scores, axis.size - left[w]});
+      }
+      lines = table_of(widths, "to go", "scores of");
+      lines.push_back(result_text(begun.cost, CostCounter(graph).with(order, left)));
+    }
+    for (const std::string& line : left_alone(graph)) lines.push_back("cannot go: " + line);
+    return lines;
+  }
+
+  void stage_begin(Run& run) override {
+    check(run.graph());
+    begun_ = begun_with(run.graph());
+    if (o_.when == "begin" && !o_.soft) remove(run, 1);
+  }
+  void epoch_end(Run& run) override {
+    const bool due = (run.epoch() + 1) % rounds().every == 0;
+    if (!due || (!o_.schedule && !o_.soft)) return;
+    if (o_.soft) {
+      done_ = std::min(done_ + 1, rounds().steps);
+      return make_zero(run);
+    }
+    if (done_ < rounds().steps) remove(run, done_ + 1);
+  }
+  void stage_end(Run& run) override {
+    if (done_ < rounds().steps || o_.soft) remove(run, rounds().steps);
+  }
+
+  Value save() const override {
+    Value widths = Value::map();
+    for (const auto& [name, size] : begun_.widths) widths[name] = size;
+    return Value::map({{"params", begun_.cost.params},
+                       {"macs", begun_.cost.macs},
+                       {"widths", widths},
+                       {"blocks", begun_.blocks},
+                       {"done", done_}});
+  }
+  void resume(Run&, const Value& saved) override {
+    begun_.cost = {saved.at("params").as_int(), saved.at("macs").as_int()};
+    for (const Value::Entry& e : saved.at("widths").as_map()) begun_.widths[e.key] = e.value.as_int();
+    begun_.blocks = saved.at("blocks").as_int();
+    done_ = saved.at("done").as_int();
+  }
+
+ private:
+  // What the network was at the stage's beginning, to which targets and protected shares relate.
+  struct Begun {
+    NetworkCost cost;
+    std::map<std::string, int64_t> widths;  // of all axes, by name
+    int64_t blocks = 0;                     // that may go
+  };
+
+  Begun begun_with(const Graph& graph) const {
+    Begun b{{graph.parameter_count(), graph.macs()}, {}, 0};
+    for (const AxisInfo& a : graph.axes()) b.widths[a.name] = a.size;
+    if (of_blocks()) b.blocks = std::ssize(blocks(graph));
+    return b;
+  }
+  // Without a schedule everything is one step.
+  Rounds rounds() const { return o_.schedule.value_or(Rounds{.steps = 1, .every = 1, .curve = "linear"}); }
+  RankOptions rank_options() const {
+    return {.scope = o_.scope, .normalize = o_.scope == "layer" ? "none" : o_.normalize, .round_to = o_.round_to};
+  }
+
+  // The widths that may shrink and that the score can judge.
+  std::vector<Axis> judged(const Graph& graph) const {
+    std::vector<Axis> axes = prunable_axes(graph, o_.on);
+    std::erase_if(axes, [&](Axis a) { return !score_->why_not(graph, a).empty(); });
+    return axes;
+  }
+  // The others, each with the reason.
+  std::vector<std::string> left_alone(const Graph& graph) const {
+    std::vector<std::string> lines = unprunable_axes(graph);
+    const std::vector<Axis> named = prunable_axes(graph, o_.on);
+    for (const Axis a : prunable_axes(graph, {})) {
+      std::string why = score_->why_not(graph, a);
+      if (std::ranges::find(named, a) == named.end()) why = "`on` does not name it";
+      if (!why.empty()) lines.push_back("'" + graph[a].name + "' (" + std::to_string(graph[a].size) + "): " + why);
+    }
+    return lines;
+  }
+  // Where nothing can go: what stands in the way of the first width that is named.
+  std::string why_nothing(const Graph& graph) const {
+    for (const Axis a : prunable_axes(graph, o_.on))
+      return ": of '" + graph[a].name + "' the score says: " + score_->why_not(graph, a);
+    const std::vector<std::string> lines = unprunable_axes(graph);
+    for (const ParamId p : o_.on.match(graph)) {
+      for (const std::string& line : lines) {
+        for (size_t a = 0; a < graph.axes().size(); ++a) {
+          const std::vector<bool> made = makes(graph, p, {static_cast<int32_t>(a)});
+          const bool is_it = line.starts_with("'" + graph.axes()[a].name + "' (");
+          if (is_it && std::ranges::find(made, true) != made.end()) return ": " + line;
+        }
+      }
+    }
+    return "";
+  }
+  // ---- whole blocks ----
+  bool of_blocks() const { return o_.what == "blocks"; }
+  // A residual block that may go, and the widths within it.
+  struct Block {
+    std::string name;
+    std::vector<Axis> axes;
+  };
+  // Those that can go; the reasons why others cannot, where they are wanted.
+  std::vector<Block> blocks(const Graph& graph, std::vector<std::string>* others = nullptr) const {
+    std::vector<Block> found;
+    const std::vector<ParamId> named = o_.on.empty() ? std::vector<ParamId>() : o_.on.match(graph);
+    for (const std::string& name : residual_blocks(graph)) {
+      const auto within = [&](ParamId p) { return block_of(graph, p, {name}) == name; };
+      Block block{name, {}};
+      std::string why;
+      try {
+        plan(graph, Edit{DropBlock{name}});
+      } catch (const EditError& e) {
+        why = e.what();
+      }
+      if (!o_.on.empty() && std::ranges::none_of(named, within)) why = "`on` does not name it";
+      for (const Axis a : prunable_axes(graph, {})) {
+        const std::vector<ParamId> makers = graph.producers(a);
+        if (std::ranges::all_of(makers, within) && score_->why_not(graph, a).empty()) block.axes.push_back(a);
+      }
+      if (why.empty() && block.axes.empty()) why = "it has no width of its own that the score can judge";
+      if (why.empty()) {
+        found.push_back(std::move(block));
+      } else if (others) {
+        others->push_back("'" + name + "': " + why);
+      }
+    }
+    return found;
+  }
+  static Edits drops(const std::vector<std::string>& names) {
+    Edits edits;
+    for (const std::string& n : names) edits.push_back({DropBlock{n}});
+    return edits;
+  }
+  static NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) {
+    apply(graph, {}, drops(names));
+    return {graph.parameter_count(), graph.macs()};
+  }
+  int64_t most_blocks(int64_t of) const {
+    return std::max<int64_t>(0, of - std::llround(std::ceil(o_.protect * static_cast<double>(of) - 1e-9)));
+  }
+  // The first of `order` that have to go for this share of the removal. first: how many there were at the beginning.
+  std::vector<std::string> enough_blocks(const Graph& graph, const std::vector<std::string>& order, const Begun& begun,
+                                         int64_t first, double share) const {
+    const int64_t here = std::ssize(order), gone = first - here;
+    const int64_t most = std::max<int64_t>(0, most_blocks(first) - gone);
+    const auto whole = static_cast<double>(cost_of(begun.cost));
+    const double wanted = whole + share * (wanted_cost(target_, begun.cost) - whole);
+    const int64_t count = positions_to_go(first, share) - gone;
+    std::vector<std::string> names;
+    while (std::ssize(names) < most) {
+      const bool done = target_.what == "share" ? std::ssize(names) >= count
+                                                : static_cast<double>(cost_of(cost_without(graph, names))) <= wanted;
+      if (done) break;
+      names.push_back(order[names.size()]);
+    }
+    return names;
+  }
+  void check_blocks(const Graph& graph) const {
+    std::vector<std::string> others;
+    std::vector<std::string> names;
+    for (const Block& b : blocks(graph, &others)) names.push_back(b.name);
+    if (names.empty())
+      throw Error("there is nothing to prune: no whole block can go" + (others.empty() ? "" : ": " + others.front()));
+    const Begun begun = begun_with(graph);
+    const int64_t all = std::ssize(names);
+    if (target_.what == "share") {
+      const int64_t count = positions_to_go(all, 1);
+      if (count == 0 || count > most_blocks(all)) {
+        throw Error("'target': a share of " + text(target_.value) + " of " + std::to_string(all) + " blocks is " +
+                    std::to_string(count) + "; from 1 to " + std::to_string(most_blocks(all)) + " may go");
+      }
+      return;
+    }
+    const double wanted = wanted_cost(target_, begun.cost);
+    if (wanted >= static_cast<double>(cost_of(begun.cost))) throw Error("'target': nothing would go");
+    names.resize(static_cast<size_t>(most_blocks(all)));
+    const int64_t least = cost_of(cost_without(graph, names));
+    if (static_cast<double>(least) > wanted) {
+      throw Error("'target' cannot be met: without " + std::to_string(names.size()) + " of " + std::to_string(all) +
+                  " blocks there are " + with_commas(least) + unit_of() + " and the target is " +
+                  with_commas(std::llround(wanted)) + "; 'protect' decides how many blocks stay");
+    }
+  }
+  // The names of the blocks, the smallest mean score first.
+  std::vector<std::string> ranked_blocks(const ScoreInput& in) const {
+    const std::vector<Block> all = blocks(in.graph);
+    std::vector<Axis> axes;
+    for (const Block& b : all) axes.insert(axes.end(), b.axes.begin(), b.axes.end());
+    const std::vector<AxisScores> scores = score_->scores(in, axes);
+    std::vector<std::pair<double, std::string>> order;
+    size_t next = 0;
+    for (const Block& b : all) {
+      double sum = 0, count = 0;
+      for (size_t i = 0; i < b.axes.size(); ++i) {
+        for (const double s : scores[next].scores) sum += s, ++count;
+        ++next;
+      }
+      order.emplace_back(sum / count, b.name);
+    }
+    std::ranges::stable_sort(order, {}, &std::pair<double, std::string>::first);
+    std::vector<std::string> names;
+    for (const auto& [score, name] : order) names.push_back(name);
+    return names;
+  }
+  Edits smallest_blocks(Run& run, double share) const {
+    const std::vector<std::string> order = ranked_blocks({run.graph(), run.weights(), run.key().with("prune"), &run});
+    return drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
+  }
+  std::vector<std::string> finds_blocks(const Graph& graph, const Weights& weights) const {
+    std::vector<std::string> lines, others;
+    const int64_t count = std::ssize(blocks(graph, &others));
+    if (score_->batches() == 0) {
+      Weights values(graph, weights.dtype(), at::kCPU);
+      values.copy_from(weights);
+      const Begun begun = begun_with(graph);
+      const std::vector<std::string> gone = enough_blocks(graph, ranked_blocks({graph, values}), begun, count, 1);
+      for (const std::string& name : gone) lines.push_back("to go: '" + name + "'");
+      lines.push_back(result_text(begun.cost, cost_without(graph, gone)));
+    }
+    for (const std::string& line : others) lines.push_back("cannot go: " + line);
+    return lines;
+  }
+
+  // The positions of each width that stay in any case: a share of what the width was at the stage's beginning.
+  std::vector<int64_t> kept(const Graph& graph, const std::vector<Axis>& axes, const Begun& begun) const {
+    std::vector<int64_t> keep;
+    for (const Axis a : axes) {
+      const auto first = begun.widths.find(graph[a].name);
+      const int64_t of = first == begun.widths.end() ? graph[a].size : first->second;
+      keep.push_back(std::max<int64_t>(1, std::llround(std::ceil(o_.protect * static_cast<double>(of) - 1e-9))));
+    }
+    return keep;
+  }
+  // An order in which all positions are worth the same.
+  RemovalOrder blind_order(const Graph& graph, const std::vector<Axis>& axes) const {
+    std::vector<AxisScores> scores;
+    for (const Axis a : axes) scores.push_back({a, std::vector<double>(static_cast<size_t>(graph[a].size), 0)});
+    return {graph, std::move(scores), kept(graph, axes, {}), rank_options()};
+  }
+
+  int64_t positions_to_go(int64_t of, double share) const {
+    return static_cast<int64_t>(std::floor(share * target_.value * static_cast<double>(of) + 1e-9));
+  }
+  static int64_t positions_gone(const RemovalOrder& order, const std::vector<int64_t>& left) {
+    int64_t gone = order.positions();
+    for (const int64_t n : left) gone -= n;
+    return gone;
+  }
+
+  // What is left of each width once this share of the removal is done.
+  std::vector<int64_t> choose(const Graph& graph, const RemovalOrder& order, const Begun& begun, double share) const {
+    if (target_.what == "share") {
+      int64_t first = 0;
+      for (const AxisScores& s : order.scores()) {
+        const auto was = begun.widths.find(graph[s.axis].name);
+        first += was == begun.widths.end() ? graph[s.axis].size : was->second;
+      }
+      const int64_t gone = first - order.positions();
+      return order.left_after(order.steps_for(std::max<int64_t>(0, positions_to_go(first, share) - gone)));
+    }
+    const auto whole = static_cast<double>(cost_of(begun.cost));
+    const double wanted = whole + share * (wanted_cost(target_, begun.cost) - whole);
+    return meet_cost(order, CostCounter(graph), target_.what, wanted).left;
+  }
+  std::vector<std::pair<Axis, Indices>> smallest(Run& run, double share) const {
+    const Graph& graph = run.graph();
+    const std::vector<Axis> axes = judged(graph);
+    const RemovalOrder order(graph, score_->scores({graph, run.weights(), run.key().with("prune"), &run}, axes),
+                             kept(graph, axes, begun_), rank_options());
+    return order.gone(choose(graph, order, begun_, share));
+  }
+
+  void remove(Run& run, int64_t step) {
+    const double share = share_done(rounds().curve, step, rounds().steps);
+    run.edit(of_blocks() ? smallest_blocks(run, share) : removal_of(run.graph(), smallest(run, share)));
+    done_ = step;
+    const NetworkCost now{run.graph().parameter_count(), run.graph().macs()};
+    run.note(result_text(begun_.cost, now));
+    if (target_.what == "share" || of_blocks() || step < rounds().steps) return;
+    const double wanted = wanted_cost(target_, begun_.cost);
+    const double off = (static_cast<double>(cost_of(now)) - wanted) / wanted;
+    if (std::abs(off) > 0.005) {
+      char line[160];
+      std::snprintf(line, sizeof line, "that is %.1f %% %s the target: no choice of whole positions%s comes nearer",
+                    100 * std::abs(off), off > 0 ? "above" : "below",
+                    o_.round_to > 1 ? " and multiples of 'round_to'" : "");
+      run.note(line);
+    }
+  }
+
+  // The weights alone: biases, batch norm and the optimizer's states stay, as in He et al. 2018.
+  void make_zero(Run& run) const {
+    const auto gone = smallest(run, share_done(rounds().curve, done_, rounds().steps));
+    const c10::NoGradGuard no_grad;
+    const Graph& graph = run.graph();
+    for (const auto& [axis, positions] : gone) {
+      for (const ParamId p : graph.producers(axis)) {
+        at::Tensor w = run.weights()[p].detach();
+        const std::vector<bool> dimensions = makes(graph, p, axis);
+        for (size_t d = 0; d < dimensions.size(); ++d) {
+          if (!dimensions[d]) continue;
+          const Indices at = positions_of(graph, graph[p].shape[d], axis, positions);
+          w.index_fill_(static_cast<int64_t>(d), at::tensor(at, at::TensorOptions(at::kLong).device(w.device())), 0);
+        }
+      }
+    }
+  }
+
+  int64_t cost_of(const NetworkCost& cost) const { return target_.what == "params" ? cost.params : cost.macs; }
+  std::string unit_of() const { return target_.what == "params" ? " parameters," : " multiply-accumulates,"; }
+  // What may be changed where a target cannot be met.
+  std::string hint() const {
+    std::string text = "; what stays in any case is decided by 'protect' (" + espalier::to_json(o_.protect) + ")";
+    if (o_.round_to > 1) text += ", by 'round_to'";
+    if (!o_.on.empty()) text += ", by 'on'";
+    return text + " and by the widths that cannot go";
+  }
+  static std::string text(double v) { return espalier::to_json(Value(v)); }
+  static std::string result_text(const NetworkCost& before, const NetworkCost& after) {
+    char line[200];
+    std::snprintf(line, sizeof line, "%s of %s multiply-accumulates (%.2f %%) and %s of %s parameters (%.2f %%) stay",
+                  with_commas(after.macs).c_str(), with_commas(before.macs).c_str(),
+                  100 * static_cast<double>(after.macs) / static_cast<double>(before.macs),
+                  with_commas(after.params).c_str(), with_commas(before.params).c_str(),
+                  100 * static_cast<double>(after.params) / static_cast<double>(before.params));
+    return line;
+  }
+
+  Options o_;
+  PruneTarget target_;
+  std::unique_ptr<Score> score_;
+  Begun begun_;
+  int64_t done_ = 0;  // steps of the schedule
+};
+
+ESPALIER_PLUGIN("prune", "1.0.0",
+                component<Prune>("prune",
+                                 "ranks filters, units and heads by a score and removes the smallest up to a target"));
+
+}  // namespace espalier
