@@ -1,5 +1,8 @@
 // The GPU against the CPU. Skipped by name where there is none. This program travels in the package: it finds plugins
 // and program beside itself, as the program does.
+#include <string>
+#include <vector>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randint.h>
@@ -14,6 +17,8 @@
 #include "espalier/execute.h"
 #include "espalier/optimizer.h"
 #include "espalier/random_fill.h"
+#include "espalier/registry.h"
+#include "espalier/regularizer.h"
 #include "espalier/testkit.h"
 #include "subprocess.h"
 #include "system/files.h"

@@ -21,7 +21,7 @@ struct Registered {
   Component component;  // what it is
   Origin origin;        // where it comes from
 
-  // Returns words for messages: "regularizer 'group_lasso' of plugin group_lasso 1.0.0 (/path/libgroup_lasso.so)".
+  // Returns words for messages: "regularizer 'l1' of plugin l1 1.0.0 (/path/libl1.so)".
   ESPALIER_API std::string str() const;
 };
 
