@@ -128,13 +128,15 @@ void fill(const Graph& graph, Weights& weights) {
 }
 
 // Backbones that take other images than three channels of 32 x 32.
-const std::map<std::string, InputSpec> inputs = {{"lenet5", {1, 28, 28}}};
+const std::map<std::string, InputSpec> inputs = {{"lenet5", {1, 28, 28}}, {"alexnet", {3, 67, 67}}};
 
 // What backbones need, and fewer and narrower layers of the large ones: each form has the same kinds of nodes.
 const std::map<std::string, std::string> options = {
     {"nasbench201",
      R"(, "cells": 2, "cell": "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|")"},
     {"nasbench201_search", R"(, "cells": 1)"},
+    {"alexnet", R"(, "width": 0.0625)"},
+    {"kernelnet_cifar19", R"(, "width": 0.5)"},
     {"darts", R"(, "layers": 3, "channels": 8)"},
     {"darts_search", R"(, "layers": 3, "channels": 8)"},
     {"densenet40", R"(, "growth": 4)"},
@@ -148,9 +150,23 @@ const std::map<std::string, std::string> options = {
     {"vit_tiny", R"(, "dim": 48, "depth": 3)"}};
 
 // These differ from another in depth or width alone.
-const std::set<std::string> siblings = {"resnet32",        "resnet44",         "resnet56",     "resnet110",
-                                        "resnet34",        "darts_v1",         "darts_v2",     "resnext29_4x64d",
-                                        "resnext29_8x64d", "resnext29_16x64d", "preresnet164", "densenet_bc100"};
+const std::set<std::string> siblings = {"resnet32",
+                                        "resnet44",
+                                        "resnet56",
+                                        "resnet110",
+                                        "resnet34",
+                                        "darts_v1",
+                                        "darts_v2",
+                                        "resnext29_4x64d",
+                                        "resnext29_8x64d",
+                                        "resnext29_16x64d",
+                                        "preresnet164",
+                                        "densenet_bc100",
+                                        "resnet101",
+                                        "resnet152",
+                                        "kernelnet_imagenet7",
+                                        "kernelnet_imagenet17",
+                                        "kernelnet_cifar18x5"};
 
 constexpr const char* compare = R"py(
 import importlib.util, json, sys

@@ -258,7 +258,8 @@ TEST_F(Training, ATeacherOfInputsThatWerePreparedOtherwiseIsNoted) {
 
 TEST_F(Training, PlanShowsTheKeysOfAStageThatAreNotAsUsual) {
   const Output o = espalier_command(
-      "plan " + folder_.write("p.yaml", recipe("batch: 32", "ema: {decay: 0.9}, accumulate: 2, clip_norm: 1")).string());
+      "plan " +
+      folder_.write("p.yaml", recipe("batch: 32", "ema: {decay: 0.9}, accumulate: 2, clip_norm: 1")).string());
   EXPECT_THAT(o.text, AllOf(HasSubstr("clip_norm 1"), HasSubstr("accumulate 2"), HasSubstr("ema {\"decay\":0.9")));
   EXPECT_THAT(o.text, Not(HasSubstr("layer_decay")));
 }

@@ -21,12 +21,15 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// The toys, and the plugins that are built.
+// The toys, the plugins that are built, and the SDK's own components.
 const Registry& components() {
   static Registry* registry = [] {
     auto* r = new Registry;
     if (std::filesystem::is_directory(ESPALIER_PLUGIN_DIR)) load_plugins({ESPALIER_PLUGIN_DIR}, *r);
     test::register_toys(*r);
+    for (const Registered* c : Registry::instance().all()) {  // what the SDK brings: scores, losses, metrics
+      if (!r->find(c->component.kind, c->component.name)) r->add(c->component, c->origin);
+    }
     return r;
   }();
   return *registry;
@@ -104,7 +107,7 @@ const Wrong wrong_recipes[] = {
      {"'name' must be a string", "the integer 3"}},
     {"UnknownKey", full + "sed: 3\n", "9:1", {"has no key 'sed'", "did you mean 'seed'?"}},
     {"UseOfARecipe", full + "use: x\n", "9:1", {"has no key 'use'"}},
-    {"UnknownDevice", full + "device: gpu\n", "9:9", {"one of auto, cpu, cuda", "'gpu'"}},
+    {"UnknownDevice", full + "device: tpu\n", "9:9", {"one of auto, cpu, cuda", "'tpu'"}},
     {"MisspeltDevice", full + "device: cuba\n", "9:9", {"did you mean 'cuda'?"}},
     {"NegativeSeed", full + "seed: -1\n", "9:7", {"an integer >= 0", "-1"}},
     {"FractionalSeed", full + "seed: 1.5\n", "9:7", {"an integer >= 0", "1.5"}},
@@ -519,6 +522,9 @@ TEST(EveryDeclaredParameter, OfEveryComponentIsCheckedWithItsPlace) {
       whole["data"] = Value::map({{"use", "toy_images"}, {"augment", Value::list()}});
       whole["data"]["augment"].push_back(Value());
       section = {"data", "augment", "0"};
+    } else if (c.kind == "score") {
+      walk(whole, {"stages", "0"})["controller"] = Value::map({{"use", "prune"}});
+      section = {"stages", "0", "controller", "score"};
     } else if (c.kind == "operation") {
       continue;  // not part of a recipe; below
     } else {

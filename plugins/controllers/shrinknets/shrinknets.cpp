@@ -82,7 +82,8 @@ class ShrinkNets final : public Controller, public Foresight {
         "Initial switches; uniform: between -1 and 1 (of relu between 0 and 1); normal: with standard deviation 1.");
       p("kill", &Options::kill, one_of({"sign_variance", "random_variance", "sign_change", "threshold", "none"}),
         "When a switch is killed; sign_variance: if the running variance of its sign is above `variance`; "
-        "random_variance: likewise, and before that each step silences a switch whose variance is above a number that the "
+        "random_variance: likewise, and before that each step silences a switch whose variance is above a number that "
+        "the "
         "step draws between 0 and `variance`, so that the network learns to do without; sign_change: at the "
         "first change of its sign; threshold: if its size is below `tau` when neurons are collected; none: never.");
       p("gamma", &Options::gamma, at_least(0), below(1),
@@ -182,7 +183,8 @@ class ShrinkNets final : public Controller, public Foresight {
 
   void step(Run& run, const Batch& batch) override {
     if (o_.kill != "random_variance") return run.train_step(batch);
-    // A silent switch is out of the pass: its neuron gives 0 and learns nothing, and the switch feels the penalty alone.
+    // A silent switch is out of the pass: its neuron gives 0 and learns nothing, and the switch feels the penalty
+    // alone.
     Weights& w = run.weights();
     w.zero_gradients();
     std::vector<at::Tensor> sounding, kept;

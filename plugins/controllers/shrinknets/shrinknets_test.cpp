@@ -170,7 +170,8 @@ TEST(ShrinkNets, ASilentSwitchLearnsNothingInThisStep) {
   const ParamId id = s.run.graph().parameter(fc1);
   s.set(fc1, {0.5, -0.5, 0.5, 0.5, -0.5});
   at::Tensor(s.run.weights().state("shrinknets.variance", id)).copy_(at::tensor({0.0, 0.5, 0.0, 0.5, 0.0}));
-  const Batch batch{{{"input", testkit::input_of(s.run.graph(), 4, 1)}}, {{"target", at::tensor({0, 1, 2, 0}, at::kLong)}}};
+  const Batch batch{{{"input", testkit::input_of(s.run.graph(), 4, 1)}},
+                    {{"target", at::tensor({0, 1, 2, 0}, at::kLong)}}};
   s.controller->step(s.run, batch);
   EXPECT_TRUE(value(s.run, fc1).equal(at::tensor({0.5, -0.5, 0.5, 0.5, -0.5}, at::kDouble))) << "it comes back";
   const at::Tensor gradient = s.run.weights().gradient(id).detach().clone();

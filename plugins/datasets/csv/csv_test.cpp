@@ -298,8 +298,7 @@ TEST_F(CsvData, ReadsAllFilesThatMatchAsOneTable) {
 TEST_F(CsvData, SaysHowRowsBecomeFeatures) {
   const auto data = csv("part,x,colour,y\ntrain,1,red,10\ntrain,,blue,20\ntrain,6,red,40\ntest,4,,30\n",
                         Value::map({{"split_column", "part"}, {"missing", "mean"}}));
-  EXPECT_EQ(data->info().preparation.at("columns"),
-            from_json(R"([{"name": "x", "missing": 3.5},
+  EXPECT_EQ(data->info().preparation.at("columns"), from_json(R"([{"name": "x", "missing": 3.5},
                           {"name": "colour", "categories": ["blue", "red"], "missing": "red"}])"));
 }
 

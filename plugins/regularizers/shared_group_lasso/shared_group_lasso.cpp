@@ -71,7 +71,11 @@ class SharedGroupLasso final : public Regularizer {
       }
       widths_.push_back(std::move(width));
     }
-    if (widths_.empty()) throw Error("no width" + (o_.on.empty() ? "" : " of '" + o_.on.str() + "'") + " can shrink");
+    // A width that has shrunk to one position stays, without a penalty.
+    const bool first = !attached_;
+    attached_ = true;
+    if (first && widths_.empty())
+      throw Error("no width" + (o_.on.empty() ? "" : " of '" + o_.on.str() + "'") + " can shrink");
   }
 
   void add(const Graph&, Weights& weights, at::Tensor& value) override {
@@ -134,6 +138,7 @@ class SharedGroupLasso final : public Regularizer {
   }
 
   Options o_;
+  bool attached_ = false;  // before an edit
   std::vector<Width> widths_;
 };
 

@@ -98,12 +98,17 @@ TEST(SharedGroupLasso, OfTheGrowingFormPenalisesTheSmallestMost) {
 
 TEST(SharedGroupLasso, FollowsEdits) {
   Bench b(R"(, "weight": 1, "on": "conv1")");
-  apply(b.graph, {&b.weights}, shrink(b.graph, b.graph.axis("conv1"), {2}));
+  apply(b.graph, {&b.weights}, shrink(b.graph, b.graph.axis("conv1"), {0, 2}));
   b.regularizer->attach(b.graph, b.weights);
-  EXPECT_NEAR(b.add(),
-              std::sqrt(b.squares(b["conv1.weight"]) + b.squares(b["conv1.bias"]) + b.squares(b["conv2.weight"]) +
-                        b.squares(b["last.weight"].select(1, 4))),
-              1e-12);
+  double expected = 0;
+  for (const int64_t i : {0, 1}) {
+    expected += std::sqrt(b.squares(b["conv1.weight"][i]) + b.squares(b["conv1.bias"][i]) +
+                          b.squares(b["conv2.weight"].select(1, i)) + b.squares(b["last.weight"].select(1, 4 + i)));
+  }
+  EXPECT_NEAR(b.add(), expected, 1e-12);
+  apply(b.graph, {&b.weights}, shrink(b.graph, b.graph.axis("conv1"), {1}));
+  b.regularizer->attach(b.graph, b.weights);
+  EXPECT_EQ(b.add(), 0) << "the last filter cannot go";
 }
 
 }  // namespace

@@ -84,8 +84,8 @@ void time_inference(const RecipeOptions& options, const std::vector<int64_t>& ba
   }
   std::vector<std::vector<std::string>> rows{{"batch", "ms", "samples/s"}};
   for (const Value& r : results.as_list()) {
-    rows.push_back({to_json(r.at("batch")), fixed(r.at("ms").as_double(), 3),
-                    fixed(r.at("samples_per_second").as_double(), 0)});
+    rows.push_back(
+        {to_json(r.at("batch")), fixed(r.at("ms").as_double(), 3), fixed(r.at("samples_per_second").as_double(), 0)});
   }
   std::cout << count_text(network.graph.parameter_count()) << " parameters, " << count_text(network.graph.macs())
             << " MACs, " << device.str() << ", medians of " << passes << " passes\n\n"
@@ -95,7 +95,8 @@ void time_inference(const RecipeOptions& options, const std::vector<int64_t>& ba
 }  // namespace
 
 void add_bench_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("bench", "Times the training step of a recipe's first stage, or the inference of a run");
+  CLI::App* command =
+      app.add_subcommand("bench", "Times the training step of a recipe's first stage, or the inference of a run");
   struct Flags {
     RecipeOptions recipe;
     std::vector<std::string> data;
@@ -119,9 +120,10 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--export", f->exported, "Leaves there what another program needs to do the same steps")
       ->type_name("DIR");
   command
-      ->add_option("--inference", f->inference,
-                   "Times the forward pass with batches of these sizes instead, of made-up inputs; FILE may then be the "
-                   "folder of a run: --inference 1,64")
+      ->add_option(
+          "--inference", f->inference,
+          "Times the forward pass with batches of these sizes instead, of made-up inputs; FILE may then be the "
+          "folder of a run: --inference 1,64")
       ->type_name("N,...")
       ->delimiter(',')
       ->check(CLI::Range(1, 1000000));

@@ -102,7 +102,7 @@ void take_from_file(const PruneFlags& f, const fs::path& file, Value& recipe) {
   if (f.dataset.empty())
     throw InputError("--dataset",
                      "say what data the network was trained with: --dataset cifar10, or --dataset "
-                     "'{use: image_folder, path: photos, resize: 224}'");
+                     "'{use: image_folder, folder: photos, size: 224}'");
   Value network = given(f.network, "--network");
   if (network.is_string()) network = Value::map({{"use", network}});
   if (!network.is_map()) throw InputError("--network", "expected the name of a backbone, or {use: NAME, ...}");
@@ -222,7 +222,7 @@ void add_prune_command(CLI::App& app) {
       "  espalier prune runs/quickstart-seed0 --target macs=0.5\n"
       "  espalier prune runs/resnet20-seed0 --target macs=0.25 --score taylor --normalize mean --finetune 10\n"
       "  espalier prune runs/resnet20-seed0 --target params=100000 --round-to 8 --plan\n"
-      "  espalier prune resnet18.pth --network resnet18 --dataset '{use: image_folder, path: photos, resize: 224}' "
+      "  espalier prune resnet18.pth --network resnet18 --dataset '{use: image_folder, folder: photos, size: 224}' "
       "--target macs=0.5\n");
   command->callback([f] { prune(*f); });
 }

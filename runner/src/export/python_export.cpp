@@ -160,7 +160,8 @@ bool resizes(const DatasetInfo& info) {
 std::string prepared(const DatasetInfo& info) {
   if (info.preparation.size() == 0 || resizes(info)) return {};
   if (const Value* columns = info.preparation.find("columns")) {
-    return "\n# The columns of the table that make the features, in this order: of a column without `categories` the number "
+    return "\n# The columns of the table that make the features, in this order: of a column without `categories` the "
+           "number "
            "itself,\n# else a 1 for the row's category and a 0 for each other. `missing` stands for a missing value.\n"
            "COLUMNS = " +
            to_json(*columns);

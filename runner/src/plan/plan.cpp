@@ -246,9 +246,9 @@ Value keys_of(const Value& stage) {
   };
   const std::vector<ParameterInfo> parameters = Declare<StageKeys>().parameters();
   for (const ParameterInfo& p : parameters) {
-    const bool shown = p.name == "name" || p.name == "epochs" ||
-                       ((p.type == ParameterType::component || p.type == ParameterType::components) &&
-                        p.name != Loss::kind);
+    const bool shown =
+        p.name == "name" || p.name == "epochs" ||
+        ((p.type == ParameterType::component || p.type == ParameterType::components) && p.name != Loss::kind);
     if (!shown) add(p.name, p.fallback);
   }
   for (const SubsectionInfo& section : stage_subsections()) add(section.name, Value());
@@ -645,8 +645,9 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
-    stages.push_back(stage_line(s, resolved, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
-                                decided && with_values ? found_by_controller(s, network.graph, values) : Value::list()));
+    stages.push_back(
+        stage_line(s, resolved, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
+                   decided && with_values ? found_by_controller(s, network.graph, values) : Value::list()));
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_end[s.name] = network.graph;
     if (!decided) continue;

@@ -49,9 +49,9 @@ void check_data(const DataSection& data, const DatasetInfo& info) {
   const size_t given = data.normalize.mean.size();
   if (data.normalize.on && given > 1 && given != static_cast<size_t>(info.input.channels)) {
     const bool image = info.input.height > 0;
-    refuse("'normalize' has " + std::to_string(given) + " means, the " +
-           (image ? "images have " : "data have ") + std::to_string(info.input.channels) +
-           (image ? " channel" : " feature") + (info.input.channels == 1 ? "" : "s"));
+    refuse("'normalize' has " + std::to_string(given) + " means, the " + (image ? "images have " : "data have ") +
+           std::to_string(info.input.channels) + (image ? " channel" : " feature") +
+           (info.input.channels == 1 ? "" : "s"));
   }
   std::vector<std::string> names{"input", "target"};
   for (const InputSpec::Other& other : info.input.others) names.push_back(other.name);

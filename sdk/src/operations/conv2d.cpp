@@ -25,7 +25,8 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
 
   void build(NodeBuilder& n) const override {
     const Shape& x = n.input(0);
-    if (x.size() != 3) n.refuse("a convolution needs an input of [channels, height, width]; of vectors, mlp and linear learn");
+    if (x.size() != 3)
+      n.refuse("a convolution needs an input of [channels, height, width]; of vectors, mlp and linear learn");
     const int64_t height = out(n.input_sizes(0)[1]);
     const int64_t width = out(n.input_sizes(0)[2]);
     if (height < 1 || width < 1) n.refuse("a kernel of " + std::to_string(o_.kernel) + " does not fit into the input");

@@ -36,7 +36,7 @@ void require_task(const TargetSpec& target, const char* wanted, const char* what
   if (target.task == wanted) return;
   std::string remedy = ": write a loss for this task";
   for (const auto& [of, losses] : {std::pair(task::classification, "cross_entropy, focal or distillation"),
-                                     std::pair(task::regression, "mse or huber"), std::pair(task::multilabel, "bce")}) {
+                                   std::pair(task::regression, "mse or huber"), std::pair(task::multilabel, "bce")}) {
     if (target.task == of) remedy = std::string(": write ") + losses;
   }
   throw Error(std::string(what) + " is a loss for " + wanted + ", and the task of the data is " + target.task + remedy);

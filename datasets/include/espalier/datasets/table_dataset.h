@@ -39,7 +39,8 @@ void declare_table_options(Declare<Options>& p) {
   };
   option("file", &TableOptions::file, path(), required(),
          "File of the table, plain or compressed with gzip. If there is none at this path, the last parts of the path "
-         "are looked for in the data folders. A name with * stands for all files that match, read as one table in the order "
+         "are looked for in the data folders. A name with * stands for all files that match, read as one table in the "
+         "order "
          "of their names.");
   option("test_file", &TableOptions::test_file, path(),
          "File, or files, of the test part, with the same columns. Left out: the test part is taken from `file`.");
