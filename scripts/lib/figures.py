@@ -192,7 +192,8 @@ def shrinking(runs, out):
     for run in runs:
         lines = lines_of(Path(run) / "metrics.jsonl")
         if not any("peak_memory_mb" in line for line in lines):
-            raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no peak_memory_mb: the run was on a GPU, or by an older program")
+            raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no peak_memory_mb: the run was on a GPU, "
+                        "or by an older program")
         name = Path(run).resolve().name
         macs = [line["macs"] / 1e6 for line in lines]
         # An epoch is trained with the network that the one before left, and its line has what it left itself.
