@@ -198,7 +198,7 @@ class Prune final : public Controller, public Foresight {
       note("round_to", o_.round_to != 1);
     }
     if (!of_blocks() && o_.scope == "layer" && o_.normalize != "none")
-      lines.push_back("'normalize' is without effect where 'scope' is layer");
+      lines.emplace_back("'normalize' is without effect where 'scope' is layer");
     return lines;
   }
 

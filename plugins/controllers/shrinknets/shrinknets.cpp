@@ -83,8 +83,7 @@ class ShrinkNets final : public Controller, public Foresight {
       p("kill", &Options::kill, one_of({"sign_variance", "random_variance", "sign_change", "threshold", "none"}),
         "When a switch is killed; sign_variance: if the running variance of its sign is above `variance`; "
         "random_variance: likewise, and before that each step silences a switch whose variance is above a number that "
-        "the "
-        "step draws between 0 and `variance`, so that the network learns to do without; sign_change: at the "
+        "the step draws between 0 and `variance`, so that the network learns to do without; sign_change: at the "
         "first change of its sign; threshold: if its size is below `tau` when neurons are collected; none: never.");
       p("gamma", &Options::gamma, at_least(0), below(1),
         "Share of the running mean and variance of signs that stays in a step. A sign that changes for good kills "

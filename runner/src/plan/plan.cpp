@@ -246,10 +246,10 @@ Value keys_of(const Value& stage) {
   };
   const std::vector<ParameterInfo> parameters = Declare<StageKeys>().parameters();
   for (const ParameterInfo& p : parameters) {
-    const bool shown =
+    const bool elsewhere =
         p.name == "name" || p.name == "epochs" ||
         ((p.type == ParameterType::component || p.type == ParameterType::components) && p.name != Loss::kind);
-    if (!shown) add(p.name, p.fallback);
+    if (!elsewhere) add(p.name, p.fallback);
   }
   for (const SubsectionInfo& section : stage_subsections()) add(section.name, Value());
   return keys;
