@@ -20,7 +20,7 @@ inline std::vector<Value> lines_of(const std::filesystem::path& file) {
 
 // Without the fields that depend on time and machine.
 inline Value without_time(Value v) {
-  for (const char* key : {"seconds", "images_per_second", "peak_memory_mb"}) v.erase(key);
+  for (const char* key : {"seconds", "images_per_second", "peak_memory_mb", "tensor_memory_mb"}) v.erase(key);
   return v;
 }
 inline std::vector<Value> timeless_lines(const std::filesystem::path& file) {

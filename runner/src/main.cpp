@@ -25,6 +25,7 @@
 #include "espalier/log.h"
 #include "espalier/value.h"
 #include "system/interrupt.h"
+#include "system/tensor_memory.h"
 
 namespace {
 
@@ -46,6 +47,7 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_TOP_PAD, 64 << 20);
+  espalier::keep_tensor_memory();
 
   CLI::App app("Espalier trains neural networks and their structure at once, from recipes, through plugins.",
                "espalier");

@@ -198,9 +198,10 @@ def shrinking(runs, out):
         macs = [line["macs"] / 1e6 for line in lines]
         # An epoch is trained with the network that the one before left, and its line has what it left itself.
         panels[0].plot(macs[:-1], [line["seconds"] for line in lines[1:]], marker="o", linestyle="", label=name)
-        panels[1].plot(macs[:-1], [line["peak_memory_mb"] for line in lines[1:]], marker="o", linestyle="", label=name)
+        memory = [line.get("tensor_memory_mb", line["peak_memory_mb"]) for line in lines[1:]]
+        panels[1].plot(macs[:-1], memory, marker="o", linestyle="", label=name)
         panels[2].step([line["step"] for line in lines], macs, where="post", label=name)
-    for panel, label in zip(panels, ("seconds of the epoch", "peak memory, MB", "multiply-accumulates, millions")):
+    for panel, label in zip(panels, ("seconds of the epoch", "most memory of tensors, MB", "multiply-accumulates, millions")):
         panel.set_ylabel(label)
         panel.set_ylim(bottom=0)
         panel.set_xlabel("steps" if panel is panels[2] else "multiply-accumulates, millions")

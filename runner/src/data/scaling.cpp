@@ -12,13 +12,13 @@ namespace espalier {
 
 namespace {
 
-const NormalizeSection& section_of(const NormalizeSection& section, const std::string& name) {
-  static const NormalizeSection none;
+const NormalizeRule& rule_of(const NormalizeSection& section, const std::string& name) {
+  static const NormalizeRule none;
   for (const auto& [other, own] : section.by_name) {
     if (other == name) return own;
   }
   // `normalize: false` is meant for all of them.
-  return section.by_name.empty() && (name == "input" || !section.on) ? section : none;
+  return section.by_name.empty() && (name == "input" || !section.input.on) ? section.input : none;
 }
 
 bool is_listed(const std::vector<std::string>& names, const std::string& name) {
@@ -30,7 +30,7 @@ bool is_listed(const std::vector<std::string>& names, const std::string& name) {
 std::vector<std::string> standardized(const NormalizeSection& section, const DatasetInfo& info) {
   std::vector<std::string> names;
   const auto look = [&](const std::string& name) {
-    const NormalizeSection& own = section_of(section, name);
+    const NormalizeRule& own = rule_of(section, name);
     if (!own.on || !own.mean.empty()) return;
     if (own.standardize || is_listed(info.standardize, name)) names.push_back(name);
   };
@@ -64,7 +64,7 @@ Scalings scalings(const NormalizeSection& section, const DatasetInfo& info, cons
   const auto has = [&](const std::string& name) {
     return std::ranges::any_of(all, [&](const auto& s) { return s.first == name; });
   };
-  const NormalizeSection& own = section_of(section, "input");
+  const NormalizeRule& own = rule_of(section, "input");
   const bool is_image = info.input.height > 0 && info.input.nodes == 0;
   if (own.on && !has("input")) {
     const auto channels = static_cast<size_t>(info.input.channels);

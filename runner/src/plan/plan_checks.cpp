@@ -46,8 +46,8 @@ void refuse_empty_validation(const DataSection& data, int64_t samples) {
 
 void check_data(const DataSection& data, const DatasetInfo& info) {
   const auto refuse = [&](const std::string& what) { throw InputError(data.dataset.location.str(), "data: " + what); };
-  const size_t given = data.normalize.mean.size();
-  if (data.normalize.on && given > 1 && given != static_cast<size_t>(info.input.channels)) {
+  const size_t given = data.normalize.input.mean.size();
+  if (data.normalize.input.on && given > 1 && given != static_cast<size_t>(info.input.channels)) {
     const bool image = info.input.height > 0;
     refuse("'normalize' has " + std::to_string(given) + " means, the " + (image ? "images have " : "data have ") +
            std::to_string(info.input.channels) + (image ? " channel" : " feature") +

@@ -352,12 +352,27 @@ class Reader {
   }
 
   static Value read_normalize(const Value& given, NormalizeSection& normalize) {
+    const bool names = given.is_map() && given.size() > 0 && !given.find("mean") && !given.find("std");
+    if (!names) return read_rule(given, normalize.input);
+    Value by_name = given;
+    for (Value::Entry& e : by_name.as_map()) {
+      if (e.value.is_map() && !e.value.find("mean") && !e.value.find("std")) {
+        throw InputError(e.value.location.str(), "'" + e.key +
+                                                     "' of 'normalize' must be true, false, standardize or "
+                                                     "{mean: [...], std: [...]}");
+      }
+      e.value = read_rule(e.value, normalize.by_name.emplace_back(e.key, NormalizeRule()).second);
+    }
+    return by_name;
+  }
+
+  static Value read_rule(const Value& given, NormalizeRule& rule) {
     if (given.is(Value::Kind::boolean)) {
-      normalize.on = given.as_bool();
+      rule.on = given.as_bool();
       return given;
     }
     if (given.is_string() && given.as_string() == "standardize") {
-      normalize.standardize = true;
+      rule.standardize = true;
       return given;
     }
     if (given.is_string()) {
@@ -367,18 +382,6 @@ class Reader {
                                                  suggestion(given.as_string(), words));
     }
     expect_map(given, "'normalize'", normalize_section().expected);
-    if (given.size() > 0 && !given.find("mean") && !given.find("std")) {
-      Value by_name = given;
-      for (Value::Entry& e : by_name.as_map()) {
-        if (e.value.is_map() && !e.value.find("mean") && !e.value.find("std")) {
-          throw InputError(e.value.location.str(), "'" + e.key +
-                                                       "' of 'normalize' must be true, false, standardize or "
-                                                       "{mean: [...], std: [...]}");
-        }
-        e.value = read_normalize(e.value, normalize.by_name.emplace_back(e.key, NormalizeSection()).second);
-      }
-      return by_name;
-    }
     const std::vector<ParameterInfo> keys = Declare<NormalizeKeys>().parameters();
     refuse_unknown_keys(given, "normalize", keys, {});
     Value checked = read_keys(given, keys, "normalize");
@@ -388,8 +391,8 @@ class Reader {
                                                  std::to_string(k.mean.size()) + " and " +
                                                  std::to_string(k.std.size()));
     }
-    normalize.mean = k.mean;
-    normalize.deviation = k.std;
+    rule.mean = k.mean;
+    rule.deviation = k.std;
     return checked;
   }
 

@@ -13,12 +13,17 @@
 
 namespace espalier {
 
-struct NormalizeSection {
+// How the values of one input or target are scaled.
+struct NormalizeRule {
   bool on = true;
   bool standardize = false;  // with what the training part has
   std::vector<double> mean;  // empty: the data set's own
   std::vector<double> deviation;
-  std::vector<std::pair<std::string, NormalizeSection>> by_name;  // of single inputs and targets; empty: of "input"
+};
+
+struct NormalizeSection {
+  NormalizeRule input;                                         // of the input, where by_name is empty
+  std::vector<std::pair<std::string, NormalizeRule>> by_name;  // of single inputs and targets
 };
 
 struct ResizeSection {

@@ -13,7 +13,7 @@ namespace espalier {
 // The files of one run:
 //   recipe.yaml          resolved, with all defaults
 //   environment.json     machine, versions, command, folders; what a continuation is compared with
-//   metrics.jsonl        a line for each epoch; seconds, images_per_second and peak_memory_mb depend on the machine
+//   metrics.jsonl        a line for each epoch; seconds, images_per_second and the two of memory depend on the machine
 //   history.jsonl        a line for each edit of the structure
 //   events.out.tfevents.0.espalier   the metrics once more, for TensorBoard
 //   records/             what a controller keeps for figures

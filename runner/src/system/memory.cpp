@@ -6,6 +6,8 @@
 #include <malloc.h>
 #include <sys/resource.h>
 
+#include "system/tensor_memory.h"
+
 namespace espalier {
 
 int64_t peak_memory() {
@@ -20,10 +22,12 @@ int64_t peak_memory() {
 }
 
 void restart_peak_memory() {
+  restart_peak_tensor_memory();
   std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): resets the peak resident set
 }
 
 void return_free_memory() {
+  return_free_tensor_memory();
   malloc_trim(0);
 }
 

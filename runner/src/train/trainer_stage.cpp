@@ -18,6 +18,7 @@
 #include "system/files.h"
 #include "system/interrupt.h"
 #include "system/memory.h"
+#include "system/tensor_memory.h"
 #include "system/text.h"
 #include "train/compute_type.h"
 #include "train/evaluator.h"
@@ -379,6 +380,7 @@ void Trainer::finish_epoch() {
   position_.train_loss = loss;
   const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, position_.step));
   const double seconds = watches_.epoch.seconds(), peak = static_cast<double>(peak_memory());
+  const auto tensors = static_cast<double>(peak_tensor_memory());
   const bool evaluates =
       position_.ended || position_.epoch + 1 == stage_->epochs || (position_.epoch + 1) % stage_->evaluate_every == 0;
   const LeadingMetric& leading = metrics_.leading();
@@ -439,7 +441,10 @@ void Trainer::finish_epoch() {
   line["macs"] = now.macs;
   line["seconds"] = seconds;
   line["images_per_second"] = images / seconds;
-  if (machine_.device.is_cpu()) line["peak_memory_mb"] = std::round(peak / 1e6);
+  if (machine_.device.is_cpu()) {
+    line["peak_memory_mb"] = std::round(peak / 1e6);
+    if (tensors > 0) line["tensor_memory_mb"] = std::round(tensors / 1e6);
+  }
   text += "  " + count_text(now.params) + " params  " + count_text(now.macs) + " MACs  " + fixed(images / seconds, 0) +
           (is_image(data_.info().input) ? " images/s  " : " samples/s  ") + Progress::duration(seconds);
   progress_.note(text);
