@@ -201,7 +201,8 @@ def shrinking(runs, out):
         memory = [line.get("tensor_memory_mb", line["peak_memory_mb"]) for line in lines[1:]]
         panels[1].plot(macs[:-1], memory, marker="o", linestyle="", label=name)
         panels[2].step([line["step"] for line in lines], macs, where="post", label=name)
-    for panel, label in zip(panels, ("seconds of the epoch", "most memory of tensors, MB", "multiply-accumulates, millions")):
+    labels = ("seconds of the epoch", "most memory of tensors, MB", "multiply-accumulates, millions")
+    for panel, label in zip(panels, labels):
         panel.set_ylabel(label)
         panel.set_ylim(bottom=0)
         panel.set_xlabel("steps" if panel is panels[2] else "multiply-accumulates, millions")
