@@ -145,13 +145,13 @@ class TensorMemory : public c10::Allocator {
   mutable std::mutex mutex_;
   std::byte* base_ = nullptr;
   size_t size_ = 0;
-  size_t end_ = 0;                                // all beyond is free
+  size_t end_ = 0;  // all beyond is free
   size_t in_use_ = 0;
   size_t peak_ = 0;
-  size_t touched_ = 0;                            // what of it may be in memory ends here
-  std::map<size_t, size_t> free_;                 // start -> bytes, below end_, never side by side
-  std::set<std::pair<size_t, size_t>> by_size_;   // (bytes, start) of the same
-  std::unordered_map<size_t, size_t> used_;       // start -> bytes
+  size_t touched_ = 0;                           // what of it may be in memory ends here
+  std::map<size_t, size_t> free_;                // start -> bytes, below end_, never side by side
+  std::set<std::pair<size_t, size_t>> by_size_;  // (bytes, start) of the same
+  std::unordered_map<size_t, size_t> used_;      // start -> bytes
 };
 
 }  // namespace
