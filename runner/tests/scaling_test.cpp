@@ -45,8 +45,8 @@ TEST(Scaling, OfImagesIsThatOfTheirChannels) {
   EXPECT_NEAR(255 * n.scale[0] + n.shift[0], (1 - s.mean[0]) / s.deviation[0], 1e-6) << "a white pixel, in float";
 }
 
-NormalizeSection section(bool standardize) {
-  NormalizeSection s;
+NormalizeRule rule(bool standardize) {
+  NormalizeRule s;
   s.standardize = standardize;
   return s;
 }
@@ -56,25 +56,25 @@ TEST(Scaling, IsOfWhatTheRecipeOrTheDataSetSay) {
   info.input = {.channels = 2};
   info.target = {1, task::regression};
   EXPECT_TRUE(standardized({}, info).empty());
-  EXPECT_THAT(standardized(section(true), info), ElementsAre("input"));
+  EXPECT_THAT(standardized({.input = rule(true)}, info), ElementsAre("input"));
   info.standardize = {"input", "target"};
   EXPECT_THAT(standardized({}, info), ElementsAre("input", "target"));
   NormalizeSection off;
-  off.on = false;
+  off.input.on = false;
   EXPECT_TRUE(standardized(off, info).empty()) << "`normalize: false` is meant for targets too";
   NormalizeSection named;
-  named.by_name = {{"target", section(true)}};
+  named.by_name = {{"target", rule(true)}};
   info.standardize.clear();
   EXPECT_THAT(standardized(named, info), ElementsAre("target"));
   NormalizeSection numbers;
-  numbers.mean = {1, 2};
-  numbers.deviation = {3, 4};
+  numbers.input.mean = {1, 2};
+  numbers.input.deviation = {3, 4};
   const Scalings given = scalings(numbers, info, {});
   ASSERT_EQ(given.size(), 1U);
   EXPECT_THAT(given[0].second.mean, ElementsAre(1, 2));
-  numbers.mean = {1, 2, 3};
+  numbers.input.mean = {1, 2, 3};
   EXPECT_THROW(scalings(numbers, info, {}), Error);
-  numbers.mean = {7};
+  numbers.input.mean = {7};
   EXPECT_THAT(scalings(numbers, info, {})[0].second.mean, ElementsAre(7, 7)) << "one number is for all";
   EXPECT_TRUE(scalings({}, info, {}).empty()) << "vectors without known means stay as they are";
   info.input = {.channels = 1, .height = 4, .width = 4};
