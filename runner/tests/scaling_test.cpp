@@ -56,7 +56,7 @@ TEST(Scaling, IsOfWhatTheRecipeOrTheDataSetSay) {
   info.input = {.channels = 2};
   info.target = {1, task::regression};
   EXPECT_TRUE(standardized({}, info).empty());
-  EXPECT_THAT(standardized({.input = rule(true)}, info), ElementsAre("input"));
+  EXPECT_THAT(standardized({rule(true), {}}, info), ElementsAre("input"));
   info.standardize = {"input", "target"};
   EXPECT_THAT(standardized({}, info), ElementsAre("input", "target"));
   NormalizeSection off;
