@@ -18,6 +18,7 @@
 
 #include "espalier/parallel.h"
 #include "fast_cpu.h"
+#include "kernels/channel_kernels.h"
 
 namespace espalier {
 
@@ -114,7 +115,6 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     const int64_t channels = weight.size(0);
     at::Tensor y = at::empty({x.size(0), channels, p.height, p.width}, x.options().memory_format(channels_last));
     struct Part {
-      const KernelClass* of;
       at::Tensor result;
       int64_t top, height, width;
     };
@@ -124,36 +124,33 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
       const at::Tensor r =
           at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {stride, stride}, {piece.padding, piece.padding})
               .contiguous(channels_last);
-      parts.push_back({&c, r, piece.top, r.size(2), r.size(3)});
+      parts.push_back({r, piece.top, r.size(2), r.size(3)});
     }
     std::vector<float> shift(static_cast<size_t>(channels), 0);
     if (bias) {
       const at::Tensor b = bias->contiguous();
       std::copy_n(b.const_data_ptr<float>(), channels, shift.data());
     }
-    const Indices none = none_of(sizes);
+    // Filters without a kernel give their bias.
+    int32_t next = 0;
+    for (const KernelClass& c : p.classes) next += static_cast<int32_t>(c.filters.size());
+    std::vector<int32_t> source(static_cast<size_t>(channels), next);
+    next = 0;
+    for (const KernelClass& c : p.classes) {
+      for (const int64_t f : c.filters) source[static_cast<size_t>(f)] = next++;
+    }
     auto* out = y.mutable_data_ptr<float>();
     // Rows of pixels.
     parallel_for(x.size(0) * p.height, 32, [&](int64_t begin, int64_t end) {
+      std::vector<ChannelPart> of_row(parts.size());
       for (int64_t row = begin; row < end; ++row) {
         const int64_t image = row / p.height, at = row % p.height;
-        float* to = out + row * p.width * channels;
-        for (const Part& part : parts) {
-          const Indices& places = part.of->filters;
-          const auto count = std::ssize(places);
-          const float* from = part.result.const_data_ptr<float>() +
-                              ((image * part.height + at + part.top) * part.width + part.top) * count;
-          for (int64_t pixel = 0; pixel < p.width; ++pixel, from += count) {
-            float* pixel_to = to + pixel * channels;
-            for (int64_t i = 0; i < count; ++i) {
-              const int64_t f = places[static_cast<size_t>(i)];
-              pixel_to[f] = from[i] + shift[static_cast<size_t>(f)];
-            }
-          }
+        for (size_t i = 0; i < parts.size(); ++i) {
+          const Part& part = parts[i];
+          const int64_t pixel = (image * part.height + at + part.top) * part.width + part.top;
+          of_row[i] = {part.result.const_data_ptr<float>() + pixel * part.result.size(1), part.result.size(1)};
         }
-        for (const int64_t f : none) {
-          for (int64_t pixel = 0; pixel < p.width; ++pixel) to[pixel * channels + f] = shift[static_cast<size_t>(f)];
-        }
+        join_channels(of_row, source.data(), shift.data(), p.width, channels, out + row * p.width * channels);
       }
     });
     context->save_for_backward({x, weight});
@@ -205,6 +202,7 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     const auto count = std::ssize(c.filters);
     at::Tensor part =
         at::empty({gy.size(0), count, p.height + more, p.width + more}, gy.options().memory_format(channels_last));
+    const std::vector<int32_t> places(c.filters.begin(), c.filters.end());
     const auto* from = gy.const_data_ptr<float>();
     auto* to = part.mutable_data_ptr<float>();
     const int64_t height = p.height + more, width = p.width + more;
@@ -218,10 +216,8 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
         }
         const float* in = from + (row / height * p.height + at) * p.width * channels;
         out = std::fill_n(out, piece.top * count, 0.0F);
-        for (int64_t pixel = 0; pixel < p.width; ++pixel, in += channels, out += count) {
-          for (int64_t i = 0; i < count; ++i) out[i] = in[c.filters[static_cast<size_t>(i)]];
-        }
-        std::fill_n(out, piece.bottom * count, 0.0F);
+        take_channels(in, channels, places.data(), count, p.width, out);
+        std::fill_n(out + p.width * count, piece.bottom * count, 0.0F);
       }
     });
     return part;
