@@ -163,10 +163,17 @@ def frontier(folders, quoted, envelope, out):
                    label="envelope")
     if quoted:
         for (source, listed), marker in zip(json.loads(Path(quoted).read_text()).items(), "x+1234|_" * 8):
-            listed = [p for p in listed if "macs" in p] if isinstance(listed, list) else []
-            if listed:
-                panel.plot([p["macs"] for p in listed], [p["accuracy"] for p in listed], linestyle="", marker=marker,
+            listed = listed if isinstance(listed, list) else []
+            known = [p for p in listed if "macs" in p]
+            if known:
+                panel.plot([p["macs"] for p in known], [p["accuracy"] for p in known], linestyle="", marker=marker,
                            color="tab:red", label=source + ", quoted")
+            # Of others only the accuracy is known.
+            for p in listed:
+                if "macs" not in p:
+                    panel.axhline(p["accuracy"], color="tab:red", linestyle=":", linewidth=0.9)
+                    panel.annotate(source, (0.01, p["accuracy"]), xycoords=("axes fraction", "data"), va="bottom",
+                                   fontsize="xx-small", color="tab:red")
     panel.set_xscale("log")
     panel.set_xlabel("complexity (10): multiply-accumulates, millions")
     panel.set_ylabel(f"test {name}" + (", %" if name == "accuracy" else ""))
