@@ -39,6 +39,10 @@ def runs_of(folders):
             runs += [Run(path, summary, values[path.name]) for summary, path in finished_runs(folder)]
         else:
             runs.append(Run(folder, summary_of(folder), {}))
+            continue
+        for run in runs:
+            if len(folders) > 1 and run.folder.parent == Path(folder):
+                run.label = f"{Path(folder).resolve().name}, {run.label}"
     return sorted(runs, key=lambda r: -1 if r.alpha is None else r.alpha)
 
 
@@ -162,7 +166,8 @@ def frontier(folders, quoted, envelope, out):
         panel.step(*zip(*on_front(everything, leading["larger_is_better"])), where="post", color="black", linewidth=1.6,
                    label="envelope")
     if quoted:
-        for (source, listed), marker in zip(json.loads(Path(quoted).read_text()).items(), "x+1234|_" * 8):
+        quotes = json.loads(Path(quoted).read_text()).items()
+        for i, ((source, listed), marker) in enumerate(zip(quotes, "x+1234|_" * 8)):
             listed = listed if isinstance(listed, list) else []
             known = [p for p in listed if "macs" in p]
             if known:
@@ -172,7 +177,7 @@ def frontier(folders, quoted, envelope, out):
             for p in listed:
                 if "macs" not in p:
                     panel.axhline(p["accuracy"], color="tab:red", linestyle=":", linewidth=0.9)
-                    panel.annotate(source, (0.01, p["accuracy"]), xycoords=("axes fraction", "data"), va="bottom",
+                    panel.annotate(source, (0.01 + 0.15 * (i % 6), p["accuracy"]), xycoords=("axes fraction", "data"), va="bottom",
                                    fontsize="xx-small", color="tab:red")
     panel.set_xscale("log")
     panel.set_xlabel("complexity (10): multiply-accumulates, millions")

@@ -166,6 +166,12 @@ TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {
             run(with, w, {{"input", x}}, {"probe"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
         const at::Tensor factor = at::sin(expected).to(dtype);
         (y * y * factor).sum().backward();
+        {
+          const c10::NoGradGuard no_grad;
+          const at::Tensor again =
+              run(with, w, {{"input", x}}, {"probe"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
+          EXPECT_TRUE(at::equal(again, y)) << "the same bytes, with and without gradients";
+        }
         at::Tensor ox = n.x.to(dtype).clone().requires_grad_(true);
         at::Tensor ow = whole.to(dtype).clone().requires_grad_(true);
         at::Tensor ob = f.bias ? bias.to(dtype).clone().requires_grad_(true) : at::Tensor();
