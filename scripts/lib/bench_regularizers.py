@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 USUAL = ["{use: kernel_number, weight: 0.0001}", "{use: kernel_size, weight: 0.0001}",
-         "{use: kernel_number, weight: 0.0001, solver: proximal}", "{use: kernel_size, weight: 0.0001, solver: proximal}"]
+         "{use: kernel_number, weight: 0.0001, solver: proximal}",
+         "{use: kernel_size, weight: 0.0001, solver: proximal}"]
 
 
 def measure(program, recipe, regularizer, steps, data):

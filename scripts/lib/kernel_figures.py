@@ -140,7 +140,7 @@ def sizes(folders, out):
 
 
 def points_of(run):
-    """Millions of multiply-accumulates and the metric of each threshold that leaves a network, and the metric's name."""
+    """Of each threshold that leaves a network the multiply-accumulates, in millions, and the metric; its name."""
     name = (run.summary.get("metric") or {"name": "accuracy"})["name"]
     points = [(p["macs"] / 1e6, p[name]) for p in run.artefact("frontier") if "macs" in p]
     return points, name
@@ -177,8 +177,8 @@ def frontier(folders, quoted, envelope, out):
             for p in listed:
                 if "macs" not in p:
                     panel.axhline(p["accuracy"], color="tab:red", linestyle=":", linewidth=0.9)
-                    panel.annotate(source, (0.01 + 0.15 * (i % 6), p["accuracy"]), xycoords=("axes fraction", "data"), va="bottom",
-                                   fontsize="xx-small", color="tab:red")
+                    panel.annotate(source, (0.01 + 0.15 * (i % 6), p["accuracy"]), va="bottom", fontsize="xx-small",
+                                   xycoords=("axes fraction", "data"), color="tab:red")
     panel.set_xscale("log")
     panel.set_xlabel("complexity (10): multiply-accumulates, millions")
     panel.set_ylabel(f"test {name}" + (", %" if name == "accuracy" else ""))
