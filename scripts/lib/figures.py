@@ -1,9 +1,11 @@
 """Pictures of runs: see --help. Reads metrics.jsonl, summary.json, records/ and model.safetensors of run folders."""
 import argparse
 import json
-import struct
 import sys
 from pathlib import Path
+
+import kernel_figures
+from run_files import Wrong, finished_runs, lines_of, metric_of, on_front, save, summary_of, tensors_of
 
 EXAMPLES = """examples:
   scripts/figures growth runs/adenel-lenet5-seed0
@@ -14,65 +16,13 @@ EXAMPLES = """examples:
   scripts/figures front runs/002-f3-cifar10 runs/002-f3-cifar10-static --against authors \\
       --quoted recipes/paper/002/f3-quoted.json
   scripts/figures shrinking runs/002-gc-cifar10/every=1 runs/002-gc-cifar10/every=0
+  scripts/figures sizes runs/kernel-size-cifar10
+  scripts/figures frontier runs/001-f4-cifar18x5 runs/001-f5-cifar19 --envelope \\
+      --quoted recipes/paper/001/f6-quoted.json
 
-Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 002: front is figures 3
+Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 001: widths is figure
+1, supports 2, sizes 3, frontier 4 and 5, with --envelope 6, kernels 7, correlation 8. Of paper 002: front is figures 3
 and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program."""
-
-
-class Wrong(Exception):
-    """Bad input: what, where and what to do."""
-
-
-def lines_of(path):
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except FileNotFoundError:
-        raise Wrong(f"{path}: there is no such file; is {path.parent} the folder of a run?") from None
-    except json.JSONDecodeError as e:
-        raise Wrong(f"{path}: not JSON lines ({e})") from None
-
-
-def summary_of(run):
-    path = Path(run) / "summary.json"
-    try:
-        summary = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise Wrong(f"{path}: there is no such file; is {run} the folder of a run that ended?") from None
-    if summary.get("status") != "finished":
-        raise Wrong(f"{path}: the run is {summary.get('status')}, not finished: espalier resume {run}")
-    return summary
-
-
-def metric_of(summary, name):
-    """A metric of a finished run by its name; NAME_best, or none: the leading one of the best epoch."""
-    # Summaries of before there were other metrics than accuracies have them one by one.
-    metrics = summary.get("metrics") or {"accuracy": summary["accuracy"]}
-    leading = summary.get("metric") or {"name": "accuracy", "best": summary["accuracy_best"]}
-    if name in (None, leading["name"] + "_best"):
-        return leading["best"]
-    if name not in metrics:
-        raise Wrong(f"run {summary['name']}: no metric '{name}'; it has {', '.join(metrics)}")
-    return metrics[name]
-
-
-def tensors_of(path):
-    """Arrays of a safetensors file of floats."""
-    import numpy as np
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise Wrong(f"{path}: there is no such file") from None
-    size = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + size])
-    types = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
-    arrays = {}
-    for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] not in types:
-            continue
-        begin, end = entry["data_offsets"]
-        values = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]])
-        arrays[name] = values.reshape(entry["shape"])
-    return arrays
 
 
 def size_of(summary, folder, value):
@@ -89,13 +39,6 @@ def size_of(summary, folder, value):
         raise Wrong(f"{folder}: --against authors is for VGG-16 with two hidden layers; this network has "
                     f"{len(linear)} linear layers")
     return (kernels + 1024 * linear[0][0] + linear[1][0] * linear[1][1] + 10 * linear[2][1]) / 1e6
-
-
-def save(figure, out, name):
-    out.mkdir(parents=True, exist_ok=True)
-    for form in ("svg", "png"):
-        figure.savefig(out / f"{name}.{form}", bbox_inches="tight", dpi=150)
-    print(out / f"{name}.svg")
 
 
 def growth(run, out):
@@ -211,27 +154,6 @@ def shrinking(runs, out):
     save(figure, out, "shrinking")
 
 
-def finished_runs(sweep):
-    """The summaries and folders of a sweep's finished runs."""
-    path = Path(sweep) / "sweep.json"
-    try:
-        runs = json.loads(path.read_text())["runs"]
-        found = [(run["summary"], Path(sweep) / run["folder"]) for run in runs if run["status"] == "finished"]
-    except (json.JSONDecodeError, KeyError, TypeError) as e:
-        raise Wrong(f"{path}: no record of a sweep ({e!r})") from None
-    if not found:
-        raise Wrong(f"{path}: no run of the sweep has finished: espalier resume {sweep}")
-    return found
-
-
-def on_front(points, larger_is_better):
-    """Those of (size, metric) to which no other is at least as good in both and better in one, smaller ones first."""
-    sign = 1 if larger_is_better else -1
-    return sorted((size, m) for size, m in points
-                  if not any(s <= size and sign * other >= sign * m and (s < size or other != m)
-                             for s, other in points))
-
-
 def draw_sweep(panel, sweep, value, metric):
     """All finished runs of a sweep, and its front. Returns the metric's name with its unit."""
     found = finished_runs(sweep)
@@ -312,6 +234,19 @@ def main():
                         "one as its runs ended)")
     p = commands.add_parser("shrinking", parents=[out], help=shrinking.__doc__)
     p.add_argument("runs", nargs="+", metavar="RUN")
+    for name in ("widths", "sizes", "frontier", "correlation"):
+        p = commands.add_parser(name, parents=[out], help=getattr(kernel_figures, name).__doc__)
+        p.add_argument("runs", nargs="+", metavar="SWEEP|RUN", help="the folder of a sweep or of a run")
+        if name == "frontier":
+            p.add_argument("--envelope", action="store_true", help="draws the best of all points, too")
+            p.add_argument("--quoted", metavar="FILE", help="points of others, as of front")
+    p = commands.add_parser("supports", parents=[out], help=kernel_figures.supports.__doc__)
+    p.add_argument("--side", type=int, default=5, metavar="N", help="of the kernels, 1 to 15 (default: 5)")
+    p.add_argument("--corner", choices=["top_left", "bottom_right"], default="top_left",
+                   help="where the first half-ring lies")
+    p = commands.add_parser("kernels", parents=[out], help=kernel_figures.kernels.__doc__)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("--most", type=int, default=32, metavar="N", help="kernels of a layer that are shown (default: 32)")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
@@ -323,8 +258,20 @@ def main():
         filters(given.run, given.beside, given.weight, where)
     elif given.command == "shrinking":
         shrinking(given.runs, where)
-    else:
+    elif given.command == "front":
         front(given.groups, given.quoted, given.against, given.metric, where)
+    elif given.command == "frontier":
+        kernel_figures.frontier(given.runs, given.quoted, given.envelope, where)
+    elif given.command == "supports":
+        if not 1 <= given.side <= 15:
+            raise Wrong(f"--side {given.side}: a side is a number from 1 to 15")
+        kernel_figures.supports(given.side, given.corner, where)
+    elif given.command == "kernels":
+        if given.most < 1:
+            raise Wrong(f"--most {given.most}: give a number from 1 on")
+        kernel_figures.kernels(given.run, given.most, where)
+    else:
+        getattr(kernel_figures, given.command)(given.runs, where)
 
 
 if __name__ == "__main__":

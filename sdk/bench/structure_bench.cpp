@@ -1,8 +1,10 @@
 // How long changes of structure take, and what they gain: edits of large networks, and convolutions whose filters have
-// kernels of different sizes. Run by `scripts/bench structure`.
+// kernels of different sizes. Run by `scripts/bench structure`; `scripts/bench structure edits` and `kernels` run one
+// of the two.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
+#include <malloc.h>
 
 #include "espalier/builder.h"
 #include "espalier/edit.h"
@@ -70,8 +73,15 @@ void edits(const char* title, const char* backbone, const InputSpec& input, doub
               median(third));
 }
 
+// The time that the process itself took, so that other programs disturb a single thread less.
+double cpu_milliseconds(const std::function<void()>& body) {
+  const auto began = std::clock();
+  body();
+  return 1e3 * static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
+}
+
 // A layer of 64 filters of 5x5, all whole and with sizes spread evenly over 0 to 5, alternating.
-void kernel_sizes(int64_t channels, int64_t side, int64_t batch) {
+void kernel_sizes(int64_t channels, int64_t side, int64_t batch, int threads) {
   GraphBuilder b({.channels = channels, .height = side, .width = side});
   const Edge x = b.conv("conv", b.input(), {.filters = 64, .kernel = 5, .padding = 2, .bias = false});
   Graph whole = b.output(b.linear("fc", b.global_avg_pool(x), {.features = 2}));
@@ -85,28 +95,34 @@ void kernel_sizes(int64_t channels, int64_t side, int64_t batch) {
   apply(cropped, {&v}, Edit{CropKernels{"conv", sizes}});
   const at::Tensor images = testkit::input_of(whole, batch, 1, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor input = images.detach().set_requires_grad(true);
-  const auto pass = [&](const Graph& g, const Weights& weights) {
-    return milliseconds([&] {
-      run(g, weights, {{"input", input}}, {"x"}, {.training = true, .key = RandomKey(1)})[0].sum().backward();
+  // Forward alone, as in an evaluation, or forward and backward.
+  const auto pass = [&](const Graph& g, const Weights& weights, bool training) {
+    return (threads == 1 ? cpu_milliseconds : milliseconds)([&] {
+      const c10::AutoGradMode grad(training);
+      const at::Tensor y = run(g, weights, {{"input", input}}, {"x"}, {.training = training, .key = RandomKey(1)})[0];
+      if (training) y.sum().backward();
     });
   };
-  std::vector<double> full, less, ratio;
-  for (int i = 0; i < 23; ++i) {
-    const double a = pass(whole, w), c = pass(cropped, v);
-    if (i < 3) continue;
-    full.push_back(a), less.push_back(c), ratio.push_back(c / a);
+  at::set_num_threads(threads);
+  for (const bool training : {false, true}) {
+    std::vector<double> full, less, ratio;
+    for (int i = 0; i < 18; ++i) {
+      const double a = pass(whole, w, training), c = pass(cropped, v, training);
+      if (i < 3) continue;
+      full.push_back(a), less.push_back(c), ratio.push_back(c / a);
+    }
+    std::ranges::sort(ratio);
+    const double macs =
+        static_cast<double>(cropped.macs(cropped.node("conv"))) / static_cast<double>(whole.macs(whole.node("conv")));
+    std::printf("%8lld %5lldx%-2lld %6lld %8d  %-20s %9.2f %9.2f %6.2f (%.2f to %.2f) %5.2f\n",
+                static_cast<long long>(channels), static_cast<long long>(side), static_cast<long long>(side),
+                static_cast<long long>(batch), threads, training ? "forward and backward" : "forward", median(full),
+                median(less), ratio[ratio.size() / 2], ratio.front(), ratio.back(), macs);
+    std::fflush(stdout);
   }
-  std::ranges::sort(ratio);
-  std::printf(
-      "5x5, 64 filters of %3lld channels, %lldx%lld, batch %lld: whole %7.2f ms, sizes 0-5 %7.2f ms, ratio %.2f (%.2f "
-      "to "
-      "%.2f), MACs %.2f\n",
-      static_cast<long long>(channels), static_cast<long long>(side), static_cast<long long>(side),
-      static_cast<long long>(batch), median(full), median(less), ratio[ratio.size() / 2], ratio.front(), ratio.back(),
-      static_cast<double>(cropped.macs(cropped.node("conv"))) / static_cast<double>(whole.macs(whole.node("conv"))));
 }
 
-int all(const std::string& plugins) {
+void all_edits(const std::string& plugins) {
   std::printf("%d threads, float32\n\nEdits under Adam (values, gradients, two moments):\n", at::get_num_threads());
   testkit::load_plugin(plugins + "/libpreresnet.so");
   testkit::load_plugin(plugins + "/libswin.so");
@@ -114,20 +130,35 @@ int all(const std::string& plugins) {
         [](const AxisInfo&) { return true; });
   edits("Swin-T, 20 % of all", R"({"use": "swin_t"})", {3, 224, 224}, 0.2,
         [](const AxisInfo& a) { return a.name.find("head") == std::string::npos || a.size > 24; });
-  std::printf("\nKernels of different sizes, forward and backward:\n");
-  kernel_sizes(64, 16, 64);
-  kernel_sizes(64, 32, 64);
-  kernel_sizes(16, 32, 64);
-  return 0;
+}
+
+void all_kernel_sizes() {
+  const int most = at::get_num_threads();
+  std::printf(
+      "\n64 filters of 5x5, whole and with sizes from 0 to 5; ms (of one thread its own time), medians of alternating "
+      "pairs:\n"
+      "channels  images  batch  threads  pass                     whole     sizes  ratio              MACs\n");
+  for (int threads = 1; threads <= std::min(2, most); ++threads) {
+    kernel_sizes(64, 32, 64, threads);
+    kernel_sizes(16, 32, 128, threads);
+    kernel_sizes(64, 16, 64, threads);
+  }
 }
 
 }  // namespace
 }  // namespace espalier
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: %s FOLDER_OF_THE_PLUGINS\n", argv[0]);
+  // As the program does.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+  const std::string only = argc > 2 ? argv[2] : "";
+  if (argc < 2 || argc > 3 || (!only.empty() && only != "edits" && only != "kernels")) {
+    std::fprintf(stderr, "usage: %s FOLDER_OF_THE_PLUGINS [edits|kernels]\n", argv[0]);
     return 2;
   }
-  return espalier::all(argv[1]);
+  if (only != "kernels") espalier::all_edits(argv[1]);
+  if (only != "edits") espalier::all_kernel_sizes();
+  return 0;
 }

@@ -40,10 +40,12 @@ at::Tensor half_rings(const Indices& sizes, int64_t side) {
 struct Form {
   int64_t kernel = 5, stride = 1, padding = 2;
   bool bias = true;
+  int64_t channels = 3, width = 11;
+  std::string corner = "top_left";
 };
 
 Graph convolution(const Form& f, int64_t filters) {
-  GraphBuilder g({3, 11, 11});
+  GraphBuilder g({f.channels, 11, f.width});
   Edge x = g.conv("conv", g.input(),
                   {.filters = filters, .kernel = f.kernel, .stride = f.stride, .padding = f.padding, .bias = f.bias});
   x = g.relu(g.conv("next", g.relu(x), {.filters = 3}));
@@ -106,22 +108,43 @@ TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {
       cases.push_back({{4, stride, 0, bias}, {1, 2, 2, 1, 0}});
     }
   }
+  // So many filters and channels that sizes run by themselves, also those that are not in the middle of the whole, and
+  // that some do not reach all of the images.
+  const auto spread = [](const Indices& counts) {
+    Indices in_order, sizes;
+    for (size_t s = 0; s < counts.size(); ++s)
+      in_order.insert(in_order.end(), static_cast<size_t>(counts[s]), static_cast<int64_t>(s));
+    for (size_t f = 0; f < in_order.size(); ++f) sizes.push_back(in_order[f * 7 % in_order.size()]);
+    return sizes;
+  };
+  for (const char* corner : {"top_left", "bottom_right"}) {
+    for (const int64_t padding : {0, 1, 2}) {
+      for (const int64_t stride : {1, 2}) {
+        const bool bias = padding != 1;
+        cases.push_back({{5, stride, padding, bias, 24, 9, corner}, spread({4, 6, 13, 3, 18, 16})});
+        cases.push_back({{4, stride, padding, bias, 24, 9, corner}, spread({1, 14, 5, 21, 17})});
+      }
+      cases.push_back({{5, 1, padding, true, 24, 9, corner}, spread({0, 17, 20, 0, 1})});
+    }
+  }
   for (const Case& c : cases) {
     const Form& f = c.form;
     SCOPED_TRACE(std::to_string(f.kernel) + " stride " + std::to_string(f.stride) + " padding " +
                  std::to_string(f.padding) + (f.bias ? " bias " : " ") + to_string(c.sizes));
     const auto filters = static_cast<int64_t>(c.sizes.size());
     Network n(convolution(f, filters));
-    const at::Tensor mask = half_rings(c.sizes, f.kernel);
+    // From the bottom right as from the top left, turned by half.
+    const bool turned = f.corner == "bottom_right";
+    const at::Tensor mask = turned ? half_rings(c.sizes, f.kernel).flip({2, 3}) : half_rings(c.sizes, f.kernel);
     const at::Tensor whole = (n["conv.weight"] * mask).contiguous();
     const at::Tensor bias = f.bias ? n["conv.bias"].clone() : at::Tensor();
     const int64_t before = n.graph.parameter_count(), macs_before = n.graph.macs();
-    n.edit({{CropKernels{"conv", c.sizes}}});
+    n.edit({{CropKernels{"conv", c.sizes, f.corner}}});
 
     // By brute force.
     int64_t taps = 0;
-    for (const int64_t s : c.sizes) taps += 3 * s * s;
-    const int64_t full = 3 * filters * f.kernel * f.kernel;
+    for (const int64_t s : c.sizes) taps += f.channels * s * s;
+    const int64_t full = f.channels * filters * f.kernel * f.kernel;
     EXPECT_EQ(n.graph.parameter_count(), before - full + taps);
     const at::Tensor expected = at::conv2d(n.x, whole, bias, {f.stride, f.stride}, {f.padding, f.padding});
     EXPECT_EQ(n.graph.macs(), macs_before - (full - taps) * expected.size(2) * expected.size(3));
@@ -143,16 +166,23 @@ TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {
             run(with, w, {{"input", x}}, {"probe"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
         const at::Tensor factor = at::sin(expected).to(dtype);
         (y * y * factor).sum().backward();
+        {
+          const c10::NoGradGuard no_grad;
+          const at::Tensor again =
+              run(with, w, {{"input", x}}, {"probe"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
+          EXPECT_TRUE(at::equal(again, y)) << "the same bytes, with and without gradients";
+        }
         at::Tensor ox = n.x.to(dtype).clone().requires_grad_(true);
         at::Tensor ow = whole.to(dtype).clone().requires_grad_(true);
         at::Tensor ob = f.bias ? bias.to(dtype).clone().requires_grad_(true) : at::Tensor();
         const at::Tensor oy = at::conv2d(ox, ow, ob, {f.stride, f.stride}, {f.padding, f.padding});
         (oy * oy * factor).sum().backward();
+        const double many = static_cast<double>(f.channels) / 3;
         EXPECT_LE(largest(y - oy), tolerance);
-        EXPECT_LE(largest(x.grad() - ox.grad()), 20 * tolerance);
+        EXPECT_LE(largest(x.grad() - ox.grad()), 20 * many * tolerance);
         const int64_t side = w[n.graph.parameter("conv.weight")].size(2), off = (f.kernel - side) / 2;
         const at::Tensor masked = (ow.grad() * mask.to(dtype)).narrow(2, off, side).narrow(3, off, side);
-        EXPECT_LE(largest(w.gradient(n.graph.parameter("conv.weight")) - masked), 500 * tolerance);
+        EXPECT_LE(largest(w.gradient(n.graph.parameter("conv.weight")) - masked), 500 * many * tolerance);
         if (f.bias) {
           EXPECT_LE(largest(w.gradient(n.graph.parameter("conv.bias")) - ob.grad()), 500 * tolerance);
         }

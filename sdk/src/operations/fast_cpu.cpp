@@ -36,11 +36,6 @@ std::optional<at::Tensor> given(const at::Tensor& t) {
   return t.defined() ? std::optional(t) : std::nullopt;
 }
 
-void refuse_second_derivative() {
-  if (c10::GradMode::is_enabled())
-    throw Error("the CPU's fused operations have no second derivative; take Pass{.fuse = false} for this pass");
-}
-
 class MaxPool : public Function<MaxPool> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t kernel, int64_t stride,
@@ -324,6 +319,11 @@ class Linear : public Function<Linear> {
 };
 
 }  // namespace
+
+void refuse_second_derivative() {
+  if (c10::GradMode::is_enabled())
+    throw Error("the CPU's fused operations have no second derivative; take Pass{.fuse = false} for this pass");
+}
 
 bool is_fast_cpu(const at::Tensor& x) {
   if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.numel() == 0) return false;

@@ -11,6 +11,9 @@ namespace espalier {
 // [batch, features].
 bool is_fast_cpu(const at::Tensor& x);
 
+// Throws Error if a backward pass is itself to be differentiated; what comes next cannot be.
+void refuse_second_derivative();
+
 // Max pooling, after or before ReLU where `relu` (the same). Undefined where the window is neither 2 nor 3 wide.
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu);
 

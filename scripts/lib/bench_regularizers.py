@@ -1,0 +1,57 @@
+"""What the passes of regularizers cost over plain sgd, in alternating runs of training steps on the CPU.
+
+The passes are timed alone, within the step: what is added to the gradients, and what the update takes longer where a
+proximal step follows it. The cost is the median pass / the median step without regularizers."""
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+USUAL = ["{use: kernel_number, weight: 0.0001}", "{use: kernel_size, weight: 0.0001}",
+         "{use: kernel_number, weight: 0.0001, solver: proximal}",
+         "{use: kernel_size, weight: 0.0001, solver: proximal}"]
+
+
+def measure(program, recipe, regularizer, steps, data):
+    command = [program, "bench", recipe, "--json", "--steps", str(steps), "--warmup", str(max(3, steps // 10)),
+               "--set", f"stages.0.regularizers=[{regularizer}]", *(x for d in data for x in ("--data", d))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"bench: {done.stderr.strip() or done.stdout.strip()}")
+    return json.loads(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench regularizers", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=["resnet20", "kernelnet18x5"], metavar="NAME",
+                        help="recipes/bench/NAME.yaml")
+    parser.add_argument("--regularizer", action="append", metavar="REGULARIZER",
+                        help=f"as in a recipe, any number of times (default: {', '.join(USUAL)})")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--data", action="append", default=[], metavar="DIR")
+    parser.add_argument("--program", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--recipes", type=Path, required=True, help=argparse.SUPPRESS)
+    o = parser.parse_args()
+    every = o.regularizer or USUAL
+    print(f"{'':14}{'pass, ms':>10}{'step, ms':>10}{'cost':>9}   regularizer")
+    for name in o.names:
+        passes, steps = {r: [] for r in every}, []
+        for _ in range(o.rounds):
+            plain = measure(o.program, o.recipes / f"{name}.yaml", "", o.steps, o.data)
+            steps.append(plain["step_ms"])
+            for regularizer in every:
+                phases = measure(o.program, o.recipes / f"{name}.yaml", regularizer, o.steps, o.data)["phases_ms"]
+                after = phases["update"] - plain["phases_ms"]["update"] if "proximal" in regularizer else 0
+                passes[regularizer].append(phases["regularizers"] + after)
+        step = statistics.median(steps)
+        for regularizer in every:
+            one = statistics.median(passes[regularizer])
+            print(f"{name:14}{one:10.3f}{step:10.2f}{one / step:9.4f}   {regularizer}")
+
+
+if __name__ == "__main__":
+    main()
