@@ -1,7 +1,9 @@
 // `espalier prune`, and the controller in runs: targets, data for scores, resumed runs, wrong inputs.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -82,6 +84,73 @@ TEST_F(PruneCommand, PlansWithoutDoing) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
 }
 
+TEST_F(PruneCommand, CountsWithATableThatWasMeasuredHere) {
+  const Output measured =
+      espalier_command("latency " + path("run") + " --passes 2 --threads 1 --out " + path("t.json"));
+  ASSERT_EQ(measured.status, 0) << measured.text;
+  EXPECT_THAT(measured.text, AllOf(HasSubstr("conv2d"), HasSubstr("a pass of the whole network takes")));
+  Value table = json("t.json");
+  EXPECT_EQ(table.at("batch").as_int(), 1);
+  EXPECT_EQ(table.at("threads").as_int(), 1);
+  EXPECT_EQ(table.at("precision").as_string(), "float32");
+  EXPECT_GT(table.at("network").at("ms").as_double(), 0);
+  // Every node of the network, and of the pruned one, is in it. What is left does not depend on how fast this machine
+  // is: each time is now the product of its widths.
+  for (Value& e : table["entries"].as_list()) {
+    std::vector<double> ms{1e-3};
+    for (const Value& sizes : e.at("widths").as_list()) {
+      std::vector<double> next;
+      for (const double t : ms) {
+        for (const Value& n : sizes.as_list()) next.push_back(t * n.as_double());
+      }
+      ms = next;
+    }
+    ASSERT_EQ(e.at("ms").size(), ms.size());
+    for (const Value& t : e.at("ms").as_list()) EXPECT_GT(t.as_double(), 0);
+    e["ms"] = ms;
+  }
+  folder_.write("t.json", to_json(table));
+  const Output half = prune("-q " + path("run") + " --target latency=0.7 --protect 0 --table " + path("t.json") +
+                            " --out " + path("half"));
+  ASSERT_EQ(half.status, 0) << half.text;
+  EXPECT_LT(json("half/graph.json").at("macs").as_int(), json("run/graph.json").at("macs").as_int());
+  // What the recipe that it wrote says is enough to do the same again.
+  const Output again = espalier_command("run -q --threads 1 " + path("half/prune.yaml") + " --out " + path("again"));
+  ASSERT_EQ(again.status, 0) << again.text;
+  EXPECT_EQ(read_file(folder_ / "half/model.safetensors"), read_file(folder_ / "again/model.safetensors"));
+
+  Value other = table;
+  other["model"] = "Abacus 3000";
+  folder_.write("other.json", to_json(other));
+  const std::string arguments = path("run") + " --target latency=0.7 --protect 0 --table " + path("other.json");
+  const Output refused = prune(arguments + " --plan");
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.text, AllOf(HasSubstr("was measured on 'Abacus 3000'"), HasSubstr("any_device")));
+  const Output allowed = prune(arguments + " --any-device --plan");
+  EXPECT_EQ(allowed.status, 0) << allowed.text;
+  EXPECT_THAT(allowed.text, HasSubstr("Abacus 3000, 1 thread, float32, batch 1"));
+}
+
+TEST_F(PruneCommand, MeasuresNetworksAndRecipesToo) {
+  const auto says = [&](const std::string& arguments, int status, const std::string& what) {
+    const Output o = espalier_command("latency --passes 1 --threads 1 " + arguments);
+    EXPECT_EQ(o.status, status) << o.text;
+    EXPECT_THAT(o.text, HasSubstr(what)) << arguments;
+  };
+  const std::string data = " --dataset '{use: synthetic, size: 8, channels: 3, classes: 3, count: 60}'";
+  says(
+      "'{use: lenet5, conv1: 3, conv2: 4, hidden: 5}' --dataset '{use: synthetic, size: 16, channels: 1, classes: 3, "
+      "count: 60}' --out " +
+          path("l.json"),
+      0, "Wrote ");
+  says(path("r.yaml") + " --batch 4 --precision bf16 --out " + path("r.json"), 0, "bf16, batch 4");
+  says("resnet20", 1, "there is no such run and no such recipe");
+  says("resnet21" + data, 1, "no backbone is called 'resnet21'");
+  says(path("r.yaml") + " --out " + path("no/where.json"), 1, "there is no folder");
+  says(path("r.yaml") + " --out " + folder_.path().string(), 1, "is a folder; name a file");
+  says(path("r.yaml") + " --batch 0", 2, "--batch");
+}
+
 TEST_F(PruneCommand, SaysWhatIsWrong) {
   const auto says = [&](const std::string& arguments, const std::string& what) {
     const Output o = prune(arguments + " --out " + path("none"));
@@ -107,6 +176,35 @@ TEST_F(PruneCommand, SaysWhatIsWrong) {
   says(run + " --target macs=0.5 --network resnet20", "leave it out");
   says(path("run/model.safetensors") + " --target macs=0.5", "--network: a file of values does not say");
   says(path("run/model.safetensors") + " --target macs=0.5 --network resnet20", "--dataset: say what data");
+}
+
+// A stage behind a removal is checked with what is left, as far as that is known before anything is trained.
+TEST_F(PruneCommand, PlansTheStagesBehindARemoval) {
+  const auto plan = [&](const std::string& first, const std::string& target) {
+    folder_.write("two.yaml", std::string(R"(
+espalier: 1
+name: two
+threads: 1
+data: {use: synthetic, size: 8, channels: 3, classes: 3, count: 60, batch: 20}
+network: {use: resnet20, widths: [4, 6, 8], blocks: [1, 1, 1]}
+stages:
+  - {name: first, epochs: 1, optimizer: {use: sgd, lr: 0.01}, controller: {use: prune, protect: 0, )") +
+                                  first + R"(}}
+  - {name: second, epochs: 0, controller: {use: prune, protect: 0, target: {macs: )" +
+                                  target + "}}}\n");
+    return espalier_command("plan " + path("two.yaml")).text;
+  };
+  const int64_t macs = json("run/graph.json").at("macs").as_int();
+  const auto part = [&](double share) { return std::to_string(std::llround(share * static_cast<double>(macs))); };
+  // Half is known to have gone: .7 of the whole is more than there is then.
+  EXPECT_THAT(plan("target: {macs: 0.5}", part(0.7)), HasSubstr("nothing would go"));
+  EXPECT_THAT(plan("target: {macs: 0.5}", part(0.3)),
+              HasSubstr("how much of each width goes is found in the run, of values that the stages before it make"));
+  // By data it is known only in the run, which the plan says; the second stage is checked with the whole network.
+  const std::string by_data = plan("target: {macs: 0.5}, score: {use: taylor, batches: 3}", part(0.7));
+  EXPECT_THAT(by_data, AllOf(HasSubstr("(50.00 %) are to stay; how much of each width goes is found in the run"),
+                             HasSubstr("3 batches of training data")));
+  EXPECT_THAT(by_data, ::testing::Not(HasSubstr("nothing would go")));
 }
 
 TEST_F(PruneCommand, RemovesInSteps) {

@@ -14,6 +14,7 @@
 #include "commands/data.h"
 #include "commands/describe.h"
 #include "commands/export.h"
+#include "commands/latency.h"
 #include "commands/new.h"
 #include "commands/plugins.h"
 #include "commands/prune.h"
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   espalier::add_export_command(app);
   espalier::add_show_command(app);
   espalier::add_bench_command(app);
+  espalier::add_latency_command(app);
   espalier::add_plugins_command(app);
   espalier::add_describe_command(app);
   espalier::add_new_command(app);
@@ -73,6 +75,7 @@ int main(int argc, char** argv) {
       "  espalier prune runs/quickstart-seed0 --target macs=0.5    a smaller network of it\n"
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier show runs/quickstart-seed0            its stages, edits and checkpoints\n"
+      "  espalier latency resnet20 --dataset cifar10    what its operations take on this machine, as a table\n"
       "  espalier plugins                               which components there are\n"
       "  espalier describe threshold                    what one of them can be told\n"
       "  espalier check build/libmy_penalty.so          whether a plugin does what its kind promises\n"

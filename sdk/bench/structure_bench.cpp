@@ -1,9 +1,10 @@
 // How long changes of structure take, and what they gain: edits of large networks, and convolutions whose filters have
 // kernels of different sizes. Run by `scripts/bench structure`; `scripts/bench structure edits` and `kernels` run one
-// of the two.
+// of the two. With `prune THREADS` it times one ranking and removal of a ResNet-50 instead, for `scripts/check-pruning`.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <functional>
 #include <string>
@@ -18,6 +19,10 @@
 #include "espalier/edit.h"
 #include "espalier/execute.h"
 #include "espalier/operation.h"
+#include "espalier/pruning.h"
+#include "espalier/registry.h"
+#include "espalier/score.h"
+#include "espalier/selector.h"
 #include "espalier/testkit.h"
 
 namespace espalier {
@@ -122,6 +127,47 @@ void kernel_sizes(int64_t channels, int64_t side, int64_t batch, int threads) {
   }
 }
 
+// One ranking of all widths of a ResNet-50 by their l2 norms and the removal of the smallest up to half of the
+// multiply-accumulates, as the controller `prune` does it, with weights that have gradients: a list in JSON, with the
+// time of the processor beside that of the clock, since only this says much on a busy machine.
+int ranking_and_removal(const std::string& plugins, int threads) {
+  at::set_num_threads(threads);
+  testkit::load_plugin(plugins + "/libresnet.so");
+  const auto score = Registry::instance().create<Score>(from_json(R"({"use": "l2"})"));
+  const Graph network = testkit::build(R"({"use": "resnet50"})", {3, 224, 224}, {.outputs = 10});
+  Value results = Value::list();
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    Graph graph = network;
+    Weights weights(graph, at::kFloat, at::kCPU);
+    weights.initialize(graph, RandomKey(1));
+    Value times = Value::map();
+    double whole = 0, whole_cpu = 0;
+    const auto part = [&](const char* name, const std::function<void()>& body) {
+      const std::clock_t began = std::clock();
+      whole += milliseconds(body);
+      const double cpu = 1e3 * static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
+      times[std::string(name) + "_cpu_ms"] = cpu;
+      whole_cpu += cpu;
+    };
+    std::vector<AxisScores> scores;
+    part("rank", [&] { scores = score->scores({graph, weights}, prunable_axes(graph, {})); });
+    Edits removal;
+    part("choose", [&] {
+      std::vector<int64_t> keep;
+      for (const AxisScores& s : scores) keep.push_back(std::max<int64_t>(1, graph[s.axis].size / 10));
+      const RemovalOrder order(graph, std::move(scores), keep, {});
+      const double wanted = wanted_cost({"macs", 0.5}, {graph.parameter_count(), graph.macs()});
+      removal = removal_of(graph, order.gone(meet_cost(order, CostCounter(graph), "macs", wanted).left));
+    });
+    part("remove", [&] { apply(graph, {&weights}, removal); });
+    times["ms"] = whole;
+    times["cpu_ms"] = whole_cpu;
+    results.push_back(times);
+  }
+  std::printf("%s\n", to_json(results).c_str());
+  return 0;
+}
+
 void all_edits(const std::string& plugins) {
   std::printf("%d threads, float32\n\nEdits under Adam (values, gradients, two moments):\n", at::get_num_threads());
   testkit::load_plugin(plugins + "/libpreresnet.so");
@@ -154,8 +200,9 @@ int main(int argc, char** argv) {
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_TOP_PAD, 64 << 20);
   const std::string only = argc > 2 ? argv[2] : "";
+  if (argc == 4 && only == "prune") return espalier::ranking_and_removal(argv[1], std::max(1, std::atoi(argv[3])));
   if (argc < 2 || argc > 3 || (!only.empty() && only != "edits" && only != "kernels")) {
-    std::fprintf(stderr, "usage: %s FOLDER_OF_THE_PLUGINS [edits|kernels]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s FOLDER_OF_THE_PLUGINS [edits|kernels|prune THREADS]\n", argv[0]);
     return 2;
   }
   if (only != "kernels") espalier::all_edits(argv[1]);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <optional>
 
 #include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
@@ -9,6 +10,7 @@
 #include <espalier/blocks.h>
 #include <espalier/controller.h>
 #include <espalier/foresight.h>
+#include <espalier/latency.h>
 #include <espalier/plugin.h>
 #include <espalier/pruning.h>
 #include <espalier/registry.h>
@@ -19,21 +21,14 @@ namespace espalier {
 
 namespace {
 
-// 12345678 -> "12,345,678"
-std::string with_commas(int64_t n) {
-  const std::string digits = std::to_string(n);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text;
-}
-
 struct Target {
   std::optional<double> macs{};
   std::optional<double> params{};
   std::optional<double> share{};
+  std::optional<double> latency{};
+  std::optional<double> latency_ms{};
+  std::string table;
+  bool any_device = false;
 
   static void declare(Declare<Target>& p) {
     p("macs", &Target::macs, above(0),
@@ -43,8 +38,20 @@ struct Target {
       "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
     p("share", &Target::share, above(0), below(1),
       "Share of all positions of the widths that goes, rounded down to a whole number.");
+    p("latency", &Target::latency, above(0), at_most(1),
+      "Share of the time of a pass that stays, counted by a table of latencies.");
+    p("latency_ms", &Target::latency_ms, above(0), unit("ms"),
+      "Time of a pass that stays, counted by a table of latencies.");
+    p("table", &Target::table, path(),
+      "Table of latencies, which `espalier latency` measures on the device that the network is for.");
+    p("any_device", &Target::any_device, "Whether the table may be of a device that this machine does not have.");
   }
 };
+Target half_of_the_macs() {
+  Target t;
+  t.macs = 0.5;
+  return t;
+}
 struct Rounds {
   int64_t steps = 5;
   int64_t every = 1;
@@ -74,7 +81,7 @@ class Prune final : public Controller, public Foresight {
  public:
   struct Options {
     Nested score{Value::map({{"use", "l2"}})};
-    Target target{.macs = 0.5};
+    Target target = half_of_the_macs();
     std::string what = "widths";
     std::string scope = "global";
     std::string normalize = "none";
@@ -88,7 +95,7 @@ class Prune final : public Controller, public Foresight {
     static void declare(Declare<Options>& p) {
       p("score", &Options::score, of_kind("score"),
         "Score of each filter, unit, head or head dimension; the smallest go first.");
-      p("target", &Options::target, "How much stays: one of its three options.");
+      p("target", &Options::target, "How much stays: one of macs, params, share, latency and latency_ms.");
       p("what", &Options::what, one_of({"widths", "blocks"}),
         "What goes; widths: positions of widths; blocks: whole residual blocks whose input and output have the same "
         "shape, those with the smallest mean score of the widths within them.");
@@ -115,14 +122,27 @@ class Prune final : public Controller, public Foresight {
   };
 
   explicit Prune(Options o) : o_(std::move(o)), score_(Registry::instance().create<Score>(o_.score.value)) {
-    const int given = o_.target.macs.has_value() + o_.target.params.has_value() + o_.target.share.has_value();
+    const Target& t = o_.target;
+    int given = 0;
+    for (const auto& [what, value] :
+         {std::pair("macs", t.macs), std::pair("params", t.params), std::pair("share", t.share),
+          std::pair("latency", t.latency), std::pair("latency_ms", t.latency_ms)}) {
+      if (!value) continue;
+      ++given;
+      target_ = {what, *value};
+    }
     if (given != 1) {
       throw Error(std::string("'target' names ") + (given == 0 ? "nothing" : "more than one thing") +
-                  " to reach; give one of macs, params and share: target: {macs: 0.5}");
+                  " to reach; give one of macs, params, share, latency and latency_ms: target: {macs: 0.5}");
     }
-    if (o_.target.macs) target_ = {"macs", *o_.target.macs};
-    if (o_.target.params) target_ = {"params", *o_.target.params};
-    if (o_.target.share) target_ = {"share", *o_.target.share};
+    if (of_latency() && t.table.empty()) {
+      throw Error(
+          "'target': a latency is counted by a table that was measured on the device. `espalier latency "
+          "RECIPE_OR_RUN --out FILE` makes one: target: {" +
+          target_.what + ": " + text(target_.value) + ", table: FILE}");
+    }
+    if (!of_latency() && (!t.table.empty() || t.any_device))
+      throw Error("'target': 'table' and 'any_device' belong to latency and latency_ms; leave them out");
     if (o_.schedule && o_.when == "end" && !o_.soft)
       throw Error("`when: end` removes once, and there is a 'schedule'; leave it out, or write `when: epochs`");
     if (of_blocks() && o_.soft) throw Error("`what: blocks` has no soft form: a block goes or stays; leave 'soft' out");
@@ -156,14 +176,10 @@ class Prune final : public Controller, public Foresight {
       }
       return;
     }
+    refuse_nothing(begun);
     const double wanted = wanted_cost(target_, begun.cost);
-    const int64_t have = cost_of(begun.cost);
-    if (wanted >= static_cast<double>(have)) {
-      throw Error("'target': the network has " + with_commas(have) + unit_of() + " and the target is " +
-                  with_commas(std::llround(wanted)) + ": nothing would go");
-    }
     try {
-      meet_cost(order, CostCounter(graph), target_.what, wanted);
+      meet_cost(order, counter(graph), target_.what, wanted);
     } catch (const Error& e) {
       throw Error(std::string("'target' cannot be met: ") + e.what() + hint());
     }
@@ -174,6 +190,26 @@ class Prune final : public Controller, public Foresight {
     if (of_blocks() || o_.scope != "layer") return {};
     const RemovalOrder order = blind_order(graph, judged(graph));
     return removal_of(graph, order.gone(choose(graph, order, begun_with(graph), 1)));
+  }
+
+  Foreseen foresees(const Graph& graph, const Weights* values) const override {
+    if (!of_blocks() && o_.scope == "layer") return {};
+    std::string why;
+    if (o_.soft || o_.when == "end") {
+      why = "of the values that the stage ends with";
+    } else if (o_.schedule) {
+      why = "of the values at each step of 'schedule'";
+    } else if (score_->batches() > 0) {
+      why = "by a score that looks at " + std::to_string(score_->batches()) + " batches of training data";
+    } else if (!values) {
+      why = "of values that the stages before it make";
+    } else if (draws(graph, *values)) {
+      why = "by a score that draws at random";
+    }
+    if (why.empty()) return {chosen(graph, *values), ""};
+    return {{},
+            expectation(graph) + "; " + (of_blocks() ? "which blocks go" : "how much of each width goes") +
+                " is found in the run, " + why};
   }
 
   std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
@@ -222,8 +258,9 @@ class Prune final : public Controller, public Foresight {
         widths.push_back({axis.name, order.scores()[w].scores, axis.size - left[w]});
       }
       lines = table_of(widths, "to go", "scores of");
-      lines.push_back(result_text(begun.cost, CostCounter(graph).with(order, left)));
+      lines.push_back(result_text(begun.cost, counter(graph).with(order, left)));
     }
+    if (of_latency()) lines.push_back("counted by " + o_.target.table + ": " + latencies().str());
     for (const std::string& line : left_alone(graph)) lines.push_back("cannot go: " + line);
     return lines;
   }
@@ -249,14 +286,25 @@ class Prune final : public Controller, public Foresight {
   Value save() const override {
     Value widths = Value::map();
     for (const auto& [name, size] : begun_.widths) widths[name] = size;
-    return Value::map({{"params", begun_.cost.params},
-                       {"macs", begun_.cost.macs},
-                       {"widths", widths},
-                       {"blocks", begun_.blocks},
-                       {"done", done_}});
+    Value saved = Value::map({{"params", begun_.cost.params},
+                              {"macs", begun_.cost.macs},
+                              {"widths", widths},
+                              {"blocks", begun_.blocks},
+                              {"done", done_}});
+    if (of_latency()) {
+      saved["ms"] = begun_.cost.ms;
+      saved["table"] = latencies().checksum();
+    }
+    return saved;
   }
   void resume(Run&, const Value& saved) override {
     begun_.cost = {saved.at("params").as_int(), saved.at("macs").as_int()};
+    if (of_latency()) {
+      begun_.cost.ms = saved.at("ms").as_double();
+      if (saved.at("table").as_int() != latencies().checksum())
+        throw Error("the table of latencies '" + o_.target.table +
+                    "' is another than the one that the stage began with; put that one back");
+    }
     for (const Value::Entry& e : saved.at("widths").as_map()) begun_.widths[e.key] = e.value.as_int();
     begun_.blocks = saved.at("blocks").as_int();
     done_ = saved.at("done").as_int();
@@ -271,10 +319,51 @@ class Prune final : public Controller, public Foresight {
   };
 
   Begun begun_with(const Graph& graph) const {
-    Begun b{{graph.parameter_count(), graph.macs()}, {}, 0};
+    Begun b{cost(graph), {}, 0};
     for (const AxisInfo& a : graph.axes()) b.widths[a.name] = a.size;
     if (of_blocks()) b.blocks = std::ssize(blocks(graph));
     return b;
+  }
+  // ---- what counts ----
+  bool of_latency() const { return target_.what.starts_with("latency"); }
+  // Is read when it is needed first.
+  const LatencyTable& latencies() const {
+    if (table_) return *table_;
+    const std::string& file = o_.target.table;
+    const std::string make = "; `espalier latency RECIPE_OR_RUN --out " + file + "` measures it on this machine";
+    try {
+      table_ = LatencyTable::read(file);
+    } catch (const InputError& e) {
+      throw Error("'target': " + std::string(e.what()) + make);
+    }
+    if (o_.target.any_device) return *table_;
+    try {
+      table_->require_device();
+    } catch (const Error& e) {
+      table_.reset();
+      throw Error("'target': " + std::string(e.what()) + make +
+                  ", and `any_device: true` beside 'table' counts with it all the same");
+    }
+    return *table_;
+  }
+  CostCounter counter(const Graph& graph) const {
+    try {
+      return CostCounter(graph, of_latency() ? &latencies() : nullptr);
+    } catch (const Error& e) {
+      const std::string what = e.what();
+      if (!of_latency() || what.starts_with("'target'")) throw;
+      throw Error("'target': " + o_.target.table + ": " + what +
+                  "; measure one for this network with `espalier latency RECIPE_OR_RUN --out FILE`");
+    }
+  }
+  NetworkCost cost(const Graph& graph) const {
+    return of_latency() ? counter(graph).now() : NetworkCost{graph.parameter_count(), graph.macs()};
+  }
+  void refuse_nothing(const Begun& begun) const {
+    const double wanted = wanted_cost(target_, begun.cost), have = cost_of(begun.cost);
+    if (wanted < have) return;
+    throw Error("'target': the network has " + cost_text(have, target_.what) + ", and the target is " +
+                cost_text(wanted, target_.what) + ": nothing would go");
   }
   // Without a schedule everything is one step.
   Rounds rounds() const { return o_.schedule.value_or(Rounds{.steps = 1, .every = 1, .curve = "linear"}); }
@@ -354,9 +443,9 @@ class Prune final : public Controller, public Foresight {
     for (const std::string& n : names) edits.push_back({DropBlock{n}});
     return edits;
   }
-  static NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) {
+  NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) const {
     apply(graph, {}, drops(names));
-    return {graph.parameter_count(), graph.macs()};
+    return cost(graph);
   }
   int64_t most_blocks(int64_t of) const {
     return std::max<int64_t>(0, of - std::llround(std::ceil(o_.protect * static_cast<double>(of) - 1e-9)));
@@ -366,13 +455,13 @@ class Prune final : public Controller, public Foresight {
                                          int64_t first, double share) const {
     const int64_t here = std::ssize(order), gone = first - here;
     const int64_t most = std::max<int64_t>(0, most_blocks(first) - gone);
-    const auto whole = static_cast<double>(cost_of(begun.cost));
+    const double whole = cost_of(begun.cost);
     const double wanted = whole + share * (wanted_cost(target_, begun.cost) - whole);
     const int64_t count = positions_to_go(first, share) - gone;
     std::vector<std::string> names;
     while (std::ssize(names) < most) {
-      const bool done = target_.what == "share" ? std::ssize(names) >= count
-                                                : static_cast<double>(cost_of(cost_without(graph, names))) <= wanted;
+      const bool done =
+          target_.what == "share" ? std::ssize(names) >= count : cost_of(cost_without(graph, names)) <= wanted;
       if (done) break;
       names.push_back(order[names.size()]);
     }
@@ -395,13 +484,13 @@ class Prune final : public Controller, public Foresight {
       return;
     }
     const double wanted = wanted_cost(target_, begun.cost);
-    if (wanted >= static_cast<double>(cost_of(begun.cost))) throw Error("'target': nothing would go");
+    refuse_nothing(begun);
     names.resize(static_cast<size_t>(most_blocks(all)));
-    const int64_t least = cost_of(cost_without(graph, names));
-    if (static_cast<double>(least) > wanted) {
+    const double least = cost_of(cost_without(graph, names));
+    if (least > wanted) {
       throw Error("'target' cannot be met: without " + std::to_string(names.size()) + " of " + std::to_string(all) +
-                  " blocks there are " + with_commas(least) + unit_of() + " and the target is " +
-                  with_commas(std::llround(wanted)) + "; 'protect' decides how many blocks stay");
+                  " blocks there are " + cost_text(least, target_.what) + ", and the target is " +
+                  cost_text(wanted, target_.what) + "; 'protect' decides how many blocks stay");
     }
   }
   // The names of the blocks, the smallest mean score first.
@@ -444,6 +533,42 @@ class Prune final : public Controller, public Foresight {
     return lines;
   }
 
+  // What would go at once of these values.
+  Edits chosen(const Graph& graph, const Weights& weights) const {
+    const Begun begun = begun_with(graph);
+    Weights values(graph, weights.dtype(), at::kCPU);
+    values.copy_from(weights);
+    const ScoreInput in{graph, values};
+    if (of_blocks()) return drops(enough_blocks(graph, ranked_blocks(in), begun, begun.blocks, 1));
+    const std::vector<Axis> axes = judged(graph);
+    const RemovalOrder order(graph, score_->scores(in, axes), kept(graph, axes, {}), rank_options());
+    return removal_of(graph, order.gone(choose(graph, order, begun, 1)));
+  }
+  // Whether the score depends on the random key of the run.
+  bool draws(const Graph& graph, const Weights& weights) const {
+    Weights values(graph, weights.dtype(), at::kCPU);
+    values.copy_from(weights);
+    const std::vector<Axis> axes = judged(graph);
+    const auto first = score_->scores({graph, values, RandomKey(1)}, axes);
+    const auto second = score_->scores({graph, values, RandomKey(2)}, axes);
+    return !std::ranges::equal(first, second, {}, &AxisScores::scores, &AxisScores::scores);
+  }
+  // What is left, as far as the target says it.
+  std::string expectation(const Graph& graph) const {
+    const Begun begun = begun_with(graph);
+    if (target_.what == "share") {
+      int64_t all = begun.blocks;
+      for (const Axis a : of_blocks() ? std::vector<Axis>() : judged(graph)) all += graph[a].size;
+      return std::to_string(positions_to_go(all, 1)) + " of " + std::to_string(all) +
+             (of_blocks() ? " blocks" : " positions") + " are to go";
+    }
+    const double whole = cost_of(begun.cost), wanted = wanted_cost(target_, begun.cost);
+    char share[32];
+    std::snprintf(share, sizeof share, " (%.2f %%)", 100 * wanted / whole);
+    return (of_blocks() ? "at most " : "about ") + cost_text(wanted, target_.what) + " of " +
+           cost_text(whole, target_.what) + share + " are to stay";
+  }
+
   // The positions of each width that stay in any case: a share of what the width was at the stage's beginning.
   std::vector<int64_t> kept(const Graph& graph, const std::vector<Axis>& axes, const Begun& begun) const {
     std::vector<int64_t> keep;
@@ -481,9 +606,9 @@ class Prune final : public Controller, public Foresight {
       const int64_t gone = first - order.positions();
       return order.left_after(order.steps_for(std::max<int64_t>(0, positions_to_go(first, share) - gone)));
     }
-    const auto whole = static_cast<double>(cost_of(begun.cost));
+    const double whole = cost_of(begun.cost);
     const double wanted = whole + share * (wanted_cost(target_, begun.cost) - whole);
-    return meet_cost(order, CostCounter(graph), target_.what, wanted).left;
+    return meet_cost(order, counter(graph), target_.what, wanted).left;
   }
   std::vector<std::pair<Axis, Indices>> smallest(Run& run, double share) const {
     const Graph& graph = run.graph();
@@ -497,11 +622,11 @@ class Prune final : public Controller, public Foresight {
     const double share = share_done(rounds().curve, step, rounds().steps);
     run.edit(of_blocks() ? smallest_blocks(run, share) : removal_of(run.graph(), smallest(run, share)));
     done_ = step;
-    const NetworkCost now{run.graph().parameter_count(), run.graph().macs()};
+    const NetworkCost now = cost(run.graph());
     run.note(result_text(begun_.cost, now));
     if (target_.what == "share" || of_blocks() || step < rounds().steps) return;
     const double wanted = wanted_cost(target_, begun_.cost);
-    const double off = (static_cast<double>(cost_of(now)) - wanted) / wanted;
+    const double off = (cost_of(now) - wanted) / wanted;
     if (std::abs(off) > 0.005) {
       char line[160];
       std::snprintf(line, sizeof line, "that is %.1f %% %s the target: no choice of whole positions%s comes nearer",
@@ -529,8 +654,7 @@ class Prune final : public Controller, public Foresight {
     }
   }
 
-  int64_t cost_of(const NetworkCost& cost) const { return target_.what == "params" ? cost.params : cost.macs; }
-  std::string unit_of() const { return target_.what == "params" ? " parameters," : " multiply-accumulates,"; }
+  double cost_of(const NetworkCost& cost) const { return espalier::cost_of(cost, target_.what); }
   // What may be changed where a target cannot be met.
   std::string hint() const {
     std::string text = "; what stays in any case is decided by 'protect' (" + espalier::to_json(o_.protect) + ")";
@@ -539,14 +663,18 @@ class Prune final : public Controller, public Foresight {
     return text + " and by the widths that cannot go";
   }
   static std::string text(double v) { return espalier::to_json(Value(v)); }
+  // "1,108,910 of 2,236,300 multiply-accumulates (49.59 %)"
+  static std::string share_text(const NetworkCost& before, const NetworkCost& after, const std::string& what) {
+    const double was = espalier::cost_of(before, what), is = espalier::cost_of(after, what);
+    const std::string part = cost_text(is, what);
+    char share[32];
+    std::snprintf(share, sizeof share, " (%.2f %%)", 100 * is / was);
+    return part.substr(0, part.find(' ')) + " of " + cost_text(was, what) + share;
+  }
   static std::string result_text(const NetworkCost& before, const NetworkCost& after) {
-    char line[200];
-    std::snprintf(line, sizeof line, "%s of %s multiply-accumulates (%.2f %%) and %s of %s parameters (%.2f %%) stay",
-                  with_commas(after.macs).c_str(), with_commas(before.macs).c_str(),
-                  100 * static_cast<double>(after.macs) / static_cast<double>(before.macs),
-                  with_commas(after.params).c_str(), with_commas(before.params).c_str(),
-                  100 * static_cast<double>(after.params) / static_cast<double>(before.params));
-    return line;
+    return share_text(before, after, "macs") +
+           (before.ms > 0 ? ", " + share_text(before, after, "latency") : std::string()) + " and " +
+           share_text(before, after, "params") + " stay";
   }
 
   Options o_;
@@ -554,6 +682,7 @@ class Prune final : public Controller, public Foresight {
   std::unique_ptr<Score> score_;
   Begun begun_;
   int64_t done_ = 0;  // steps of the schedule
+  mutable std::optional<LatencyTable> table_{};
 };
 
 ESPALIER_PLUGIN("prune", "1.0.0",

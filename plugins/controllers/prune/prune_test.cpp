@@ -18,6 +18,10 @@
 #include <espalier/selector.h>
 #include <espalier/testkit.h>
 
+#include "../../../tests/made_up_latencies.h"
+#include "../../../tests/published_networks.h"
+#include "../../../tests/temp_folder.h"
+
 namespace espalier {
 namespace {
 
@@ -100,6 +104,102 @@ TEST(Prune, MeetsTargetsOfCosts) {
   Bench b;
   b.begin(R"(, "target": {"macs": 100000})");
   EXPECT_NEAR(static_cast<double>(b.run.graph().macs()), 100000, 500) << "above 1 it is the number itself";
+}
+
+// The option `target` for a table of this network in a folder.
+std::string by_table(const TempFolder& folder, const std::string& target, const LatencyTable& table) {
+  const std::string file = folder.write("t.json", to_json(table.to_value())).string();
+  return R"(, "target": {)" + target + R"(, "table": ")" + file + "\"}";
+}
+
+TEST(Prune, MeetsATimeThatATableGives) {
+  const Graph whole = chain();
+  const LatencyTable table = made_up_table(whole);
+  // The network's time as it follows from its widths alone: those of conv1, conv2 and fc1 (see latency_test.cpp).
+  const auto by_hand = [](double a, double b, double c) {
+    return 0.001 * a + 0.02 * a + 0.001 * a * b + 0.02 * b + 0.001 * b * c + 0.01 * c + 0.001 * c;
+  };
+  const double before = by_hand(20, 24, 16);
+  for (const char* scope : {"global", "layer", "block"}) {
+    for (const double share : {0.5, 0.25}) {
+      const TempFolder folder;
+      Bench b;
+      b.begin(by_table(folder, "\"latency\": " + std::to_string(share), table) + R"(, "protect": 0, "scope": ")" +
+              scope + "\"");
+      const auto width = [&](const char* name) { return static_cast<double>(b.width(name)); };
+      // A position of so few is up to two percent of what stays.
+      EXPECT_NEAR(by_hand(width("conv1"), width("conv2"), width("fc1")) / before, share, 0.02 * share) << scope;
+      EXPECT_THAT(b.run.notes.front(), HasSubstr(" of 1.94 ms ("));
+    }
+  }
+  const TempFolder folder;
+  Bench b;
+  b.begin(by_table(folder, R"("latency_ms": 0.9)", table));
+  EXPECT_NEAR(table.ms(b.run.graph()), 0.9, 0.018) << "the number itself, though it is below 1";
+}
+
+TEST(Prune, SaysBeforeWhatTimeIsLeft) {
+  const TempFolder folder;
+  Bench b;
+  const auto c = Bench::make(by_table(folder, R"("latency": 0.5)", made_up_table(chain())));
+  const std::vector<std::string> lines = dynamic_cast<const Foresight&>(*c).finds(b.run.graph(), b.run.weights());
+  EXPECT_THAT(lines, Contains(HasSubstr("t.json: ")));
+  EXPECT_THAT(lines, Contains(HasSubstr(", 1 thread, float32, batch 1, 2026-01-02")));
+  c->stage_begin(b.run);
+  EXPECT_THAT(lines, Contains(b.run.notes.front()));
+}
+
+TEST(Prune, RefusesTablesThatDoNotFit) {
+  const TempFolder folder;
+  const auto says = [&](const std::string& options, const char* text) {
+    std::string message;
+    try {
+      message = Bench().refusal(options);
+    } catch (const Error& e) {
+      message = e.what();
+    }
+    EXPECT_THAT(message, HasSubstr(text)) << options;
+  };
+  says(R"(, "target": {"latency": 0.5})", "`espalier latency RECIPE_OR_RUN --out FILE` makes one");
+  says(R"(, "target": {"latency": 2, "table": "t"})", "'target.latency' must be a number > 0 and <= 1");
+  says(R"(, "target": {"macs": 0.5, "table": "t"})", "'table' and 'any_device' belong to latency");
+  says(R"(, "target": {"latency": 0.5, "latency_ms": 3, "table": "t"})", "'target' names more than one thing");
+  says(R"(, "target": {"latency": 0.5, "table": "/none.json"})", "/none.json: there is no such table of latencies");
+  const LatencyTable table = made_up_table(chain());
+  says(by_table(folder, R"("latency": 0.001)", table), "'target' cannot be met: the target is 0.00194 ms");
+  says(by_table(folder, R"("latency_ms": 5)", table), "the network has 1.94 ms, and the target is 5 ms: nothing");
+  const LatencyTable elsewhere = made_up_table(chain(), simple_time, "Abacus 3000");
+  says(by_table(folder, R"("latency": 0.5)", elsewhere), "was measured on 'Abacus 3000'");
+  says(by_table(folder, R"("latency": 0.5)", elsewhere), "`any_device: true` beside 'table'");
+  EXPECT_EQ(Bench().refusal(by_table(folder, R"("latency": 0.5, "any_device": true)", elsewhere)), "");
+  GraphBuilder g({2, 8, 8});
+  const Graph other = g.output(g.linear("fc", g.flatten(g.conv("c", g.input(), {.filters = 4})), {.features = 3}));
+  says(by_table(folder, R"("latency": 0.5)", made_up_table(other)), "the table of latencies does not know 'conv1'");
+}
+
+TEST(Prune, GoesOnOnlyWithTheTableThatItBeganWith) {
+  const TempFolder folder;
+  const std::string options =
+      by_table(folder, R"("latency": 0.4)", made_up_table(chain())) + R"(, "schedule": {"steps": 3}, "when": "epochs")";
+  Bench whole, half;
+  whole.stage(options, 3);
+  const auto first = Bench::make(options), second = Bench::make(options);
+  first->stage_begin(half.run);
+  first->epoch_end(half.run);
+  const Value saved = from_json(to_json(first->save()));
+  second->resume(half.run, saved);
+  for (int64_t e = 1; e < 3; ++e) half.run.at_epoch = e, second->epoch_end(half.run);
+  second->stage_end(half.run);
+  EXPECT_EQ(to_json(half.run.graph().to_value()), to_json(whole.run.graph().to_value()));
+  by_table(folder, "", made_up_table(chain(), [](const std::string& type, const std::vector<double>& widths) {
+             return 2 * simple_time(type, widths);
+           }));
+  try {
+    Bench::make(options)->resume(half.run, saved);
+    FAIL() << "the times have doubled";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("is another than the one that the stage began with"));
+  }
 }
 
 TEST(Prune, TakesAShareOfThePositions) {
@@ -226,10 +326,10 @@ TEST(Prune, SaysWhatIsWrong) {
     }
     EXPECT_THAT(message, HasSubstr(text)) << options;
   };
-  says(R"(, "target": {})", "'target' names nothing to reach; give one of macs, params and share");
+  says(R"(, "target": {})", "'target' names nothing to reach; give one of macs, params, share, latency and latency_ms");
   says(R"(, "target": {"macs": 0.5, "params": 0.5})", "'target' names more than one thing");
   says(R"(, "target": {"mac": 0.5})", "'target' has no parameter 'mac' (did you mean 'macs'?)");
-  says(R"(, "target": 0.5)", "'target' must be a map of the options macs, params, share, got");
+  says(R"(, "target": 0.5)", "'target' must be a map of the options macs, params, share, latency");
   says(R"(, "target": {"macs": 0})", "'target.macs' must be a number > 0");
   says(R"(, "target": {"share": 1})", "'target.share' must be a number > 0 and < 1");
   says(R"(, "target": {"macs": 0.001})", "'target' cannot be met: the target is");
@@ -267,6 +367,47 @@ TEST(Prune, ForeseesWhatGoesAndWhatCannot) {
       ElementsAre(HasSubstr("'normalize' is without effect")));
 }
 
+// What the stages behind it are checked with.
+TEST(Prune, ForeseesWhatItTakesFromValuesThatAreKnown) {
+  for (const char* options : {R"(, "target": {"macs": 0.4})", R"(, "target": {"share": 0.3}, "scope": "block")",
+                              R"(, "target": {"params": 0.5}, "normalize": "mean", "score": "l1")"}) {
+    Bench b;
+    const auto c = Bench::make(options);
+    const Foreseen f = dynamic_cast<const Foresight&>(*c).foresees(b.run.graph(), &b.run.weights());
+    EXPECT_EQ(f.why_not, "");
+    Graph expected = b.run.graph();
+    apply(expected, {}, f.edits);
+    c->stage_begin(b.run);
+    EXPECT_EQ(to_json(expected.to_value()), to_json(b.run.graph().to_value())) << options;
+  }
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libresnet_cifar.so");
+  Bench b(testkit::build(R"({"use": "resnet20", "widths": [4, 8, 16]})", {3, 32, 32}, {10}));
+  const auto c = Bench::make(R"(, "what": "blocks", "target": {"share": 0.3})");
+  Graph expected = b.run.graph();
+  apply(expected, {}, dynamic_cast<const Foresight&>(*c).foresees(expected, &b.run.weights()).edits);
+  c->stage_begin(b.run);
+  EXPECT_EQ(to_json(expected.to_value()), to_json(b.run.graph().to_value()));
+}
+
+TEST(Prune, SaysWhyItForeseesNothing) {
+  Bench b;
+  const auto why = [&](const std::string& options, const Weights* values) {
+    const Foreseen f = dynamic_cast<const Foresight&>(*Bench::make(options)).foresees(b.run.graph(), values);
+    EXPECT_TRUE(f.edits.empty()) << options;
+    return f.why_not;
+  };
+  const Weights* values = &b.run.weights();
+  const std::string half = R"(, "target": {"macs": 0.5})";
+  EXPECT_THAT(why(half, nullptr), HasSubstr("(50.00 %) are to stay; how much of each width goes is found in the run"));
+  EXPECT_THAT(why(half, nullptr), HasSubstr("of values that the stages before it make"));
+  EXPECT_THAT(why(half + R"(, "score": {"use": "taylor", "batches": 7})", values), HasSubstr("7 batches of training"));
+  EXPECT_THAT(why(half + R"(, "score": "random")", values), HasSubstr("a score that draws at random"));
+  EXPECT_THAT(why(half + R"(, "when": "end")", values), HasSubstr("the values that the stage ends with"));
+  EXPECT_THAT(why(half + R"(, "schedule": {"steps": 3})", values), HasSubstr("at each step of 'schedule'"));
+  EXPECT_THAT(why(R"(, "target": {"share": 0.3})", nullptr), HasSubstr("18 of 60 positions are to go"));
+  EXPECT_EQ(why(half + R"(, "scope": "layer")", nullptr), "") << "expected_edits says it";
+}
+
 TEST(Prune, ExpectsWhatALayerwiseRemovalLeaves) {
   Bench b;
   const auto c = Bench::make(R"(, "target": {"macs": 0.3}, "scope": "layer")");
@@ -278,18 +419,7 @@ TEST(Prune, ExpectsWhatALayerwiseRemovalLeaves) {
 
 // ---- the published networks ----
 
-struct Published {
-  const char* plugin;
-  const char* spec;
-  int64_t pixels;
-  int64_t classes;
-  const char* narrow;  // small enough for a step of training
-};
-void PrintTo(const Published& p, std::ostream* out) {
-  *out << p.spec;
-}
-
-class PruneBackbone : public ::testing::TestWithParam<Published> {
+class PruneBackbone : public ::testing::TestWithParam<PublishedNetwork> {
  protected:
   static Graph build(const std::string& spec, int64_t pixels) {
     testkit::load_plugin(std::string(ESPALIER_PLUGIN_DIR "/lib") + GetParam().plugin + ".so");
@@ -344,28 +474,7 @@ TEST_P(PruneBackbone, ComputesAndTrainsAfterwards) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Published, PruneBackbone,
-    ::testing::Values(
-        Published{"resnet_cifar", R"({"use": "resnet20"})", 32, 10, R"({"use": "resnet20", "widths": [8, 12, 16]})"},
-        Published{"resnet", R"({"use": "resnet18"})", 224, 1000, R"({"use": "resnet18", "width": 0.25})"},
-        Published{"vgg16", R"({"use": "vgg16"})", 32, 10, R"({"use": "vgg16", "width": 0.25, "hidden": 64})"},
-        Published{"densenet", R"({"use": "densenet40"})", 32, 10, R"({"use": "densenet40", "growth": 4})"},
-        Published{"resnext", R"({"use": "resnext29_8x64d"})", 32, 10,
-                  R"({"use": "resnext29_8x64d", "cardinality": 2, "base_width": 4})"},
-        Published{"mobilenet_v2", R"({"use": "mobilenet_v2"})", 224, 1000, R"({"use": "mobilenet_v2", "width": 0.25})"},
-        Published{"swin", R"({"use": "swin_t"})", 224, 1000,
-                  R"({"use": "swin_t", "dim": 24, "depths": [1, 1, 2, 1], "heads": [2, 2, 4, 4]})"},
-        Published{"vit", R"({"use": "vit_tiny"})", 224, 1000, R"({"use": "vit_tiny", "dim": 48, "depth": 3})"},
-        Published{"nasbench201",
-                  R"({"use": "nasbench201", "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|)"
-                  R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})",
-                  32, 10,
-                  R"({"use": "nasbench201", "channels": 8, "cells": 1, "cell": "|nor_conv_3x3~0|)"
-                  R"(+|nor_conv_3x3~0|nor_conv_3x3~1|)"
-                  R"(+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"})"},
-        Published{"resnet_cifar", R"({"use": "se_resnet20"})", 32, 10,
-                  R"({"use": "se_resnet20", "widths": [8, 12, 16]})"}));
+INSTANTIATE_TEST_SUITE_P(Published, PruneBackbone, ::testing::ValuesIn(published_networks()));
 
 }  // namespace
 }  // namespace espalier

@@ -30,12 +30,12 @@ namespace {
 namespace fs = std::filesystem;
 
 struct PruneFlags {
-  std::string from, which = "last", target, score, scope, normalize, protect, round_to, dataset, network, out, seed,
-                    device, threads;
+  std::string from, which = "last", target, score, scope, normalize, protect, round_to, table, dataset, network, out,
+                    seed, device, threads;
   std::vector<std::string> on, overrides;
   int64_t finetune = 0;
   double lr = 0.01;
-  bool plan = false;
+  bool plan = false, any_device = false;
   PluginOptions plugins;
   TrainingOptions training;
 };
@@ -57,6 +57,8 @@ Value target_of(const std::string& text) {
 
 Value controller_of(const PruneFlags& f) {
   Value c = Value::map({{"use", "prune"}, {"target", target_of(f.target)}});
+  if (!f.table.empty()) c["target"]["table"] = fs::absolute(f.table).lexically_normal().string();
+  if (f.any_device) c["target"]["any_device"] = true;
   c.location = given("{a: 1}", "--target").location;
   const auto add = [&](const char* key, const std::string& text, const char* flag) {
     if (!text.empty()) c[key] = given(text, flag);
@@ -169,10 +171,13 @@ void add_prune_command(CLI::App& app) {
       ->type_name("RUN_OR_FILE");
   command
       ->add_option("--target", f->target,
-                   "What stays: macs=0.5 or params=0.3 (up to 1 a share, above 1 the number), or share=0.4 of all "
-                   "filters and units goes")
+                   "What stays: macs=0.5 or params=0.3 (up to 1 a share, above 1 the number), latency=0.5 or "
+                   "latency_ms=2 by a --table, or share=0.4 of all filters and units goes")
       ->required()
       ->type_name("NAME=VALUE");
+  command->add_option("--table", f->table, "The table of latencies, which `espalier latency` measures")
+      ->type_name("FILE");
+  command->add_flag("--any-device", f->any_device, "Counts with a table of a device that this machine does not have");
   command
       ->add_option(
           "--score", f->score,
@@ -222,6 +227,7 @@ void add_prune_command(CLI::App& app) {
       "  espalier prune runs/quickstart-seed0 --target macs=0.5\n"
       "  espalier prune runs/resnet20-seed0 --target macs=0.25 --score taylor --normalize mean --finetune 10\n"
       "  espalier prune runs/resnet20-seed0 --target params=100000 --round-to 8 --plan\n"
+      "  espalier prune runs/resnet20-seed0 --target latency=0.5 --table resnet20.latency.json\n"
       "  espalier prune resnet18.pth --network resnet18 --dataset '{use: image_folder, folder: photos, size: 224}' "
       "--target macs=0.5\n");
   command->callback([f] { prune(*f); });

@@ -54,6 +54,8 @@ class BeginningValues {
   // The structure is another now: which positions went is not known.
   void lose() { known_ = false; }
   bool known() const { return known_; }
+  // Whether a stage that comes now begins with just these.
+  bool untrained() const { return known_ && !trained_; }
   // The network will have been trained.
   void train() { trained_ = true; }
 
@@ -500,6 +502,23 @@ Value found_by_controller(const StageSection& stage, const Graph& graph, Beginni
   return lines;
 }
 
+// The changes that its controller will make of the values that its network begins with; `lines` gets why not.
+Edits foreseen_edits(const StageSection& stage, const Graph& graph, const Weights* values, Value& lines) {
+  return at_recipe(stage.controller, "controller", [&] {
+    const auto controller = Registry::instance().create<Controller>(stage.controller);
+    try {
+      Edits edits = controller->expected_edits(graph);
+      const auto* says = dynamic_cast<const Foresight*>(controller.get());
+      if (!edits.empty() || !says) return edits;
+      Foreseen foreseen = says->foresees(graph, values);
+      if (!foreseen.why_not.empty()) lines.push_back(name_of(stage.controller, "controller") + ": " + foreseen.why_not);
+      return std::move(foreseen.edits);
+    } catch (const EditError&) {
+      return Edits();  // with other positions it may be possible
+    }
+  });
+}
+
 void refuse_missing_runs(const Recipe& recipe) {
   if (recipe.missing_runs.empty()) return;
   std::string text;
@@ -645,24 +664,22 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
-    stages.push_back(
-        stage_line(s, resolved, is_new && made ? outlook_of(s, data, network, values) : Value::list(),
-                   decided && with_values ? found_by_controller(s, network.graph, values) : Value::list()));
+    const bool untrained = with_values && values.untrained();
+    const Value outlook = is_new && made ? outlook_of(s, data, network, values) : Value::list();
+    Value found = decided && with_values ? found_by_controller(s, network.graph, values) : Value::list();
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_end[s.name] = network.graph;
-    if (!decided) continue;
-    at_recipe(s.controller, "controller", [&] {
-      const auto controller = Registry::instance().create<Controller>(s.controller);
-      try {
-        const Edits edits = controller->expected_edits(network.graph);
-        apply(network.graph, {}, edits);
-        if (!edits.empty()) values.lose();
-        at_end[s.name] = network.graph;
-      } catch (const EditError&) {
-        // With other positions it may be possible: what the stages behind it find is not known then.
-      }
-      return 0;
-    });
+    if (s.epochs > 0) values.train();
+    Edits edits;
+    if (decided) edits = foreseen_edits(s, network.graph, untrained ? &values.of(network.graph) : nullptr, found);
+    stages.push_back(stage_line(s, resolved, outlook, found));
+    try {
+      apply(network.graph, {}, edits);
+      if (!edits.empty()) values.lose();
+      at_end[s.name] = network.graph;
+    } catch (const EditError&) {
+      // With other positions it may be possible: what the stages behind it find is not known then.
+    }
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;

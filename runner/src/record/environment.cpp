@@ -1,8 +1,6 @@
 #include "record/environment.h"
 
-#include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <thread>
 
 #include <ATen/Parallel.h>
@@ -10,26 +8,15 @@
 
 #include "espalier/build_config.h"
 #include "espalier/isa.h"
+#include "espalier/latency.h"
 
 namespace espalier {
-
-namespace {
-
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
-  }
-  return "unknown";
-}
-
-}  // namespace
 
 Value environment_of(const std::string& device) {
   return Value::map({{"espalier", ESPALIER_VERSION},
                      {"torch", ESPALIER_TORCH_VERSION},
                      {"device", device},
-                     {"cpu", cpu_model()},
+                     {"cpu", device_model("cpu")},
                      {"cores", static_cast<int64_t>(std::thread::hardware_concurrency())},
                      {"threads", static_cast<int64_t>(at::get_num_threads())},
                      {"isa", isa_name()},

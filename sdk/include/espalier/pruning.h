@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "espalier/edit.h"
 #include "espalier/graph.h"
 #include "espalier/groups.h"
+#include "espalier/latency.h"
 #include "espalier/score.h"
 #include "espalier/weights.h"
 
@@ -105,14 +107,17 @@ class ESPALIER_API RemovalOrder {
 struct NetworkCost {
   int64_t params = 0;  // trainable numbers
   int64_t macs = 0;    // multiply-accumulates of one sample
+  double ms = 0;       // milliseconds by a table of latencies; 0 if none is given
 };
 
 // Counts what a network would cost if widths were smaller, without making it: the graph's own counts, with other sizes.
 // Where an operation holds something by position (kernels of several sizes) or a view loses what it reads, the edit is
 // planned for each count, which takes longer and gives the same numbers as carrying it out.
+// With a table of latencies the time is counted, too; the table must live as long as the counter.
 class ESPALIER_API CostCounter {
  public:
-  explicit CostCounter(const Graph& graph);
+  // Throws Error if the table does not know a node of the network.
+  explicit CostCounter(const Graph& graph, const LatencyTable* latencies = nullptr);
   // Returns what the network costs as it is.
   NetworkCost now() const { return now_; }
   // Returns what it would cost with `left` positions of each width of `order`. In the planned form the positions are
@@ -121,6 +126,7 @@ class ESPALIER_API CostCounter {
 
  private:
   const Graph& graph_;
+  std::optional<LatencyCounter> time_;
   mutable Graph sized_;
   NetworkCost now_;
   bool planned_ = false;
@@ -128,12 +134,14 @@ class ESPALIER_API CostCounter {
 
 // How much is to stay of a network.
 struct PruneTarget {
-  std::string what = "macs";  // macs, params, or share: of the positions of the widths that are ranked, what goes
-  double value = 0.5;         // macs and params: up to 1 a share of `of`, above 1 the number; share: from 0 to below 1
+  // macs, params, latency (a share of the time), latency_ms (the time), or share: of the positions of the widths that
+  // are ranked, what goes
+  std::string what = "macs";
+  double value = 0.5;  // macs and params: up to 1 a share of `of`, above 1 the number; share: from 0 to below 1
 };
 
-// Returns the number of multiply-accumulates or parameters that a target means for a network that costs this; of a
-// share, 0.
+// Returns the number of multiply-accumulates, parameters or milliseconds that a target means for a network that costs
+// this; of a share, 0.
 ESPALIER_API double wanted_cost(const PruneTarget& target, const NetworkCost& of);
 
 // What meets a target.
@@ -141,6 +149,11 @@ struct Selection {
   std::vector<int64_t> left;  // of each width of the order
   NetworkCost cost;           // of what is left of the network
 };
+
+// Returns what a cost is in terms of a target's `what`: its multiply-accumulates, parameters or milliseconds.
+ESPALIER_API double cost_of(const NetworkCost& cost, const std::string& what);
+// Returns such a cost in words: "1,234 multiply-accumulates", "0.512 ms".
+ESPALIER_API std::string cost_text(double cost, const std::string& what);
 
 // Returns how much of each width is to stay so that the network costs at most `wanted` (of target.what): bisection over
 // the steps of the order, then single steps of other widths, until the cost is within half a percent of `wanted` or no

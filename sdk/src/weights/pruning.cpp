@@ -167,8 +167,12 @@ int64_t RemovalOrder::next_above(size_t width, int64_t left) const {
   return above == sizes.rend() ? left : *above;
 }
 
-CostCounter::CostCounter(const Graph& graph)
+CostCounter::CostCounter(const Graph& graph, const LatencyTable* latencies)
     : graph_(graph), sized_(graph), now_{graph.parameter_count(), graph.macs()} {
+  if (latencies) {
+    time_.emplace(*latencies, graph);
+    now_.ms = time_->ms(graph);
+  }
   // Whether sizes alone do not tell: tried with every width that may shrink, one at a time.
   std::vector<AxisChange> changes;
   for (size_t a = 0; a < graph.axes().size(); ++a) {
@@ -192,26 +196,42 @@ NetworkCost CostCounter::with(const RemovalOrder& order, const std::vector<int64
     size_t first = 0;
     Graph graph = plan(graph_, edits, first).graph;
     while (first < edits.size()) graph = plan(graph, edits, first).graph;
-    return {graph.parameter_count(), graph.macs()};
+    return {graph.parameter_count(), graph.macs(), time_ ? time_->ms(graph) : 0};
   }
   for (size_t w = 0; w < left.size(); ++w) sized_.resize(order.scores()[w].axis, left[w]);
-  return {sized_.parameter_count(), sized_.macs()};
+  return {sized_.parameter_count(), sized_.macs(), time_ ? time_->ms(sized_) : 0};
 }
 
 double wanted_cost(const PruneTarget& target, const NetworkCost& of) {
   if (target.what == "share") return 0;
-  const auto whole = static_cast<double>(target.what == "params" ? of.params : of.macs);
-  return target.value <= 1 ? target.value * whole : target.value;
+  const bool is_share = target.what == "latency" || (target.what != "latency_ms" && target.value <= 1);
+  return is_share ? target.value * cost_of(of, target.what) : target.value;
+}
+
+double cost_of(const NetworkCost& cost, const std::string& what) {
+  if (what.starts_with("latency")) return cost.ms;
+  return static_cast<double>(what == "params" ? cost.params : cost.macs);
+}
+
+std::string cost_text(double cost, const std::string& what) {
+  if (what.starts_with("latency")) {
+    char text[48];
+    std::snprintf(text, sizeof text, "%.4g ms", cost);
+    return text;
+  }
+  const std::string digits = std::to_string(std::llround(cost));
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text + (what == "params" ? " parameters" : " multiply-accumulates");
 }
 
 namespace {
 
 // What counts as met: half a percent of what is wanted.
 constexpr double tolerance = 0.005;
-
-double cost_of(const NetworkCost& cost, const std::string& what) {
-  return static_cast<double>(what == "params" ? cost.params : cost.macs);
-}
 
 // Searches near what bisection found.
 class NearTarget {
@@ -279,10 +299,6 @@ class NearTarget {
   double wanted_;
 };
 
-std::string amount(double cost, const std::string& what) {
-  return std::to_string(std::llround(cost)) + (what == "params" ? " parameters" : " multiply-accumulates");
-}
-
 }  // namespace
 
 size_t RemovalOrder::width_of_next(const std::vector<int64_t>& left, const std::vector<bool>& closed) const {
@@ -300,8 +316,8 @@ Selection meet_cost(const RemovalOrder& order, const CostCounter& counter, const
   if (smallest > wanted * (1 + tolerance)) {
     char share[64];
     std::snprintf(share, sizeof share, "%.1f %%", 100 * smallest / cost_of(counter.now(), what));
-    throw Error("the target is " + amount(wanted, what) + ", and at least " + amount(smallest, what) + " (" + share +
-                " of the present " + amount(cost_of(counter.now(), what), what) +
+    throw Error("the target is " + cost_text(wanted, what) + ", and at least " + cost_text(smallest, what) + " (" +
+                share + " of the present " + cost_text(cost_of(counter.now(), what), what) +
                 ") stay when everything has gone that may go");
   }
   while (enough - too_few > 1) {
