@@ -1,6 +1,7 @@
 // How long changes of structure take, and what they gain: edits of large networks, and convolutions whose filters have
 // kernels of different sizes. Run by `scripts/bench structure`; `scripts/bench structure edits` and `kernels` run one
-// of the two. With `prune THREADS` it times one ranking and removal of a ResNet-50 instead, for `scripts/check-pruning`.
+// of the two. With `prune THREADS` it times one ranking and removal of a ResNet-50 instead, for
+// `scripts/check-pruning`.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
