@@ -99,7 +99,7 @@ class Preparation {
     const size_t count = t_.columns.size();
     std::vector<const char*> uses(count, nullptr);
     const auto take = [&](const std::vector<std::string>& names, const char* option) {
-      const std::vector<size_t> columns = named_columns(t_, names, option);
+      std::vector<size_t> columns = named_columns(t_, names, option);
       for (const size_t c : columns) {
         if (uses[c]) throw InputError(file(), name_of(c) + " is named in `" + uses[c] + "` and in `" + option + "`");
         uses[c] = option;
@@ -546,7 +546,7 @@ class Preparation {
 
 fs::path find_data_file(const std::string& path, const DataPaths& paths) {
   std::error_code error;
-  const fs::path file = path;
+  fs::path file = path;
   if (fs::exists(file, error)) return file;
   const fs::path name = file.filename(), folder = file.parent_path().filename();
   std::vector<fs::path> names;
