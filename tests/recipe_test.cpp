@@ -90,7 +90,7 @@ TEST(LoadRecipe, FillsInWhatIsLeftOut) {
   EXPECT_EQ(r.device, "auto");
   EXPECT_EQ(r.data.batch, 128);
   EXPECT_EQ(to_json(r.data.dataset), R"({"use":"toy_images","samples":100})");
-  EXPECT_TRUE(r.data.normalize.on);
+  EXPECT_TRUE(r.data.normalize.input.on);
   EXPECT_EQ(to_json(r.network), R"({"use":"toy_net","width":1.0,"hidden":[10]})");
   ASSERT_EQ(r.stages.size(), 1u);
   EXPECT_EQ(to_json(r.stages[0].controller), R"({"use":"none"})");
@@ -117,8 +117,8 @@ TEST(LoadRecipe, ReadsEveryKey) {
   for (const Value& a : r.data.augment) augment.push_back(to_json(a));
   EXPECT_THAT(augment, ElementsAre(R"({"use":"crop","padding":4})", R"({"use":"flip","probability":0.5})",
                                    R"({"use":"rotate","angle":15})", R"({"use":"cutout","size":8})"));
-  EXPECT_THAT(r.data.normalize.mean, ElementsAre(0.5));
-  EXPECT_THAT(r.data.normalize.deviation, ElementsAre(0.25));
+  EXPECT_THAT(r.data.normalize.input.mean, ElementsAre(0.5));
+  EXPECT_THAT(r.data.normalize.input.deviation, ElementsAre(0.25));
 
   ASSERT_EQ(r.stages.size(), 3u);
   const StageSection& search = r.stages[0];
