@@ -2,6 +2,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <ranges>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
@@ -37,7 +38,7 @@ std::string index_text(const at::Tensor& x, int64_t at) {
     at /= x.size(d);
   }
   std::string text;
-  for (auto part = parts.rbegin(); part != parts.rend(); ++part) text += (text.empty() ? "" : ", ") + *part;
+  for (const std::string& part : std::views::reverse(parts)) text += (text.empty() ? "" : ", ") + part;
   return "[" + text + "]";
 }
 
