@@ -21,6 +21,7 @@ namespace espalier {
 namespace {
 
 constexpr size_t page = 4096;
+constexpr size_t line = 64;  // of the cache, and what vector instructions and LibTorch expect
 // Smaller tensors are many and live long (statistics, counters); the C library's memory is made for them.
 constexpr size_t least = 64 << 10;
 
@@ -47,8 +48,8 @@ class TensorMemory : public c10::Allocator {
 
   void return_free() {
     const std::lock_guard lock(mutex_);
-    for (const auto& [at, bytes] : free_) madvise(base_ + at, bytes, MADV_DONTNEED);
-    if (touched_ > end_) madvise(base_ + end_, touched_ - end_, MADV_DONTNEED);
+    for (const auto& [at, bytes] : free_) give_back(at, at + bytes);
+    give_back(end_, touched_);
     touched_ = end_;
   }
 
@@ -68,9 +69,18 @@ class TensorMemory : public c10::Allocator {
   }
 
  private:
+  // The whole pages of it.
+  void give_back(size_t begin, size_t end) {
+    begin = (begin + page - 1) / page * page;
+    end = end / page * page;
+    if (begin < end) madvise(base_ + begin, end - begin, MADV_DONTNEED);
+  }
+
   void* get(size_t bytes) {
     if (bytes < least) return c10::alloc_cpu(bytes);
-    const size_t wanted = (bytes + page - 1) / page * page;
+    // A line more, so that tensors whose sizes are powers of two do not all begin at the same place of a page: reading
+    // one and writing another would then wait for each other.
+    const size_t wanted = (bytes + line - 1) / line * line + line;
     {
       const std::lock_guard lock(mutex_);
       if (wanted >= bytes && wanted <= size_) {
