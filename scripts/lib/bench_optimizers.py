@@ -2,20 +2,10 @@
 
 The passes are timed alone, within the step; the cost is (median pass - median pass of the first) / median step."""
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-
-def measure(program, recipe, optimizer, steps, data):
-    command = [program, "bench", recipe, "--json", "--steps", str(steps), "--warmup", str(max(3, steps // 10)),
-               "--set", f"stages.0.optimizer={optimizer}", *(x for d in data for x in ("--data", d))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"bench: {done.stderr.strip() or done.stdout.strip()}")
-    return json.loads(done.stdout)
+from bench_steps import measure
 
 
 def main():
@@ -37,7 +27,8 @@ def main():
         passes, steps = {o.first: [], o.second: []}, {o.first: [], o.second: []}
         for pair in range(o.pairs):
             for optimizer in (o.first, o.second) if pair % 2 == 0 else (o.second, o.first):
-                result = measure(o.program, o.recipes / f"{name}.yaml", optimizer, o.steps, o.data)
+                override = f"stages.0.optimizer={optimizer}"
+                result = measure(o.program, o.recipes / f"{name}.yaml", override, o.steps, o.data)
                 passes[optimizer].append(result["phases_ms"]["update"])
                 steps[optimizer].append(result["step_ms"])
         first, second = (statistics.median(passes[x]) for x in (o.first, o.second))

@@ -3,24 +3,14 @@
 The passes are timed alone, within the step: what is added to the gradients, and what the update takes longer where a
 proximal step follows it. The cost is the median pass / the median step without regularizers."""
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+
+from bench_steps import measure
 
 USUAL = ["{use: kernel_number, weight: 0.0001}", "{use: kernel_size, weight: 0.0001}",
          "{use: kernel_number, weight: 0.0001, solver: proximal}",
          "{use: kernel_size, weight: 0.0001, solver: proximal}"]
-
-
-def measure(program, recipe, regularizer, steps, data):
-    command = [program, "bench", recipe, "--json", "--steps", str(steps), "--warmup", str(max(3, steps // 10)),
-               "--set", f"stages.0.regularizers=[{regularizer}]", *(x for d in data for x in ("--data", d))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"bench: {done.stderr.strip() or done.stdout.strip()}")
-    return json.loads(done.stdout)
 
 
 def main():
@@ -41,10 +31,11 @@ def main():
     for name in o.names:
         passes, steps = {r: [] for r in every}, []
         for _ in range(o.rounds):
-            plain = measure(o.program, o.recipes / f"{name}.yaml", "", o.steps, o.data)
+            plain = measure(o.program, o.recipes / f"{name}.yaml", "stages.0.regularizers=[]", o.steps, o.data)
             steps.append(plain["step_ms"])
             for regularizer in every:
-                phases = measure(o.program, o.recipes / f"{name}.yaml", regularizer, o.steps, o.data)["phases_ms"]
+                override = f"stages.0.regularizers=[{regularizer}]"
+                phases = measure(o.program, o.recipes / f"{name}.yaml", override, o.steps, o.data)["phases_ms"]
                 after = phases["update"] - plain["phases_ms"]["update"] if "proximal" in regularizer else 0
                 passes[regularizer].append(phases["regularizers"] + after)
         step = statistics.median(steps)

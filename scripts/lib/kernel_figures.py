@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from run_files import Wrong, finished_runs, lines_of, on_front, save, summary_of, tensors_of
+from run_files import Wrong, finished_runs, json_of, lines_of, on_front, save, summary_of, tensors_of
 
 
 class Run:
@@ -189,11 +189,7 @@ def frontier(folders, quoted, envelope, out):
 
 def convolutions_of(folder):
     """Of the final network the name, the kernels, their sizes and the corner of each convolution."""
-    path = Path(folder) / "graph.json"
-    try:
-        graph = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise Wrong(f"{path}: there is no such file; is {folder} the folder of a run that ended?") from None
+    graph = json_of(folder, "graph.json")
     values = tensors_of(Path(folder) / "model.safetensors")
     for node in graph["nodes"]:
         if node["operation"] != "conv2d":

@@ -17,12 +17,20 @@ def lines_of(path):
         raise Wrong(f"{path}: not JSON lines ({e})") from None
 
 
-def summary_of(run):
-    path = Path(run) / "summary.json"
+def json_of(run, name):
+    """A file in JSON of a run that ended."""
+    path = Path(run) / name
     try:
-        summary = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError:
         raise Wrong(f"{path}: there is no such file; is {run} the folder of a run that ended?") from None
+    except json.JSONDecodeError as e:
+        raise Wrong(f"{path}: not JSON ({e})") from None
+
+
+def summary_of(run):
+    path = Path(run) / "summary.json"
+    summary = json_of(run, path.name)
     if summary.get("status") != "finished":
         raise Wrong(f"{path}: the run is {summary.get('status')}, not finished: espalier resume {run}")
     return summary
