@@ -44,7 +44,7 @@ std::vector<at::Tensor> step(const Graph& g, at::ScalarType dtype, bool fuse, co
   {
     const c10::NoGradGuard no_grad;  // scales and shifts of both signs
     for (const Parameter& p : g.parameters()) {
-      if (p.kind != "norm_weight" && p.kind != "norm_bias") continue;
+      if (p.kind != "norm_weight" && p.kind != "norm_bias" && p.kind != "gate") continue;
       const at::Tensor t = w[g.parameter(p.name)].detach();
       for (int64_t i = 0; i < t.numel(); ++i) t[i].fill_(0.7 - 0.4 * static_cast<double>(i % 4));
     }
@@ -98,6 +98,29 @@ TEST(Fused, EqualsTheOperationsOneByOneInFloat64) {
       // As good as LibTorch's own float32, within a factor for the order of sums.
       EXPECT_LE(fused, std::max(4 * plain, 2e-5)) << p.channels << " channels, window " << p.kernel << ", stride "
                                                   << p.stride << ", LibTorch's error " << plain;
+    }
+  }
+}
+
+// Batch norm alone, and with each of what may follow it: a gate, a sum, ReLU.
+TEST(Fused, BatchNormWithWhatFollowsEqualsTheOperationsOneByOneInFloat64) {
+  for (const int64_t channels : {1, 13, 16, 35}) {
+    for (int which = 0; which < 16; ++which) {
+      const bool gate = (which & 1) != 0, added = (which & 2) != 0, relu = (which & 4) != 0, affine = (which & 8) != 0;
+      GraphBuilder b({2, 5, 4});
+      const Edge other = b.conv("conv2", b.input(), {.filters = channels, .kernel = 1});
+      Edge x = b.conv("conv1", b.input(), {.filters = channels, .kernel = 3, .padding = 1});
+      x = b.batch_norm("bn", x, {.momentum = 0.3, .affine = affine});
+      if (added) x = b.add({x, other});
+      if (relu) x = b.relu(x);
+      Graph g = b.output(b.linear("fc", b.flatten(x), {.features = 4}));
+      if (gate) apply(g, {}, {InsertGate{.gate = "s", .edge = "bn", .axis = "", .initial = 1, .role = "weight"}});
+      const at::Tensor input = testkit::input_of(g, 7, 5), target = testkit::target_of(4, 7, 5);
+      const auto exact = step(g, at::kDouble, false, input, target);
+      const double plain = error(step(g, at::kFloat, false, input, target), exact);
+      EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5))
+          << channels << " channels" << (gate ? ", gate" : "") << (added ? ", sum" : "") << (relu ? ", ReLU" : "")
+          << (affine ? ", affine" : "") << "; LibTorch's error " << plain;
     }
   }
 }

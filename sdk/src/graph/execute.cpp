@@ -1,5 +1,7 @@
 #include "espalier/execute.h"
 
+#include <algorithm>
+
 #include <ATen/ops/index_fill.h>
 #include <ATen/ops/tensor.h>
 
@@ -21,6 +23,23 @@ at::Tensor without_positions(const Graph& graph, const Shape& shape, at::Tensor 
     value = at::index_fill(value, static_cast<int64_t>(d) + 1, gone, 0);  // the batch comes first
   }
   return value;
+}
+
+// The nodes that no sample reaches come first (coefficients, and what is made of them), so that they are there when
+// what they multiply is computed together with them; the others follow in their order.
+std::vector<size_t> order_of(const Graph& graph) {
+  std::vector<bool> sampled(graph.edges().size(), false);
+  for (const Port& port : graph.inputs()) sampled[static_cast<size_t>(port.edge.id)] = true;
+  std::vector<size_t> first, then;
+  for (size_t n = 0; n < graph.nodes().size(); ++n) {
+    const Node& node = graph.nodes()[n];
+    const bool depends =
+        std::ranges::any_of(node.inputs, [&](Edge e) { return static_cast<bool>(sampled[static_cast<size_t>(e.id)]); });
+    for (const Edge e : node.outputs) sampled[static_cast<size_t>(e.id)] = depends;
+    (depends ? then : first).push_back(n);
+  }
+  first.insert(first.end(), then.begin(), then.end());
+  return first;
 }
 
 }  // namespace
@@ -69,7 +88,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
 
   std::vector<at::Tensor> arguments;
   std::vector<Operation::Link> chain;
-  for (size_t n = 0; n < graph.nodes().size(); ++n) {
+  for (const size_t n : order_of(graph)) {
     if (!needed[n]) continue;
     const Node& node = graph.nodes()[n];
     arguments.clear();
@@ -79,7 +98,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     }
     // Together with what follows, where nothing else reads what is between and all else is there already.
     chain.clear();
-    for (const Node* last = &node; pass.fuse && !pass.without && chain.size() < 2;) {
+    for (const Node* last = &node; pass.fuse && !pass.without && chain.size() < 3;) {
       const size_t out = static_cast<size_t>(last->outputs[0].id);
       if (last->outputs.size() != 1 || readers[out] != 1 || reader[out] < 0) break;
       const Node& next = graph.nodes()[static_cast<size_t>(reader[out])];

@@ -135,8 +135,8 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
   }
 }
 
-void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift,
-                      const float* added, float* y) {
+void scale_shift(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift,
+                 const float* added, bool relu, float* y) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
     for_channels(channels, [=](auto zero, int64_t c) {
       using T = decltype(zero);
@@ -144,28 +144,29 @@ void scale_shift_relu(int64_t rows, int64_t channels, const float* x, const floa
       for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels) {
         T v = load<T>(x + i) * k + h;
         if (added) v += load<T>(added + i);
-        store<T>(y + i, relu_of<T>(v, v));
+        store<T>(y + i, relu ? relu_of<T>(v, v) : v);
       }
     });
   });
 }
 
-void relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                        const float* shift, const float* mean, double* sum, double* product) {
+void gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
+                   const float* shift, const float* mean, bool relu, double* sum, double* product) {
   sums_over_rows(rows, channels, sum, product, [=](auto zero, int64_t c, int64_t first, int64_t end, auto& s, auto& p) {
     using T = decltype(zero);
     const T k = load<T>(scale + c), h = load<T>(shift + c), m = load<T>(mean + c);
     for (int64_t i = first * channels + c; i < end * channels; i += channels) {
       const T v = load<T>(x + i);
-      const T g = relu_of<T>(v * k + h, load<T>(gy + i));
+      T g = load<T>(gy + i);
+      if (relu) g = relu_of<T>(v * k + h, g);
       s += g;
       p += g * (v - m);
     }
   });
 }
 
-void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                               const float* shift, const float* mean, const float* a, const float* b, float* gx) {
+void scale_shift_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
+                          const float* shift, const float* mean, const float* a, const float* b, bool relu, float* gx) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
     for_channels(channels, [=](auto zero, int64_t c) {
       using T = decltype(zero);
@@ -173,7 +174,9 @@ void scale_shift_relu_gradient(int64_t rows, int64_t channels, const float* gy, 
       const T slope = load<T>(a + c), offset = load<T>(b + c);
       for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels) {
         const T v = load<T>(x + i);
-        store<T>(gx + i, relu_of<T>(v * k + h, load<T>(gy + i)) * k + ((v - m) * slope + offset));
+        T g = load<T>(gy + i);
+        if (relu) g = relu_of<T>(v * k + h, g);
+        store<T>(gx + i, g * k + ((v - m) * slope + offset));
       }
     });
   });
@@ -190,18 +193,6 @@ void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, c
       s += v;
       p += v * (load<T>(x + i) - m);
     }
-  });
-}
-
-void scale_shift_gradient(int64_t rows, int64_t channels, const float* g, const float* x, const float* scale,
-                          const float* mean, const float* a, const float* b, float* gx) {
-  for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
-    for_channels(channels, [=](auto zero, int64_t c) {
-      using T = decltype(zero);
-      const T k = load<T>(scale + c), m = load<T>(mean + c), slope = load<T>(a + c), offset = load<T>(b + c);
-      for (int64_t i = first * channels + c; i < (first + count) * channels; i += channels)
-        store<T>(gx + i, load<T>(g + i) * k + ((load<T>(x + i) - m) * slope + offset));
-    });
   });
 }
 

@@ -36,6 +36,9 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     require_several(f);
+    if (f.pass.fuse && is_fast(f.inputs[0])) {
+      if (at::Tensor y = fast(f, {}); y.defined()) return {y};
+    }
     const size_t stats = o_.affine ? 2 : 0;
     const bool tracks = o_.track_running_stats;
     return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
@@ -46,30 +49,47 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   bool mixes_samples() const override { return !o_.track_running_stats; }
 
-  // With a ReLU behind it, and a sum between them: the end of a residual block.
+  // With what follows of a gate of its channels, a sum (the end of a residual block) and a ReLU, in this order.
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!is_fast_cpu(x) || !o_.track_running_stats) return {};
-    const auto is = [&](size_t i, const char* type) { return i < chain.size() && chain[i].node.op->type() == type; };
-    at::Tensor added;
-    size_t links = 1;
-    if (is(0, "add") && is(1, "relu") && chain[0].inputs.size() == 2) {
-      added = chain[0].inputs[chain[0].inputs[0].defined() ? 0 : 1];
-      if (!added.defined() || !is_fast_cpu(added) || added.sizes() != x.sizes()) return {};
-      links = 2;
-    } else if (!is(0, "relu")) {
-      return {};
+    if (!is_fast(x)) return {};
+    AfterNorm after;
+    size_t links = 0;
+    const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
+    if (is("gate") && gates_channels(f, chain[0])) after.gate = chain[links++].inputs[1];
+    if (is("add") && chain[links].inputs.size() == 2) {
+      const at::Tensor& other = chain[links].inputs[chain[links].inputs[0].defined() ? 0 : 1];
+      if (other.defined() && is_fast_cpu(other) && other.sizes() == x.sizes()) {
+        after.added = other;
+        ++links;
+      }
     }
+    if (is("relu")) {
+      after.relu = true;
+      ++links;
+    }
+    if (links == 0) return {};
     require_several(f);
-    const size_t stats = o_.affine ? 2 : 0;
-    return {
-        fast_batch_norm_relu(x, o_.affine ? f.parameter(0) : at::Tensor(), o_.affine ? f.parameter(1) : at::Tensor(),
-                             f.parameter(stats), f.parameter(stats + 1), added, f.pass.training, o_.momentum, o_.eps),
-        links};
+    return {fast(f, after), links};
   }
 
   // Whether this pass normalises by the batch's own statistics.
   bool by_batch(const Forward& f) const { return f.pass.training || !o_.track_running_stats; }
+  bool is_fast(const at::Tensor& x) const { return o_.track_running_stats && is_fast_cpu(x); }
+  at::Tensor fast(const Forward& f, const AfterNorm& after) const {
+    const size_t stats = o_.affine ? 2 : 0;
+    return fast_batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
+                           o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1), after,
+                           f.pass.training, o_.momentum, o_.eps);
+  }
+  // Whether a gate behind it has one coefficient for each channel, the same for all samples.
+  static bool gates_channels(const Forward& f, const Link& gate) {
+    if (gate.inputs[0].defined() || !gate.inputs[1].defined()) return false;
+    const at::Tensor& c = gate.inputs[1];
+    const Dim& channels = f.graph[f.node.outputs[0]].shape[0];
+    return channels.has_axis() && f.graph[gate.node.inputs[1]].shape[0] == channels && c.size(0) == 1 &&
+           c.scalar_type() == at::kFloat && c.is_cpu() && c.is_contiguous();
+  }
   // One value has no variance.
   void require_several(const Forward& f) const {
     const at::Tensor& x = f.inputs[0];

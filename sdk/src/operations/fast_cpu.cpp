@@ -70,33 +70,38 @@ class MaxPool : public Function<MaxPool> {
   }
 };
 
-// Per channel: y = max(0, x * scale + shift).
+// Per channel: y = x * scale + shift.
 struct Affine {
   at::Tensor scale, shift, mean;  // float32 [channels]
 };
 
+const float* values_of(const at::Tensor& t) {
+  return t.defined() ? t.const_data_ptr<float>() : nullptr;
+}
+
 Affine affine(int64_t channels, const double* mean, const double* variance, const at::Tensor& weight,
-              const at::Tensor& bias, double eps) {
+              const at::Tensor& bias, const at::Tensor& gate, double eps) {
   const at::Tensor all = at::empty({3, channels}, at::kFloat);
   auto* scale = all.mutable_data_ptr<float>();
   float *shift = scale + channels, *center = shift + channels;
-  const float* w = weight.defined() ? weight.const_data_ptr<float>() : nullptr;
-  const float* b = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+  const float *w = values_of(weight), *b = values_of(bias), *gates = values_of(gate);
   for (int64_t c = 0; c < channels; ++c) {
     const double s = (w ? static_cast<double>(w[c]) : 1.0) / std::sqrt(variance[c] + eps);
-    scale[c] = static_cast<float>(s);
-    shift[c] = static_cast<float>((b ? static_cast<double>(b[c]) : 0.0) - mean[c] * s);
+    const double g = gates ? static_cast<double>(gates[c]) : 1.0;
+    scale[c] = static_cast<float>(g * s);
+    shift[c] = static_cast<float>(g * ((b ? static_cast<double>(b[c]) : 0.0) - mean[c] * s));
     center[c] = static_cast<float>(mean[c]);
   }
   return {all[0], all[1], all[2]};
 }
 
-class BatchNormRelu : public Function<BatchNormRelu> {
+// In training, where the statistics are those of the batch.
+class BatchNorm : public Function<BatchNorm> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& bias, const at::Tensor& running_mean,
-                            const at::Tensor& running_var, const std::optional<at::Tensor>& added, double momentum,
-                            double eps) {
+                            const at::Tensor& running_var, const std::optional<at::Tensor>& gate,
+                            const std::optional<at::Tensor>& added, bool relu, double momentum, double eps) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
     std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
     channel_moments(rows, channels, x.const_data_ptr<float>(), mean.data(), variance.data());
@@ -111,22 +116,37 @@ class BatchNormRelu : public Function<BatchNormRelu> {
     }
     // Autograd is not told, as LibTorch's own does not: it keeps the running statistics for a backward pass that does
     // not read them in training, and those of all layers have one version.
-    const Affine a =
-        affine(channels, mean.data(), variance.data(), weight.value_or(at::Tensor()), bias.value_or(at::Tensor()), eps);
+    const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
+    const at::Tensor g = gate.value_or(at::Tensor());
+    const Affine a = affine(channels, mean.data(), variance.data(), w, b, g, eps);
     at::Tensor y = at::empty_like(x);
-    scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-                     a.shift.const_data_ptr<float>(), added ? added->const_data_ptr<float>() : nullptr,
-                     y.mutable_data_ptr<float>());
+    scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
+                a.shift.const_data_ptr<float>(), added ? added->const_data_ptr<float>() : nullptr, relu,
+                y.mutable_data_ptr<float>());
     for (double& v : variance) v = 1 / std::sqrt(v + eps);
+    // What the gate multiplies, apart from x: copies, since the values change before some backward passes are done.
+    at::Tensor gated;
+    if (gate) {
+      gated = at::empty({3, channels}, at::kFloat);
+      auto* to = gated.mutable_data_ptr<float>();
+      for (int64_t c = 0; c < channels; ++c) {
+        to[c] = g.const_data_ptr<float>()[c];
+        to[channels + c] = w.defined() ? w.const_data_ptr<float>()[c] : 1.0F;
+        to[2 * channels + c] = b.defined() ? b.const_data_ptr<float>()[c] : 0.0F;
+      }
+    }
     // Where something was added, only the output tells what ReLU cut off.
-    context->save_for_backward({x, a.scale, a.shift, a.mean, added ? y : at::Tensor()});
+    context->save_for_backward({x, a.scale, a.shift, a.mean, added && relu ? y : at::Tensor(), gated});
     context->saved_data["affine"] = weight.has_value();
+    context->saved_data["added"] = added.has_value();
+    context->saved_data["relu"] = relu;
     context->saved_data["deviation"] = variance;  // 1 / sqrt(variance + eps)
     return y;
   }
 
-  // With n rows, d = 1 / sqrt(variance + eps), s = weight * d: gx = s * (g - sum(g) / n - (x - mean) * d^2 *
-  // sum(g * (x - mean)) / n).
+  // With n rows, d = 1 / sqrt(variance + eps), s = gate * weight * d, and g the gradient of what ReLU gets:
+  // gx = s * (g - sum(g) / n - (x - mean) * d^2 * sum(g * (x - mean)) / n). The gate multiplies
+  // weight * d * (x - mean) + bias.
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     refuse_second_derivative();
     const variable_list saved = context->get_saved_variables();
@@ -138,19 +158,21 @@ class BatchNormRelu : public Function<BatchNormRelu> {
     const auto* mean = saved[3].const_data_ptr<float>();
     std::vector<double> sum(static_cast<size_t>(channels)), product(static_cast<size_t>(channels));
     const at::Tensor& y = saved[4];
-    at::Tensor passed;  // ReLU
+    bool relu = context->saved_data["relu"].toBool();
+    at::Tensor passed = gy;  // by ReLU
     if (y.defined()) {
       passed = at::empty_like(x);
       added_relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), y.const_data_ptr<float>(),
                                x.const_data_ptr<float>(), mean, passed.mutable_data_ptr<float>(), sum.data(),
                                product.data());
+      relu = false;  // done
     } else {
-      relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean,
-                         sum.data(), product.data());
+      gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean, relu,
+                    sum.data(), product.data());
     }
     const std::vector<double> deviation = context->saved_data["deviation"].toDoubleVector();
     const auto n = static_cast<double>(rows);
-    at::Tensor gx, gw, gb;
+    at::Tensor gx, gw, gb, gg;
     if (context->needs_input_grad(0)) {
       std::vector<float> a(sum.size()), b(sum.size());
       for (size_t c = 0; c < sum.size(); ++c) {
@@ -159,22 +181,28 @@ class BatchNormRelu : public Function<BatchNormRelu> {
         b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sum[c] / n);
       }
       gx = at::empty_like(x);
-      if (passed.defined()) {
-        scale_shift_gradient(rows, channels, passed.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, mean,
-                             a.data(), b.data(), gx.mutable_data_ptr<float>());
-      } else {
-        scale_shift_relu_gradient(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
-                                  mean, a.data(), b.data(), gx.mutable_data_ptr<float>());
-      }
+      scale_shift_gradient(rows, channels, passed.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
+                           mean, a.data(), b.data(), relu, gx.mutable_data_ptr<float>());
     }
+    const float* gate = values_of(saved[5]);
     if (context->saved_data["affine"].toBool()) {
       gw = at::empty({channels}, at::kFloat);
       gb = at::empty({channels}, at::kFloat);
-      for (size_t c = 0; c < sum.size(); ++c)
-        gw.mutable_data_ptr<float>()[c] = static_cast<float>(product[c] * deviation[c]);
-      for (size_t c = 0; c < sum.size(); ++c) gb.mutable_data_ptr<float>()[c] = static_cast<float>(sum[c]);
+      for (size_t c = 0; c < sum.size(); ++c) {
+        const double g = gate ? static_cast<double>(gate[c]) : 1.0;
+        gw.mutable_data_ptr<float>()[c] = static_cast<float>(g * product[c] * deviation[c]);
+        gb.mutable_data_ptr<float>()[c] = static_cast<float>(g * sum[c]);
+      }
     }
-    return {gx, gw, gb, {}, {}, passed, {}, {}};
+    if (gate) {
+      const float *weight = gate + channels, *bias = weight + channels;
+      gg = at::empty({1, channels}, at::kFloat);
+      for (size_t c = 0; c < sum.size(); ++c) {
+        gg.mutable_data_ptr<float>()[c] = static_cast<float>(
+            static_cast<double>(weight[c]) * deviation[c] * product[c] + static_cast<double>(bias[c]) * sum[c]);
+      }
+    }
+    return {gx, gw, gb, {}, {}, gg, context->saved_data["added"].toBool() ? passed : at::Tensor(), {}, {}, {}};
   }
 };
 
@@ -351,11 +379,12 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
   return SmallConv::apply(x, weight, given(bias), padding);
 }
 
-at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& running_mean, const at::Tensor& running_var, const at::Tensor& added,
-                                bool training, double momentum, double eps) {
+at::Tensor fast_batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           const at::Tensor& running_mean, const at::Tensor& running_var, const AfterNorm& after,
+                           bool training, double momentum, double eps) {
   if (training) {
-    return BatchNormRelu::apply(x, given(weight), given(bias), running_mean, running_var, given(added), momentum, eps);
+    return BatchNorm::apply(x, given(weight), given(bias), running_mean, running_var, given(after.gate),
+                            given(after.added), after.relu, momentum, eps);
   }
   if (c10::GradMode::is_enabled()) return {};
   const int64_t channels = x.size(1), rows = x.numel() / channels;
@@ -364,11 +393,10 @@ at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, c
     mean.push_back(running_mean.const_data_ptr<float>()[c]);
     variance.push_back(running_var.const_data_ptr<float>()[c]);
   }
-  const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, eps);
+  const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, after.gate, eps);
   at::Tensor y = at::empty_like(x);
-  scale_shift_relu(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-                   a.shift.const_data_ptr<float>(), added.defined() ? added.const_data_ptr<float>() : nullptr,
-                   y.mutable_data_ptr<float>());
+  scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
+              a.shift.const_data_ptr<float>(), values_of(after.added), after.relu, y.mutable_data_ptr<float>());
   return y;
 }
 

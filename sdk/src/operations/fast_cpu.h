@@ -17,11 +17,17 @@ void refuse_second_derivative();
 // Max pooling, after or before ReLU where `relu` (the same). Undefined where the window is neither 2 nor 3 wide.
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu);
 
-// ReLU after batch normalisation, and after the sum with `added` where that is defined. weight, bias: may be undefined.
-// In training the running statistics follow.
-at::Tensor fast_batch_norm_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& running_mean, const at::Tensor& running_var, const at::Tensor& added,
-                                bool training, double momentum, double eps);
+// What follows a batch normalisation at once: y = relu(gate * norm(x) + added).
+struct AfterNorm {
+  at::Tensor gate;   // [1, channels], or undefined
+  at::Tensor added;  // like x, or undefined
+  bool relu = false;
+};
+// Batch normalisation together with that. weight, bias: may be undefined. In training the running statistics follow.
+// Undefined in evaluation where gradients are recorded.
+at::Tensor fast_batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           const at::Tensor& running_mean, const at::Tensor& running_var, const AfterNorm& after,
+                           bool training, double momentum, double eps);
 
 // Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
 // taps are zeros): products of matrices, one for each pair of an input and an output pixel, and none with zeros.
