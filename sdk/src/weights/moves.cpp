@@ -9,6 +9,8 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 
+#include "espalier/isa.h"
+
 namespace espalier {
 
 namespace {
@@ -26,6 +28,7 @@ struct Level {
   const Indices* from = nullptr;  // null: all, in order
   int64_t size = 0;               // new
   int64_t to = 0, old = 0;        // strides in bytes
+  std::vector<int32_t> places{};  // `from` of the fastest dimension where nothing of it is new, for single float32
 };
 
 void copy_level(const std::vector<Level>& levels, size_t l, int64_t run, char* to, const char* from) {
@@ -34,6 +37,17 @@ void copy_level(const std::vector<Level>& levels, size_t l, int64_t run, char* t
     return;
   }
   const Level& level = levels[l];
+  if (!level.places.empty()) {
+    const auto* old = reinterpret_cast<const float*>(from);
+    auto* now = reinterpret_cast<float*>(to);
+    const int32_t* places = level.places.data();
+    const int64_t size = level.size;
+    with_isa([=] {
+#pragma omp simd
+      for (int64_t i = 0; i < size; ++i) now[i] = old[places[i]];
+    });
+    return;
+  }
   if (l + 1 == levels.size() && run == 4 && level.from) {
     for (int64_t i = 0; i < level.size; ++i) {
       const int64_t at = (*level.from)[static_cast<size_t>(i)];
@@ -109,6 +123,11 @@ void copy_slices(const at::Tensor& to, const at::Tensor& from, const Moves& move
   while (!levels.empty() && !levels.back().from) {
     run *= levels.back().size;
     levels.pop_back();
+  }
+  if (!levels.empty() && run == 4 && to.scalar_type() == at::kFloat) {
+    Level& last = levels.back();
+    if (std::ranges::none_of(*last.from, [](int64_t at) { return at < 0; }))
+      last.places.assign(last.from->begin(), last.from->end());
   }
   copy_level(levels, 0, run, static_cast<char*>(to.data_ptr()), static_cast<const char*>(from.const_data_ptr()));
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -152,19 +153,24 @@ Arena::Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device, A
   const int64_t n = slots_.empty() ? 0
                                    : slots_.back().offset +
                                          (slots_.back().numel + slot_alignment - 1) / slot_alignment * slot_alignment;
-  if (spare && spare->is_free() && spare->flat_.scalar_type() == dtype && spare->flat_.device() == device &&
-      spare->memory_ >= n) {
-    memory_ = spare->memory_;
-    flat_ = spare->flat_.as_strided({n}, {1}, 0).detach();
-    *spare = Arena();
+  const auto zero_gaps = [&] {
     for (const Slot& s : slots_) {
       const int64_t end = s.offset + s.numel;
       const int64_t gap = (slot_alignment - end % slot_alignment) % slot_alignment;
       if (gap > 0) flat_.narrow(0, end, gap).zero_();
     }
+  };
+  if (spare && spare->is_free() && spare->flat_.scalar_type() == dtype && spare->flat_.device() == device &&
+      spare->memory_ >= n) {
+    memory_ = spare->memory_;
+    flat_ = spare->flat_.as_strided({n}, {1}, 0).detach();
+    *spare = Arena();
+    zero_gaps();
   } else {
-    flat_ = at::zeros({n}, at::TensorOptions().dtype(dtype).device(device));
     memory_ = n;
+    const auto options = at::TensorOptions().dtype(dtype).device(device);
+    flat_ = spare ? at::empty({n}, options) : at::zeros({n}, options);
+    if (spare) zero_gaps();
   }
   for (const Slot& s : slots_) views_.push_back(flat_.as_strided(s.sizes, s.strides, s.offset).detach());
 }
@@ -348,7 +354,8 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
   Bank* spare = last.use_count() == 1 ? last.get() : nullptr;  // others may want to go back to it
   const auto arena_of = [&](const Arena& from, Arena* reuse, const std::function<Shape(const Parameter&)>& shape,
                             const std::function<void(size_t, const at::Tensor&)>& fill, bool copied = true) {
-    Arena to(slots_of(after, next->parameters, shape), dtype_, device_, reuse);
+    Arena nothing;
+    Arena to(slots_of(after, next->parameters, shape), dtype_, device_, reuse ? reuse : &nothing);
     const auto count = static_cast<int64_t>(next->parameters.size());
     parallel_for(count, device_.is_cpu() ? 1 : count, [&](int64_t begin, int64_t end) {
       const c10::NoGradGuard each_thread;
