@@ -46,6 +46,17 @@ TEST(SmallestOverall, LeavesSomeOfEachWidthAndTakesTheNextInstead) {
               ElementsAre(Pair(g.axis("a"), ElementsAre(0)), Pair(g.axis("b"), ElementsAre(0, 1))));
 }
 
+// 0.29 times 100 is a little less than 29 in float64.
+TEST(SmallestOverall, RoundsAShareDownOnlyWhereItIsNoWholeNumber) {
+  GraphBuilder b({5, 0, 0});
+  const Graph g = b.output(b.linear("b", b.linear("a", b.input(), {.features = 100}), {.features = 2}));
+  std::vector<double> scores;
+  for (int i = 0; i < 100; ++i) scores.push_back(i);
+  const auto gone = smallest_overall(g, {{g.axis("a"), scores}}, 0.29);
+  ASSERT_EQ(gone.size(), 1);
+  EXPECT_EQ(gone[0].second.size(), 29);
+}
+
 TEST(SmallestOverall, WantsAScoreForEachPosition) {
   const Graph g = three_widths();
   try {
@@ -75,6 +86,7 @@ TEST(RemovalOrder, OfAllPositionsTogetherTakesTheSmallestThatMayGo) {
   EXPECT_THAT(left(order, 6), ElementsAre(1, 1, 1));
   EXPECT_THAT(order.gone(left(order, 3)),
               ElementsAre(Pair(g.axis("a"), ElementsAre(1)), Pair(g.axis("b"), ElementsAre(0, 2))));
+  EXPECT_EQ(RemovalOrder(g, scores_of_three(g), {0, 0, 0}, {}).steps(), 6) << "also where nothing is protected";
   const RemovalOrder guarded(g, scores_of_three(g), {3, 3, 2}, {});
   EXPECT_EQ(guarded.steps(), 1);
 }
@@ -100,6 +112,12 @@ TEST(RemovalOrder, ComparesNormalizedScores) {
   EXPECT_THAT(left(RemovalOrder(g, scores, {1, 1, 1}, {.normalize = "max"}), 4), ElementsAre(3, 1, 1));
   // gaussian: a -.83, -.58, 1.41; b -.58 (three times), 1.73; c -1, 1.
   EXPECT_THAT(left(RemovalOrder(g, scores, {1, 1, 1}, {.normalize = "gaussian"}), 2), ElementsAre(2, 4, 1));
+  // Scores below zero keep their order: a -.75, -.825, -1.425; b -.8 (three times), -1.6; c -.5, -1.5.
+  std::vector<AxisScores> negative = scores;
+  for (AxisScores& a : negative) {
+    for (double& s : a.scores) s = -s;
+  }
+  EXPECT_THAT(left(RemovalOrder(g, negative, {1, 1, 1}, {.normalize = "mean"}), 4), ElementsAre(1, 3, 1));
 }
 
 TEST(RemovalOrder, LeavesMultiples) {

@@ -138,6 +138,13 @@ TEST(Scores, TheNormOfAGroupCountsAllThatGoesWithAPosition) {
       squares += std::pow(l2(b[name][k]), 2);
     stream.push_back(std::sqrt(squares));
   }
+  std::vector<double> ones;  // with the columns of conv2, which lie apart in memory
+  for (int64_t k = 0; k < 3; ++k) {
+    double sum = l1(b["conv1.weight"][k]) + l1(b["conv2.weight"].select(1, k));
+    for (const char* name : {"conv1.bias", "bn1.weight", "bn1.bias"}) sum += l1(b[name][k]);
+    ones.push_back(sum);
+  }
+  expect_near(b.scores(R"({"use": "l1", "of": "group"})", "conv1"), ones, rounding);
   expect_near(b.scores(R"({"use": "l2", "of": "group"})", "conv1"), inner, rounding);
   expect_near(b.scores(R"({"use": "l2", "of": "group"})", "stem"), stream, rounding);
 }
