@@ -128,7 +128,9 @@ def main():
         epilog="examples:\n  scripts/bench\n  scripts/bench lenet5 --pairs 9 --out bench.json\n"
                "  scripts/bench vgg16 --precision bf16\n"
                "  scripts/bench structure             edits of large networks, and kernels of different sizes\n"
-               "  scripts/bench optimizers            what the update pass of lbi costs over that of sgd\n")
+               "  scripts/bench optimizers            what the update pass of lbi costs over that of sgd\n"
+               "  scripts/bench regularizers          what the passes of kernel_number and kernel_size cost\n"
+               "  scripts/bench runs RUN SWEEP        the times of pruned networks beside that of another run\n")
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes/bench/NAME.yaml (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each (default 5)")
     parser.add_argument("--steps", type=int, help="steps timed in each run (default: by recipe)")

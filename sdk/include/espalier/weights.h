@@ -31,8 +31,8 @@ class ESPALIER_API Arena {
  public:
   // Makes an arena without slots.
   Arena() = default;
-  // Makes an arena that holds zeros. If `spare` is given, is large enough, and no tensor outside shares its memory, the
-  // new arena takes that memory and `spare` becomes empty; then only the gaps are zero, and the caller fills the slots.
+  // Makes an arena that holds zeros. If `spare` is given, only the gaps are zero, and the caller fills the slots; if it
+  // is large enough besides and no tensor outside shares its memory, the arena takes that and `spare` becomes empty.
   Arena(std::vector<Slot> slots, at::ScalarType dtype, at::Device device, Arena* spare = nullptr);
 
   // Returns the whole memory: a tensor of one dimension, with the gaps.
