@@ -152,6 +152,25 @@ stages: [{name: search, epochs: 1, optimizer: {use: sgd, lr: 0.1}, controller: m
               HasSubstr("no architecture parameters"));
 }
 
+TEST(ArchitectureSearch, KeysWithoutEffectAreNoted) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", search_network(R"(
+    optimizers:
+      - {use: sgd, lr: 0.02, on: [all, "!architecture"]}
+      - {use: sgd, lr: 0.02, on: architecture, scheduled: false, clipped: false}
+    controller: {use: darts, epsilon: 0.1}
+)"));
+  const auto notes = [&](const std::string& set) {
+    return espalier_command("plan " + recipe.string() + " --set stages.0." + set).text;
+  };
+  EXPECT_THAT(notes("evaluate_every=1"),
+              AllOf(HasSubstr("'scheduled' is without effect where the schedule is constant"),
+                    HasSubstr("'clipped' is without effect"), HasSubstr("'epsilon' is without effect")));
+  EXPECT_THAT(notes("schedule=cosine"), Not(HasSubstr("'scheduled' is")));
+  EXPECT_THAT(notes("clip_norm=5"), Not(HasSubstr("'clipped' is")));
+  EXPECT_THAT(notes("controller.order=second"), Not(HasSubstr("'epsilon' is")));
+}
+
 // L_a + L_p = w^2 - alpha w + alpha^2 - 2 alpha + 1 from (w, alpha) = (-2, 2), by hand: the gradients are 2 w - alpha
 // and 2 alpha - w - 2.
 struct ByHand {

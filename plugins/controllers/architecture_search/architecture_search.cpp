@@ -13,6 +13,7 @@
 
 #include <espalier/controller.h>
 #include <espalier/error.h>
+#include <espalier/foresight.h>
 #include <espalier/own_step.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
@@ -287,7 +288,7 @@ class Rarts final : public Search {
 //
 // with v = grad_w' L_p(w', alpha) and r = epsilon / |v|: a central difference in place of the product of v with the
 // mixed second derivatives.
-class Darts final : public Search {
+class Darts final : public Search, public Foresight {
  public:
   struct Options : SearchOptions {
     std::string order = "first";
@@ -312,6 +313,10 @@ class Darts final : public Search {
   StepCost step_cost() const override {
     return {
         .passes = second() ? 5 : 2, .copies = second() ? 2 : 1, .parts = {"train", "validation"}, .roles_apart = true};
+  }
+  std::vector<std::string> idle(const Graph&, int64_t) const override {
+    if (second() || o_.epsilon == Options().epsilon) return {};
+    return {"'epsilon' is without effect where 'order' is first"};
   }
 
   void stage_begin(Run& run) override {

@@ -342,18 +342,22 @@ TEST(ArchitectureSearch, ItsNetworkIsThatOfTheTranscription) {
 }
 
 TEST(DartsSearch, OfTheFirstOrderEqualsItsTranscription) {
-  Beside b(R"({"use": "darts", "order": "first"})");
-  Momentum of_w{0.1, 0.9, 0.01};
-  AdamOf of_alpha{0.02, 0.5, 0.999, 0.001};
-  const at::Tensor first = b.alpha;
-  for (int64_t t = 0; t < steps; ++t) {
-    b.step();
-    b.alpha = of_alpha.step(b.alpha, gradients(b.w, b.alpha, validation_batch(t)).alpha);
-    of_w.step(b.w, gradients(b.w, b.alpha, train_batch(t)).w);
-    ASSERT_LT(b.difference(b.run.weights(), b.w), same) << "step " << t;
+  for (const bool weights_first : {false, true}) {
+    Beside b(weights_first ? R"({"use": "darts", "order": "first", "begin_with": "weights"})"
+                           : R"({"use": "darts", "order": "first"})");
+    Momentum of_w{0.1, 0.9, 0.01};
+    AdamOf of_alpha{0.02, 0.5, 0.999, 0.001};
+    const at::Tensor first = b.alpha;
+    for (int64_t t = 0; t < steps; ++t) {
+      b.step();
+      if (weights_first) of_w.step(b.w, gradients(b.w, b.alpha, train_batch(t)).w);
+      b.alpha = of_alpha.step(b.alpha, gradients(b.w, b.alpha, validation_batch(t)).alpha);
+      if (!weights_first) of_w.step(b.w, gradients(b.w, b.alpha, train_batch(t)).w);
+      ASSERT_LT(b.difference(b.run.weights(), b.w), same) << "step " << t;
+    }
+    EXPECT_GT((b.alpha - first).abs().max().item<double>(), 0.05) << "the architecture has moved";
+    EXPECT_EQ(b.run.passes, 2 * steps);
   }
-  EXPECT_GT((b.alpha - first).abs().max().item<double>(), 0.05) << "the architecture has moved";
-  EXPECT_EQ(b.run.passes, 2 * steps);
 }
 
 // The authors' program (quark0/darts, architect.py): `term` multiplies the finite difference, and is 1 there.

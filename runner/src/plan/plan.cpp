@@ -355,6 +355,13 @@ class Idle {
       note(stage_.location, stage + ": 'freeze' names everything: nothing is trained");
     if (stage_.lr_scale.by_selector.empty() && stage_.lr_scale.everywhere == 0)
       note(stage_.location, stage + ": 'lr_scale' is 0: nothing is trained");
+    for (const OptimizerSection& o : stage_.optimizers) {
+      const std::string of = stage + ": of the optimizer '" + name_of(o.spec, "optimizer") + "' ";
+      if (!o.scheduled && name_of(stage_.schedule, Schedule::kind) == "constant")
+        note(o.spec.location, of + "'scheduled' is without effect where the schedule is constant");
+      if (!o.clipped && !stage_.clip_norm)
+        note(o.spec.location, of + "'clipped' is without effect where the stage has no 'clip_norm'");
+    }
     if (stage_.epochs > 0) return;
     std::string given;
     const auto list = [&](bool is_given, const char* key) {
