@@ -121,30 +121,6 @@ stages:
   expect_replays(folder, "vgg16", R"({"use": "vgg16", "width": 0.125, "hidden": 32, "dropout": 0})");
 }
 
-TEST(Probe, RartsReachesTheEquilibriumOfTheSolvableModel) {
-  const TempFolder folder;
-  ASSERT_EQ(run_recipe(folder, R"(
-espalier: 1
-name: rarts
-threads: 1
-precision: float64
-data: {use: synthetic, count: 400, batch: 2, validation: 0.5}
-network: {use: solvable}
-stages:
-  - name: search
-    epochs: 20
-    optimizers: [{use: sgd, lr: 0.02, on: w}, {use: sgd, lr: 0.02, on: architecture}]
-    controller: {use: probe_rarts, lambda: 10, beta: 10}
-)"),
-            0);
-  // Paper 003, Example 2.4: with D = 4 beta lambda - beta - 2 lambda, w = (4bl - 2b)/D, u = (4bl - 2b - 4l)/D,
-  // alpha = 4bl/D.
-  const Value last = lines_of(folder / "run" / "metrics.jsonl").back();
-  EXPECT_NEAR(last.at("w").as_double(), 380. / 370, 1e-6);
-  EXPECT_NEAR(last.at("u").as_double(), 340. / 370, 1e-6);
-  EXPECT_NEAR(last.at("alpha").as_double(), 400. / 370, 1e-6);
-}
-
 TEST(Probe, CropsKernelsOfSingleFilters) {
   REQUIRE_DATA("fashion_mnist");
   const TempFolder folder;

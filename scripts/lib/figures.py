@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import kernel_figures
+import search_figures
 from run_files import Wrong, finished_runs, lines_of, metric_of, on_front, save, summary_of, tensors_of
 
 EXAMPLES = """examples:
@@ -19,10 +20,13 @@ EXAMPLES = """examples:
   scripts/figures sizes runs/kernel-size-cifar10
   scripts/figures frontier runs/001-f4-cifar18x5 runs/001-f5-cifar19 --envelope \\
       --quoted recipes/paper/001/f6-quoted.json
+  scripts/figures trajectories runs/003-f1-lambda runs/003-f1-beta runs/003-f1-start \\
+      --baseline runs/003-f1-darts-seed0
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 001: widths is figure
 1, supports 2, sizes 3, frontier 4 and 5, with --envelope 6, kernels 7, correlation 8. Of paper 002: front is figures 3
-and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program."""
+and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program. Of paper 003:
+trajectories is figure 2.1."""
 
 
 def size_of(summary, folder, value):
@@ -247,6 +251,9 @@ def main():
     p = commands.add_parser("kernels", parents=[out], help=kernel_figures.kernels.__doc__)
     p.add_argument("run", metavar="RUN")
     p.add_argument("--most", type=int, default=32, metavar="N", help="kernels of a layer that are shown (default: 32)")
+    p = commands.add_parser("trajectories", parents=[out], help=search_figures.trajectories.__doc__)
+    p.add_argument("sweeps", nargs="+", metavar="SWEEP|RUN", help="a panel each")
+    p.add_argument("--baseline", metavar="RUN", help="a run that every panel shows, too")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
@@ -270,6 +277,8 @@ def main():
         if given.most < 1:
             raise Wrong(f"--most {given.most}: give a number from 1 on")
         kernel_figures.kernels(given.run, given.most, where)
+    elif given.command == "trajectories":
+        search_figures.trajectories(given.sweeps, given.baseline, where)
     else:
         getattr(kernel_figures, given.command)(given.runs, where)
 

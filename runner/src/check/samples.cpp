@@ -118,6 +118,16 @@ Graph attention_sample() {
   return g.output(g.linear("logits", g.mean(g.layer_norm("norm", mixed)), {.features = 3}));
 }
 
+Graph search_sample() {
+  GraphBuilder g({.channels = 2, .height = 6, .width = 6});
+  const Edge x = g.relu(g.conv("stem", g.input(), {.filters = 4, .padding = 1}));
+  const Edge y = g.batch_norm("bn", g.conv("conv", g.relu(x), {.filters = 4, .padding = 1, .bias = false}));
+  g.unify({y, x});
+  const Edge coefficients = g.softmax(g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {2}));
+  const Edge mixed = g.node("weighted_sum", "mixed", {y, x, coefficients});
+  return g.output(g.linear("fc", g.global_avg_pool(mixed), {.features = 3}));
+}
+
 Graph blocks_sample() {
   GraphBuilder g({.channels = 2, .height = 6, .width = 6});
   Edge x = g.relu(g.batch_norm("bn1", g.conv("conv1", g.input(), {.filters = 4, .padding = 1, .bias = false})));
@@ -140,7 +150,8 @@ const std::vector<SampleNetwork>& sample_networks() {
   static const std::vector<SampleNetwork> networks = {{"a convolutional network", convolutional_sample},
                                                       {"a network with gates", gated_sample},
                                                       {"a network of attention", attention_sample},
-                                                      {"a network of blocks", blocks_sample}};
+                                                      {"a network of blocks", blocks_sample},
+                                                      {"a search network", search_sample}};
   return networks;
 }
 

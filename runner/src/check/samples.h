@@ -29,11 +29,13 @@ struct SampleNetwork {
 };
 const std::vector<SampleNetwork>& sample_networks();
 // A residual network of convolutions with batch norm and two linear layers, 3 classes; the same with gates; a mixture
-// of attention and a shortcut whose coefficients compete; one whose residual blocks have names, layer1.0 and layer1.1.
+// of attention and a shortcut whose coefficients compete; one whose residual blocks have names, layer1.0 and layer1.1;
+// a mixture of a convolution and a shortcut by the softmax of architecture parameters.
 Graph convolutional_sample();
 Graph gated_sample();
 Graph attention_sample();
 Graph blocks_sample();
+Graph search_sample();
 // About a million weights, for times.
 Graph large_sample();
 

@@ -15,6 +15,7 @@
 #include "espalier/metric.h"
 #include "espalier/operation.h"
 #include "espalier/optimizer.h"
+#include "espalier/own_step.h"
 #include "espalier/regularizer.h"
 #include "plan/plan_checks.h"
 #include "plan/run_network.h"
@@ -234,7 +235,11 @@ void add_selectors(const Graph& g, const std::vector<ParameterInfo>& parameters,
 
 Value specs_of(const std::vector<OptimizerSection>& optimizers) {
   Value specs = Value::list();
-  for (const OptimizerSection& o : optimizers) specs.push_back(o.spec);
+  for (const OptimizerSection& o : optimizers) {
+    specs.push_back(o.spec);
+    if (!o.scheduled) specs.as_list().back()["scheduled"] = false;
+    if (!o.clipped) specs.as_list().back()["clipped"] = false;
+  }
   return specs;
 }
 
@@ -257,8 +262,31 @@ Value keys_of(const Value& stage) {
   return keys;
 }
 
+// What a step of the stage takes: that of a controller that composes its own, or else an ordinary one. Not known yet
+// where the controller takes something from an earlier stage.
+StepCost step_cost_of(const StageSection& stage) {
+  if (has_reference(stage.controller)) return {};
+  return at_recipe(stage.controller, "controller", [&] {
+    const auto controller = Registry::instance().create<Controller>(stage.controller);
+    const auto* own = dynamic_cast<const OwnStep*>(controller.get());
+    return own ? own->step_cost() : StepCost();
+  });
+}
+
+// {passes, copies, data, macs}; macs: of a step of `samples` samples, of which a backward pass has twice those of a
+// forward pass.
+Value step_line(const StepCost& cost, const Graph& graph, int64_t samples) {
+  constexpr double forward_and_backward = 3;
+  return Value::map({{"passes", cost.passes},
+                     {"copies", cost.copies},
+                     {"data", Value(Value::List(cost.parts.begin(), cost.parts.end()))},
+                     {"macs", saturated(forward_and_backward * static_cast<double>(cost.passes) *
+                                        static_cast<double>(graph.macs()) * static_cast<double>(samples))}});
+}
+
 // resolved: the stage in the resolved recipe.
-Value stage_line(const StageSection& s, const Value& resolved, const Value& outlook, const Value& norms) {
+Value stage_line(const StageSection& s, const Value& resolved, const Value& outlook, const Value& norms,
+                 const Value& step) {
   return Value::map({{"name", s.name},
                      {"epochs", s.epochs},
                      {"optimizers", specs_of(s.optimizers)},
@@ -267,7 +295,8 @@ Value stage_line(const StageSection& s, const Value& resolved, const Value& outl
                      {"schedule", s.schedule},
                      {"keys", keys_of(resolved)},
                      {"outlook", outlook},
-                     {"norms", norms}});
+                     {"norms", norms},
+                     {"step", step}});
 }
 
 // Steps of an epoch, or 0 where the data set must be read to know.
@@ -326,6 +355,13 @@ class Idle {
       note(stage_.location, stage + ": 'freeze' names everything: nothing is trained");
     if (stage_.lr_scale.by_selector.empty() && stage_.lr_scale.everywhere == 0)
       note(stage_.location, stage + ": 'lr_scale' is 0: nothing is trained");
+    for (const OptimizerSection& o : stage_.optimizers) {
+      const std::string of = stage + ": of the optimizer '" + name_of(o.spec, "optimizer") + "' ";
+      if (!o.scheduled && name_of(stage_.schedule, Schedule::kind) == "constant")
+        note(o.spec.location, of + "'scheduled' is without effect where the schedule is constant");
+      if (!o.clipped && !stage_.clip_norm)
+        note(o.spec.location, of + "'clipped' is without effect where the stage has no 'clip_norm'");
+    }
     if (stage_.epochs > 0) return;
     std::string given;
     const auto list = [&](bool is_given, const char* key) {
@@ -568,7 +604,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
   Metrics metrics;
   metrics.make(recipe.metrics, info.target);
   bool known = true;  // the network of the stage under way
-  int64_t most_states = 0;
+  int64_t most_states = 0, most_copies = 1;
   Graph largest = network.graph;  // which decides how much memory is needed
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
   BeginningValues values;
@@ -592,7 +628,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     if (!known) {
       notes.push_back("stage '" + s.name +
                       "': its network is not known yet; it depends on what an earlier stage publishes");
-      stages.push_back(stage_line(s, resolved, Value::list(), Value::list()));
+      stages.push_back(stage_line(s, resolved, Value::list(), Value::list(), Value()));
       continue;
     }
     if (s.network.is_null() && s.data) {
@@ -636,6 +672,11 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       add_selectors(network.graph, "optimizer", o.spec, where, selectors);
     }
     most_states = std::max(most_states, states);
+    const StepCost step = step_cost_of(s);
+    if (s.epochs > 0) {
+      most_copies = std::max(most_copies, step.copies);
+      if (step.roles_apart) check_roles_apart(s, network.graph);
+    }
     if (const std::vector<std::string> untrained = check_optimizers(s, network.graph); !untrained.empty()) {
       std::string names;
       for (const std::string& n : untrained) names += (names.empty() ? "" : ", ") + n;
@@ -672,7 +713,8 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     if (s.epochs > 0) values.train();
     Edits edits;
     if (decided) edits = foreseen_edits(s, network.graph, untrained ? &values.of(network.graph) : nullptr, found);
-    stages.push_back(stage_line(s, resolved, outlook, found));
+    const Value of_step = decided && s.epochs > 0 ? step_line(step, network.graph, data.batch * s.accumulate) : Value();
+    stages.push_back(stage_line(s, resolved, outlook, found, of_step));
     try {
       apply(network.graph, {}, edits);
       if (!edits.empty()) values.lose();
@@ -696,9 +738,9 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
   for (const Value& t : teachers.as_list()) taught += t.at("params").as_int();
   if (teachers.size() > 0) plan["teachers"] = teachers;
   plan["memory"] =
-      Value::map({{"weights", (g.parameter_count() + taught) * word},
-                  {"gradients", g.parameter_count() * word},
-                  {"states", g.parameter_count() * most_states * word},
+      Value::map({{"weights", (g.parameter_count() * most_copies + taught) * word},
+                  {"gradients", g.parameter_count() * most_copies * word},
+                  {"states", g.parameter_count() * most_copies * most_states * word},
                   {"activations", saturated(static_cast<double>(activations) * static_cast<double>(recipe.data.batch) *
                                             static_cast<double>(recipe.precision == "bf16" ? 2 : word))}});
   return plan;
@@ -710,6 +752,19 @@ Graph planned_network(const Recipe& recipe) {
 }
 
 namespace {
+
+// What a step takes, as a line; empty of an ordinary step.
+std::string step_text(const Value& step) {
+  if (step.is_null()) return "";
+  const int64_t passes = step.at("passes").as_int(), copies = step.at("copies").as_int();
+  const Value& parts = step.at("data");
+  if (passes == 1 && copies == 1 && parts.size() == 1 && parts.as_list()[0].as_string() == "train") return "";
+  std::string of;
+  for (const Value& part : parts.as_list()) of += (of.empty() ? "" : " and ") + part.as_string();
+  return "  a step: " + std::to_string(passes) + (passes == 1 ? " pass" : " passes") + " forward and backward (about " +
+         count_text(step.at("macs").as_int()) + " MACs), " + std::to_string(copies) +
+         (copies == 1 ? " copy" : " copies") + " of the weights, batches of " + of + "\n";
+}
 
 // " (regression of 16 values)" of what are no classes.
 std::string task_text(const Value& data) {
@@ -751,6 +806,7 @@ std::string plan_text(const Value& plan, bool all_axes) {
     text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule"));
     for (const Value::Entry& k : s.at("keys").as_map()) text += ", " + k.key + " " + to_json(k.value);
     text += "\n";
+    text += step_text(s.at("step"));
     for (const char* said : {"outlook", "norms"}) {
       for (const Value& line : s.at(said).as_list()) text += "  " + line.as_string() + "\n";
     }

@@ -9,7 +9,7 @@ namespace espalier {
 
 // What a recipe would do, without data and without training: {name, network: {params, macs, layers: [{name, operation,
 // output, parameters, params, macs}], axes: [{name, size, fixed, made_by, read_by}]}, selectors: [{where, selector,
-// matches}], stages: [{name, epochs, ..., outlook: [line], norms: [line]}],
+// matches}], stages: [{name, epochs, ..., outlook: [line], norms: [line], step: {passes, copies, data, macs}}],
 // beginnings: [line], notes: [line], memory: {...}}. Throws InputError for a selector that matches nothing. Without
 // `with_values` it leaves out what is known only of the network's values, which take time and memory to draw: `norms`.
 Value plan_recipe(const Recipe& recipe, bool with_values = true);

@@ -126,4 +126,19 @@ std::vector<std::string> check_optimizers(const StageSection& stage, const Graph
   return untrained;
 }
 
+const char* const roles_apart_advice =
+    "this optimizer is for weights and architecture parameters, and the controller updates them one after the other: "
+    "give each an optimizer of its own (`optimizers:` with `on: [all, \"!architecture\"]` and `on: architecture`)";
+
+void check_roles_apart(const StageSection& stage, const Graph& graph) {
+  for (const OptimizerSection& o : stage.optimizers) {
+    const std::vector<ParamId> selected = o.on.match(graph);
+    const auto has = [&](Role role) {
+      return std::ranges::any_of(selected, [&](ParamId p) { return graph[p].role == role; });
+    };
+    if (has(Role::weight) && has(Role::architecture))
+      throw InputError((o.on.empty() ? o.spec.location : o.on_location).str(), roles_apart_advice);
+  }
+}
+
 }  // namespace espalier

@@ -28,4 +28,11 @@ void check_same_data(const StageSection& stage, const DatasetInfo& before, const
 // where the stage does not train or where its controller has an optimizer of its own.
 std::vector<std::string> check_optimizers(const StageSection& stage, const Graph& graph);
 
+// No optimizer is for weights and architecture parameters at once: a controller that updates them one after the other
+// can only step both.
+void check_roles_apart(const StageSection& stage, const Graph& graph);
+
+// What such an optimizer is told, here and in the step that would do it.
+extern const char* const roles_apart_advice;
+
 }  // namespace espalier

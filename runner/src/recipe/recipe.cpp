@@ -586,6 +586,8 @@ class Reader {
       Value spec = s.optimizers.back().spec;
       participants.push_back({"optimizer", spec});
       if (!s.optimizers.back().on.empty()) spec["on"] = s.optimizers.back().on.terms();
+      if (!s.optimizers.back().scheduled) spec["scheduled"] = false;
+      if (!s.optimizers.back().clipped) spec["clipped"] = false;
       list.push_back(std::move(spec));
     }
     resolved.erase("optimizer");
@@ -680,17 +682,26 @@ class Reader {
     const Registered& optimizer = registry_.at("optimizer", name_of(spec, "optimizer"), spec.at("use").location);
     OptimizerSection o;
     const auto& own = optimizer.component.parameters;
-    const bool declares_on = std::ranges::find(own, "on", &ParameterInfo::name) != own.end();
-    if (const Value* on = spec.find("on"); on && !declares_on) {
-      const std::vector<ParameterInfo> keys = Declare<OptimizerKeys>().parameters();
-      o.on = Declare<OptimizerKeys>()
-                 .read(read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer")
-                 .on;
-      if (o.on.empty())
-        throw InputError(on->location.str(),
-                         "'on' is empty and selects nothing: leave it out to update all parameters");
-      o.on_location = on->location;
-      spec.erase("on");
+    // An option of the optimizer's own is no key of the stage's.
+    std::vector<ParameterInfo> keys = Declare<OptimizerKeys>().parameters();
+    std::erase_if(keys, [&](const ParameterInfo& key) {
+      return std::ranges::find(own, key.name, &ParameterInfo::name) != own.end();
+    });
+    const OptimizerKeys read = Declare<OptimizerKeys>().read(
+        read_keys(spec, keys, "optimizer '" + optimizer.component.name + "'"), "optimizer");
+    o.on = read.on;
+    o.scheduled = read.scheduled;
+    o.clipped = read.clipped;
+    for (const ParameterInfo& key : keys) {
+      const Value* given = spec.find(key.name);
+      if (!given) continue;
+      if (key.name == "on") {
+        if (o.on.empty())
+          throw InputError(given->location.str(),
+                           "'on' is empty and selects nothing: leave it out to update all parameters");
+        o.on_location = given->location;
+      }
+      spec.erase(key.name);
     }
     o.spec = check("optimizer", spec);
     return o;

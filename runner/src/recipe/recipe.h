@@ -58,9 +58,11 @@ struct WarmStart {
 };
 
 struct OptimizerSection {
-  Value spec;   // checked, without `on`
+  Value spec;   // checked, without `on` and the keys below
   Selector on;  // empty: all parameters
   Location on_location;
+  bool scheduled = true;  // the stage's schedule changes its learning rate
+  bool clipped = true;    // the stage's clip_norm is for its parameters, too
 };
 
 struct EmaSection {

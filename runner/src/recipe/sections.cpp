@@ -130,6 +130,9 @@ void StopBelowKeys::declare(Declare<StopBelowKeys>& p) {
 
 void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
   p("on", &OptimizerKeys::on, "Parameters that this optimizer updates. Left out: all.");
+  p("scheduled", &OptimizerKeys::scheduled, "Whether the schedule of the stage changes its learning rate.");
+  p("clipped", &OptimizerKeys::clipped,
+    "Whether the gradients of its parameters count in the norm that `clip_norm` of the stage bounds, and are clipped.");
 }
 
 void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {

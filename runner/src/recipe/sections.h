@@ -105,9 +105,11 @@ struct StopBelowKeys {
   static void declare(Declare<StopBelowKeys>& p);
 };
 
-// The extra key of an optimizer in a stage.
+// The extra keys of an optimizer in a stage.
 struct OptimizerKeys {
   Selector on;
+  bool scheduled = true;
+  bool clipped = true;
   static void declare(Declare<OptimizerKeys>& p);
 };
 

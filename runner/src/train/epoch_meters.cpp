@@ -15,7 +15,7 @@ void EpochMeters::begin(at::Device device) {
   leading = at::Tensor();
   penalty = at::zeros({}, options);
   gradient_norm = at::zeros({}, options);
-  updates = images = 0;
+  penalties = updates = images = 0;
   metrics = Value::map();
 }
 

@@ -15,8 +15,9 @@ struct EpochMeters {
   at::Tensor loss_sum;           // float64 [], of means times their weights
   at::Tensor loss_weight;        // float64 []
   at::Tensor leading;            // contributions of the leading metric; undefined: none yet
-  at::Tensor penalty;            // float64 [], over steps
+  at::Tensor penalty;            // float64 [], over evaluations
   at::Tensor gradient_norm;      // float64 [], over updates
+  int64_t penalties = 0;         // evaluations that penalty is of: one in an ordinary step
   int64_t updates = 0;           // that gradient_norm is of
   int64_t images = 0;            // samples
   Value metrics = Value::map();  // what the controller gave

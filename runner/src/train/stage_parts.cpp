@@ -10,10 +10,23 @@
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
+#include "espalier/own_step.h"
 #include "espalier/per_selector.h"
+#include "plan/plan_checks.h"
 #include "recipe/loss.h"
 
 namespace espalier {
+
+namespace {
+
+// The l2 norm of all of them together, float64 [].
+at::Tensor norm_of(const std::vector<at::Tensor>& gradients, at::Device device) {
+  at::Tensor squares = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+  for (const at::Tensor& g : gradients) squares.add_(g.norm().to(at::kDouble).square());
+  return squares.sqrt();
+}
+
+}  // namespace
 
 void StageParts::make(const StageSection& section, const std::function<Value(const Value&)>& known,
                       const TargetSpec& target) {
@@ -28,6 +41,8 @@ void StageParts::make(const StageSection& section, const std::function<Value(con
   penalties_looked_at_ = false;
   for (const Value& r : section.regularizers) regularizers_.push_back(Made<Regularizer>::make(known(r)));
   controller_ = Made<Controller>::make(known(section.controller));
+  const auto* own_step = dynamic_cast<const OwnStep*>(controller_.object.get());
+  passes_ = own_step ? own_step->step_cost().passes : 1;
   schedule_ = Registry::instance().create<Schedule>(known(section.schedule));
   clip_factor_ = at::Tensor();
   loss_ = Made<Loss>::make(known(loss_of(section, target)));
@@ -76,6 +91,7 @@ std::vector<std::optional<double>> StageParts::factors(const Graph& graph, int64
 
 void StageParts::attach(const Graph& graph, Weights& weights, int64_t epoch) {
   optimizer_of_.assign(graph.parameters().size(), -1);
+  unclipped_.assign(graph.parameters().size(), false);
   const std::vector<std::optional<double>> factor_of = factors(graph, epoch);
   for (const auto& g : groups_) {
     g->roles.clear();
@@ -83,6 +99,7 @@ void StageParts::attach(const Graph& graph, Weights& weights, int64_t epoch) {
   }
   for (size_t i = 0; i < section_->optimizers.size(); ++i) {
     const std::vector<ParamId> selected = section_->optimizers[i].on.match(graph);
+    for (const ParamId p : selected) unclipped_[static_cast<size_t>(p.id)] = !section_->optimizers[i].clipped;
     std::map<double, std::vector<ParamId>> by_factor;
     for (const ParamId p : selected) {
       if (const auto& f = factor_of[static_cast<size_t>(p.id)]) by_factor[*f].push_back(p);
@@ -112,18 +129,28 @@ void StageParts::attach_optimizers(const Graph& graph, Weights& weights) const {
   }
 }
 
-double StageParts::learning_rate() const {
-  return groups_.empty() ? 0 : groups_.front()->made.object->learning_rate();
+double StageParts::learning_rate(double lr_factor) const {
+  if (groups_.empty()) return 0;
+  return groups_.front()->made.object->learning_rate() * scheduled(*groups_.front(), lr_factor);
+}
+
+double StageParts::learning_rate(ParamId p, double lr_factor) const {
+  const int optimizer = optimizer_of_[static_cast<size_t>(p.id)];
+  if (optimizer < 0) return 0;
+  const Group& g = *groups_[static_cast<size_t>(optimizer)];
+  return g.made.object->learning_rate() * scheduled(g, lr_factor) * g.factor;
+}
+
+double StageParts::scheduled(const Group& group, double lr_factor) const {
+  return section_->optimizers[group.section].scheduled ? lr_factor : 1;
 }
 
 LearningRates StageParts::rates(const Graph& graph, const std::vector<Role>& roles, double lr_factor) const {
   std::vector<double> rates(graph.parameters().size(), 0.0);
   for (size_t p = 0; p < rates.size(); ++p) {
-    const Parameter& parameter = graph.parameters()[p];
-    const int optimizer = parameter.role == Role::buffer ? -1 : optimizer_of_[p];
-    if (optimizer < 0 || std::ranges::find(roles, parameter.role) == roles.end()) continue;
-    const Group& g = *groups_[static_cast<size_t>(optimizer)];
-    rates[p] = g.made.object->learning_rate() * lr_factor * g.factor;
+    const Role role = graph.parameters()[p].role;
+    if (role == Role::buffer || std::ranges::find(roles, role) == roles.end()) continue;
+    rates[p] = learning_rate({static_cast<int32_t>(p)}, lr_factor);
   }
   return LearningRates(std::move(rates));
 }
@@ -141,36 +168,46 @@ void StageParts::add_regularizers(const Graph& graph, Weights& weights, at::Tens
   penalties_looked_at_ = true;
 }
 
+std::vector<at::Tensor> StageParts::gradients(const Weights& weights, const std::vector<Role>& roles,
+                                              bool clipped) const {
+  const auto is_unclipped = [&](ParamId p) { return unclipped_[static_cast<size_t>(p.id)]; };
+  std::vector<at::Tensor> all;
+  for (const Role role : roles) {
+    const Bank& bank = weights.bank(role);
+    if (bank.gradients.numel() == 0) continue;
+    if (!clipped || std::ranges::none_of(bank.parameters, is_unclipped)) {
+      all.push_back(bank.gradients.flat());
+      continue;
+    }
+    for (size_t i = 0; i < bank.parameters.size(); ++i) {
+      if (!is_unclipped(bank.parameters[i])) all.push_back(bank.gradients.view(i));
+    }
+  }
+  return all;
+}
+
 at::Tensor StageParts::update(const Graph& graph, Weights& weights, const std::vector<Role>& roles, double lr_factor) {
   const c10::NoGradGuard no_grad;
   at::Tensor norm;
-  if (section_->clip_norm || section_->gradient_norm) {
-    at::Tensor squares = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(weights.device()));
-    for (const Role role : roles) {
-      const Arena& g = weights.bank(role).gradients;
-      if (g.numel() > 0) squares.add_(g.flat().norm().to(at::kDouble).square());
-    }
-    norm = squares.sqrt();
-  }
+  if (section_->clip_norm || section_->gradient_norm)
+    norm = norm_of(gradients(weights, roles, /*clipped=*/false), weights.device());
   if (section_->clip_norm) {
-    clip_factor_ = (*section_->clip_norm / (norm + 1e-6)).clamp_max(1).to(weights.dtype());
-    for (const Role role : roles) {
-      const Arena& g = weights.bank(role).gradients;
-      if (g.numel() > 0) at::Tensor(g.flat()).mul_(clip_factor_);
-    }
+    const bool all = std::ranges::find(unclipped_, true) == unclipped_.end();
+    const std::vector<at::Tensor> counted = gradients(weights, roles, /*clipped=*/true);
+    const at::Tensor norm_of_counted = all ? norm : norm_of(counted, weights.device());
+    clip_factor_ = (*section_->clip_norm / (norm_of_counted + 1e-6)).clamp_max(1).to(weights.dtype());
+    for (at::Tensor g : counted) g.mul_(clip_factor_);
   }
   for (const auto& g : groups_) {
     const auto meant =
         std::ranges::count_if(g->roles, [&](Role r) { return std::ranges::find(roles, r) != roles.end(); });
     if (meant == 0) continue;
     if (meant != static_cast<std::ptrdiff_t>(g->roles.size())) {
-      throw InputError(section_->optimizers[g->section].spec.location.str(),
-                       "this optimizer is for weights and architecture parameters, and the controller updates them one "
-                       "after the other: give each an optimizer of its own (`optimizers:` with `on: weights` and `on: "
-                       "architecture`)");
+      throw InputError(section_->optimizers[g->section].spec.location.str(), roles_apart_advice);
     }
-    g->made.call(
-        [&](Optimizer& optimizer) { optimizer.step(weights, optimizer.learning_rate() * lr_factor * g->factor); });
+    g->made.call([&](Optimizer& optimizer) {
+      optimizer.step(weights, optimizer.learning_rate() * scheduled(*g, lr_factor) * g->factor);
+    });
   }
   if (regularizers_.empty()) return norm;
   const LearningRates of_update = rates(graph, roles, lr_factor);

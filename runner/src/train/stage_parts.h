@@ -31,8 +31,12 @@ class StageParts {
   const Made<Loss>& loss() const { return loss_; }
   const Made<Controller>& controller() const { return controller_; }
   Schedule& schedule() const { return *schedule_; }
-  // Of the first optimizer; 0 without one.
-  double learning_rate() const;
+  // How often a batch goes forward and backward through the network in a step of the controller.
+  int64_t passes() const { return passes_; }
+  // Of the first optimizer, with the schedule's factor; 0 without one.
+  double learning_rate(double lr_factor) const;
+  // That a parameter has in the step under way, with the schedule's factor; 0: no optimizer updates it.
+  double learning_rate(ParamId p, double lr_factor) const;
   // The rate of each parameter in an update of these roles, with the schedule's factor.
   LearningRates rates(const Graph& graph, const std::vector<Role>& roles, double lr_factor) const;
 
@@ -49,6 +53,9 @@ class StageParts {
   void begin_step() { clip_factor_ = at::Tensor(); }
 
  private:
+  // The gradients of these roles, in few pieces. clipped: without those of optimizers that have `clipped: false`.
+  std::vector<at::Tensor> gradients(const Weights& weights, const std::vector<Role>& roles, bool clipped) const;
+
   // One optimizer of the recipe, for those of its parameters that have one factor of the learning rate.
   struct Group {
     size_t section = 0;  // among the recipe's optimizers
@@ -58,6 +65,8 @@ class StageParts {
     Selector on;              // at present
     std::vector<Role> roles;  // at present, of its parameters
   };
+  // What the schedule multiplies its learning rate by: 1 where its optimizer has `scheduled: false`.
+  double scheduled(const Group& group, double lr_factor) const;
   // The group, made where there is none yet.
   Group& group_of(size_t section, double factor);
   // The factor of each parameter; none: it is frozen.
@@ -68,6 +77,8 @@ class StageParts {
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<int> optimizer_of_;  // of each parameter, the position of its group; -1: none updates it
   Made<Loss> loss_;
+  std::vector<bool> unclipped_;  // of each parameter, whether its optimizer has `clipped: false`
+  int64_t passes_ = 1;
   std::vector<Made<Regularizer>> regularizers_;
   bool penalties_looked_at_ = false;  // in this stage: those that are exactly zero were noted
   Made<Controller> controller_;

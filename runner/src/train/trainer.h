@@ -76,9 +76,7 @@ class Trainer final : public Run {
   Batch draw(std::string_view part, int64_t n) override;
   Evaluation evaluate(std::string_view part) override;
   at::Tensor loss(const Batch& batch, const Observer& observe) override;
-  double learning_rate(ParamId p) const override {
-    return parts_.rates(network_.graph, {Role::weight, Role::architecture}, position_.lr_factor)[p];
-  }
+  double learning_rate(ParamId p) const override { return parts_.learning_rate(p, position_.lr_factor); }
   int64_t batch_size() const override { return data_.step_samples(); }
   bool clipped() const override { return parts_.clipped(); }
   void publish(const std::string& name, const Artefact& artefact) override;

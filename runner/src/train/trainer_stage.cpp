@@ -239,6 +239,7 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_vi
 void Trainer::add_regularizers(Weights& weights) {
   const PhaseTimer timer(*this, &Phases::regularizers);
   parts_.add_regularizers(network_.graph, weights, meters_.penalty, [&](const std::string& text) { note(text); });
+  ++meters_.penalties;
 }
 
 void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
@@ -349,7 +350,8 @@ void Trainer::train_one_step(int64_t steps) {
     batch = data_.batch(position_.step, epoch_key());
   }
   tested_.stale = true;
-  position_.macs_sum += network_.step_macs * static_cast<double>(data_.section().repeat) / static_cast<double>(steps);
+  position_.macs_sum +=
+      network_.step_macs * static_cast<double>(parts_.passes() * data_.section().repeat) / static_cast<double>(steps);
   parts_.controller().call([&](Controller& c) {
     c.step(*this, batch);
     if (ema_) ema_->step(*network_.weights);
@@ -378,7 +380,7 @@ void Trainer::finish_epoch() {
   const double images = static_cast<double>(std::max<int64_t>(1, meters_.images));
   const double loss = meters_.loss();
   position_.train_loss = loss;
-  const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, position_.step));
+  const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, meters_.penalties));
   const double seconds = watches_.epoch.seconds(), peak = static_cast<double>(peak_memory());
   const auto tensors = static_cast<double>(peak_tensor_memory());
   const bool evaluates =
@@ -405,7 +407,7 @@ void Trainer::finish_epoch() {
     metric->call(
         [&](Metric& m) { line["train_" + leading.name] = finite(m.value(meters_.leading.cpu().contiguous())); });
   }
-  line["lr"] = parts_.learning_rate() * position_.lr_factor;
+  line["lr"] = parts_.learning_rate(position_.lr_factor);
   if (meters_.updates > 0)
     line["gradient_norm"] = meters_.gradient_norm.item<double>() / static_cast<double>(meters_.updates);
   std::string text = stage_->name + " " + std::to_string(position_.epoch + 1) + "/" + std::to_string(stage_->epochs) +
@@ -476,7 +478,7 @@ void Trainer::stop_if_due(const Evaluation& selection) {
   }
   if (const auto& least = stage_->stop_below_lr) {
     const double next =
-        parts_.learning_rate() * parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs);
+        parts_.learning_rate(parts_.schedule().factor(static_cast<double>(position_.epoch + 1), stage_->epochs));
     if (next < *least) {
       position_.ended = true;
       position_.ended_by = "stop_below";

@@ -52,6 +52,7 @@ State Trainer::state() const {
     p["images"] = meters_.images;
     p["metrics"] = meters_.metrics;
     p["updates"] = meters_.updates;
+    p["penalties"] = meters_.penalties;
     s.tensors = {{"loss_sum", meters_.loss_sum},
                  {"loss_weight", meters_.loss_weight},
                  {"penalty", meters_.penalty},
@@ -260,6 +261,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     meters_.penalty = checkpoint.tensor("penalty").to(machine_.device);
     meters_.gradient_norm = checkpoint.tensor("gradient_norm").to(machine_.device);
     meters_.updates = p.at("updates").as_int();
+    // Older checkpoints do not have it; each step evaluated the penalties once.
+    const Value* penalties = p.find("penalties");
+    meters_.penalties = penalties ? penalties->as_int() : position_.step;
     if (metrics_.of_steps() && meters_.images > 0) meters_.leading = checkpoint.tensor("leading").to(machine_.device);
   }
 }

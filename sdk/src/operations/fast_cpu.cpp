@@ -337,9 +337,11 @@ class Linear : public Function<Linear> {
     // Where gradients are asked for as values (autograd::grad), or to be differentiated, they are values.
     const auto* asked = torch::autograd::get_current_graph_task_exec_info();
     const bool accumulates = (!asked || asked->empty()) && !differentiable;
+    // A controller may ask for the gradients of some parameters alone; then this weight needs none.
+    if (!context->needs_input_grad(1)) return {gx, gw, gb};
     if (accumulates && weight.is_leaf() && weight.grad().defined()) {
       add_product(at::Tensor(weight.grad()), gy.t(), x.t());
-    } else if (context->needs_input_grad(1)) {
+    } else {
       gw = gy.t().mm(x);
     }
     return {gx, gw, gb};
