@@ -11,7 +11,7 @@ class Wrong(Exception):
 def lines_of(path):
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Wrong(f"{path}: there is no such file; is {path.parent} the folder of a run?") from None
     except json.JSONDecodeError as e:
         raise Wrong(f"{path}: not JSON lines ({e})") from None
@@ -22,7 +22,7 @@ def json_of(run, name):
     path = Path(run) / name
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Wrong(f"{path}: there is no such file; is {run} the folder of a run that ended?") from None
     except json.JSONDecodeError as e:
         raise Wrong(f"{path}: not JSON ({e})") from None
@@ -53,7 +53,7 @@ def tensors_of(path):
     import numpy as np
     try:
         data = Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Wrong(f"{path}: there is no such file") from None
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:8 + size])
