@@ -138,7 +138,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
     const Shape& x = g[node.inputs[0]].shape;
     const bool image = x.size() == 3;
     const std::vector<int64_t> dims = image ? std::vector<int64_t>{0, 2, 3} : std::vector<int64_t>{0};
-    const std::string y = onnx_normalized(to, to.input(0), dims, o_.eps);
+    std::string y = onnx_normalized(to, to.input(0), dims, o_.eps);
     if (!o_.affine) return y;
     const auto each = [&](size_t parameter) {
       const at::Tensor values = to.values(parameter);
