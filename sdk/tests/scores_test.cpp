@@ -205,6 +205,17 @@ TEST(Scores, GateIsTheSizeOfTheCoefficients) {
   EXPECT_THAT(b.scores(R"({"use": "gate"})", "conv1"), ElementsAre(2, 0.5, 0));
 }
 
+TEST(Scores, OfTwoGatesTheProductCounts) {
+  Graph graph = residual();
+  for (const char* edge : {"conv1", "bn1"}) {
+    apply(graph, {},
+          Edit{InsertGate{
+              .gate = std::string("on_") + edge, .edge = edge, .axis = "conv1", .initial = 3, .role = "weight"}});
+  }
+  Bench b(std::move(graph));
+  EXPECT_THAT(b.scores(R"({"use": "gate"})", "conv1"), ElementsAre(9, 9, 9));
+}
+
 TEST(Scores, FpgmIsTheSumOfTheDistances) {
   GraphBuilder g({2});
   Bench line(g.output(g.linear("b", g.relu(g.linear("a", g.input(), {.features = 3})), {.features = 2})));
@@ -239,6 +250,7 @@ TEST(Scores, RandomIsAFunctionOfTheKeyAndTheName) {
   const std::vector<double> a = b.scores(R"({"use": "random"})", "stem");
   EXPECT_EQ(a, b.scores(R"({"use": "random"})", "stem"));
   EXPECT_NE(a, b.scores(R"({"use": "random", "seed": 1})", "stem"));
+  EXPECT_NE(b.scores(R"({"use": "random"})", "conv1"), std::vector<double>(a.begin(), a.begin() + 3));
   for (const double v : a) EXPECT_TRUE(v >= 0 && v < 1);
 }
 
@@ -416,6 +428,10 @@ TEST(Scores, WidthsThatCannotGoAreNamedWithAReason) {
   EXPECT_THAT(names, ElementsAre("stem", "conv1"));
   EXPECT_THAT(unprunable_axes(g),
               ElementsAre("'input' (2): its size is given from outside", "'fc' (3): its size is given from outside"));
+  GraphBuilder b({2, 0, 0});
+  const Graph one = b.output(b.linear("fc", b.linear("single", b.input(), {.features = 1}), {.features = 3}));
+  EXPECT_TRUE(prunable_axes(one, {}).empty());
+  EXPECT_EQ(unprunable_axes(one)[1], "'single' (1): it has a single position");
 }
 
 }  // namespace

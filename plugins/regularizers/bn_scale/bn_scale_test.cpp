@@ -12,6 +12,7 @@ TEST(BnScale, IsTheSumOfTheAbsoluteScalesAlone) {
   {
     const c10::NoGradGuard no_grad;
     b.weight("bn.weight")[1].fill_(-2);
+    b.weight("bn.bias").fill_(3);
   }
   EXPECT_NEAR(b.add(), 0.5 * (1 + 2 + 1 + 1), 1e-12);
   EXPECT_EQ(b.gradient("bn.weight")[1].item<double>(), -0.5);
