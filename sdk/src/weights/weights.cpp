@@ -354,7 +354,7 @@ std::shared_ptr<Bank> Weights::follow(const Graph& before, const Rewrite& rewrit
   Bank* spare = last.use_count() == 1 ? last.get() : nullptr;  // others may want to go back to it
   const auto arena_of = [&](const Arena& from, Arena* reuse, const std::function<Shape(const Parameter&)>& shape,
                             const std::function<void(size_t, const at::Tensor&)>& fill, bool copied = true) {
-    Arena nothing;
+    Arena nothing;  // with a spare, an empty one too, no zeros are written that are overwritten below
     Arena to(slots_of(after, next->parameters, shape), dtype_, device_, reuse ? reuse : &nothing);
     const auto count = static_cast<int64_t>(next->parameters.size());
     parallel_for(count, device_.is_cpu() ? 1 : count, [&](int64_t begin, int64_t end) {
