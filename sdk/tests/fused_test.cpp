@@ -1,7 +1,9 @@
 // The CPU's own forms of operations, against LibTorch's in float64.
 #include <limits>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
@@ -45,7 +47,7 @@ std::vector<at::Tensor> step(const Graph& g, at::ScalarType dtype, bool fuse, co
     const c10::NoGradGuard no_grad;  // scales and shifts of both signs
     for (const Parameter& p : g.parameters()) {
       if (p.kind != "norm_weight" && p.kind != "norm_bias" && p.kind != "gate") continue;
-      const at::Tensor t = w[g.parameter(p.name)].detach();
+      const at::Tensor t = w[g.parameter(p.name)].detach().view(-1);
       for (int64_t i = 0; i < t.numel(); ++i) t[i].fill_(0.7 - 0.4 * static_cast<double>(i % 4));
     }
   }
@@ -268,6 +270,92 @@ TEST(Fused, ABatchNormWithoutReluBeforeAnotherOneWithIt) {
   const at::Tensor input = testkit::input_of(g, 5, 1), target = testkit::target_of(4, 5, 1);
   const auto fused = step(g, at::kFloat, true, input, target), apart = step(g, at::kDouble, false, input, target);
   for (size_t i = 0; i < fused.size(); ++i) EXPECT_LE((fused[i] - apart[i]).abs().max().item<double>(), 1e-4) << i;
+}
+
+// Mixed operations as search networks have them: terms with and without batch norm, none, a choice of the coefficients,
+// and activations and pools that several nodes compute from the same input.
+Graph mixtures(int64_t channels, const BatchNormOptions& norm, bool chosen) {
+  GraphBuilder b({2, 6, 5});
+  const Edge x = b.conv("stem", b.input(), {.filters = channels, .kernel = 3, .padding = 1});
+  const Edge alpha =
+      b.softmax(b.node("coefficient", "alpha", {}, Value::map({{"deviation", 0.5}}), {2, chosen ? 9 : 7}));
+  const auto mixed = [&](const std::string& name, Edge in, int64_t row) {
+    const auto s = b.scope(name);
+    std::vector<Edge> terms{b.zeros(in), in};
+    for (const int64_t kernel : {1, 3}) {
+      const std::string k = std::to_string(kernel);
+      const Edge y =
+          b.conv("conv" + k, b.relu(in), {.filters = channels, .kernel = kernel, .padding = kernel / 2, .bias = false});
+      terms.push_back(b.batch_norm("bn" + k, y, norm));
+    }
+    terms.push_back(b.avg_pool(in, 3, 1, 1));
+    terms.push_back(b.avg_pool(in, 5, 1, 2));
+    terms.push_back(b.batch_norm("bn", b.max_pool(in, 3, 1, 1), norm));
+    b.unify(terms);
+    terms.push_back(alpha);
+    Value options = Value::map({{"row", row}});
+    if (chosen) options["components"] = std::vector<int64_t>{8, 0, 3, 1, 2, 7, 5};
+    return b.node("weighted_sum", "mixed", terms, options);
+  };
+  const Edge y = mixed("first", x, 0);
+  const Edge z = b.add(mixed("second", x, 1), mixed("third", y, 0));
+  return b.output(b.linear("fc", b.flatten(z), {.features = 4}));
+}
+
+TEST(Fused, MixturesEqualTheOperationsOneByOneInFloat64) {
+  for (const int64_t channels : {1, 8, 13, 16, 35}) {
+    for (int which = 0; which < 8; ++which) {
+      const bool affine = (which & 1) != 0, tracks = (which & 2) != 0, chosen = (which & 4) != 0;
+      const Graph g = mixtures(channels, {.momentum = 0.3, .affine = affine, .track_running_stats = tracks}, chosen);
+      const at::Tensor x = testkit::input_of(g, 6, 5), y = testkit::target_of(4, 6, 5);
+      const auto exact = step(g, at::kDouble, false, x, y);
+      const double plain = error(step(g, at::kFloat, false, x, y), exact);
+      EXPECT_LE(error(step(g, at::kFloat, true, x, y), exact), std::max(4 * plain, 2e-5))
+          << channels << " channels" << (affine ? ", affine" : "") << (tracks ? ", running statistics" : "")
+          << (chosen ? ", chosen coefficients" : "") << "; LibTorch's error " << plain;
+    }
+  }
+}
+
+// A controller asks for the gradients of the weights or of the coefficients alone; those that nobody asks for are left
+// out, and the others stay the same.
+TEST(Fused, AMixtureGivesTheGradientsThatAreAskedFor) {
+  const Graph g = mixtures(16, {.affine = true}, false);
+  const at::Tensor x = testkit::input_of(g, 6, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor y = testkit::target_of(4, 6, 5);
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const auto gradients = [&](bool weights, bool coefficients) {
+    w.zero_gradients();
+    for (const ParamId p : w.bank(Role::weight).parameters) w[p].set_requires_grad(weights);
+    for (const ParamId p : w.bank(Role::architecture).parameters) w[p].set_requires_grad(coefficients);
+    testkit::cross_entropy(g, w, x, y, {.training = true, .key = {}}).backward();
+    return std::pair(w.bank(Role::weight).gradients.flat().clone(),
+                     w.bank(Role::architecture).gradients.flat().clone());
+  };
+  const auto both = gradients(true, true), weights = gradients(true, false), coefficients = gradients(false, true);
+  EXPECT_GT(both.first.abs().max().item<double>(), 0);
+  EXPECT_GT(both.second.abs().max().item<double>(), 0);
+  EXPECT_TRUE(at::equal(weights.first, both.first));
+  EXPECT_EQ(weights.second.abs().max().item<double>(), 0);
+  EXPECT_TRUE(at::equal(coefficients.second, both.second));
+  EXPECT_EQ(coefficients.first.abs().max().item<double>(), 0);
+}
+
+// Coefficients that depend on the sample have no such form; the norms in front of them are computed all the same.
+TEST(Fused, AMixtureWithCoefficientsForEachSampleIsComputedByItself) {
+  GraphBuilder b({3, 4, 4});
+  const Edge c = b.softmax(b.linear("router", b.global_avg_pool(b.input()), {.features = 2}));
+  const Edge x = b.batch_norm("bn1", b.input()),
+             z = b.batch_norm("bn2", b.conv("conv", b.input(), {.filters = 3, .kernel = 1}));
+  std::vector<Edge> terms{x, b.relu(z)};
+  b.unify(terms);
+  const Graph g =
+      b.output(b.linear("fc", b.flatten(b.node("weighted_sum", "mixed", {terms[0], terms[1], c})), {.features = 4}));
+  const at::Tensor input = testkit::input_of(g, 6, 5), target = testkit::target_of(4, 6, 5);
+  const auto exact = step(g, at::kDouble, false, input, target);
+  const double plain = error(step(g, at::kFloat, false, input, target), exact);
+  EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "espalier/execute.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include <ATen/ops/index_fill.h>
 #include <ATen/ops/tensor.h>
@@ -8,6 +10,8 @@
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/rewrite.h"
+#include "operations/builtin.h"
+#include "operations/fast_mixture.h"
 
 namespace espalier {
 
@@ -40,6 +44,60 @@ std::vector<size_t> order_of(const Graph& graph) {
   }
   first.insert(first.end(), then.begin(), then.end());
   return first;
+}
+
+// What nodes computed that others will compute again from the same input.
+class Repeated {
+ public:
+  Repeated(const Graph& graph, const std::vector<bool>& needed) : first_(graph.nodes().size(), none) {
+    std::vector<std::vector<size_t>> of_edge(graph.edges().size());
+    for (size_t n = 0; n < graph.nodes().size(); ++n) {
+      const Node& node = graph.nodes()[n];
+      if (!needed[n] || node.inputs.size() != 1 || node.outputs.size() != 1) continue;
+      const auto* op = dynamic_cast<const Repeatable*>(node.op.get());
+      if (!op) continue;
+      std::vector<size_t>& others = of_edge[static_cast<size_t>(node.inputs[0].id)];
+      const auto same =
+          std::ranges::find_if(others, [&](size_t other) { return op->computes_like(*graph.nodes()[other].op); });
+      if (same == others.end()) {
+        others.push_back(n);
+      } else {
+        first_[n] = *same;
+        if (values_.empty()) values_.resize(graph.nodes().size());
+        ++values_[*same].left;
+      }
+    }
+  }
+  // Keeps what a node computed if another one needs it.
+  void keep(size_t node, const at::Tensor& value) {
+    if (values_.empty()) return;
+    Value& v = values_[first_[node] == none ? node : first_[node]];
+    if (v.left > 0) v.value = value;
+  }
+  // Returns what the node computes if another one has done that; undefined if not.
+  at::Tensor take(size_t node) {
+    if (first_[node] == none) return {};
+    Value& v = values_[first_[node]];
+    return --v.left == 0 ? std::exchange(v.value, {}) : v.value;
+  }
+
+ private:
+  struct Value {
+    at::Tensor value;
+    int left = 0;
+  };
+  static constexpr size_t none = ~size_t{0};
+  std::vector<size_t> first_;  // of each node, the first that computes the same; none: there is none before
+  std::vector<Value> values_;
+};
+
+// Whether a node waits for the one that alone reads it, `reader`, to be computed together with it.
+bool waits(const Forward& f, const Node& reader, const std::vector<at::Tensor>& values) {
+  const auto* sum = dynamic_cast<const OfTerms*>(reader.op.get());
+  const auto* term = sum ? dynamic_cast<const AsTerm*>(f.node.op.get()) : nullptr;
+  if (!term || reader.inputs.back() == f.node.outputs[0]) return false;
+  const at::Tensor& coefficients = values[static_cast<size_t>(reader.inputs.back().id)];
+  return coefficients.defined() && sum->takes_terms(coefficients) && term->as_term(f);
 }
 
 }  // namespace
@@ -86,6 +144,11 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     }
   }
 
+  const bool together = pass.fuse && !pass.without;
+  std::optional<Repeated> repeated;
+  if (together) repeated.emplace(graph, needed);
+  std::vector<const Node*> waiting(graph.edges().size(), nullptr);  // the node, where its input stands in its place
+  std::vector<const Node*> producers;
   std::vector<at::Tensor> arguments;
   std::vector<Operation::Link> chain;
   for (const size_t n : order_of(graph)) {
@@ -96,9 +159,29 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
       at::Tensor& x = values[static_cast<size_t>(e.id)];
       arguments.push_back(--readers[static_cast<size_t>(e.id)] == 0 ? std::move(x) : x);
     }
+    if (together) {
+      if (at::Tensor value = repeated->take(n); value.defined()) {
+        values[static_cast<size_t>(node.outputs[0].id)] = std::move(value);
+        continue;
+      }
+      const size_t out = static_cast<size_t>(node.outputs[0].id);
+      if (node.outputs.size() == 1 && readers[out] == 1 && reader[out] >= 0 &&
+          waits({graph, node, weights, pass, arguments}, graph.nodes()[static_cast<size_t>(reader[out])], values)) {
+        values[out] = arguments[0];
+        waiting[out] = &node;
+        continue;
+      }
+      producers.clear();
+      for (const Edge e : node.inputs) producers.push_back(waiting[static_cast<size_t>(e.id)]);
+      if (std::ranges::any_of(producers, [](const Node* p) { return p != nullptr; })) {
+        values[out] =
+            dynamic_cast<const OfTerms&>(*node.op).forward_terms({graph, node, weights, pass, arguments}, producers);
+        continue;
+      }
+    }
     // Together with what follows, where nothing else reads what is between and all else is there already.
     chain.clear();
-    for (const Node* last = &node; pass.fuse && !pass.without && chain.size() < 3;) {
+    for (const Node* last = &node; together && chain.size() < 3;) {
       const size_t out = static_cast<size_t>(last->outputs[0].id);
       if (last->outputs.size() != 1 || readers[out] != 1 || reader[out] < 0) break;
       const Node& next = graph.nodes()[static_cast<size_t>(reader[out])];
@@ -128,6 +211,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
       }
     }
     std::vector<at::Tensor> results = node.op->forward({graph, node, weights, pass, arguments});
+    if (together) repeated->keep(n, results[0]);
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       const Edge out = node.outputs[i];
       if (pass.without) results[i] = without_positions(graph, graph[out].shape, results[i], *pass.without);

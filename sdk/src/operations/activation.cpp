@@ -46,7 +46,7 @@ std::string constant(OnnxNodes& to, double value) {
 
 // An element-wise function; the shape stays.
 template <int I>
-class Activation final : public OperationOf<Activation<I>, NoOptions> {
+class Activation final : public OperationOf<Activation<I>, NoOptions>, public Repeatable {
  public:
   static constexpr const char* name = activations[I].name;
   using OperationOf<Activation<I>, NoOptions>::OperationOf;
@@ -56,6 +56,9 @@ class Activation final : public OperationOf<Activation<I>, NoOptions> {
   Operation::Fused forward_chain(const Forward& f, const std::vector<Operation::Link>& chain) const override {
     const auto* other = I == 0 ? dynamic_cast<const WithRelu*>(chain[0].node.op.get()) : nullptr;
     return {other ? other->forward_with_relu(f.inputs[0]) : at::Tensor(), 1};
+  }
+  bool computes_like(const Operation& other) const override {
+    return dynamic_cast<const Activation*>(&other) != nullptr;
   }
   bool preserves_zero() const override { return activations[I].preserves_zero; }
   PythonForm python(const Graph&, const Node&) const override {

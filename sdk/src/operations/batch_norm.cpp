@@ -1,12 +1,14 @@
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
 
 #include "builtin.h"
 #include "espalier/error.h"
 #include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
+#include "fast_mixture.h"
 #include "onnx_forms.h"
 
 namespace espalier {
@@ -14,7 +16,7 @@ namespace {
 
 // [C, H, W] or [F], normalised per channel over the batch and the pixels (Ioffe & Szegedy 2015), in evaluation by the
 // running statistics where it keeps them.
-class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
+class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public AsTerm {
  public:
   static constexpr const char* name = "batch_norm";
   using OperationOf::OperationOf;
@@ -36,14 +38,11 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     require_several(f);
-    if (f.pass.fuse && is_fast(f.inputs[0])) {
+    if (f.pass.fuse && is_fast_cpu(f.inputs[0])) {
       if (at::Tensor y = fast(f, {}); y.defined()) return {y};
     }
-    const size_t stats = o_.affine ? 2 : 0;
-    const bool tracks = o_.track_running_stats;
-    return {at::batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
-                           o_.affine ? f.parameter(1) : at::Tensor(), tracks ? f.parameter(stats) : at::Tensor(),
-                           tracks ? f.parameter(stats + 1) : at::Tensor(), by_batch(f), o_.momentum, o_.eps,
+    const NormTerm p = parameters(f);
+    return {at::batch_norm(f.inputs[0], p.weight, p.bias, p.running_mean, p.running_var, p.by_batch, p.momentum, p.eps,
                            /*cudnn_enabled=*/true)};
   }
 
@@ -52,7 +51,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
   // With what follows of a gate of its channels, a sum (the end of a residual block) and a ReLU, in this order.
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!is_fast(x)) return {};
+    if (!is_fast_cpu(x)) return {};
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
@@ -75,12 +74,26 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions> {
 
   // Whether this pass normalises by the batch's own statistics.
   bool by_batch(const Forward& f) const { return f.pass.training || !o_.track_running_stats; }
-  bool is_fast(const at::Tensor& x) const { return o_.track_running_stats && is_fast_cpu(x); }
-  at::Tensor fast(const Forward& f, const AfterNorm& after) const {
+  // The parameters, and undefined tensors for those that this norm has not.
+  NormTerm parameters(const Forward& f) const {
+    const auto get = [&](bool there, size_t i) { return there ? f.parameter(i) : at::Tensor(); };
     const size_t stats = o_.affine ? 2 : 0;
-    return fast_batch_norm(f.inputs[0], o_.affine ? f.parameter(0) : at::Tensor(),
-                           o_.affine ? f.parameter(1) : at::Tensor(), f.parameter(stats), f.parameter(stats + 1), after,
-                           f.pass.training, o_.momentum, o_.eps);
+    const bool tracks = o_.track_running_stats;
+    return {get(o_.affine, 0),
+            get(o_.affine, 1),
+            get(tracks, stats),
+            get(tracks, stats + 1),
+            by_batch(f),
+            o_.momentum,
+            o_.eps};
+  }
+  at::Tensor fast(const Forward& f, const AfterNorm& after) const {
+    return fast_batch_norm(f.inputs[0], parameters(f), after);
+  }
+  std::optional<MixedTerm> as_term(const Forward& f) const override {
+    if (!is_fast_cpu(f.inputs[0]) || (!by_batch(f) && c10::GradMode::is_enabled())) return std::nullopt;
+    require_several(f);
+    return MixedTerm{MixedTerm::Kind::norm, f.inputs[0], parameters(f)};
   }
   // Whether a gate behind it has one coefficient for each channel, the same for all samples.
   static bool gates_channels(const Forward& f, const Link& gate) {

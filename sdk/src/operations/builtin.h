@@ -19,6 +19,15 @@ class WithRelu {
   virtual at::Tensor forward_with_relu(const at::Tensor& x) const = 0;
 };
 
+// An operation of whose nodes those with the same input compute the same, so that one of them is enough for a pass: it
+// has no parameters and draws nothing. The mixed operations of a search network have dozens of such nodes.
+class Repeatable {
+ public:
+  virtual ~Repeatable() = default;
+  // Returns whether another operation computes the same from the same input.
+  virtual bool computes_like(const Operation& other) const = 0;
+};
+
 Component conv2d_operation();
 Component linear_operation();
 Component batch_norm_operation();

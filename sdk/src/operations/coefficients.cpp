@@ -21,6 +21,7 @@
 #include "espalier/onnx.h"
 #include "espalier/rewrite.h"
 #include "espalier/weights.h"
+#include "fast_mixture.h"
 
 namespace espalier {
 
@@ -185,7 +186,7 @@ struct WeightedSumOptions {
 // The inputs but the last, each times its coefficient (the last input), summed: a mixed operation, or components that
 // compete. Several may share a matrix of coefficients, with a row each. A component that is dropped leaves its
 // coefficient behind, since the others' may depend on it.
-class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, public Mixture {
+class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, public Mixture, public OfTerms {
  public:
   static constexpr const char* name = "weighted_sum";
   explicit WeightedSum(WeightedSumOptions o = {}) : OperationOf<WeightedSum, WeightedSumOptions>(std::move(o)) {}
@@ -209,16 +210,13 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
     }
     n.output(x);
   }
-  std::vector<at::Tensor> forward(const Forward& f) const override {
-    const Indices at = positions(f.node);
-    const at::Tensor c = o_.row < 0 ? f.inputs.back() : f.inputs.back().select(1, o_.row);
-    const std::vector<int64_t> one_each = broadcast(f.graph, f.node);
-    at::Tensor sum;
-    for (size_t i = 0; i < at.size(); ++i) {
-      const at::Tensor term = f.inputs[i] * c.select(1, at[i]).reshape(one_each);
-      sum = sum.defined() ? sum + term : term;
-    }
-    return {sum};
+  std::vector<at::Tensor> forward(const Forward& f) const override { return {mixed(f, {})}; }
+
+  bool takes_terms(const at::Tensor& coefficients) const override {
+    return coefficients.size(0) == 1 && coefficients.is_cpu() && coefficients.scalar_type() == at::kFloat;
+  }
+  at::Tensor forward_terms(const Forward& f, const std::vector<const Node*>& producers) const override {
+    return mixed(f, producers);
   }
   Indices components(const Graph& g, const Node& node) const override {
     Indices at = positions(node);
@@ -278,6 +276,47 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
   }
 
  private:
+  // producers: as in forward_terms(); empty if all inputs are there.
+  at::Tensor mixed(const Forward& f, const std::vector<const Node*>& producers) const {
+    const Indices at = positions(f.node);
+    const at::Tensor c = o_.row < 0 ? f.inputs.back() : f.inputs.back().select(1, o_.row);
+    if (f.pass.fuse && takes_terms(f.inputs.back())) {
+      if (at::Tensor y = in_one_pass(f, producers, c); y.defined()) return y;
+    }
+    const std::vector<int64_t> one_each = broadcast(f.graph, f.node);
+    at::Tensor sum;
+    for (size_t i = 0; i < at.size(); ++i) {
+      at::Tensor x = f.inputs[i];
+      if (!producers.empty() && producers[i])
+        x = producers[i]->op->forward({f.graph, *producers[i], f.weights, f.pass, {x}})[0];
+      const at::Tensor term = x * c.select(1, at[i]).reshape(one_each);
+      sum = sum.defined() ? sum + term : term;
+    }
+    return sum;
+  }
+  // Undefined where that is not possible.
+  at::Tensor in_one_pass(const Forward& f, const std::vector<const Node*>& producers, const at::Tensor& c) const {
+    const Indices at = positions(f.node);
+    std::vector<MixedTerm> terms;
+    for (size_t i = 0; i < at.size(); ++i) {
+      if (producers.empty() || !producers[i]) {
+        terms.push_back({MixedTerm::Kind::plain, f.inputs[i]});
+      } else {
+        const std::vector<at::Tensor> input{f.inputs[i]};
+        const auto term =
+            dynamic_cast<const AsTerm&>(*producers[i]->op).as_term({f.graph, *producers[i], f.weights, f.pass, input});
+        if (!term) return {};
+        terms.push_back(*term);
+      }
+      const MixedTerm& term = terms.back();
+      if (term.kind != MixedTerm::Kind::zero && (!is_fast_cpu(term.x) || term.x.sizes() != f.inputs[0].sizes()))
+        return {};
+    }
+    at::Tensor coefficients = c[0];
+    if (!o_.components.empty()) coefficients = coefficients.index_select(0, at::tensor(at, at::kLong));
+    return fast_mixture(terms, coefficients);
+  }
+
   // [batch (1 or that of the inputs), 1, ..., 1]
   static std::vector<int64_t> broadcast(const Graph& g, const Node& node) {
     std::vector<int64_t> sizes(g[node.outputs[0]].shape.size() + 1, 1);

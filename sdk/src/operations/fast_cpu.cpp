@@ -79,14 +79,14 @@ const float* values_of(const at::Tensor& t) {
   return t.defined() ? t.const_data_ptr<float>() : nullptr;
 }
 
-Affine affine(int64_t channels, const double* mean, const double* variance, const at::Tensor& weight,
-              const at::Tensor& bias, const at::Tensor& gate, double eps) {
+Affine affine(int64_t channels, const double* mean, const double* deviation, const at::Tensor& weight,
+              const at::Tensor& bias, const at::Tensor& gate) {
   const at::Tensor all = at::empty({3, channels}, at::kFloat);
   auto* scale = all.mutable_data_ptr<float>();
   float *shift = scale + channels, *center = shift + channels;
   const float *w = values_of(weight), *b = values_of(bias), *gates = values_of(gate);
   for (int64_t c = 0; c < channels; ++c) {
-    const double s = (w ? static_cast<double>(w[c]) : 1.0) / std::sqrt(variance[c] + eps);
+    const double s = (w ? static_cast<double>(w[c]) : 1.0) * deviation[c];
     const double g = gates ? static_cast<double>(gates[c]) : 1.0;
     scale[c] = static_cast<float>(g * s);
     shift[c] = static_cast<float>(g * ((b ? static_cast<double>(b[c]) : 0.0) - mean[c] * s));
@@ -99,31 +99,18 @@ Affine affine(int64_t channels, const double* mean, const double* variance, cons
 class BatchNorm : public Function<BatchNorm> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
-                            const std::optional<at::Tensor>& bias, const at::Tensor& running_mean,
-                            const at::Tensor& running_var, const std::optional<at::Tensor>& gate,
-                            const std::optional<at::Tensor>& added, bool relu, double momentum, double eps) {
+                            const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& gate,
+                            const std::optional<at::Tensor>& added, bool relu, const NormTerm& norm) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
-    std::vector<double> mean(static_cast<size_t>(channels)), variance(static_cast<size_t>(channels));
-    channel_moments(rows, channels, x.const_data_ptr<float>(), mean.data(), variance.data());
-    auto* rm = running_mean.mutable_data_ptr<float>();
-    auto* rv = running_var.mutable_data_ptr<float>();
-    for (int64_t c = 0; c < channels; ++c) {
-      const auto i = static_cast<size_t>(c);
-      const double unbiased = variance[i] / static_cast<double>(rows - 1);
-      variance[i] /= static_cast<double>(rows);
-      rm[c] = static_cast<float>((1 - momentum) * static_cast<double>(rm[c]) + momentum * mean[i]);
-      rv[c] = static_cast<float>((1 - momentum) * static_cast<double>(rv[c]) + momentum * unbiased);
-    }
-    // Autograd is not told, as LibTorch's own does not: it keeps the running statistics for a backward pass that does
-    // not read them in training, and those of all layers have one version.
+    std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
+    normalising(x, norm, mean.data(), deviation.data());
     const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
     const at::Tensor g = gate.value_or(at::Tensor());
-    const Affine a = affine(channels, mean.data(), variance.data(), w, b, g, eps);
+    const Affine a = affine(channels, mean.data(), deviation.data(), w, b, g);
     at::Tensor y = at::empty_like(x);
     scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
                 a.shift.const_data_ptr<float>(), added ? added->const_data_ptr<float>() : nullptr, relu,
                 y.mutable_data_ptr<float>());
-    for (double& v : variance) v = 1 / std::sqrt(v + eps);
     // What the gate multiplies, apart from x: copies, since the values change before some backward passes are done.
     at::Tensor gated;
     if (gate) {
@@ -140,7 +127,7 @@ class BatchNorm : public Function<BatchNorm> {
     context->saved_data["affine"] = weight.has_value();
     context->saved_data["added"] = added.has_value();
     context->saved_data["relu"] = relu;
-    context->saved_data["deviation"] = variance;  // 1 / sqrt(variance + eps)
+    context->saved_data["deviation"] = deviation;
     return y;
   }
 
@@ -202,7 +189,7 @@ class BatchNorm : public Function<BatchNorm> {
             static_cast<double>(weight[c]) * deviation[c] * product[c] + static_cast<double>(bias[c]) * sum[c]);
       }
     }
-    return {gx, gw, gb, {}, {}, gg, context->saved_data["added"].toBool() ? passed : at::Tensor(), {}, {}, {}};
+    return {gx, gw, gb, gg, context->saved_data["added"].toBool() ? passed : at::Tensor(), {}, {}};
   }
 };
 
@@ -381,21 +368,39 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
   return SmallConv::apply(x, weight, given(bias), padding);
 }
 
-at::Tensor fast_batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                           const at::Tensor& running_mean, const at::Tensor& running_var, const AfterNorm& after,
-                           bool training, double momentum, double eps) {
-  if (training) {
-    return BatchNorm::apply(x, given(weight), given(bias), running_mean, running_var, given(after.gate),
-                            given(after.added), after.relu, momentum, eps);
+void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation) {
+  const int64_t channels = x.size(1), rows = x.numel() / channels;
+  if (norm.by_batch) channel_moments(rows, channels, x.const_data_ptr<float>(), mean, deviation);  // squares, as yet
+  const bool keeps = norm.running_mean.defined();
+  auto* rm = keeps ? norm.running_mean.mutable_data_ptr<float>() : nullptr;
+  auto* rv = keeps ? norm.running_var.mutable_data_ptr<float>() : nullptr;
+  for (int64_t c = 0; c < channels; ++c) {
+    double variance = 0;
+    if (norm.by_batch) {
+      const double unbiased = deviation[c] / static_cast<double>(rows - 1);
+      variance = deviation[c] / static_cast<double>(rows);
+      if (keeps) {
+        const double m = norm.momentum;
+        rm[c] = static_cast<float>((1 - m) * static_cast<double>(rm[c]) + m * mean[c]);
+        rv[c] = static_cast<float>((1 - m) * static_cast<double>(rv[c]) + m * unbiased);
+      }
+    } else {
+      mean[c] = static_cast<double>(rm[c]);
+      variance = static_cast<double>(rv[c]);
+    }
+    deviation[c] = 1 / std::sqrt(variance + norm.eps);
   }
+}
+
+at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after) {
+  if (norm.by_batch)
+    return BatchNorm::apply(x, given(norm.weight), given(norm.bias), given(after.gate), given(after.added), after.relu,
+                            norm);
   if (c10::GradMode::is_enabled()) return {};
   const int64_t channels = x.size(1), rows = x.numel() / channels;
-  std::vector<double> mean, variance;
-  for (int64_t c = 0; c < channels; ++c) {
-    mean.push_back(running_mean.const_data_ptr<float>()[c]);
-    variance.push_back(running_var.const_data_ptr<float>()[c]);
-  }
-  const Affine a = affine(channels, mean.data(), variance.data(), weight, bias, after.gate, eps);
+  std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
+  normalising(x, norm, mean.data(), deviation.data());
+  const Affine a = affine(channels, mean.data(), deviation.data(), norm.weight, norm.bias, after.gate);
   at::Tensor y = at::empty_like(x);
   scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
               a.shift.const_data_ptr<float>(), values_of(after.added), after.relu, y.mutable_data_ptr<float>());

@@ -23,11 +23,22 @@ struct AfterNorm {
   at::Tensor added;  // like x, or undefined
   bool relu = false;
 };
-// Batch normalisation together with that. weight, bias: may be undefined. In training the running statistics follow.
-// Undefined in evaluation where gradients are recorded.
-at::Tensor fast_batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                           const at::Tensor& running_mean, const at::Tensor& running_var, const AfterNorm& after,
-                           bool training, double momentum, double eps);
+// A batch norm: what it multiplies and adds, what it keeps, and by which statistics it normalises.
+struct NormTerm {
+  at::Tensor weight, bias;               // undefined: 1 and 0
+  at::Tensor running_mean, running_var;  // undefined where none are kept
+  bool by_batch = true;                  // by the batch's own statistics; if not, by the running ones
+  double momentum = 0.1;
+  double eps = 1e-5;
+};
+// Batch normalisation together with that. By the batch, the running statistics follow. Undefined by running statistics
+// where gradients are recorded.
+at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after);
+
+// Mean and 1 / sqrt(variance + eps) of the channels of x by a norm, [channels] each. By the batch, the running
+// statistics follow; autograd is not told, as LibTorch's own batch norm does not: it keeps the running statistics for a
+// backward pass that does not read them in training, and those of all layers have one version.
+void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation);
 
 // Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
 // taps are zeros): products of matrices, one for each pair of an input and an output pixel, and none with zeros.

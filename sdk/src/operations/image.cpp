@@ -4,6 +4,7 @@
 #include "builtin.h"
 #include "constants.h"
 #include "espalier/onnx.h"
+#include "fast_mixture.h"
 
 namespace espalier {
 namespace {
@@ -86,13 +87,14 @@ class ZeroPad final : public OperationOf<ZeroPad, ZeroPadOptions> {
   }
 };
 
-class Zeros final : public OperationOf<Zeros, NoOptions> {
+class Zeros final : public OperationOf<Zeros, NoOptions>, public AsTerm {
  public:
   static constexpr const char* name = "zeros";
   using OperationOf::OperationOf;
 
   void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
   std::vector<at::Tensor> forward(const Forward& f) const override { return {at::zeros_like(f.inputs[0])}; }
+  std::optional<MixedTerm> as_term(const Forward&) const override { return MixedTerm{MixedTerm::Kind::zero}; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override { return {"torch.zeros_like({0})"}; }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {

@@ -104,6 +104,11 @@ Indices none_of(const Indices& sizes) {
   return none;
 }
 
+// [pixels of all images, channels] of images in channels_last order.
+at::Tensor rows_of(const at::Tensor& images) {
+  return images.permute({0, 2, 3, 1}).reshape({-1, images.size(1)});
+}
+
 // A convolution for each class; the results are put in their places a pixel at a time, with the bias. LibTorch's `cat`
 // and `index_select` would copy them twice and give up the order of the memory.
 class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
@@ -139,6 +144,9 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     for (const KernelClass& c : p.classes) {
       for (const int64_t f : c.filters) source[static_cast<size_t>(f)] = next++;
     }
+    Indices counts;
+    for (const Part& part : parts) counts.push_back(part.result.size(1));
+    const ChannelJoin join(counts, source, shift);
     auto* out = y.mutable_data_ptr<float>();
     // Rows of pixels.
     parallel_for(x.size(0) * p.height, 32, [&](int64_t begin, int64_t end) {
@@ -148,9 +156,9 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
         for (size_t i = 0; i < parts.size(); ++i) {
           const Part& part = parts[i];
           const int64_t pixel = (image * part.height + at + part.top) * part.width + part.top;
-          of_row[i] = {part.result.const_data_ptr<float>() + pixel * part.result.size(1), part.result.size(1)};
+          of_row[i] = {part.result.const_data_ptr<float>() + pixel * counts[i], counts[i], pixel * counts[i]};
         }
-        join_channels(of_row, source.data(), shift.data(), p.width, channels, out + row * p.width * channels);
+        join(of_row, p.width, out + row * p.width * channels);
       }
     });
     context->save_for_backward({x, weight});
@@ -178,9 +186,14 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     for (const KernelClass& c : p.classes) {
       const Piece piece(p, c);
       const at::Tensor images = piece.of(x);
-      const auto [gi, gv, unused] = at::convolution_backward(
-          part_of(gy, c, p, piece), images, weight_of(p, c, weight), std::nullopt, {stride, stride},
-          {piece.padding, piece.padding}, {1, 1}, false, {0, 0}, 1, {for_x, for_weight, false});
+      const at::Tensor part = part_of(gy, c, p, piece);
+      // The gradient of 1x1 kernels is a product of matrices; LibTorch's convolution takes ten times as long for it
+      // where there are few filters.
+      const bool as_product = for_weight && c.side == 1 && stride == 1 && piece.padding == 0 && piece.crop == 0;
+      auto [gi, gv, unused] = at::convolution_backward(part, images, weight_of(p, c, weight), std::nullopt,
+                                                       {stride, stride}, {piece.padding, piece.padding}, {1, 1}, false,
+                                                       {0, 0}, 1, {for_x, for_weight && !as_product, false});
+      if (as_product) gv = rows_of(part).t().mm(rows_of(images)).view({part.size(1), images.size(1), 1, 1});
       if (for_x && !gx.defined() && piece.crop == 0) {
         gx = gi;
       } else if (for_x) {
@@ -202,7 +215,7 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     const auto count = std::ssize(c.filters);
     at::Tensor part =
         at::empty({gy.size(0), count, p.height + more, p.width + more}, gy.options().memory_format(channels_last));
-    const std::vector<int32_t> places(c.filters.begin(), c.filters.end());
+    const ChannelTake take(channels, {c.filters.begin(), c.filters.end()});
     const auto* from = gy.const_data_ptr<float>();
     auto* to = part.mutable_data_ptr<float>();
     const int64_t height = p.height + more, width = p.width + more;
@@ -216,7 +229,7 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
         }
         const float* in = from + (row / height * p.height + at) * p.width * channels;
         out = std::fill_n(out, piece.top * count, 0.0F);
-        take_channels(in, channels, places.data(), count, p.width, out);
+        take(in, p.width, out);
         std::fill_n(out + p.width * count, piece.bottom * count, 0.0F);
       }
     });

@@ -10,7 +10,7 @@ namespace espalier {
 namespace {
 
 template <bool Max>
-class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
+class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu, public Repeatable {
  public:
   static constexpr const char* name = Max ? "max_pool" : "avg_pool";
   explicit Pool(PoolOptions o = {}) : OperationOf<Pool<Max>, PoolOptions>(o) {}
@@ -44,6 +44,12 @@ class Pool final : public OperationOf<Pool<Max>, PoolOptions>, public WithRelu {
   at::Tensor forward_with_relu(const at::Tensor& x) const override { return Max ? fast(x, true) : at::Tensor(); }
   Operation::Fused forward_chain(const Forward& f, const std::vector<Operation::Link>& chain) const override {
     return {Max && chain[0].node.op->type() == "relu" ? fast(f.inputs[0], true) : at::Tensor(), 1};
+  }
+
+  bool computes_like(const Operation& other) const override {
+    const auto* same = dynamic_cast<const Pool*>(&other);
+    return same && same->o_.kernel == this->o_.kernel && same->stride() == stride() &&
+           same->o_.padding == this->o_.padding;
   }
 
   // A maximum passes only factors that are not negative.
