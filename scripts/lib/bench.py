@@ -21,9 +21,10 @@ ROOT = HERE.parent if (HERE.parent / "share" / "espalier").exists() else None  #
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
              "MALLOC_TOP_PAD_": str(64 << 20)}
 STEPS = {"lenet5": 400, "lenet5-batch16": 1000, "mlp": 1000, "vgg16": 8, "resnet20": 30, "preresnet164": 6,
-         "swin-t": 6, "shrinknets-oes97": 2000}
+         "swin-t": 6, "shrinknets-oes97": 2000, "nasbench201-search": 20, "darts-search": 10}
 # Side and channels of the images; of all other networks 28 x 28 with one channel.
-SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3)}
+SIZES = {"vgg16": (32, 3), "resnet20": (32, 3), "preresnet164": (32, 3), "swin-t": (224, 3),
+         "nasbench201-search": (32, 3), "darts-search": (32, 3)}
 # Rounding grows from step to step, in deep networks a thousandfold within fifty. So the losses may differ as PyTorch's
 # own do between two numbers of threads, times a factor, and by this much in any case (relative).
 ROUNDING, FACTOR = 1e-3, 4

@@ -11,6 +11,7 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -19,6 +20,7 @@
 #include "espalier/parallel.h"
 #include "fast_cpu.h"
 #include "kernels/channel_kernels.h"
+#include "operations/direct_sizes.h"
 
 namespace espalier {
 
@@ -116,8 +118,23 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, const Indices& sizes, bool top_left, int64_t stride,
                             int64_t padding) {
-    const Plan p(x, weight, sizes, top_left ? KernelCorner::top_left : KernelCorner::bottom_right, stride, padding);
+    const KernelCorner first = top_left ? KernelCorner::top_left : KernelCorner::bottom_right;
+    context->save_for_backward({x, weight});
+    context->saved_data["sizes"] = sizes;
+    context->saved_data["top_left"] = top_left;
+    context->saved_data["stride"] = stride;
+    context->saved_data["padding"] = padding;
+    context->saved_data["bias"] = bias.has_value();
     const int64_t channels = weight.size(0);
+    std::vector<float> shift(static_cast<size_t>(channels), 0);
+    if (bias) {
+      const at::Tensor b = bias->contiguous();
+      std::copy_n(b.const_data_ptr<float>(), channels, shift.data());
+    }
+    if (DirectSizes::is_possible(weight.size(2), padding))
+      return DirectSizes(sizes, weight.size(2), first, stride, padding).forward(x, weight, shift);
+
+    const Plan p(x, weight, sizes, first, stride, padding);
     at::Tensor y = at::empty({x.size(0), channels, p.height, p.width}, x.options().memory_format(channels_last));
     struct Part {
       at::Tensor result;
@@ -130,11 +147,6 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
           at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {stride, stride}, {piece.padding, piece.padding})
               .contiguous(channels_last);
       parts.push_back({r, piece.top, r.size(2), r.size(3)});
-    }
-    std::vector<float> shift(static_cast<size_t>(channels), 0);
-    if (bias) {
-      const at::Tensor b = bias->contiguous();
-      std::copy_n(b.const_data_ptr<float>(), channels, shift.data());
     }
     // Filters without a kernel give their bias.
     int32_t next = 0;
@@ -161,12 +173,6 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
         join(of_row, p.width, out + row * p.width * channels);
       }
     });
-    context->save_for_backward({x, weight});
-    context->saved_data["sizes"] = sizes;
-    context->saved_data["top_left"] = top_left;
-    context->saved_data["stride"] = stride;
-    context->saved_data["padding"] = padding;
-    context->saved_data["bias"] = bias.has_value();
     return y;
   }
 
@@ -175,14 +181,24 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1];
     const int64_t stride = context->saved_data["stride"].toInt();
-    const Plan p(x, weight, context->saved_data["sizes"].toIntVector(),
-                 context->saved_data["top_left"].toBool() ? KernelCorner::top_left : KernelCorner::bottom_right, stride,
-                 context->saved_data["padding"].toInt());
+    const int64_t padding = context->saved_data["padding"].toInt();
+    const Indices sizes = context->saved_data["sizes"].toIntVector();
+    const KernelCorner first =
+        context->saved_data["top_left"].toBool() ? KernelCorner::top_left : KernelCorner::bottom_right;
     const bool for_x = context->needs_input_grad(0), for_weight = context->needs_input_grad(1);
     const at::Tensor gy = gradients[0].contiguous(channels_last);
     at::Tensor gx, gw, gb;
     if (for_weight) gw = at::zeros_like(weight, weight.options(), channels_last);
     if (context->saved_data["bias"].toBool()) gb = gy.sum({0, 2, 3});
+    if (DirectSizes::is_possible(weight.size(2), padding)) {
+      const DirectSizes direct(sizes, weight.size(2), first, stride, padding);
+      if (direct.has_gradients(x.size(1))) {
+        if (for_x) gx = at::empty_like(x);
+        direct.backward(x, weight, gy, gx, gw);
+        return {gx, gw, gb, {}, {}, {}, {}};
+      }
+    }
+    const Plan p(x, weight, sizes, first, stride, padding);
     for (const KernelClass& c : p.classes) {
       const Piece piece(p, c);
       const at::Tensor images = piece.of(x);
