@@ -127,6 +127,9 @@ TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {
       cases.push_back({{5, 1, padding, true, 24, 9, corner}, spread({0, 17, 20, 0, 1})});
     }
   }
+  // Wide images, and channels that leave some over behind vectors.
+  cases.push_back({{5, 1, 2, true, 33, 21, "top_left"}, spread({4, 6, 13, 3, 18, 5})});
+  cases.push_back({{5, 1, 2, false, 16, 33, "bottom_right"}, spread({2, 3, 4, 1, 2, 3})});
   for (const Case& c : cases) {
     const Form& f = c.form;
     SCOPED_TRACE(std::to_string(f.kernel) + " stride " + std::to_string(f.stride) + " padding " +
@@ -158,10 +161,16 @@ TEST(CropKernels, GiveWhatTheWholeConvolutionWithZerosGives) {
           const c10::NoGradGuard no_grad;
           for (size_t i = 0; i < n.graph.parameters().size(); ++i)
             at::Tensor(w[{static_cast<int32_t>(i)}]).copy_(n.weights[{static_cast<int32_t>(i)}]);
+          // What lies outside of the kernels does not count.
+          const at::Tensor weight = w[n.graph.parameter("conv.weight")].detach();
+          const int64_t rest = (f.kernel - weight.size(2)) / 2;
+          const at::Tensor own = mask.narrow(2, rest, weight.size(2)).narrow(3, rest, weight.size(2));
+          weight.add_(7 * (1 - own.to(dtype)));
         }
         Graph with = n.graph;
         with.add_output("probe", n.graph.node("conv").outputs[0]);
-        at::Tensor x = n.x.to(dtype).clone().requires_grad_(true);
+        // In the order that images have in a run, for which there are forms of their own.
+        at::Tensor x = n.x.to(dtype).clone(at::MemoryFormat::ChannelsLast).requires_grad_(true);
         const at::Tensor y =
             run(with, w, {{"input", x}}, {"probe"}, {.training = true, .key = RandomKey(1), .fuse = fuse})[0];
         const at::Tensor factor = at::sin(expected).to(dtype);
