@@ -84,8 +84,7 @@ class Mixed : public Function<Mixed> {
 
     variable_list saved{numbers};
     std::vector<int64_t> flat;
-    for (size_t t = 0; t < places.size(); ++t) {
-      const Place& p = places[t];
+    for (const Place& p : places) {
       if (p.kind != Kind::zero) saved.push_back(tensors[static_cast<size_t>(p.x)]);
       // A bias is not saved: its value is in the gradient of its coefficient alone.
       if (p.bias >= 0) saved.push_back(tensors[static_cast<size_t>(p.bias)].detach().clone());
