@@ -7,7 +7,6 @@
 #include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
 
-#include <espalier/blocks.h>
 #include <espalier/controller.h>
 #include <espalier/foresight.h>
 #include <espalier/latency.h>
@@ -17,71 +16,11 @@
 #include <espalier/rewrite.h>
 #include <espalier/score.h>
 
+#include "block_ranking.h"
+#include "prune_options.h"
+#include "threshold.h"
+
 namespace espalier {
-
-namespace {
-
-struct Target {
-  std::optional<double> macs{};
-  std::optional<double> params{};
-  std::optional<double> share{};
-  std::optional<double> quantile{};
-  std::optional<double> threshold{};
-  std::optional<double> latency{};
-  std::optional<double> latency_ms{};
-  std::string table;
-  bool any_device = false;
-
-  static void declare(Declare<Target>& p) {
-    p("macs", &Target::macs, above(0),
-      "Multiply-accumulates of a sample that stay: up to 1 a share of those at the stage's beginning, above 1 their "
-      "number.");
-    p("params", &Target::params, above(0),
-      "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
-    p("share", &Target::share, above(0), below(1),
-      "Share of all positions of the widths that goes, rounded down to a whole number.");
-    p("quantile", &Target::quantile, above(0), below(1),
-      "Share of all scores: what is not greater than this quantile of them goes, that is the score behind this share, "
-      "rounded down, of all in order (network slimming, Liu et al. 2017). Unlike 'share', widths that may lose no more "
-      "make no others lose more.");
-    p("threshold", &Target::threshold, at_least(0),
-      "Score up to which positions go; 0: those whose scores are exactly zero, as a proximal step makes them.");
-    p("latency", &Target::latency, above(0), at_most(1),
-      "Share of the time of a pass that stays, counted by a table of latencies.");
-    p("latency_ms", &Target::latency_ms, above(0), unit("ms"),
-      "Time of a pass that stays, counted by a table of latencies.");
-    p("table", &Target::table, path(),
-      "Table of latencies, which `espalier latency` measures on the device that the network is for.");
-    p("any_device", &Target::any_device, "Whether the table may be of a device that this machine does not have.");
-  }
-};
-Target half_of_the_macs() {
-  Target t;
-  t.macs = 0.5;
-  return t;
-}
-struct Rounds {
-  int64_t steps = 5;
-  int64_t every = 1;
-  std::string curve = "linear";
-
-  static void declare(Declare<Rounds>& p) {
-    p("steps", &Rounds::steps, at_least(1), at_most(1e6), "Number of steps in which the target is reached.");
-    p("every", &Rounds::every, at_least(1), unit("epochs"), "Epochs from one step to the next.");
-    p("curve", &Rounds::curve, one_of({"linear", "cubic"}),
-      "Share of the removal that is done after t of T steps; linear: t / T; cubic: 1 - (1 - t / T)^3, so that much "
-      "goes at first (Zhu and Gupta 2017).");
-  }
-};
-
-// The share of a removal that is done after step `done` of `steps`: linear, or cubic, fast at first (Zhu and Gupta
-// 2017, eq. (1)).
-double share_done(const std::string& curve, int64_t done, int64_t steps) {
-  const double t = static_cast<double>(done) / static_cast<double>(steps);
-  return curve == "cubic" ? 1 - (1 - t) * (1 - t) * (1 - t) : t;
-}
-
-}  // namespace
 
 // Ranks the positions of all widths by a score and removes the smallest until a target is met: "give me half of the
 // multiply-accumulates".
@@ -349,7 +288,7 @@ class Prune final : public Controller, public Foresight {
     if (!of_blocks()) {
       for (const Axis a : judged(graph)) b.ranked[graph[a].name] = graph[a].size;
     }
-    if (of_blocks()) b.blocks = std::ssize(blocks(graph));
+    if (of_blocks()) b.blocks = std::ssize(ranking().blocks(graph));
     return b;
   }
   // ---- what counts ----
@@ -466,45 +405,14 @@ class Prune final : public Controller, public Foresight {
   }
   // ---- whole blocks ----
   bool of_blocks() const { return o_.what == "blocks"; }
-  // A residual block that may go, and the widths within it.
-  struct Block {
-    std::string name;
-    std::vector<Axis> axes;
-  };
-  // Those that can go; the reasons why others cannot, where they are wanted.
-  std::vector<Block> blocks(const Graph& graph, std::vector<std::string>* others = nullptr) const {
-    std::vector<Block> found;
-    const std::vector<ParamId> named = o_.on.empty() ? std::vector<ParamId>() : o_.on.match(graph);
-    for (const std::string& name : residual_blocks(graph)) {
-      const auto within = [&](ParamId p) { return block_of(graph, p, {name}) == name; };
-      Block block{name, {}};
-      std::string why;
-      try {
-        plan(graph, Edit{DropBlock{name}});
-      } catch (const EditError& e) {
-        why = e.what();
-      }
-      if (!o_.on.empty() && std::ranges::none_of(named, within)) why = "`on` does not name it";
-      for (const Axis a : prunable_axes(graph, {})) {
-        const std::vector<ParamId> makers = graph.producers(a);
-        if (std::ranges::all_of(makers, within) && score_->why_not(graph, a).empty()) block.axes.push_back(a);
-      }
-      if (why.empty() && block.axes.empty()) why = "it has no width of its own that the score can judge";
-      if (why.empty()) {
-        found.push_back(std::move(block));
-      } else if (others) {
-        others->push_back("'" + name + "': " + why);
-      }
-    }
-    return found;
-  }
-  static Edits drops(const std::vector<std::string>& names) {
-    Edits edits;
-    for (const std::string& n : names) edits.push_back({DropBlock{n}});
-    return edits;
+  BlockRanking ranking() const { return {o_.on, *score_}; }
+  static std::vector<std::string> names_of(const std::vector<BlockRanking::Block>& blocks) {
+    std::vector<std::string> names;
+    for (const BlockRanking::Block& b : blocks) names.push_back(b.name);
+    return names;
   }
   NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) const {
-    apply(graph, {}, drops(names));
+    apply(graph, {}, BlockRanking::drops(names));
     return cost(graph);
   }
   int64_t most_blocks(int64_t of) const {
@@ -529,8 +437,7 @@ class Prune final : public Controller, public Foresight {
   }
   void check_blocks(const Graph& graph) const {
     std::vector<std::string> others;
-    std::vector<std::string> names;
-    for (const Block& b : blocks(graph, &others)) names.push_back(b.name);
+    std::vector<std::string> names = names_of(ranking().blocks(graph, &others));
     if (names.empty())
       throw Error("there is nothing to prune: no whole block can go" + (others.empty() ? "" : ": " + others.front()));
     const Begun begun = begun_with(graph);
@@ -553,39 +460,18 @@ class Prune final : public Controller, public Foresight {
                   cost_text(wanted, target_.what) + "; 'protect' decides how many blocks stay");
     }
   }
-  // The names of the blocks, the smallest mean score first.
-  std::vector<std::string> ranked_blocks(const ScoreInput& in) const {
-    const std::vector<Block> all = blocks(in.graph);
-    std::vector<Axis> axes;
-    for (const Block& b : all) axes.insert(axes.end(), b.axes.begin(), b.axes.end());
-    const std::vector<AxisScores> scores = score_->scores(in, axes);
-    std::vector<std::pair<double, std::string>> order;
-    size_t next = 0;
-    for (const Block& b : all) {
-      double sum = 0, count = 0;
-      for (size_t i = 0; i < b.axes.size(); ++i) {
-        for (const double s : scores[next].scores) sum += s, ++count;
-        ++next;
-      }
-      order.emplace_back(sum / count, b.name);
-    }
-    std::ranges::stable_sort(order, {}, &std::pair<double, std::string>::first);
-    std::vector<std::string> names;
-    for (const auto& [score, name] : order) names.push_back(name);
-    return names;
-  }
   Edits smallest_blocks(Run& run, double share) const {
-    const std::vector<std::string> order = ranked_blocks({run.graph(), run.weights(), run.key().with("prune"), &run});
-    return drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
+    const std::vector<std::string> order = ranking().ranked({run.graph(), run.weights(), run.key().with("prune"), &run});
+    return BlockRanking::drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
   }
   std::vector<std::string> finds_blocks(const Graph& graph, const Weights& weights) const {
     std::vector<std::string> lines, others;
-    const int64_t count = std::ssize(blocks(graph, &others));
+    const int64_t count = std::ssize(ranking().blocks(graph, &others));
     if (score_->batches() == 0) {
       Weights values(graph, weights.dtype(), at::kCPU);
       values.copy_from(weights);
       const Begun begun = begun_with(graph);
-      const std::vector<std::string> gone = enough_blocks(graph, ranked_blocks({graph, values}), begun, count, 1);
+      const std::vector<std::string> gone = enough_blocks(graph, ranking().ranked({graph, values}), begun, count, 1);
       for (const std::string& name : gone) lines.push_back("to go: '" + name + "'");
       lines.push_back(result_text(begun.cost, cost_without(graph, gone)));
     }
@@ -599,7 +485,7 @@ class Prune final : public Controller, public Foresight {
     Weights values(graph, weights.dtype(), at::kCPU);
     values.copy_from(weights);
     const ScoreInput in{graph, values};
-    if (of_blocks()) return drops(enough_blocks(graph, ranked_blocks(in), begun, begun.blocks, 1));
+    if (of_blocks()) return BlockRanking::drops(enough_blocks(graph, ranking().ranked(in), begun, begun.blocks, 1));
     const std::vector<Axis> axes = judged(graph);
     const RemovalOrder order(graph, score_->scores(in, axes), kept(graph, axes, {}), rank_options());
     return removal_of(graph, order.gone(choose(graph, order, begun, 1)));
@@ -660,50 +546,17 @@ class Prune final : public Controller, public Foresight {
   // The score up to which positions go.
   double threshold_of(const RemovalOrder& order) const {
     if (target_.what == "threshold") return target_.value;
-    std::vector<double> all;
-    for (const AxisScores& s : order.scores()) all.insert(all.end(), s.scores.begin(), s.scores.end());
-    const auto at = all.begin() + (positions_to_go(order.positions(), 1) - 1);
-    std::nth_element(all.begin(), at, all.end());
-    return *at;
-  }
-  static int64_t count_above(const std::vector<double>& scores, double threshold) {
-    return std::ranges::count_if(scores, [&](double s) { return s > threshold; });
-  }
-  // What is left of each width if only greater scores stay, as far as the width may shrink.
-  std::vector<int64_t> above_threshold(const RemovalOrder& order) const {
-    const double threshold = threshold_of(order);
-    std::vector<int64_t> left = order.left_after(0);
-    for (size_t w = 0; w < left.size(); ++w) {
-      const int64_t above = count_above(order.scores()[w].scores, threshold);
-      for (int64_t next = order.next_below(w, left[w]); next < left[w] && next >= above;
-           next = order.next_below(w, left[w]))
-        left[w] = next;
-    }
-    return left;
+    return score_at(order, positions_to_go(order.positions(), 1) - 1);
   }
   // A removal of everything, followed by the folding of gates where that is wanted.
   Edits with_folds(const Graph& graph, Edits edits) const {
     if (!o_.fold) return edits;
-    for (const std::string& name : foldable(graph)) edits.push_back({FoldGate{name}});
+    for (const std::string& name : foldable_gates(graph)) edits.push_back({FoldGate{name}});
     return edits;
-  }
-  // The gates that layers or batch norms beside them can take up.
-  static std::vector<std::string> foldable(const Graph& graph) {
-    std::vector<std::string> names;
-    for (const GateInfo& g : graph.gates()) {
-      const std::string& name = graph.nodes()[static_cast<size_t>(g.node)].name;
-      try {
-        plan(graph, Edit{FoldGate{name}});
-        names.push_back(name);
-      } catch (const EditError&) {
-        // it stays
-      }
-    }
-    return names;
   }
   void fold(Run& run) const {
     const size_t all = run.graph().gates().size();
-    const std::vector<std::string> names = foldable(run.graph());
+    const std::vector<std::string> names = foldable_gates(run.graph());
     run.edit(with_folds(run.graph(), {}));
     if (names.size() < all) {
       run.note(std::to_string(all - names.size()) + " of " + std::to_string(all) +
@@ -713,7 +566,7 @@ class Prune final : public Controller, public Foresight {
 
   // What is left of each width once this share of the removal is done.
   std::vector<int64_t> choose(const Graph& graph, const RemovalOrder& order, const Begun& begun, double share) const {
-    if (of_scores()) return above_threshold(order);
+    if (of_scores()) return left_above(order, threshold_of(order));
     if (target_.what == "share") {
       int64_t first = 0;
       for (const AxisScores& s : order.scores()) {
