@@ -461,7 +461,8 @@ class Prune final : public Controller, public Foresight {
     }
   }
   Edits smallest_blocks(Run& run, double share) const {
-    const std::vector<std::string> order = ranking().ranked({run.graph(), run.weights(), run.key().with("prune"), &run});
+    const std::vector<std::string> order =
+        ranking().ranked({run.graph(), run.weights(), run.key().with("prune"), &run});
     return BlockRanking::drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
   }
   std::vector<std::string> finds_blocks(const Graph& graph, const Weights& weights) const {
