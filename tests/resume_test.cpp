@@ -176,8 +176,13 @@ void wait_for(Child& child, const Hit& hit) {
   while (Clock::now() < end && !hit() && child.poll() < 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
 }
 
-// Searches of architectures: Weights beside the network's, with states of optimizers, and alpha in both.
-class ResumeSearch : public ::testing::TestWithParam<const char*> {};
+// Searches of architectures: Weights beside the network's, with states of optimizers, and alpha in both; gates that the
+// search puts in; regularizers with a state for each copy of the weights, and with steps after an update.
+struct SearchCase {
+  const char* controller;
+  const char* regularizers = "[{use: l1, on: architecture, weight: 0.01}]";
+};
+class ResumeSearch : public ::testing::TestWithParam<SearchCase> {};
 
 TEST_P(ResumeSearch, EqualsAnUninterruptedRunAfterKills) {
   const TempFolder folder;
@@ -195,9 +200,9 @@ stages:
       - {use: sgd, lr: 0.025, momentum: 0.9, weight_decay: 3e-4, on: [all, "!architecture"]}
       - {use: adam, lr: 0.01, beta1: 0.5, on: architecture, scheduled: false, clipped: false}
     schedule: {use: cosine}
-    regularizers: [{use: l1, on: architecture, weight: 0.01}]
     clip_norm: 5
-    controller: )" + std::string(GetParam()) + "\n")
+    regularizers: )" + std::string(GetParam().regularizers) +
+                                                      "\n    controller: " + GetParam().controller + "\n")
                                  .string();
   const Clock::time_point began = Clock::now();
   const Output o = espalier_command("run -q --save-every 0 " + recipe + " --out " + (folder / "whole").string());
@@ -238,11 +243,15 @@ stages:
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Controllers, ResumeSearch,
-                         ::testing::Values("{use: rarts, lambda: 2, beta: 0.5}", "{use: rarts, primary: drawn}",
-                                           "{use: darts, order: first}", "{use: darts, order: second}", "milenas",
-                                           "joint"),
-                         [](const auto& chosen) { return std::to_string(chosen.index); });
+INSTANTIATE_TEST_SUITE_P(
+    Controllers, ResumeSearch,
+    ::testing::Values(SearchCase{"{use: rarts, lambda: 2, beta: 0.5}"}, SearchCase{"{use: rarts, primary: drawn}"},
+                      SearchCase{"{use: darts, order: first}"}, SearchCase{"{use: darts, order: second}"},
+                      SearchCase{"milenas"}, SearchCase{"joint"},
+                      SearchCase{"{use: rarts, gates: norms}",
+                                 "[{use: rvsm, on: all, weight: 1e-4}, {use: l1, on: gates, solver: proximal}]"},
+                      SearchCase{"{use: milenas, gates: stem*}", "[{use: rvsm, on: architecture, penalty: l1}]"}),
+    [](const auto& chosen) { return std::to_string(chosen.index); });
 
 TEST_F(Resume, EqualsAnUninterruptedRunAfterTwentyKills) {
   std::mt19937 random(7);

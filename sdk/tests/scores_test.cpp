@@ -205,6 +205,50 @@ TEST(Scores, GateIsTheSizeOfTheCoefficients) {
   EXPECT_THAT(b.scores(R"({"use": "gate"})", "conv1"), ElementsAre(2, 0.5, 0));
 }
 
+// A stream of four channels, of which the layer behind the batch norm reads three through a view.
+Graph with_view(bool with_gate) {
+  GraphBuilder g({2, 6, 6});
+  const Edge stream = g.conv("stem", g.input(), {.filters = 4, .padding = 1, .bias = false});
+  Edge x = g.select("view", g.batch_norm("bn", stream), {3, 0, 2}, {.drops = true});
+  x = g.conv("conv", g.relu(x), {.filters = 4, .padding = 1});
+  Graph graph = g.output(g.linear("fc", g.global_avg_pool(g.add(x, stream)), {.features = 3}));
+  if (with_gate)
+    apply(graph, {}, Edit{InsertGate{.gate = "gate", .edge = "relu1", .axis = "", .initial = 1, .role = "weight"}});
+  return graph;
+}
+
+TEST(Scores, AViewHasTheScalesOfWhatItReads) {
+  Bench b(with_view(false));
+  const auto score = Bench::make(R"({"use": "bn_scale"})");
+  EXPECT_TRUE(score->judges_views());
+  EXPECT_EQ(score->why_not(b.run.graph(), b.run.graph().axis("view")), "");
+  expect_near(b.scores(R"({"use": "bn_scale"})", "view"),
+              {l1(b["bn.weight"][3]), l1(b["bn.weight"][0]), l1(b["bn.weight"][2])}, rounding);
+  EXPECT_FALSE(Bench::make(R"({"use": "l2"})")->judges_views()) << "no layer makes it";
+  Bench gated(with_view(true));
+  gated["gate.coefficient.value"].copy_(at::tensor({-2.0, 0.5, 0.0}, at::kDouble));
+  EXPECT_TRUE(Bench::make(R"({"use": "gate"})")->judges_views());
+  EXPECT_THAT(gated.scores(R"({"use": "gate"})", "view"), ElementsAre(2, 0.5, 0));
+}
+
+TEST(Scores, ViewsAreNamedByWhatReadsThem) {
+  const Graph g = with_view(true);
+  const auto names = [&](const Selector& on) {
+    std::vector<std::string> all;
+    for (const Axis a : view_axes(g, on)) all.push_back(g[a].name);
+    return all;
+  };
+  const std::vector<std::string> one{"view"};
+  EXPECT_EQ(names({}), one);
+  EXPECT_EQ(names("conv"), one) << "its columns read the view";
+  EXPECT_EQ(names("gates"), one);
+  EXPECT_TRUE(names({"bn", "stem", "fc"}).empty());
+  ASSERT_EQ(views(g).size(), 1U);
+  EXPECT_EQ(views(g)[0].index, (Indices{3, 0, 2}));
+  EXPECT_EQ(g[views(g)[0].source].name, "stem");
+  for (const Axis a : prunable_axes(g, {})) EXPECT_NE(g[a].name, "view") << "no layer's weights make it";
+}
+
 TEST(Scores, OfTwoGatesTheProductCounts) {
   Graph graph = residual();
   for (const char* edge : {"conv1", "bn1"}) {

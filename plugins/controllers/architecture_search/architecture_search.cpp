@@ -19,6 +19,8 @@
 #include <espalier/plugin.h>
 #include <espalier/selector.h>
 
+#include "channel_gates.h"
+
 namespace espalier {
 
 namespace {
@@ -71,6 +73,7 @@ struct SearchOptions {
   std::string train_loss = recipe_loss;
   std::string validation_loss = recipe_loss;
   Selector watch;
+  Selector gates;
 };
 
 // Declares options of SearchOptions as those of a struct that derives from it.
@@ -88,15 +91,24 @@ void declare_watch(Declare<Options>& p) {
     "Parameters whose values are metrics of every epoch: w, or alpha of architecture parameters; w.NAME if several are "
     "named, and w.0, w.1, ... if they have several numbers.");
 }
+template <class Options>
+void declare_gates(Declare<Options>& p) {
+  p("gates", static_cast<Selector Options::*>(&SearchOptions::gates),
+    "Layers and batch norms whose channels get coefficients, which begin as 1 and are architecture parameters: a "
+    "search "
+    "of widths. A gate stands behind the batch norm and the activation function. Left out: no gates.");
+}
 
 class Search : public Controller, public OwnStep {
  public:
+  Edits begin(const Graph& graph) const override { return channel_gates(graph, search_.gates); }
   void check(const Graph& graph) const override {
     const auto is_architecture = [](const Parameter& p) { return p.role == Role::architecture; };
     if (std::ranges::none_of(graph.parameters(), is_architecture)) {
       throw Error(
           "there is nothing to search: the network has no architecture parameters. Search networks have them "
-          "(darts_search, nasbench201_search), and gates with the role architecture are some, too");
+          "(darts_search, nasbench201_search), and for a search of widths the option 'gates' makes some: `gates: "
+          "norms`");
     }
     for (const std::string& loss : losses()) check_loss(graph, loss);
   }
@@ -191,6 +203,7 @@ class Rarts final : public Search {
         "says.");
       declare_losses(p);
       declare_watch(p);
+      declare_gates(p);
     }
   };
   explicit Rarts(Options options) : Search(options), o_(std::move(options)) {}
@@ -306,6 +319,7 @@ class Darts final : public Search, public Foresight {
         "Norm of the change of the weights in the finite difference of the second order.");
       declare_losses(p);
       declare_watch(p);
+      declare_gates(p);
     }
   };
   explicit Darts(Options options) : Search(options), o_(std::move(options)) {}
@@ -424,6 +438,7 @@ class Milenas final : public Search {
         "factor at the training loss, and 1.");
       declare_losses(p);
       declare_watch(p);
+      declare_gates(p);
     }
   };
   explicit Milenas(Options options) : Search(options), o_(std::move(options)) {}
@@ -462,6 +477,7 @@ class Joint final : public Search {
         "Losses whose sum is minimised: names of outputs of the network that are single numbers, or loss, that of the "
         "recipe.");
       declare_watch(p);
+      declare_gates(p);
     }
   };
   explicit Joint(Options options) : Search(options), o_(std::move(options)) {

@@ -7,7 +7,6 @@
 #include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
 
-#include <espalier/blocks.h>
 #include <espalier/controller.h>
 #include <espalier/foresight.h>
 #include <espalier/latency.h>
@@ -17,63 +16,11 @@
 #include <espalier/rewrite.h>
 #include <espalier/score.h>
 
+#include "block_ranking.h"
+#include "prune_options.h"
+#include "threshold.h"
+
 namespace espalier {
-
-namespace {
-
-struct Target {
-  std::optional<double> macs{};
-  std::optional<double> params{};
-  std::optional<double> share{};
-  std::optional<double> latency{};
-  std::optional<double> latency_ms{};
-  std::string table;
-  bool any_device = false;
-
-  static void declare(Declare<Target>& p) {
-    p("macs", &Target::macs, above(0),
-      "Multiply-accumulates of a sample that stay: up to 1 a share of those at the stage's beginning, above 1 their "
-      "number.");
-    p("params", &Target::params, above(0),
-      "Parameters that stay: up to 1 a share of those at the stage's beginning, above 1 their number.");
-    p("share", &Target::share, above(0), below(1),
-      "Share of all positions of the widths that goes, rounded down to a whole number.");
-    p("latency", &Target::latency, above(0), at_most(1),
-      "Share of the time of a pass that stays, counted by a table of latencies.");
-    p("latency_ms", &Target::latency_ms, above(0), unit("ms"),
-      "Time of a pass that stays, counted by a table of latencies.");
-    p("table", &Target::table, path(),
-      "Table of latencies, which `espalier latency` measures on the device that the network is for.");
-    p("any_device", &Target::any_device, "Whether the table may be of a device that this machine does not have.");
-  }
-};
-Target half_of_the_macs() {
-  Target t;
-  t.macs = 0.5;
-  return t;
-}
-struct Rounds {
-  int64_t steps = 5;
-  int64_t every = 1;
-  std::string curve = "linear";
-
-  static void declare(Declare<Rounds>& p) {
-    p("steps", &Rounds::steps, at_least(1), at_most(1e6), "Number of steps in which the target is reached.");
-    p("every", &Rounds::every, at_least(1), unit("epochs"), "Epochs from one step to the next.");
-    p("curve", &Rounds::curve, one_of({"linear", "cubic"}),
-      "Share of the removal that is done after t of T steps; linear: t / T; cubic: 1 - (1 - t / T)^3, so that much "
-      "goes at first (Zhu and Gupta 2017).");
-  }
-};
-
-// The share of a removal that is done after step `done` of `steps`: linear, or cubic, fast at first (Zhu and Gupta
-// 2017, eq. (1)).
-double share_done(const std::string& curve, int64_t done, int64_t steps) {
-  const double t = static_cast<double>(done) / static_cast<double>(steps);
-  return curve == "cubic" ? 1 - (1 - t) * (1 - t) * (1 - t) : t;
-}
-
-}  // namespace
 
 // Ranks the positions of all widths by a score and removes the smallest until a target is met: "give me half of the
 // multiply-accumulates".
@@ -91,11 +38,13 @@ class Prune final : public Controller, public Foresight {
     std::optional<Rounds> schedule;
     std::string when = "begin";
     bool soft = false;
+    bool fold = false;
 
     static void declare(Declare<Options>& p) {
       p("score", &Options::score, of_kind("score"),
         "Score of each filter, unit, head or head dimension; the smallest go first.");
-      p("target", &Options::target, "How much stays: one of macs, params, share, latency and latency_ms.");
+      p("target", &Options::target,
+        "How much stays: one of macs, params, share, quantile, threshold, latency and latency_ms.");
       p("what", &Options::what, one_of({"widths", "blocks"}),
         "What goes; widths: positions of widths; blocks: whole residual blocks whose input and output have the same "
         "shape, those with the smallest mean score of the widths within them.");
@@ -110,7 +59,8 @@ class Prune final : public Controller, public Foresight {
       p("round_to", &Options::round_to, at_least(1), at_most(1e6),
         "Number of which the width that is left is a multiple, unless nothing of the width goes.");
       p("on", &Options::on,
-        "Layers whose widths may shrink. A width that others share goes from all of them. Left out: all layers.");
+        "Layers whose widths may shrink. A width that others share goes from all of them. The view through which a "
+        "layer reads its input shrinks with the layer's name, too, if what it reads does not. Left out: all layers.");
       p("schedule", &Options::schedule, or_word("once"), "Removal in several steps with training between them.");
       p("when", &Options::when, one_of({"begin", "end", "epochs"}),
         "Moment of the stage at which something goes; begin: before it, and with a schedule after every few epochs, "
@@ -118,6 +68,9 @@ class Prune final : public Controller, public Foresight {
       p("soft", &Options::soft,
         "Whether the chosen filters only become zero, after every epoch or by the schedule, and go on being trained "
         "(He et al. 2018). What has the smallest scores goes at the end of the stage.");
+      p("fold", &Options::fold,
+        "Whether the coefficients of gates become part of the layers beside them once all has been removed, which "
+        "changes no output.");
     }
   };
 
@@ -126,14 +79,16 @@ class Prune final : public Controller, public Foresight {
     int given = 0;
     for (const auto& [what, value] :
          {std::pair("macs", t.macs), std::pair("params", t.params), std::pair("share", t.share),
-          std::pair("latency", t.latency), std::pair("latency_ms", t.latency_ms)}) {
+          std::pair("quantile", t.quantile), std::pair("threshold", t.threshold), std::pair("latency", t.latency),
+          std::pair("latency_ms", t.latency_ms)}) {
       if (!value) continue;
       ++given;
       target_ = {what, *value};
     }
     if (given != 1) {
       throw Error(std::string("'target' names ") + (given == 0 ? "nothing" : "more than one thing") +
-                  " to reach; give one of macs, params, share, latency and latency_ms: target: {macs: 0.5}");
+                  " to reach; give one of macs, params, share, quantile, threshold, latency and latency_ms: target: "
+                  "{macs: 0.5}");
     }
     if (of_latency() && t.table.empty()) {
       throw Error(
@@ -143,6 +98,7 @@ class Prune final : public Controller, public Foresight {
     }
     if (!of_latency() && (!t.table.empty() || t.any_device))
       throw Error("'target': 'table' and 'any_device' belong to latency and latency_ms; leave them out");
+    if (of_scores()) refuse_beside_scores();
     if (o_.schedule && o_.when == "end" && !o_.soft)
       throw Error("`when: end` removes once, and there is a 'schedule'; leave it out, or write `when: epochs`");
     if (of_blocks() && o_.soft) throw Error("`what: blocks` has no soft form: a block goes or stays; leave 'soft' out");
@@ -154,6 +110,8 @@ class Prune final : public Controller, public Foresight {
 
   void check(const Graph& graph) const override {
     o_.on.require_matches(graph);
+    if (o_.fold && graph.gates().empty())
+      throw Error("'fold' is for gates, and the network has none: leave it out, or see 'gates' of the searches");
     if (of_blocks()) return check_blocks(graph);
     const std::vector<Axis> axes = judged(graph);
     if (axes.empty()) {
@@ -164,7 +122,8 @@ class Prune final : public Controller, public Foresight {
     // The target is met or missed whatever the scores are: the cheapest network is the same.
     const RemovalOrder order = blind_order(graph, axes);
     const Begun begun = begun_with(graph);
-    if (target_.what == "share") {
+    if (target_.what == "threshold") return;  // whether anything goes is a matter of the scores
+    if (of_positions()) {
       const int64_t wanted = positions_to_go(order.positions(), 1);
       const int64_t most = positions_gone(order, order.left_after(order.steps()));
       if (wanted == 0)
@@ -189,7 +148,7 @@ class Prune final : public Controller, public Foresight {
     // How many positions of each width go depends on the scores, unless every width loses the same share.
     if (of_blocks() || o_.scope != "layer") return {};
     const RemovalOrder order = blind_order(graph, judged(graph));
-    return removal_of(graph, order.gone(choose(graph, order, begun_with(graph), 1)));
+    return with_folds(graph, removal_of(graph, order.gone(choose(graph, order, begun_with(graph), 1))));
   }
 
   Foreseen foresees(const Graph& graph, const Weights* values) const override {
@@ -206,10 +165,10 @@ class Prune final : public Controller, public Foresight {
     } else if (draws(graph, *values)) {
       why = "by a score that draws at random";
     }
-    if (why.empty()) return {chosen(graph, *values), ""};
-    return {{},
-            expectation(graph) + "; " + (of_blocks() ? "which blocks go" : "how much of each width goes") +
-                " is found in the run, " + why};
+    if (why.empty()) return {with_folds(graph, chosen(graph, *values)), ""};
+    return {with_folds(graph, {}), expectation(graph) + "; " +
+                                       (of_blocks() ? "which blocks go" : "how much of each width goes") +
+                                       " is found in the run, " + why};
   }
 
   std::vector<std::string> idle(const Graph&, int64_t epochs) const override {
@@ -286,9 +245,12 @@ class Prune final : public Controller, public Foresight {
   Value save() const override {
     Value widths = Value::map();
     for (const auto& [name, size] : begun_.widths) widths[name] = size;
+    Value ranked = Value::map();
+    for (const auto& [name, size] : begun_.ranked) ranked[name] = size;
     Value saved = Value::map({{"params", begun_.cost.params},
                               {"macs", begun_.cost.macs},
                               {"widths", widths},
+                              {"ranked", ranked},
                               {"blocks", begun_.blocks},
                               {"done", done_}});
     if (of_latency()) {
@@ -306,6 +268,7 @@ class Prune final : public Controller, public Foresight {
                     "' is another than the one that the stage began with; put that one back");
     }
     for (const Value::Entry& e : saved.at("widths").as_map()) begun_.widths[e.key] = e.value.as_int();
+    for (const Value::Entry& e : saved.at("ranked").as_map()) begun_.ranked[e.key] = e.value.as_int();
     begun_.blocks = saved.at("blocks").as_int();
     done_ = saved.at("done").as_int();
   }
@@ -315,13 +278,17 @@ class Prune final : public Controller, public Foresight {
   struct Begun {
     NetworkCost cost;
     std::map<std::string, int64_t> widths;  // of all axes, by name
+    std::map<std::string, int64_t> ranked;  // of those that may shrink
     int64_t blocks = 0;                     // that may go
   };
 
   Begun begun_with(const Graph& graph) const {
-    Begun b{cost(graph), {}, 0};
+    Begun b{cost(graph), {}, {}, 0};
     for (const AxisInfo& a : graph.axes()) b.widths[a.name] = a.size;
-    if (of_blocks()) b.blocks = std::ssize(blocks(graph));
+    if (!of_blocks()) {
+      for (const Axis a : judged(graph)) b.ranked[graph[a].name] = graph[a].size;
+    }
+    if (of_blocks()) b.blocks = std::ssize(ranking().blocks(graph));
     return b;
   }
   // ---- what counts ----
@@ -359,6 +326,20 @@ class Prune final : public Controller, public Foresight {
   NetworkCost cost(const Graph& graph) const {
     return of_latency() ? counter(graph).now() : NetworkCost{graph.parameter_count(), graph.macs()};
   }
+  // Whether the scores themselves say what goes.
+  bool of_scores() const { return target_.what == "quantile" || target_.what == "threshold"; }
+  // Whether positions count rather than what they cost.
+  bool of_positions() const { return target_.what == "share" || of_scores(); }
+  void refuse_beside_scores() const {
+    const auto refuse = [&](const std::string& option, const std::string& why) {
+      throw Error("'target': " + target_.what + " " + why + "; leave '" + option + "' out, or take share");
+    };
+    if (o_.what != "widths") refuse("what", "is for the positions of widths");
+    if (o_.scope != "global") refuse("scope", "compares the scores of all widths with one number");
+    if (o_.normalize != "none") refuse("normalize", "is a matter of the scores as they are");
+    if (o_.schedule) refuse("schedule", "takes everything away at once");
+    if (o_.soft) refuse("soft", "takes everything away at once");
+  }
   void refuse_nothing(const Begun& begun) const {
     const double wanted = wanted_cost(target_, begun.cost), have = cost_of(begun.cost);
     if (wanted < have) return;
@@ -375,11 +356,29 @@ class Prune final : public Controller, public Foresight {
   std::vector<Axis> judged(const Graph& graph) const {
     std::vector<Axis> axes = prunable_axes(graph, o_.on);
     std::erase_if(axes, [&](Axis a) { return !score_->why_not(graph, a).empty(); });
+    const std::vector<Axis> by_themselves = judged_views(graph, axes);
+    axes.insert(axes.end(), by_themselves.begin(), by_themselves.end());
+    std::ranges::sort(axes);
+    return axes;
+  }
+  // The views that shrink by themselves, because what they read does not. Those of which only weights become zero have
+  // none.
+  std::vector<Axis> judged_views(const Graph& graph, const std::vector<Axis>& others) const {
+    if (!score_->judges_views() || o_.soft || of_blocks()) return {};
+    std::vector<Axis> axes = view_axes(graph, o_.on);
+    std::erase_if(axes, [&](Axis a) { return !score_->why_not(graph, a).empty(); });
+    for (const ViewInfo& v : views(graph)) {
+      if (std::ranges::find(others, v.source) != others.end()) std::erase(axes, v.axis);
+    }
     return axes;
   }
   // The others, each with the reason.
   std::vector<std::string> left_alone(const Graph& graph) const {
     std::vector<std::string> lines = unprunable_axes(graph);
+    const std::vector<Axis> all = judged(graph);
+    std::erase_if(lines, [&](const std::string& line) {
+      return std::ranges::any_of(all, [&](Axis a) { return line.starts_with("'" + graph[a].name + "' ("); });
+    });
     const std::vector<Axis> named = prunable_axes(graph, o_.on);
     for (const Axis a : prunable_axes(graph, {})) {
       std::string why = score_->why_not(graph, a);
@@ -406,45 +405,14 @@ class Prune final : public Controller, public Foresight {
   }
   // ---- whole blocks ----
   bool of_blocks() const { return o_.what == "blocks"; }
-  // A residual block that may go, and the widths within it.
-  struct Block {
-    std::string name;
-    std::vector<Axis> axes;
-  };
-  // Those that can go; the reasons why others cannot, where they are wanted.
-  std::vector<Block> blocks(const Graph& graph, std::vector<std::string>* others = nullptr) const {
-    std::vector<Block> found;
-    const std::vector<ParamId> named = o_.on.empty() ? std::vector<ParamId>() : o_.on.match(graph);
-    for (const std::string& name : residual_blocks(graph)) {
-      const auto within = [&](ParamId p) { return block_of(graph, p, {name}) == name; };
-      Block block{name, {}};
-      std::string why;
-      try {
-        plan(graph, Edit{DropBlock{name}});
-      } catch (const EditError& e) {
-        why = e.what();
-      }
-      if (!o_.on.empty() && std::ranges::none_of(named, within)) why = "`on` does not name it";
-      for (const Axis a : prunable_axes(graph, {})) {
-        const std::vector<ParamId> makers = graph.producers(a);
-        if (std::ranges::all_of(makers, within) && score_->why_not(graph, a).empty()) block.axes.push_back(a);
-      }
-      if (why.empty() && block.axes.empty()) why = "it has no width of its own that the score can judge";
-      if (why.empty()) {
-        found.push_back(std::move(block));
-      } else if (others) {
-        others->push_back("'" + name + "': " + why);
-      }
-    }
-    return found;
-  }
-  static Edits drops(const std::vector<std::string>& names) {
-    Edits edits;
-    for (const std::string& n : names) edits.push_back({DropBlock{n}});
-    return edits;
+  BlockRanking ranking() const { return {o_.on, *score_}; }
+  static std::vector<std::string> names_of(const std::vector<BlockRanking::Block>& blocks) {
+    std::vector<std::string> names;
+    for (const BlockRanking::Block& b : blocks) names.push_back(b.name);
+    return names;
   }
   NetworkCost cost_without(Graph graph, const std::vector<std::string>& names) const {
-    apply(graph, {}, drops(names));
+    apply(graph, {}, BlockRanking::drops(names));
     return cost(graph);
   }
   int64_t most_blocks(int64_t of) const {
@@ -469,8 +437,7 @@ class Prune final : public Controller, public Foresight {
   }
   void check_blocks(const Graph& graph) const {
     std::vector<std::string> others;
-    std::vector<std::string> names;
-    for (const Block& b : blocks(graph, &others)) names.push_back(b.name);
+    std::vector<std::string> names = names_of(ranking().blocks(graph, &others));
     if (names.empty())
       throw Error("there is nothing to prune: no whole block can go" + (others.empty() ? "" : ": " + others.front()));
     const Begun begun = begun_with(graph);
@@ -493,39 +460,19 @@ class Prune final : public Controller, public Foresight {
                   cost_text(wanted, target_.what) + "; 'protect' decides how many blocks stay");
     }
   }
-  // The names of the blocks, the smallest mean score first.
-  std::vector<std::string> ranked_blocks(const ScoreInput& in) const {
-    const std::vector<Block> all = blocks(in.graph);
-    std::vector<Axis> axes;
-    for (const Block& b : all) axes.insert(axes.end(), b.axes.begin(), b.axes.end());
-    const std::vector<AxisScores> scores = score_->scores(in, axes);
-    std::vector<std::pair<double, std::string>> order;
-    size_t next = 0;
-    for (const Block& b : all) {
-      double sum = 0, count = 0;
-      for (size_t i = 0; i < b.axes.size(); ++i) {
-        for (const double s : scores[next].scores) sum += s, ++count;
-        ++next;
-      }
-      order.emplace_back(sum / count, b.name);
-    }
-    std::ranges::stable_sort(order, {}, &std::pair<double, std::string>::first);
-    std::vector<std::string> names;
-    for (const auto& [score, name] : order) names.push_back(name);
-    return names;
-  }
   Edits smallest_blocks(Run& run, double share) const {
-    const std::vector<std::string> order = ranked_blocks({run.graph(), run.weights(), run.key().with("prune"), &run});
-    return drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
+    const std::vector<std::string> order =
+        ranking().ranked({run.graph(), run.weights(), run.key().with("prune"), &run});
+    return BlockRanking::drops(enough_blocks(run.graph(), order, begun_, begun_.blocks, share));
   }
   std::vector<std::string> finds_blocks(const Graph& graph, const Weights& weights) const {
     std::vector<std::string> lines, others;
-    const int64_t count = std::ssize(blocks(graph, &others));
+    const int64_t count = std::ssize(ranking().blocks(graph, &others));
     if (score_->batches() == 0) {
       Weights values(graph, weights.dtype(), at::kCPU);
       values.copy_from(weights);
       const Begun begun = begun_with(graph);
-      const std::vector<std::string> gone = enough_blocks(graph, ranked_blocks({graph, values}), begun, count, 1);
+      const std::vector<std::string> gone = enough_blocks(graph, ranking().ranked({graph, values}), begun, count, 1);
       for (const std::string& name : gone) lines.push_back("to go: '" + name + "'");
       lines.push_back(result_text(begun.cost, cost_without(graph, gone)));
     }
@@ -539,7 +486,7 @@ class Prune final : public Controller, public Foresight {
     Weights values(graph, weights.dtype(), at::kCPU);
     values.copy_from(weights);
     const ScoreInput in{graph, values};
-    if (of_blocks()) return drops(enough_blocks(graph, ranked_blocks(in), begun, begun.blocks, 1));
+    if (of_blocks()) return BlockRanking::drops(enough_blocks(graph, ranking().ranked(in), begun, begun.blocks, 1));
     const std::vector<Axis> axes = judged(graph);
     const RemovalOrder order(graph, score_->scores(in, axes), kept(graph, axes, {}), rank_options());
     return removal_of(graph, order.gone(choose(graph, order, begun, 1)));
@@ -556,7 +503,8 @@ class Prune final : public Controller, public Foresight {
   // What is left, as far as the target says it.
   std::string expectation(const Graph& graph) const {
     const Begun begun = begun_with(graph);
-    if (target_.what == "share") {
+    if (target_.what == "threshold") return "what has a score of at most " + text(target_.value) + " is to go";
+    if (of_positions()) {
       int64_t all = begun.blocks;
       for (const Axis a : of_blocks() ? std::vector<Axis>() : judged(graph)) all += graph[a].size;
       return std::to_string(positions_to_go(all, 1)) + " of " + std::to_string(all) +
@@ -587,7 +535,8 @@ class Prune final : public Controller, public Foresight {
   }
 
   int64_t positions_to_go(int64_t of, double share) const {
-    return static_cast<int64_t>(std::floor(share * target_.value * static_cast<double>(of) + 1e-9));
+    const auto count = static_cast<int64_t>(std::floor(share * target_.value * static_cast<double>(of) + 1e-9));
+    return target_.what == "quantile" ? count + 1 : count;  // the quantile itself goes, too
   }
   static int64_t positions_gone(const RemovalOrder& order, const std::vector<int64_t>& left) {
     int64_t gone = order.positions();
@@ -595,8 +544,30 @@ class Prune final : public Controller, public Foresight {
     return gone;
   }
 
+  // The score up to which positions go.
+  double threshold_of(const RemovalOrder& order) const {
+    if (target_.what == "threshold") return target_.value;
+    return score_at(order, positions_to_go(order.positions(), 1) - 1);
+  }
+  // A removal of everything, followed by the folding of gates where that is wanted.
+  Edits with_folds(const Graph& graph, Edits edits) const {
+    if (!o_.fold) return edits;
+    for (const std::string& name : foldable_gates(graph)) edits.push_back({FoldGate{name}});
+    return edits;
+  }
+  void fold(Run& run) const {
+    const size_t all = run.graph().gates().size();
+    const std::vector<std::string> names = foldable_gates(run.graph());
+    run.edit(with_folds(run.graph(), {}));
+    if (names.size() < all) {
+      run.note(std::to_string(all - names.size()) + " of " + std::to_string(all) +
+               " gates stay: no layer or batch norm beside them can take their coefficients up");
+    }
+  }
+
   // What is left of each width once this share of the removal is done.
   std::vector<int64_t> choose(const Graph& graph, const RemovalOrder& order, const Begun& begun, double share) const {
+    if (of_scores()) return left_above(order, threshold_of(order));
     if (target_.what == "share") {
       int64_t first = 0;
       for (const AxisScores& s : order.scores()) {
@@ -615,16 +586,36 @@ class Prune final : public Controller, public Foresight {
     const std::vector<Axis> axes = judged(graph);
     const RemovalOrder order(graph, score_->scores({graph, run.weights(), run.key().with("prune"), &run}, axes),
                              kept(graph, axes, begun_), rank_options());
-    return order.gone(choose(graph, order, begun_, share));
+    const std::vector<int64_t> left = choose(graph, order, begun_, share);
+    if (of_scores()) note_kept(run, order, left);
+    return order.gone(left);
+  }
+  // How many are at or below the threshold, and how many of these stay because their width may lose no more.
+  void note_kept(Run& run, const RemovalOrder& order, const std::vector<int64_t>& left) const {
+    const double threshold = threshold_of(order);
+    int64_t wanted = 0;
+    for (const AxisScores& s : order.scores()) wanted += std::ssize(s.scores) - count_above(s.scores, threshold);
+    const int64_t gone = positions_gone(order, left);
+    char of[32];
+    std::snprintf(of, sizeof of, "%.6g", threshold);
+    std::string line =
+        std::to_string(wanted) + " of " + std::to_string(order.positions()) + " scores are at most " + of;
+    if (const int64_t stay = wanted - gone; stay > 0) {
+      line += "; " + std::to_string(stay) + " of these positions " + (stay == 1 ? "stays" : "stay") +
+              ", because each width keeps at least one, and what 'protect' and 'round_to' say";
+    }
+    run.note(line);
   }
 
   void remove(Run& run, int64_t step) {
     const double share = share_done(rounds().curve, step, rounds().steps);
     run.edit(of_blocks() ? smallest_blocks(run, share) : removal_of(run.graph(), smallest(run, share)));
     done_ = step;
+    publish_widths(run);
     const NetworkCost now = cost(run.graph());
     run.note(result_text(begun_.cost, now));
-    if (target_.what == "share" || of_blocks() || step < rounds().steps) return;
+    if (o_.fold && step == rounds().steps) fold(run);
+    if (of_positions() || of_blocks() || step < rounds().steps) return;
     const double wanted = wanted_cost(target_, begun_.cost);
     const double off = (cost_of(now) - wanted) / wanted;
     if (std::abs(off) > 0.005) {
@@ -636,6 +627,19 @@ class Prune final : public Controller, public Foresight {
     }
   }
 
+  // Of the positions that the widths had at the stage's beginning, how many are gone.
+  void publish_widths(Run& run) const {
+    int64_t first = 0, gone = 0;
+    for (const auto& [name, size] : begun_.ranked) {
+      first += size;
+      gone += size;
+      for (const AxisInfo& a : run.graph().axes()) gone -= a.name == name ? a.size : 0;
+    }
+    if (first == 0) return;
+    run.publish("removed", {Value::map({{"positions", first},
+                                        {"gone", gone},
+                                        {"share", static_cast<double>(gone) / static_cast<double>(first)}})});
+  }
   // The weights alone: biases, batch norm and the optimizer's states stay, as in He et al. 2018.
   void make_zero(Run& run) const {
     const auto gone = smallest(run, share_done(rounds().curve, done_, rounds().steps));
@@ -687,6 +691,8 @@ class Prune final : public Controller, public Foresight {
 
 ESPALIER_PLUGIN("prune", "1.0.0",
                 component<Prune>("prune",
-                                 "ranks filters, units and heads by a score and removes the smallest up to a target"));
+                                 "ranks filters, units and heads by a score and removes the smallest up to a target")
+                    .publish("removed",
+                             "how many positions the ranked widths had, how many of them are gone, and their share"));
 
 }  // namespace espalier

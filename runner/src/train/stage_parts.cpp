@@ -118,15 +118,20 @@ void StageParts::attach(const Graph& graph, Weights& weights, int64_t epoch) {
       g.on = parameters.size() == selected.size() ? section_->optimizers[i].on : Selector(std::move(names));
     }
   }
-  attach_optimizers(graph, weights);
-  for (const auto& r : regularizers_) r.call([&](Regularizer& regularizer) { regularizer.attach(graph, weights); });
+  attach_copy(graph, weights);
 }
 
-void StageParts::attach_optimizers(const Graph& graph, Weights& weights) const {
+void StageParts::attach_copy(const Graph& graph, Weights& weights) const {
   for (const auto& g : groups_) {
     if (g->roles.empty()) continue;  // all that it has is frozen
     g->made.call([&](Optimizer& optimizer) { optimizer.attach(graph, weights, g->on, g->label); });
   }
+  for (const auto& r : regularizers_) r.call([&](Regularizer& regularizer) { regularizer.attach(graph, weights); });
+}
+
+void StageParts::end_stage(const Graph& graph, Weights& weights) const {
+  const c10::NoGradGuard no_grad;
+  for (const auto& r : regularizers_) r.call([&](Regularizer& regularizer) { regularizer.stage_end(graph, weights); });
 }
 
 double StageParts::learning_rate(double lr_factor) const {

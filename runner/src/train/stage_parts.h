@@ -25,8 +25,10 @@ class StageParts {
   // Lets them find what they work on; needed before the first step, after every edit, and where `epoch` is one in which
   // frozen parameters thaw.
   void attach(const Graph& graph, Weights& weights, int64_t epoch);
-  // For other Weights of the same graph that the optimizers update.
-  void attach_optimizers(const Graph& graph, Weights& weights) const;
+  // Lets optimizers and regularizers find the same in other Weights of the same graph that the optimizers update.
+  void attach_copy(const Graph& graph, Weights& weights) const;
+  // Lets the regularizers change the values once more when the epochs are over.
+  void end_stage(const Graph& graph, Weights& weights) const;
 
   const Made<Loss>& loss() const { return loss_; }
   const Made<Controller>& controller() const { return controller_; }

@@ -58,7 +58,7 @@ class Snapshot {
 void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) {
   std::erase_if(network_.followers, [&](const Follower& f) { return f.weights.expired() || f.name == name; });
   network_.followers.push_back({name, weights, optimized});
-  if (optimized) parts_.attach_optimizers(network_.graph, *weights);
+  if (optimized) parts_.attach_copy(network_.graph, *weights);
 }
 
 void Trainer::edit(const Edits& edits) {

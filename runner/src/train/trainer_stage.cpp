@@ -169,7 +169,7 @@ void Trainer::attach() {
   network_.step_macs = static_cast<double>(network_.graph.macs());
   parts_.attach(network_.graph, *network_.weights, position_.epoch);
   for (const Follower& f : network_.followers) {
-    if (const auto w = f.weights.lock(); w && f.optimized) parts_.attach_optimizers(network_.graph, *w);
+    if (const auto w = f.weights.lock(); w && f.optimized) parts_.attach_copy(network_.graph, *w);
   }
 }
 
@@ -505,7 +505,10 @@ void Trainer::run_stage() {
     ema_.reset();
   }
   meters_.metrics = Value::map();  // those of the last epoch are written
-  watch([&](Controller& c) { c.stage_end(*this); });
+  watch([&](Controller& c) {
+    parts_.end_stage(network_.graph, *network_.weights);
+    c.stage_end(*this);
+  });
   MetricValues measured;
   for (const Value::Entry& m : meters_.metrics.as_map()) measured.emplace_back(m.key, m.value.as_double());
   // Only now, since what the controller removes at the end goes from the average, too.

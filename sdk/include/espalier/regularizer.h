@@ -40,8 +40,9 @@ class ESPALIER_API Regularizer : public Object {
  public:
   // The name of the kind in recipes, messages and `espalier plugins`.
   static constexpr const char* kind = "regularizer";
-  // Finds what to work on. It is called before the first step of a stage and again after every edit, because edits move
-  // slots.
+  // Finds what to work on, and registers states. It is called before the first step of a stage and again after every
+  // edit, because edits move slots: with the network's Weights and then with each other that an update steps (the copy
+  // of `rarts`), which have the same layout.
   virtual void attach(const Graph& graph, Weights& weights) = 0;
   // Adds the gradient of the penalty to the gradients of the weights, and its value to `value`, a float64 scalar on the
   // device of the weights. It must not wait for the device.
@@ -50,6 +51,9 @@ class ESPALIER_API Regularizer : public Object {
   // called after every update, with the Weights that were updated, without autograd. It must not wait for the device.
   // Who writes through raw pointers calls Arena::touch() afterwards.
   virtual void after_update(const Graph& /*graph*/, Weights& /*weights*/, const LearningRates& /*rates*/) {}
+  // Changes the values of the network once more when the epochs of a stage are over, before Controller::stage_end():
+  // what was only near a sparse solution until then becomes it. It is called without autograd.
+  virtual void stage_end(const Graph& /*graph*/, Weights& /*weights*/) {}
 };
 
 // The short way to write a regularizer: a scalar of the parameters, which autograd differentiates. The squared l2 norm

@@ -57,8 +57,11 @@ class ESPALIER_API Score : public Object {
   // Returns how many batches of training data it looks at; 0 if the values of the network tell all.
   virtual int64_t batches() const { return 0; }
   // Returns why it cannot judge the positions of a width ("no batch norm scales it"), or "" if it can. The axis is one
-  // that edits may change and that a layer's weights make.
+  // that edits may change and that a layer's weights make, or one of view_axes() if it judges these.
   virtual std::string why_not(const Graph& /*graph*/, Axis /*axis*/) const { return ""; }
+  // Returns whether it can judge the widths of views, too, which the weights of no layer make (view_axes()). why_not()
+  // and scores() are then called for them as for other widths.
+  virtual bool judges_views() const { return false; }
   // Returns the scores of the widths, in the order of `axes`, each with as many finite numbers as the axis has
   // positions. why_not() returned "" for all of them. The same input gives the same scores. Throws Error if batches are
   // needed and `in.run` is null.
@@ -69,6 +72,24 @@ class ESPALIER_API Score : public Object {
 // that the weights of a layer make, as far as the selected parameters make them. An empty selector selects all. Of a
 // layer with groups or heads there are two, the groups and the width of one.
 ESPALIER_API std::vector<Axis> prunable_axes(const Graph& graph, const Selector& on);
+
+// A width that an index view makes, the operation `select` that `drops`: the channels that one reader has of another
+// edge. It can shrink while what it reads stays, as the inputs of a residual block do in network slimming (Liu et al.
+// 2017).
+struct ViewInfo {
+  int32_t node = -1;  // the view, by its place in Graph::nodes()
+  Axis axis;          // its width
+  Axis source;        // the width that it reads; -1 if that is made up of several
+  Indices index;      // of each position, the channel of its input
+};
+
+// Returns the views of a graph, in topological order.
+ESPALIER_API std::vector<ViewInfo> views(const Graph& graph);
+
+// Returns the widths of views that can be ranked and pruned by themselves, in order: those with more than one position,
+// as far as a selected parameter reads them (the columns of the layer behind the view) or makes them (a gate). An empty
+// selector selects all.
+ESPALIER_API std::vector<Axis> view_axes(const Graph& graph, const Selector& on);
 
 // Returns a sentence for each width that makes outputs of layers and cannot be pruned, with the name of the width, its
 // size and the reason: "'fc' (10): its size is given from outside".

@@ -74,6 +74,38 @@ std::vector<Axis> prunable_axes(const Graph& graph, const Selector& on) {
   return axes;
 }
 
+std::vector<ViewInfo> views(const Graph& graph) {
+  std::vector<ViewInfo> all;
+  for (size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node& n = graph.nodes()[i];
+    if (n.op->type() != "select") continue;
+    const Value options = n.op->options();
+    if (!options.at("drops").as_bool()) continue;
+    const Shape& to = graph[n.outputs.front()].shape;
+    const Shape& from = graph[n.inputs.front()].shape;
+    ViewInfo view{static_cast<int32_t>(i), to[channel_dim(to)].whole(), from[channel_dim(from)].whole(), {}};
+    for (const Value& k : options.at("index").as_list()) view.index.push_back(k.as_int());
+    if (view.axis.id >= 0) all.push_back(std::move(view));
+  }
+  return all;
+}
+
+std::vector<Axis> view_axes(const Graph& graph, const Selector& on) {
+  const std::vector<ParamId> named = on.match(graph);
+  std::vector<Axis> axes;
+  for (const ViewInfo& v : views(graph)) {
+    const auto has = [&](ParamId p) {
+      return std::ranges::any_of(graph[p].shape, [&](const Dim& d) { return d.reads(v.axis); });
+    };
+    // What a layer makes as well (a sum behind the view) is no view's alone.
+    const bool alone = !graph[v.axis].fixed && graph[v.axis].size > 1 && graph.producers(v.axis).empty();
+    if (alone && (on.empty() || std::ranges::any_of(named, has)) && std::ranges::find(axes, v.axis) == axes.end())
+      axes.push_back(v.axis);
+  }
+  std::ranges::sort(axes);
+  return axes;
+}
+
 std::vector<std::string> unprunable_axes(const Graph& graph) {
   std::vector<std::string> lines;
   for (size_t i = 0; i < graph.axes().size(); ++i) {

@@ -2,11 +2,14 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -108,7 +111,8 @@ class NormScore final : public Score {
 };
 
 // Network slimming (Liu et al. 2017): the size of the scale that batch norm gives a channel. Where several batch norms
-// scale a width, their sizes are summed, averaged, or the largest counts.
+// scale a width, their sizes are summed, averaged, or the largest counts. A view that reads a batch norm has the scales
+// of the channels that it reads.
 class BnScaleScore final : public Score {
  public:
   struct Options {
@@ -120,8 +124,9 @@ class BnScaleScore final : public Score {
   };
   explicit BnScaleScore(Options o) : o_(std::move(o)) {}
 
+  bool judges_views() const override { return true; }
   std::string why_not(const Graph& graph, Axis axis) const override {
-    return scales(graph, axis).empty() ? "no batch norm scales it" : "";
+    return scales(graph, axis).empty() && !read_by_view(graph, axis) ? "no batch norm scales it" : "";
   }
   std::vector<AxisScores> scores(const ScoreInput& in, const std::vector<Axis>& axes) const override {
     const c10::NoGradGuard no_grad;
@@ -129,6 +134,11 @@ class BnScaleScore final : public Score {
     for (const Axis axis : axes) {
       std::vector<at::Tensor> sizes;
       for (const ParamId p : scales(in.graph, axis)) sizes.push_back(sums_of(in, p, axis, makes(in.graph, p, axis), 1));
+      if (const auto read = sizes.empty() ? read_by_view(in.graph, axis) : std::nullopt) {
+        const at::Tensor index = at::tensor(read->second, at::kLong);
+        const at::Tensor size = in.weights[read->first].detach().to(at::kCPU, at::kDouble).abs();
+        sizes.push_back(size.index_select(0, index.clamp_min(0)) * index.ge(0));
+      }
       all.push_back(scores_of(axis, reduced(sizes, o_.reduce)));
     }
     return all;
@@ -145,6 +155,20 @@ class BnScaleScore final : public Score {
     }
     return found;
   }
+  // The scales of the batch norm that a view reads, with the view's index.
+  static std::optional<std::pair<ParamId, Indices>> read_by_view(const Graph& graph, Axis axis) {
+    for (const ViewInfo& v : views(graph)) {
+      if (v.axis != axis) continue;
+      const int32_t maker = graph[graph.nodes()[static_cast<size_t>(v.node)].inputs.front()].producer;
+      if (maker < 0) continue;
+      const Node& n = graph.nodes()[static_cast<size_t>(maker)];
+      if (n.op->type() != "batch_norm") continue;
+      for (const ParamId p : n.parameters) {
+        if (graph[p].kind == "norm_weight") return std::pair(p, v.index);
+      }
+    }
+    return std::nullopt;
+  }
   Options o_;
 };
 
@@ -154,6 +178,7 @@ class GateScore final : public Score {
   using Options = NoOptions;
   explicit GateScore(Options) {}
 
+  bool judges_views() const override { return true; }
   std::string why_not(const Graph& graph, Axis axis) const override {
     return coefficients(graph, axis).empty() ? "no gate with coefficients of its own multiplies it" : "";
   }
@@ -250,6 +275,7 @@ class RandomScore final : public Score {
   };
   explicit RandomScore(Options o) : o_(o) {}
 
+  bool judges_views() const override { return true; }
   std::vector<AxisScores> scores(const ScoreInput& in, const std::vector<Axis>& axes) const override {
     std::vector<AxisScores> all;
     for (const Axis axis : axes) {

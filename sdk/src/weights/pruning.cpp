@@ -63,10 +63,16 @@ std::vector<double> normalized(std::vector<double> scores, const std::string& ho
   return scores;
 }
 
-// The residual block in which all that makes the width lies, or "".
+// The residual block in which all that makes the width lies, or "". No layer makes a view's; what reads it counts.
 std::string block_of_axis(const Graph& graph, Axis axis, const std::set<std::string>& blocks) {
   std::set<std::string> found;
   for (const ParamId p : graph.producers(axis)) found.insert(block_of(graph, p, blocks));
+  for (size_t i = 0; found.empty() && i < graph.parameters().size(); ++i) {
+    const Parameter& p = graph.parameters()[i];
+    const ParamId id{static_cast<int32_t>(i)};
+    if (std::ranges::any_of(p.shape, [&](const Dim& d) { return d.reads(axis); }))
+      found.insert(block_of(graph, id, blocks));
+  }
   return found.size() == 1 ? *found.begin() : "";
 }
 
