@@ -242,7 +242,7 @@ TEST(Scores, ViewsAreNamedByWhatReadsThem) {
   EXPECT_EQ(names({}), one);
   EXPECT_EQ(names("conv"), one) << "its columns read the view";
   EXPECT_EQ(names("gates"), one);
-  EXPECT_TRUE(names({"bn", "stem", "fc"}).empty());
+  EXPECT_TRUE(names(std::vector<std::string>{"bn", "stem", "fc"}).empty());
   ASSERT_EQ(views(g).size(), 1U);
   EXPECT_EQ(views(g)[0].index, (Indices{3, 0, 2}));
   EXPECT_EQ(g[views(g)[0].source].name, "stem");

@@ -10,6 +10,8 @@
 #include <espalier/mixture.h>
 #include <espalier/plugin.h>
 
+#include "../search_space.h"
+
 namespace espalier {
 
 struct DartsOptions {
@@ -54,22 +56,31 @@ const Genotype v2{{"sep_conv_3x3<-0", "sep_conv_3x3<-1", "sep_conv_3x3<-0", "sep
 struct DartsSearchOptions {
   int64_t layers = 8;
   int64_t channels = 16;
+  std::vector<std::string> operations;
+  bool derive_none = false;
 
   static void declare(Declare<DartsSearchOptions>& p) {
     p("layers", &DartsSearchOptions::layers, at_least(3), at_most(1000),
       "Number of cells. Those at one third and at two thirds halve the image.");
     p("channels", &DartsSearchOptions::channels, at_least(1), "Filters of each node in the first cells.");
+    p("operations", &DartsSearchOptions::operations,
+      "Operations on each edge, in any order: two or more of none, max_pool_3x3, avg_pool_3x3, skip_connect, "
+      "sep_conv_3x3, sep_conv_5x5, dil_conv_3x3 and dil_conv_5x5. Left out: all of them.");
+    p("derive_none", &DartsSearchOptions::derive_none,
+      "Whether derived cells may have the operation none. The authors' program leaves it out; paper 003 does not say "
+      "so.");
   }
 };
 
 // As the rows of alpha count them.
-constexpr const char* operations[] = {"none",         "max_pool_3x3", "avg_pool_3x3", "skip_connect",
-                                      "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"};
+constexpr const char* all_operations[] = {"none",         "max_pool_3x3", "avg_pool_3x3", "skip_connect",
+                                          "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"};
 
 struct Layers {
   GraphBuilder& g;
   double drop_path = 0;
-  bool affine = true;  // of the cells' batch norms
+  bool affine = true;                     // of the cells' batch norms
+  std::vector<std::string> operations{};  // of each edge of a search network
 
   Edge batch_norm(const std::string& name, Edge x) const { return g.batch_norm(name, x, {.affine = affine}); }
 
@@ -120,7 +131,7 @@ struct Layers {
   Edge mixed(Edge x, int64_t stride, Edge coefficients, int64_t row) const {
     const auto s = g.scope("edges." + std::to_string(row));
     std::vector<Edge> terms;
-    for (const std::string op : operations) {
+    for (const std::string& op : operations) {
       const auto t = g.scope(op);
       const Edge y = operation(op, x, stride);
       terms.push_back(op.find("_pool_") == std::string::npos ? y : batch_norm("bn", y));
@@ -200,7 +211,7 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
   const std::vector<std::string>& normal = o.normal.empty() ? named.normal : o.normal;
   const std::vector<std::string>& reduce = o.reduce.empty() ? named.reduce : o.reduce;
   GraphBuilder g(input);
-  const Layers layers{g, o.drop_path};
+  const Layers layers{.g = g, .drop_path = o.drop_path};
   Edge before = g.input(), last = before;
   bool after_reduction = false;
   if (o.stem == "cifar") {
@@ -224,9 +235,10 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
 // the softmax of the rows of alpha_normal and alpha_reduce.
 Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const TargetSpec& target) {
   GraphBuilder g(input);
-  const Layers layers{.g = g, .affine = false};
+  const Layers layers{.g = g, .affine = false, .operations = operations_in_order(all_operations, o.operations)};
   const auto coefficients = [&](const std::string& name) {
-    return g.softmax(g.node("coefficient", name, {}, Value::map({{"deviation", 1e-3}}), {14, std::ssize(operations)}));
+    return g.softmax(
+        g.node("coefficient", name, {}, Value::map({{"deviation", 1e-3}}), {14, std::ssize(layers.operations)}));
   };
   const Edge normal = coefficients("alpha_normal"), reduce = coefficients("alpha_reduce");
   const Edge stem =
@@ -239,9 +251,11 @@ Graph darts_search(const DartsSearchOptions& o, const InputSpec& input, const Ta
   return g.output(g.linear("fc", g.global_avg_pool(x), {.features = target.outputs}));
 }
 
-// The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best
-// operation, "none" not counted, has the largest coefficient (Liu et al. 2019, section 2.4, and their genotype()).
-std::vector<std::string> derived_operations(const at::Tensor& coefficients) {
+// The operations of a cell that its coefficients choose: for each of the four nodes the two inputs whose best operation
+// has the largest coefficient (Liu et al. 2019, section 2.4, and their genotype(), which does not count "none").
+std::vector<std::string> derived_operations(const DartsSearchOptions& o, const at::Tensor& coefficients) {
+  const std::vector<std::string> operations = operations_in_order(all_operations, o.operations);
+  const int64_t first = !o.derive_none && operations.front() == "none" ? 1 : 0;
   std::vector<std::string> cell;
   for (int64_t node = 0, row = 0; node < 4; ++node) {
     struct Choice {
@@ -250,23 +264,23 @@ std::vector<std::string> derived_operations(const at::Tensor& coefficients) {
     };
     std::vector<Choice> inputs;
     for (int64_t from = 0; from < node + 2; ++from, ++row) {
-      const auto [largest, at] = coefficients[row].narrow(0, 1, std::ssize(operations) - 1).max(0);
-      inputs.push_back({largest.item<double>(), from, at.item<int64_t>() + 1});
+      const auto [largest, at] = coefficients[row].narrow(0, first, std::ssize(operations) - first).max(0);
+      inputs.push_back({largest.item<double>(), from, at.item<int64_t>() + first});
     }
     std::ranges::stable_sort(inputs, std::greater(), &Choice::coefficient);
     inputs.resize(2);
     for (const Choice& c : inputs)
-      cell.push_back(operations[c.operation] + std::string("<-") + std::to_string(c.input));
+      cell.push_back(operations[static_cast<size_t>(c.operation)] + "<-" + std::to_string(c.input));
   }
   return cell;
 }
 
-Value derived_genotype(const DartsSearchOptions&, const Graph& graph, const Weights& weights) {
+Value derived_genotype(const DartsSearchOptions& o, const Graph& graph, const Weights& weights) {
   Value options = Value::map();
   for (const char* kind : {"normal", "reduce"}) {
     const Node& alpha = graph.node(std::string("alpha_") + kind);
     const at::Tensor values = coefficient_values(graph, weights, alpha.outputs[0]).softmax(-1);
-    options[kind] = derived_operations(values);
+    options[kind] = derived_operations(o, values);
   }
   return options;
 }

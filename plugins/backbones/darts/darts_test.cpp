@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,6 +82,52 @@ TEST(Darts, RefusesWhatIsNoGenotype) {
     for (int i = 1; i < 8; ++i) cell += ", \"skip_connect<-1\"";
     EXPECT_THROW(darts(R"({"use": "darts", "normal": )" + cell + "]}"), Error) << wrong;
   }
+}
+
+// A search space of fewer operations: its columns are in the order of the whole one, whatever the order of the list.
+TEST(Darts, SearchesFewerOperations) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libdarts.so");
+  const auto cell = [](const std::string& options, const std::function<void(at::Tensor&)>& set) {
+    const auto backbone = Registry::instance().create<Backbone>(
+        from_json(R"({"use": "darts_search", "layers": 3, "channels": 4)" + options + "}"));
+    const Graph graph = backbone->build({3, 16, 16}, {10});
+    Weights weights(graph, at::kFloat, at::kCPU);
+    at::Tensor alpha = weights[graph.parameter("alpha_normal.value")].detach();
+    set(alpha);
+    std::vector<std::string> normal;
+    const Value derived = backbone->derive(graph, weights);
+    for (const Value& v : derived.at("normal").as_list()) normal.push_back(v.as_string());
+    return normal;
+  };
+  // The columns are max_pool_3x3, skip_connect, sep_conv_5x5. On each edge another one is the largest; of the edges of
+  // a node, those of its last two inputs.
+  const std::vector<std::string> names = {"max_pool_3x3", "skip_connect", "sep_conv_5x5"};
+  const auto normal =
+      cell(R"(, "operations": ["sep_conv_5x5", "max_pool_3x3", "skip_connect"])", [](at::Tensor& alpha) {
+        ASSERT_EQ(alpha.sizes(), (at::IntArrayRef{14, 3}));
+        for (int64_t node = 0, row = 0; node < 4; ++node) {
+          for (int64_t from = 0; from < node + 2; ++from, ++row) alpha[row][row % 3] = static_cast<double>(1 + from);
+        }
+      });
+  std::vector<std::string> expected;
+  for (size_t node = 0, row = 0; node < 4; row += node + 2, ++node) {
+    for (const size_t from : {node + 1, node})
+      expected.push_back(names[(row + from) % 3] + "<-" + std::to_string(from));
+  }
+  EXPECT_EQ(normal, expected);
+
+  // With none among them, it is left out of the cells, or not.
+  const auto none_wins = [](at::Tensor& alpha) { alpha.select(1, 0).fill_(5), alpha.select(1, 1).fill_(1); };
+  const std::string two = R"(, "operations": ["sep_conv_3x3", "none"])";
+  for (const std::string& edge : cell(two, none_wins)) EXPECT_TRUE(edge.starts_with("sep_conv_3x3<-")) << edge;
+  for (const std::string& edge : cell(two + R"(, "derive_none": true)", none_wins))
+    EXPECT_TRUE(edge.starts_with("none<-")) << edge;
+}
+
+TEST(Darts, RefusesOperationsThatItDoesNotHave) {
+  for (const char* wrong :
+       {R"(["none", "conv_3x3"])", R"(["none", "none"])", R"(["skip_connect"])", R"(["None", "none"])"})
+    EXPECT_THROW(darts(R"({"use": "darts_search", "operations": )" + std::string(wrong) + "}"), Error) << wrong;
 }
 
 }  // namespace

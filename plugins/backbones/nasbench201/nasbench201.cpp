@@ -9,6 +9,8 @@
 #include <espalier/mixture.h>
 #include <espalier/plugin.h>
 
+#include "../search_space.h"
+
 namespace espalier {
 
 struct NasBench201Options {
@@ -30,6 +32,8 @@ struct NasBench201SearchOptions {
   int64_t channels = 16;
   int64_t cells = 5;
   bool track_running_stats = false;
+  std::vector<std::string> operations;
+  bool derive_none = true;
 
   static void declare(Declare<NasBench201SearchOptions>& p) {
     p("channels", &NasBench201SearchOptions::channels, at_least(1),
@@ -39,13 +43,18 @@ struct NasBench201SearchOptions {
     p("track_running_stats", &NasBench201SearchOptions::track_running_stats,
       "Whether batch norms of the cells evaluate with running statistics. If not, they use those of the "
       "batch, as in the paper.");
+    p("operations", &NasBench201SearchOptions::operations,
+      "Operations on each edge, in any order: two or more of none, skip_connect, nor_conv_1x1, nor_conv_3x3 and "
+      "avg_pool_3x3. Left out: all of them.");
+    p("derive_none", &NasBench201SearchOptions::derive_none,
+      "Whether the derived cell may have the operation none, as in the program of NATS-Bench.");
   }
 };
 
 namespace {
 
 // As the rows of alpha count them.
-constexpr std::string_view operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
+constexpr const char* all_operations[] = {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
 
 constexpr int edges = 6;  // 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2
 
@@ -65,7 +74,7 @@ std::array<std::string, edges> parse(const std::string& cell) {
     for (int from = 0; from <= node; ++from, ++edge) {
       const std::string_view name = rest.substr(0, rest.find('~'));
       if (name.find_first_of("|+") != std::string_view::npos) fail("it has another form");
-      if (std::ranges::find(operations, name) == std::end(operations))
+      if (std::ranges::find(all_operations, name) == std::end(all_operations))
         fail("there is no operation '" + std::string(name) + "'");
       ops[edge] = name;
       take(std::string(name) + "~" + std::to_string(from) + "|");
@@ -77,6 +86,7 @@ std::array<std::string, edges> parse(const std::string& cell) {
 
 struct Layers {
   GraphBuilder& g;
+  std::vector<std::string> operations{};  // of each edge of a search network
 
   // ReLU, convolution, batch norm.
   Edge conv(const std::string& name, Edge x, int64_t filters, int64_t kernel, int64_t stride = 1,
@@ -98,7 +108,7 @@ struct Layers {
   Edge mixed(const std::string& name, Edge x, Edge coefficients, int64_t row, const BatchNormOptions& norm) const {
     const auto s = g.scope(name);
     std::vector<Edge> terms;
-    for (const std::string_view op : operations) terms.push_back(operation(op, std::string(op), x, norm));
+    for (const std::string& op : operations) terms.push_back(operation(op, op, x, norm));
     g.unify(terms);
     terms.push_back(coefficients);
     return g.node("weighted_sum", "mixed", terms, Value::map({{"row", row}}));
@@ -154,24 +164,27 @@ Graph nasbench201(const NasBench201Options& o, const InputSpec& input, const Tar
 // With all operations on each edge; all cells share their coefficients, the softmax of the rows of alpha.
 Graph nasbench201_search(const NasBench201SearchOptions& o, const InputSpec& input, const TargetSpec& target) {
   GraphBuilder g(input);
-  const Layers layers{g};
-  const Edge coefficients =
-      g.softmax(g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {edges, std::ssize(operations)}));
+  const Layers layers{g, operations_in_order(all_operations, o.operations)};
+  const Edge coefficients = g.softmax(
+      g.node("coefficient", "alpha", {}, Value::map({{"deviation", 1e-3}}), {edges, std::ssize(layers.operations)}));
   const BatchNormOptions norm{.affine = false, .track_running_stats = o.track_running_stats};
   return network(layers, o.channels, o.cells, target, [&](size_t edge, const std::string& name, Edge x) {
     return layers.mixed(name, x, coefficients, static_cast<int64_t>(edge), norm);
   });
 }
 
-// The cell of the operations with the largest coefficients, one for each edge (Dong & Yang 2020).
+// The cell of the operations with the largest coefficients, one for each edge (Dong and Yang 2020).
 Value derived_cell(const NasBench201SearchOptions& o, const Graph& graph, const Weights& weights) {
-  const at::Tensor best = coefficient_values(graph, weights, mixture_terms(graph).front().coefficients).argmax(1);
+  const std::vector<std::string> operations = operations_in_order(all_operations, o.operations);
+  const int64_t first = !o.derive_none && operations.front() == "none" ? 1 : 0;
+  const at::Tensor coefficients = coefficient_values(graph, weights, mixture_terms(graph).front().coefficients);
+  const at::Tensor best = coefficients.narrow(1, first, std::ssize(operations) - first).argmax(1);
   std::string cell;
   int64_t edge = 0;
   for (int64_t node = 0; node < 3; ++node) {
     cell += node == 0 ? "|" : "+|";
     for (int64_t from = 0; from <= node; ++from, ++edge)
-      cell += std::string(operations[best[edge].item<int64_t>()]) + "~" + std::to_string(from) + "|";
+      cell += operations[static_cast<size_t>(best[edge].item<int64_t>() + first)] + "~" + std::to_string(from) + "|";
   }
   return Value::map({{"cell", cell}, {"channels", o.channels}, {"cells", o.cells}});
 }

@@ -79,5 +79,42 @@ TEST(NasBench201, SearchesWithTheStatisticsOfTheBatch) {
   EXPECT_EQ(buffers(R"(, "track_running_stats": true)"), std::pair(int64_t{2 * 3 * 6 * 2}, int64_t{2 * (1 + 4 + 1)}));
 }
 
+// The columns of fewer operations are in the order of the whole search space, whatever the order of the list.
+TEST(NasBench201, SearchesFewerOperations) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
+  const auto derived = [](const std::string& options, int64_t operations) {
+    const auto backbone = Registry::instance().create<Backbone>(
+        from_json(R"({"use": "nasbench201_search", "channels": 4, "cells": 1)" + options + "}"));
+    const Graph graph = backbone->build({3, 16, 16}, {10});
+    Weights weights(graph, at::kFloat, at::kCPU);
+    at::Tensor alpha = weights[graph.parameter("alpha.value")].detach();
+    EXPECT_EQ(alpha.sizes(), (at::IntArrayRef{6, operations})) << options;
+    for (int64_t edge = 0; edge < 6; ++edge) {
+      alpha[edge][edge % operations] = 3;
+      alpha[edge][(edge + 1) % operations] = 2;
+    }
+    return backbone->derive(graph, weights).at("cell").as_string();
+  };
+  const std::string none = "none", skip = "skip_connect", c3 = "nor_conv_3x3";
+  const std::string three = R"(, "operations": ["nor_conv_3x3", "none", "skip_connect"])";
+  EXPECT_EQ(derived(three, 3), cell({none, skip, c3, none, skip, c3}));
+  EXPECT_EQ(derived(three + R"(, "derive_none": false)", 3), cell({skip, skip, c3, skip, skip, c3}));
+  const std::string two = R"(, "operations": ["nor_conv_3x3", "skip_connect"])";
+  for (const char* none_or_not : {"true", "false"}) {
+    EXPECT_EQ(derived(two + R"(, "derive_none": )" + none_or_not, 2), cell({skip, c3, skip, c3, skip, c3}));
+  }
+}
+
+TEST(NasBench201, RefusesOperationsThatItDoesNotHave) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libnasbench201.so");
+  for (const char* wrong :
+       {R"(["none", "sep_conv_3x3"])", R"(["none", "none"])", R"(["skip_connect"])", R"(["skip_connect", ""])"}) {
+    EXPECT_THROW(
+        testkit::build(R"({"use": "nasbench201_search", "operations": )" + std::string(wrong) + "}", {3, 16, 16}, {10}),
+        Error)
+        << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace espalier

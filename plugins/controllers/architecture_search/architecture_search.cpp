@@ -11,165 +11,24 @@
 #include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
 
-#include <espalier/controller.h>
 #include <espalier/error.h>
 #include <espalier/foresight.h>
-#include <espalier/own_step.h>
 #include <espalier/per_selector.h>
 #include <espalier/plugin.h>
-#include <espalier/selector.h>
 
-#include "channel_gates.h"
+#include "derive.h"
+#include "search.h"
 
 namespace espalier {
 
 namespace {
 
-constexpr const char* recipe_loss = "loss";
 constexpr const char* why_validation =
     "architecture parameters learn from samples that the weights do not; write validation: 0.5 under data";
-
-// For as long as it lives, passes through these Weights give the gradients of one role alone. Those of the weights are
-// a third of a pass; those of coefficients are sums over the images of every operation.
-class GradientsOf {
- public:
-  GradientsOf(const Weights& weights, Role role)
-      : weights_(weights), other_(role == Role::weight ? Role::architecture : Role::weight) {
-    require(false);
-  }
-  GradientsOf(const GradientsOf&) = delete;
-  GradientsOf& operator=(const GradientsOf&) = delete;
-  ~GradientsOf() { require(true); }
-
- private:
-  void require(bool gradients) const {
-    for (const ParamId p : weights_.bank(other_).parameters) weights_[p].set_requires_grad(gradients);
-  }
-  const Weights& weights_;
-  Role other_;
-};
-
-at::Tensor values_of(const Weights& weights, Role role) {
-  return weights.bank(role).values.flat();
-}
-at::Tensor gradients_of(const Weights& weights, Role role) {
-  return weights.bank(role).gradients.flat();
-}
-
-// Adds the gradients of one role.
-void pass(Run& run, const Batch& batch, Weights& weights, const std::string& loss, Role role) {
-  const GradientsOf only(weights, role);
-  run.add_gradients(batch, weights, loss);
-}
-
-void clear(const Weights& weights, Role role) {
-  if (weights.bank(role).gradients.numel() > 0) gradients_of(weights, role).zero_();
-}
+constexpr const char* what_genotype =
+    "the options of the network that the search found, such as its cells, as its backbone derives them";
 
 }  // namespace
-
-// What the searches have in common.
-struct SearchOptions {
-  std::string train_loss = recipe_loss;
-  std::string validation_loss = recipe_loss;
-  Selector watch;
-  Selector gates;
-};
-
-// Declares options of SearchOptions as those of a struct that derives from it.
-template <class Options>
-void declare_losses(Declare<Options>& p) {
-  p("train_loss", static_cast<std::string Options::*>(&SearchOptions::train_loss),
-    "Loss of the training part: the name of an output of the network that is a single number, or loss, that of the "
-    "recipe.");
-  p("validation_loss", static_cast<std::string Options::*>(&SearchOptions::validation_loss),
-    "Loss of the validation part, named in the same way.");
-}
-template <class Options>
-void declare_watch(Declare<Options>& p) {
-  p("watch", static_cast<Selector Options::*>(&SearchOptions::watch),
-    "Parameters whose values are metrics of every epoch: w, or alpha of architecture parameters; w.NAME if several are "
-    "named, and w.0, w.1, ... if they have several numbers.");
-}
-template <class Options>
-void declare_gates(Declare<Options>& p) {
-  p("gates", static_cast<Selector Options::*>(&SearchOptions::gates),
-    "Layers and batch norms whose channels get coefficients, which begin as 1 and are architecture parameters: a "
-    "search "
-    "of widths. A gate stands behind the batch norm and the activation function. Left out: no gates.");
-}
-
-class Search : public Controller, public OwnStep {
- public:
-  Edits begin(const Graph& graph) const override { return channel_gates(graph, search_.gates); }
-  void check(const Graph& graph) const override {
-    const auto is_architecture = [](const Parameter& p) { return p.role == Role::architecture; };
-    if (std::ranges::none_of(graph.parameters(), is_architecture)) {
-      throw Error(
-          "there is nothing to search: the network has no architecture parameters. Search networks have them "
-          "(darts_search, nasbench201_search), and for a search of widths the option 'gates' makes some: `gates: "
-          "norms`");
-    }
-    for (const std::string& loss : losses()) check_loss(graph, loss);
-  }
-  void stage_begin(Run& run) override { check(run.graph()); }
-  void epoch_end(Run& run) override { watch(run, run.weights(), "w"); }
-  void stage_end(Run& run) override { epoch_end(run); }  // summary.json has the last values
-
- protected:
-  explicit Search(SearchOptions options) : search_(std::move(options)) {}
-
-  const std::string& train_loss() const { return search_.train_loss; }
-  const std::string& validation_loss() const { return search_.validation_loss; }
-  virtual std::vector<std::string> losses() const { return {train_loss(), validation_loss()}; }
-
-  // The ordinary update of the weights: w <- w - eta grad_w L_a(w, alpha) (paper 003, (2.21) and (2.23)).
-  void update_weights(Run& run, const Batch& batch) const {
-    Weights& w = run.weights();
-    w.zero_gradients();
-    pass(run, batch, w, train_loss(), Role::weight);
-    run.add_regularizers(w);
-    run.update(w, {Role::weight});
-  }
-  // Adds the penalties P(alpha) to the gradients of the architecture parameters, and updates these.
-  static void update_architecture(Run& run) {
-    run.add_regularizers(run.weights());
-    run.update(run.weights(), {Role::architecture});
-  }
-  // Puts the watched values of some Weights among the metrics; `letter` is what weights are called.
-  void watch(Run& run, const Weights& weights, const std::string& letter) const {
-    if (search_.watch.empty()) return;
-    std::map<std::string, std::vector<ParamId>> named;
-    for (const ParamId p : search_.watch.match(run.graph()))
-      named[run.graph()[p].role == Role::architecture ? "alpha" : letter].push_back(p);
-    for (const auto& [symbol, parameters] : named) {
-      for (const ParamId p : parameters) {
-        std::string name = symbol;
-        if (parameters.size() > 1) name.append(".").append(run.graph()[p].name);
-        const at::Tensor values = weights[p].detach().to(at::kCPU, at::kDouble).contiguous().view(-1);
-        const auto* x = values.const_data_ptr<double>();
-        if (values.numel() == 1) run.metric(name, x[0]);
-        for (int64_t i = 0; values.numel() > 1 && i < values.numel(); ++i)
-          run.metric(std::string(name).append(".").append(std::to_string(i)), x[i]);
-      }
-    }
-  }
-
- private:
-  static void check_loss(const Graph& graph, const std::string& loss) {
-    if (loss == recipe_loss) return;
-    const Port* output = graph.find_output(loss);
-    if (!output) {
-      std::vector<std::string> names{recipe_loss};
-      for (const Port& port : graph.outputs()) names.push_back(port.name);
-      throw Error("the network has no output '" + loss + "' that could be a loss" + suggestion(loss, names));
-    }
-    if (!graph.sizes(graph[output->edge].shape).empty())
-      throw Error("the output '" + loss + "' of the network is no single number, so it is no loss");
-  }
-
-  SearchOptions search_;
-};
 
 // RARTS, relaxed architecture search (paper 003, algorithms 1 and 2): the auxiliary model (w, alpha) learns from the
 // training part, the primary one (u, alpha) from the validation part, and both have one alpha. In each step w, then u,
@@ -239,7 +98,10 @@ class Rarts final : public Search {
       if (const auto value = value_for(*o_.primary_values, run.graph(), p)) u[p].detach().fill_(*value);
     }
   }
-  void resume(Run& run, const Value&) override { follow(run); }
+  void resume(Run& run, const Value& saved) override {
+    Search::resume(run, saved);
+    follow(run);
+  }
 
   void step(Run& run, const Batch& batch) override {
     Weights &w = run.weights(), &u = *primary_;
@@ -257,7 +119,7 @@ class Rarts final : public Search {
     run.add_regularizers(u);
     run.update(u, {Role::weight});
 
-    clear(w, Role::architecture);  // u's too: it is one for both
+    clear_gradients(w, Role::architecture);  // u's too: it is one for both
     pass(run, batch, w, train_loss(), Role::architecture);
     {
       const c10::NoGradGuard no_grad;
@@ -267,8 +129,9 @@ class Rarts final : public Search {
     update_architecture(run);
   }
 
-  void epoch_end(Run& run) override {
-    Search::epoch_end(run);
+ protected:
+  void measure(Run& run) override {
+    Search::measure(run);
     watch(run, *primary_, "u");
     const c10::NoGradGuard no_grad;
     const at::Tensor distance = values_of(*primary_, Role::weight) - values_of(run.weights(), Role::weight);
@@ -337,7 +200,10 @@ class Darts final : public Search, public Foresight {
     Search::stage_begin(run);
     follow(run);
   }
-  void resume(Run& run, const Value&) override { follow(run); }
+  void resume(Run& run, const Value& saved) override {
+    Search::resume(run, saved);
+    follow(run);
+  }
 
   void step(Run& run, const Batch& batch) override {
     const Batch other = run.draw("validation");
@@ -501,19 +367,25 @@ class Joint final : public Search {
   Options o_;
 };
 
-ESPALIER_PLUGIN("architecture_search", "1.0.0",
-                component<Rarts>("rarts",
-                                 "architecture search with two copies of the weights that share the "
-                                 "architecture parameters")
-                    .need("data:validation", why_validation),
-                component<Darts>("darts",
-                                 "architecture search that alternates between weights and architecture "
-                                 "parameters, of the first or the second order")
-                    .need("data:validation", why_validation),
-                component<Milenas>("milenas",
-                                   "architecture search whose architecture parameters learn from both parts "
-                                   "of the data")
-                    .need("data:validation", why_validation),
-                component<Joint>("joint", "weights and architecture parameters trained together on the same data"));
+ESPALIER_PLUGIN(
+    "architecture_search", "1.0.0",
+    component<Rarts>("rarts",
+                     "architecture search with two copies of the weights that share the architecture parameters")
+        .need("data:validation", why_validation)
+        .publish("genotype", what_genotype),
+    component<Darts>("darts",
+                     "architecture search that alternates between weights and architecture parameters, of the first or "
+                     "the second order")
+        .need("data:validation", why_validation)
+        .publish("genotype", what_genotype),
+    component<Milenas>("milenas", "architecture search whose architecture parameters learn from both parts of the data")
+        .need("data:validation", why_validation)
+        .publish("genotype", what_genotype),
+    component<Joint>("joint", "weights and architecture parameters trained together on the same data")
+        .publish("genotype", what_genotype),
+    component<Derive>("derive",
+                      "the network that a trained search network stands for, in a stage with epochs: 0; looks its cell "
+                      "up in a table of published accuracies")
+        .publish("genotype", what_genotype));
 
 }  // namespace espalier

@@ -41,6 +41,10 @@ class SearchRun final : public Run {
   // How often a batch went through the network.
   int64_t passes = 0;
   int64_t at_step = 0;
+  Value derived = Value::map();  // what derive() gives
+  int64_t of_epochs = 1;         // what epochs() returns
+  bool ended = false;            // whether end_stage() was called
+  std::map<std::string, Value> published;
   std::map<std::string, double> rates;  // what learning_rate() gives instead of that of the optimizer, by parameter
   // Does a step with a batch.
   void step(Controller& controller, const Batch& batch) {
@@ -54,8 +58,8 @@ class SearchRun final : public Run {
   const Graph& graph() const override { return graph_; }
   Weights& weights() override { return weights_; }
   const std::string& stage() const override { return stage_; }
-  int64_t epochs() const override { return 1; }
-  void end_stage() override {}
+  int64_t epochs() const override { return of_epochs; }
+  void end_stage() override { ended = true; }
   int64_t epoch() const override { return 0; }
   int64_t step() const override { return at_step; }
   RandomKey key() const override { return RandomKey(4).with(static_cast<uint64_t>(at_step)); }
@@ -112,9 +116,12 @@ class SearchRun final : public Run {
   }
   int64_t batch_size() const override { return 1; }
   bool clipped() const override { return false; }
-  void publish(const std::string&, const Artefact&) override {}
+  void publish(const std::string& name, const Artefact& artefact) override { published[name] = artefact.value; }
   const Artefact& artefact(const std::string& name) const override { throw Error("no artefact " + name); }
-  Value derive() const override { return Value::map(); }
+  Value derive() const override {
+    if (derived.is_null()) throw Error("the backbone derives no network");
+    return derived;
+  }
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void record(const std::string&, const NamedTensors&) override {}
   void note(const std::string&) override {}

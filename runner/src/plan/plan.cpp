@@ -20,6 +20,7 @@
 #include "plan/plan_checks.h"
 #include "plan/run_network.h"
 #include "plan/warm_start.h"
+#include "recipe/expect.h"
 #include "recipe/loss.h"
 #include "recipe/schedule.h"
 #include "recipe/sections.h"
@@ -489,7 +490,7 @@ void check_metrics(const Recipe& recipe, const TargetSpec& target, Value& notes)
   }
   if (!recipe.expect.is_map()) return;
   for (const Value::Entry& e : recipe.expect.as_map()) {
-    if (std::ranges::find(names, e.key) != names.end()) continue;
+    if (std::ranges::find(names, e.key) != names.end() || is_measured_by_a_stage(e.key, recipe)) continue;
     std::string known;
     for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
     notes.push_back("expect: '" + e.key + "' is not measured with these data; measured are " + known);

@@ -7,6 +7,7 @@
 
 #include "espalier/augmentation.h"
 #include "espalier/error.h"
+#include "recipe/expect.h"
 #include "recipe/extends.h"
 #include "recipe/needs.h"
 #include "recipe/overrides.h"
@@ -150,7 +151,7 @@ class Reader {
     if (const Value* base = root.find("base"); base && !base->is_null())
       all["base"] = read_base(*base, r.base, r.base_epochs);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
-      all["expect"] = r.expect = read_expect(*expect, known_metrics());
+      all["expect"] = r.expect = read_expect(*expect, known_metrics(), r);
     if (!needs_.empty()) {
       Value paths = Value::list();
       for (const NeededRecipe& n : needs_) paths.push_back(n.path.string());
@@ -749,11 +750,11 @@ class Reader {
     return names;
   }
 
-  static Value read_expect(const Value& given, const std::vector<std::string>& known) {
+  static Value read_expect(const Value& given, const std::vector<std::string>& known, const Recipe& recipe) {
     const std::vector<ParameterInfo> keys = Declare<ExpectKeys>().parameters();
     Value result = Value::map();
     for (const Value::Entry& e : expect_map(given, "'expect'", recipe_subsections()[3].expected).as_map()) {
-      if (std::ranges::find(known, e.key) == known.end())
+      if (std::ranges::find(known, e.key) == known.end() && !is_measured_by_a_stage(e.key, recipe))
         throw InputError(e.key_location.str(), "no metric is called '" + e.key + "'" + suggestion(e.key, known));
       expect_map(e.value, "'" + e.key + "'", "{value: NUMBER, within: NUMBER}");
       refuse_unknown_keys(e.value, "the expected '" + e.key + "'", keys, {});
@@ -804,6 +805,13 @@ void apply_scale(Value& tree, const std::filesystem::path& path, const std::stri
 }
 
 }  // namespace
+
+bool is_measured_by_a_stage(std::string_view name, const Recipe& recipe) {
+  return std::ranges::any_of(recipe.stages, [&](const StageSection& stage) {
+    const std::string of_stage = stage.name + ".";
+    return name.size() > of_stage.size() && name.starts_with(of_stage);
+  });
+}
 
 Value read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                   const std::string& scale) {

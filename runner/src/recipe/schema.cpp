@@ -278,7 +278,9 @@ Value recipe_schema(const Registry& registry) {
   ObjectSchema metrics;
   for (const std::string& name : expected_of_every_run()) metrics.add(name, metric);
   for (const std::string& name : registry.names("metric")) metrics.add(name, metric).add(name + "_best", metric);
-  recipe.add("expect", described(metrics.value(), sections[3].doc));
+  Value expect = metrics.value();
+  expect["patternProperties"] = Value::map({{"^[^.]+[.].+$", metric}});  // STAGE.NAME
+  recipe.add("expect", described(expect, sections[3].doc));
   const Value never = Value::map({{"enum", Value::list()}});
   const Value grid =
       Value::map({{"type", "object"},
