@@ -240,8 +240,8 @@ stages:
 
 INSTANTIATE_TEST_SUITE_P(Controllers, ResumeSearch,
                          ::testing::Values("{use: rarts, lambda: 2, beta: 0.5}", "{use: rarts, primary: drawn}",
-                                           "{use: darts, order: first}", "{use: darts, order: second}", "milenas",
-                                           "joint"),
+                                           "{use: darts, order: first, hessian_every: 1}",
+                                           "{use: darts, order: second}", "milenas", "joint"),
                          [](const auto& chosen) { return std::to_string(chosen.index); });
 
 TEST_F(Resume, EqualsAnUninterruptedRunAfterTwentyKills) {
