@@ -239,5 +239,106 @@ TEST(ArchitectureSearch, ThePenaltyIsThatOfAnEvaluation) {
   EXPECT_NEAR(last.at("penalty").as_double(), 0.25 * 2, 1e-9);
 }
 
+// ---- what a search found, handed on ----
+
+// A search of NAS-Bench-201, its cell, and a network of this cell.
+std::string derived(const std::string& more) {
+  return searched_by("{use: darts, hessian_every: 1}") + R"(
+  - name: derive
+    epochs: 0
+    controller: derive
+)" + more;
+}
+
+constexpr const char* retrain = R"(
+  - name: retrain
+    network: {use: nasbench201, cell: {from: derive.genotype.cell}, channels: 3, cells: 1}
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.02}
+)";
+
+TEST(Genotype, GoesFromTheSearchToALaterStageAndToAnotherRecipe) {
+  const TempFolder folder;
+  const auto recipe = folder.write("search.yaml", derived(retrain) + R"(
+expect: {derive.skip_ratio: {value: 0.5, within: 1}, search.skip_ratio: {value: 3, within: 1}}
+)");
+  const std::string run = (folder / "search-seed0").string();
+  Output o = espalier_command("plan " + recipe.string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("its network is not known yet"));
+
+  // Another recipe is fine before the run is there, and says which command makes it.
+  const auto other = folder.write("other.yaml", R"(
+espalier: 1
+name: other
+threads: 1
+data: {use: synthetic, count: 32, size: 8, channels: 3, batch: 8}
+needs: [search.yaml]
+network: {use: nasbench201, cell: {from: derive.genotype.cell, run: search-seed0}, channels: 2, cells: 1}
+stages: [{name: retrain, epochs: 1, optimizer: {use: sgd, lr: 0.02}}]
+)");
+  o = espalier_command("validate " + other.string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("does not exist yet"));
+
+  o = espalier_command("run -q " + recipe.string() + " --out " + run);
+  ASSERT_EQ(o.status, 0) << o.text;
+  const Value genotype = from_json(read_file(folder / "search-seed0/artefacts/derive.genotype.json"));
+  EXPECT_EQ(read_file(folder / "search-seed0/artefacts/search.genotype.json"), to_json(genotype, 1) + "\n");
+  const Value summary = from_json(read_file(folder / "search-seed0/summary.json"));
+  const Value& stages = summary.at("stages");
+  const double skips = stages.as_list()[1].at("measured").at("skip_ratio").as_double();
+  EXPECT_EQ(stages.as_list()[0].at("measured").at("skip_ratio").as_double(), skips);
+  EXPECT_TRUE(stages.as_list()[0].at("measured").find("hessian_eigenvalue"));
+  EXPECT_TRUE(lines_of(folder / "search-seed0/metrics.jsonl").front().find("hessian_eigenvalue"));
+  EXPECT_EQ(summary.at("expect").at("derive.skip_ratio").at("found").as_double(), skips);
+  EXPECT_TRUE(summary.at("expect").at("derive.skip_ratio").at("met").as_bool());
+  EXPECT_FALSE(summary.at("expect").at("search.skip_ratio").at("met").as_bool());
+
+  // Both networks are those of the cell.
+  const auto plain = folder.write("plain.yaml", R"(
+espalier: 1
+name: plain
+data: {use: synthetic, count: 32, size: 8, channels: 3}
+network: {use: nasbench201, cell: ')" + genotype.at("cell").as_string() +
+                                                    R"(', channels: 2, cells: 1}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.02}}]
+)");
+  const auto parameters = [&](const std::filesystem::path& of, const std::string& set) {
+    const Value plan = from_json(espalier_command("plan --json " + of.string() + set).text);
+    return plan.at("network").at("params").as_int();
+  };
+  EXPECT_EQ(parameters(other, ""), parameters(plain, ""));
+  EXPECT_EQ(stages.as_list()[2].at("after").at("params").as_int(), parameters(plain, " --set network.channels=3"));
+}
+
+TEST(Genotype, WrongReferencesAreSaidBeforeTheRun) {
+  const TempFolder folder;
+  const auto refused = [&](const std::string& text) {
+    const Output o = espalier_command("validate " + folder.write("r.yaml", text).string());
+    EXPECT_EQ(o.status, 1) << o.text;
+    return o.text;
+  };
+  std::string wrong = retrain;
+  wrong.replace(wrong.find("derive.genotype"), 15, "derive.genotypes");
+  EXPECT_THAT(refused(derived(wrong)), HasSubstr("did you mean 'derive.genotype'?"));
+  EXPECT_THAT(refused(derived("expect: {retrain.skip_ratio: {value: 0, within: 0}}\n")),
+              HasSubstr("no metric is called 'retrain.skip_ratio'"));
+  EXPECT_THAT(refused(searched_by("{use: darts, stop_at_skip_ratio: 1.5}")), HasSubstr("stop_at_skip_ratio"));
+  EXPECT_THAT(refused(searched_by("{use: darts, hessian_every: -1}")), HasSubstr("hessian_every"));
+}
+
+TEST(Genotype, ASearchEndsWhereItHasCollapsed) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", searched_by("{use: joint, stop_at_skip_ratio: 1}"));
+  const Output o = espalier_command("run " + recipe.string() +
+                                    " --set stages.0.epochs=3 --set 'network.operations=[skip_connect, none]' "
+                                    "--set network.derive_none=false --out " +
+                                    (folder / "run").string());
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("the search has collapsed"));
+  EXPECT_EQ(lines_of(folder / "run" / "metrics.jsonl").size(), 1U);
+}
+
 }  // namespace
 }  // namespace espalier

@@ -22,11 +22,12 @@ EXAMPLES = """examples:
       --quoted recipes/paper/001/f6-quoted.json
   scripts/figures trajectories runs/003-f1-lambda runs/003-f1-beta runs/003-f1-start \\
       --baseline runs/003-f1-darts-seed0
+  scripts/figures cells runs/003-t1-search-seed0
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 001: widths is figure
 1, supports 2, sizes 3, frontier 4 and 5, with --envelope 6, kernels 7, correlation 8. Of paper 002: front is figures 3
 and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program. Of paper 003:
-trajectories is figure 2.1."""
+trajectories is figure 2.1, cells 3.1."""
 
 
 def size_of(summary, folder, value):
@@ -254,6 +255,8 @@ def main():
     p = commands.add_parser("trajectories", parents=[out], help=search_figures.trajectories.__doc__)
     p.add_argument("sweeps", nargs="+", metavar="SWEEP|RUN", help="a panel each")
     p.add_argument("--baseline", metavar="RUN", help="a run that every panel shows, too")
+    p = commands.add_parser("cells", parents=[out], help=search_figures.cells.__doc__)
+    p.add_argument("run", metavar="RUN", help="a run with a search or with the controller derive")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
@@ -279,6 +282,8 @@ def main():
         kernel_figures.kernels(given.run, given.most, where)
     elif given.command == "trajectories":
         search_figures.trajectories(given.sweeps, given.baseline, where)
+    elif given.command == "cells":
+        search_figures.cells(given.run, where)
     else:
         getattr(kernel_figures, given.command)(given.runs, where)
 

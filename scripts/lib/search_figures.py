@@ -1,4 +1,4 @@
-"""Figures of paper 003: paths of searches."""
+"""Figures of paper 003: paths of searches, and the cells that they found."""
 import json
 from pathlib import Path
 
@@ -54,3 +54,70 @@ def trajectories(folders, baseline, out):
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
     save(figure, out, "trajectories")
+
+
+def cell_edges(texts):
+    """(operation, from, to) of each edge and the names of the nodes, of a list of OPERATION<-INPUT as DARTS writes a
+    cell, or of a cell of NAS-Bench-201."""
+    if isinstance(texts, list):
+        edges = []
+        for i, text in enumerate(texts):
+            operation, source = text.split("<-")
+            edges.append((operation, int(source), i // 2 + 2))
+        count = len(texts) // 2
+        edges += [("", node + 2, count + 2) for node in range(count)]
+        return edges, ["c(k-2)", "c(k-1)", *map(str, range(count)), "c(k)"]
+    edges = []
+    nodes = texts.split("+")
+    for to, node in enumerate(nodes, 1):
+        for part in node.strip("|").split("|"):
+            operation, source = part.split("~")
+            edges.append((operation, int(source), to))
+    return edges, ["in", *map(str, range(1, len(nodes))), "out"]
+
+
+def draw_cell(panel, texts, title):
+    """A cell with its nodes in a row and an arc for each operation; `none` is left out."""
+    edges, names = cell_edges(texts)
+    # The two inputs of a cell of DARTS stand one above the other.
+    two = names[0] == "c(k-2)"
+    places = [(0, 1.2), (0, -1.2)] + [(i, 0) for i in range(1, len(names) - 1)] if two else [
+        (i, 0) for i in range(len(names))]
+    for i, (operation, source, to) in enumerate(edges):
+        if operation == "none":
+            continue
+        (x0, y0), (x1, y1) = places[source], places[to]
+        # Arcs between nodes of the row go above and below in turn, the longer the higher.
+        bend = 0 if y0 or x1 - x0 == 1 else (0.35 if (source + to + i) % 2 else -0.35)
+        colour = "0.6" if not operation else "tab:red" if operation == "skip_connect" else "tab:blue"
+        panel.annotate("", (x1, y1), (x0, y0), arrowprops={
+            "arrowstyle": "->", "color": colour, "shrinkA": 16, "shrinkB": 16, "connectionstyle": f"arc3,rad={bend}"})
+        # The middle of the arc: a quadratic curve whose control point lies `bend` lengths beside the middle.
+        middle = ((x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2)
+        panel.text(*middle, operation, fontsize=8, color=colour, ha="center", va="center",
+                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    for (x, y), name in zip(places, names):
+        panel.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "0.92"})
+    panel.set_xlim(-0.5, max(x for x, _ in places) + 0.5)
+    panel.set_ylim(-2, 2)
+    panel.set_title(title)
+    panel.axis("off")
+
+
+def cells(run, out):
+    """The cells that a search found, with skip connections in red: the artefact `genotype` of a run."""
+    import matplotlib.pyplot as plt
+    found = sorted((Path(run) / "artefacts").glob("*.genotype.json"))
+    if not found:
+        raise Wrong(f"{Path(run) / 'artefacts'}: no stage of the run published a genotype; the controller derive does, "
+                    "and the searches do at the end of their stage")
+    try:
+        genotype = json.loads(found[0].read_text())
+        drawn = [(key, value) for key, value in genotype.items()
+                 if isinstance(value, list) or isinstance(value, str) and value.startswith("|")]
+        figure, panels = plt.subplots(len(drawn), 1, figsize=(11, 4.5 * len(drawn)), squeeze=False)
+        for (key, value), panel in zip(drawn, panels[:, 0]):
+            draw_cell(panel, value, key)
+    except (ValueError, AttributeError, IndexError) as e:
+        raise Wrong(f"{found[0]}: no genotype of cells ({e})") from None
+    save(figure, out, "cells")

@@ -21,6 +21,7 @@ struct DartsOptions {
   int64_t channels = 36;
   std::string stem = "cifar";
   double drop_path = 0;
+  bool auxiliary = false;
 
   static void declare(Declare<DartsOptions>& p) {
     p("normal", &DartsOptions::normal,
@@ -34,6 +35,9 @@ struct DartsOptions {
       "First layers; imagenet: three convolutions of stride 2, for large images.");
     p("drop_path", &DartsOptions::drop_path, at_least(0), below(1),
       "Probability of leaving out an operation for a sample; the identity is never left out.");
+    p("auxiliary", &DartsOptions::auxiliary,
+      "Whether a classifier within the network, behind the second reduction, is its output auxiliary. The loss "
+      "auxiliary trains it; nothing else reads it.");
   }
 };
 
@@ -188,6 +192,17 @@ struct Layers {
     }
     return g.concat({nodes.begin() + 2, nodes.end()});
   }
+
+  // The classifier within the network (the authors' AuxiliaryHeadCIFAR; that of ImageNet has a stride of 2 and, by an
+  // oversight that they keep, no second batch norm).
+  Edge auxiliary(Edge x, bool imagenet, int64_t classes) const {
+    const auto s = g.scope("auxiliary");
+    x = g.avg_pool(g.relu(x), 5, imagenet ? 2 : 3);
+    x = g.relu(batch_norm("bn1", conv("1", x, 128)));
+    x = g.conv("conv2", x, {.filters = 768, .kernel = 2, .bias = false});
+    if (!imagenet) x = batch_norm("bn2", x);
+    return g.linear("fc", g.flatten(g.relu(x)), {.features = classes});
+  }
 };
 
 // Cells one after the other, each behind the two before; reductions at one and two thirds have twice as many filters.
@@ -206,7 +221,7 @@ Edge chain(GraphBuilder& g, int64_t cells, int64_t filters, Edge before, Edge la
   return last;
 }
 
-// The network that DARTS trains from a genotype, without the auxiliary classifier.
+// The network that DARTS trains from a genotype.
 Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input, const TargetSpec& target) {
   const std::vector<std::string>& normal = o.normal.empty() ? named.normal : o.normal;
   const std::vector<std::string>& reduce = o.reduce.empty() ? named.reduce : o.reduce;
@@ -224,11 +239,20 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
     last = g.batch_norm("bn3", layers.conv("3", g.relu(before), o.channels, 3, 2));
     after_reduction = true;
   }
+  int64_t cell = 0;
+  Edge behind_reductions;
   last = chain(g, o.layers, o.channels, before, last, after_reduction,
                [&](Edge first, Edge second, int64_t filters, bool reduction, bool after) {
-                 return layers.cell(reduction ? reduce : normal, first, second, filters, reduction, after);
+                 const Edge x = layers.cell(reduction ? reduce : normal, first, second, filters, reduction, after);
+                 if (cell++ == 2 * o.layers / 3) behind_reductions = x;
+                 return x;
                });
-  return g.output(g.linear("fc", g.global_avg_pool(last), {.features = target.outputs}));
+  const Edge logits = g.linear("fc", g.global_avg_pool(last), {.features = target.outputs});
+  if (!o.auxiliary) return g.output(logits);
+  const Edge auxiliary = layers.auxiliary(behind_reductions, o.stem == "imagenet", target.outputs);
+  Graph graph = g.output(logits);
+  graph.add_output("auxiliary", auxiliary);
+  return graph;
 }
 
 // The network in which DARTS searches: each edge has all operations, and all cells of a kind share their coefficients,

@@ -28,6 +28,22 @@ TEST(Darts, HasThePublishedCounts) {
   EXPECT_NEAR(static_cast<double>(imagenet.parameter_count()), 4.7e6, 0.05e6);
 }
 
+// The head of the authors' program on C channels, by its layers: 1x1 to 128, 2x2 to 768, batch norms, a linear layer.
+TEST(Darts, HasAClassifierWithinTheNetwork) {
+  const auto added = [](const std::string& options, int64_t size, int64_t classes) {
+    const std::string without = R"({"use": "darts_v2", )" + options;
+    const Graph with = darts(without + R"(, "auxiliary": true})", size, classes);
+    EXPECT_EQ(with.sizes(with[with.output("auxiliary")].shape), (Indices{classes}));
+    return with.parameter_count() - darts(without + "}", size, classes).parameter_count();
+  };
+  const auto head = [](int64_t channels, int64_t classes) {
+    return channels * 128 + 2 * 128 + 128 * 768 * 4 + 768 * classes + classes;
+  };
+  // Behind the second reduction each of the four nodes has 36 * 4 channels.
+  EXPECT_EQ(added(R"("layers": 20)", 32, 10), head(4 * 36 * 4, 10) + 2 * 768);
+  EXPECT_EQ(added(R"("layers": 14, "channels": 48, "stem": "imagenet")", 224, 1000), head(4 * 48 * 4, 1000));
+}
+
 TEST(Darts, TakesAnyGenotype) {
   const std::string all = R"(["none<-0", "max_pool_3x3<-1", "avg_pool_3x3<-0", "skip_connect<-1", "sep_conv_3x3<-2",
                               "sep_conv_5x5<-0", "dil_conv_3x3<-4", "dil_conv_5x5<-1"])";

@@ -67,7 +67,13 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
           fast_small_conv(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
       if (y.defined()) return {y};
     }
-    return {at::conv2d(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {o_.stride, o_.stride},
+    at::Tensor x = f.inputs[0];
+    int64_t stride = o_.stride;
+    if (o_.kernel == 1 && stride > 1 && o_.padding == 0 && x.is_cpu()) {
+      x = every_pixel(x, stride);
+      stride = 1;
+    }
+    return {at::conv2d(x, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {stride, stride},
                        {o_.padding, o_.padding}, {o_.dilation, o_.dilation}, groups(f.graph, f.node))};
   }
 

@@ -347,6 +347,10 @@ bool is_fast_cpu(const at::Tensor& x) {
   return x.dim() == 4 ? x.is_contiguous(at::MemoryFormat::ChannelsLast) : x.dim() == 2 && x.is_contiguous();
 }
 
+at::Tensor every_pixel(const at::Tensor& images, int64_t stride) {
+  return images.slice(2, std::nullopt, std::nullopt, stride).slice(3, std::nullopt, std::nullopt, stride);
+}
+
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu) {
   if (kernel != 2 && kernel != 3) return {};
   return MaxPool::apply(x, kernel, stride, padding, relu);

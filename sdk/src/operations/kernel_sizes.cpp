@@ -63,17 +63,21 @@ struct Piece {
   int64_t crop = 0;             // of the images, on each side
   int64_t padding = 0;          // of what is left, on each side
   int64_t top = 0, bottom = 0;  // rows and columns of the result that are too many
+  int64_t every = 1;            // of the pixels that are left, how many steps lie from one that is read to the next
+  int64_t stride = 1;           // of the convolution of these
 
-  Piece(const Plan& p, const KernelClass& c) {
+  Piece(const Plan& p, const KernelClass& c) : stride(p.stride) {
     const int64_t before = p.padding - c.offset, behind = p.padding - (p.side - c.side - c.offset);
     const int64_t border = std::max(before, behind);
     crop = std::max<int64_t>(0, -border);
     padding = border + crop;
     top = border - before;
     bottom = border - behind;
+    if (c.side == 1 && padding == 0) std::swap(every, stride);
   }
   at::Tensor of(const at::Tensor& x) const {
-    return crop == 0 ? x : x.narrow(2, crop, x.size(2) - 2 * crop).narrow(3, crop, x.size(3) - 2 * crop);
+    const at::Tensor left = crop == 0 ? x : x.narrow(2, crop, x.size(2) - 2 * crop).narrow(3, crop, x.size(3) - 2 * crop);
+    return every == 1 ? left : every_pixel(left, every);
   }
 };
 
@@ -144,7 +148,8 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     for (const KernelClass& c : p.classes) {
       const Piece piece(p, c);
       const at::Tensor r =
-          at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {stride, stride}, {piece.padding, piece.padding})
+          at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {piece.stride, piece.stride},
+                     {piece.padding, piece.padding})
               .contiguous(channels_last);
       parts.push_back({r, piece.top, r.size(2), r.size(3)});
     }
@@ -205,12 +210,12 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
       const at::Tensor part = part_of(gy, c, p, piece);
       // The gradient of 1x1 kernels is a product of matrices; LibTorch's convolution takes ten times as long for it
       // where there are few filters.
-      const bool as_product = for_weight && c.side == 1 && stride == 1 && piece.padding == 0 && piece.crop == 0;
+      const bool as_product = for_weight && c.side == 1 && piece.stride == 1 && piece.padding == 0;
       auto [gi, gv, unused] = at::convolution_backward(part, images, weight_of(p, c, weight), std::nullopt,
-                                                       {stride, stride}, {piece.padding, piece.padding}, {1, 1}, false,
+                                                       {piece.stride, piece.stride}, {piece.padding, piece.padding}, {1, 1}, false,
                                                        {0, 0}, 1, {for_x, for_weight && !as_product, false});
       if (as_product) gv = rows_of(part).t().mm(rows_of(images)).view({part.size(1), images.size(1), 1, 1});
-      if (for_x && !gx.defined() && piece.crop == 0) {
+      if (for_x && !gx.defined() && piece.crop == 0 && piece.every == 1) {
         gx = gi;
       } else if (for_x) {
         if (!gx.defined()) gx = at::zeros_like(x, x.options(), channels_last);
@@ -308,7 +313,7 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
   const auto convolve = [&](const KernelClass& c, const at::Tensor& b) {
     const Piece piece(p, c);
     const at::Tensor y =
-        at::conv2d(piece.of(x), weight_of(p, c, weight), b, {stride, stride}, {piece.padding, piece.padding});
+        at::conv2d(piece.of(x), weight_of(p, c, weight), b, {piece.stride, piece.stride}, {piece.padding, piece.padding});
     return piece.top + piece.bottom == 0 ? y : y.narrow(2, piece.top, p.height).narrow(3, piece.top, p.width);
   };
   const int64_t filters = weight.size(0);
