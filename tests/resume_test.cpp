@@ -246,8 +246,8 @@ stages:
 INSTANTIATE_TEST_SUITE_P(
     Controllers, ResumeSearch,
     ::testing::Values(SearchCase{"{use: rarts, lambda: 2, beta: 0.5}"}, SearchCase{"{use: rarts, primary: drawn}"},
-                      SearchCase{"{use: darts, order: first, hessian_every: 1}"}, SearchCase{"{use: darts, order: second}"},
-                      SearchCase{"milenas"}, SearchCase{"joint"},
+                      SearchCase{"{use: darts, order: first, hessian_every: 1}"},
+                      SearchCase{"{use: darts, order: second}"}, SearchCase{"milenas"}, SearchCase{"joint"},
                       SearchCase{"{use: rarts, gates: norms}",
                                  "[{use: rvsm, on: all, weight: 1e-4}, {use: l1, on: gates, solver: proximal}]"},
                       SearchCase{"{use: milenas, gates: stem*}", "[{use: rvsm, on: architecture, penalty: l1}]"}),

@@ -3,7 +3,9 @@
 #include <utility>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
@@ -148,6 +150,43 @@ TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
     const at::Tensor x32 = input.to(at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
     const at::Tensor logits = run(g, w, {{"input", x32}}, {"logits"})[0];
     EXPECT_THROW(logits.sum().backward({}, true, true), std::exception);
+  }
+}
+
+// 1x1 convolutions with a stride read every second or third pixel.
+TEST(Fused, StridedConvolutionsOfOnePixelEqualTheOrdinaryOnes) {
+  for (const int64_t stride : {2, 3}) {
+    for (const int64_t size : {7, 8, 9}) {
+      GraphBuilder b({20, size, size + 2});
+      const Edge x = b.conv("conv", b.input(), {.filters = 18, .kernel = 1, .stride = stride, .bias = stride == 2});
+      const Graph g = b.output(b.linear("fc", b.flatten(b.relu(x)), {.features = 4}));
+      Weights w(g, at::kDouble, at::kCPU);
+      w.initialize(g, RandomKey(3));
+      const at::Tensor input = testkit::input_of(g, 5, 1), target = testkit::target_of(4, 5, 1);
+      const auto gradients = [&](at::ScalarType dtype) {
+        Weights v(g, dtype, at::kCPU);
+        {
+          const c10::NoGradGuard no_grad;
+          v.copy_from(w);
+        }
+        const at::Tensor in = input.to(dtype).clone(at::MemoryFormat::ChannelsLast).requires_grad_(true);
+        testkit::cross_entropy(g, v, in, target, {.training = true, .key = {}}).backward();
+        return std::pair(in.grad().to(at::kDouble), v.gradient(g.parameter("conv.weight")).to(at::kDouble).clone());
+      };
+      // LibTorch's convolution in float64.
+      const at::Tensor in = input.clone().requires_grad_(true);
+      const at::Tensor weight = w[g.parameter("conv.weight")].detach().clone().requires_grad_(true);
+      const at::Tensor bias = stride == 2 ? w[g.parameter("conv.bias")].detach() : at::Tensor();
+      const at::Tensor y = at::conv2d(in, weight, bias, {stride, stride}).relu().flatten(1);
+      const at::Tensor logits = at::linear(y, w[g.parameter("fc.weight")].detach(), w[g.parameter("fc.bias")].detach());
+      at::cross_entropy_loss(logits, target).backward();
+      for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+        const auto [gx, gw] = gradients(dtype);
+        const double tolerance = dtype == at::kDouble ? 1e-13 : 1e-5;  // rounding
+        EXPECT_LE((gx - in.grad()).abs().max().item<double>(), tolerance) << size << ", stride " << stride;
+        EXPECT_LE((gw - weight.grad()).abs().max().item<double>(), tolerance) << size << ", stride " << stride;
+      }
+    }
   }
 }
 

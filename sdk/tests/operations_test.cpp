@@ -333,6 +333,20 @@ TEST(DropPath, DropsWholeSamplesByKey) {
   EXPECT_EQ(largest_difference(logits(g, w, x), x.flatten(1)), 0) << "nothing is dropped in evaluation";
 }
 
+TEST(DropPath, RisesWithTheEpochsIfItShall) {
+  GraphBuilder b({3, 2, 2});
+  const Graph g = b.output(b.flatten(b.drop_path(b.input(), 0.5, /*rises=*/true)));
+  Weights w(g, at::kDouble, at::kCPU);
+  const at::Tensor x = at::full({4000, 3, 2, 2}, 1.0, at::kDouble);
+  for (const double progress : {0.0, 0.5, 1.0}) {
+    const double p = 0.5 * progress;
+    const at::Tensor each = logits(g, w, x, {.training = true, .key = RandomKey(1), .progress = progress}).select(1, 0);
+    EXPECT_TRUE(at::allclose(each * (each - 1 / (1 - p)), at::zeros({4000}, at::kDouble), 0, 1e-15)) << progress;
+    // Five standard deviations of the share among 4000 samples.
+    EXPECT_NEAR(each.eq(0).to(at::kDouble).mean().item<double>(), p, 5 * std::sqrt(p * (1 - p) / 4000)) << progress;
+  }
+}
+
 TEST(GraphConv, IsTheMeanOverANeighbourhoodOfEqualDegrees) {
   // Two pixels: both have degree 2.
   GraphBuilder b({3, 1, 2});

@@ -21,6 +21,7 @@ struct DartsOptions {
   int64_t channels = 36;
   std::string stem = "cifar";
   double drop_path = 0;
+  bool drop_path_rises = true;
   bool auxiliary = false;
 
   static void declare(Declare<DartsOptions>& p) {
@@ -35,6 +36,9 @@ struct DartsOptions {
       "First layers; imagenet: three convolutions of stride 2, for large images.");
     p("drop_path", &DartsOptions::drop_path, at_least(0), below(1),
       "Probability of leaving out an operation for a sample; the identity is never left out.");
+    p("drop_path_rises", &DartsOptions::drop_path_rises,
+      "Whether this probability rises linearly with the epochs of a stage, from 0 in the first one, as in the authors' "
+      "program. If not, it is the same in all epochs.");
     p("auxiliary", &DartsOptions::auxiliary,
       "Whether a classifier within the network, behind the second reduction, is its output auxiliary. The loss "
       "auxiliary trains it; nothing else reads it.");
@@ -83,6 +87,7 @@ constexpr const char* all_operations[] = {"none",         "max_pool_3x3", "avg_p
 struct Layers {
   GraphBuilder& g;
   double drop_path = 0;
+  bool drop_path_rises = false;
   bool affine = true;                     // of the cells' batch norms
   std::vector<std::string> operations{};  // of each edge of a search network
 
@@ -128,7 +133,7 @@ struct Layers {
       if (op == "dil_conv_" + size) y = separable("", x, kernel, stride, 2);
     }
     if (y == x) throw Error("there is no operation '" + op + "' in the cells of DARTS");
-    return drop_path > 0 ? g.drop_path(y, drop_path) : y;
+    return drop_path > 0 ? g.drop_path(y, drop_path, drop_path_rises) : y;
   }
 
   // All operations, each times its coefficient.
@@ -226,7 +231,7 @@ Graph darts(const DartsOptions& o, const Genotype& named, const InputSpec& input
   const std::vector<std::string>& normal = o.normal.empty() ? named.normal : o.normal;
   const std::vector<std::string>& reduce = o.reduce.empty() ? named.reduce : o.reduce;
   GraphBuilder g(input);
-  const Layers layers{.g = g, .drop_path = o.drop_path};
+  const Layers layers{.g = g, .drop_path = o.drop_path, .drop_path_rises = o.drop_path_rises};
   Edge before = g.input(), last = before;
   bool after_reduction = false;
   if (o.stem == "cifar") {

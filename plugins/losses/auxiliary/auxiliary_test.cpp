@@ -19,7 +19,7 @@ std::unique_ptr<Loss> loss(const std::string& options, int64_t classes = 3) {
   auto made = Registry::instance().create<Loss>(from_json(R"({"use": "auxiliary")" + options + "}"));
   const TargetSpec target{classes};
   made->check(target);
-  made->begin({.target = target, .dtype = at::kDouble, .networks = {}});
+  made->begin({.target = target, .class_counts = {}, .dtype = at::kDouble, .networks = {}});
   return made;
 }
 

@@ -61,6 +61,8 @@ class Trainer final : public Run {
   void end_stage() override { position_.ended = true; }
   int64_t epoch() const override { return position_.epoch; }
   int64_t step() const override { return position_.step; }
+  // How much of the stage's epochs lies behind, from 0 to 1.
+  double progress() const { return static_cast<double>(position_.epoch) / static_cast<double>(stage_->epochs); }
   RandomKey key() const override;
   using Run::edit;
   void edit(const Edits& edits) override;

@@ -199,8 +199,10 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_vi
     NamedTensors outputs;
     {
       const ComputeType compute(recipe_.precision, machine_.device);
-      const std::vector<at::Tensor> r = placed(
-          [&] { return espalier::run(network_.graph, weights, part.inputs, wanted, {.training = true, .key = with}); });
+      const std::vector<at::Tensor> r = placed([&] {
+        const Pass pass{.training = true, .key = with, .progress = progress()};
+        return espalier::run(network_.graph, weights, part.inputs, wanted, pass);
+      });
       for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
       const Prediction prediction{.outputs = outputs, .batch = part, .training = true};
       if (own) {

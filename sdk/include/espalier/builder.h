@@ -156,8 +156,9 @@ class ESPALIER_API GraphBuilder {
   // only.
   Edge dropout(Edge x, double p = 0.5);
   // Sets whole samples to zero with probability p, 0 <= p < 1, and multiplies the others by 1 / (1 - p), in training
-  // only: before a residual sum it drops the branch.
-  Edge drop_path(Edge x, double p);
+  // only: before a residual sum it drops the branch. `rises`: the probability rises linearly with the epochs of a
+  // stage, from 0 in the first one.
+  Edge drop_path(Edge x, double p, bool rises = false);
 
   // Adds inputs of one shape. Axes that differ become one, because widths that are added must agree.
   Edge add(const std::vector<Edge>& xs) { return elementwise("add", xs); }

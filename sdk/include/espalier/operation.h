@@ -21,6 +21,8 @@ struct Pass {
   bool training = false;
   // The random key of the step. Dropout and similar operations derive their own keys from it.
   RandomKey key;
+  // How much of the stage's epochs lies behind, from 0 to 1. What rises while a network trains follows it.
+  double progress = 1;
   // Whether neighbouring nodes may be computed together. false: each node by itself, with all its derivatives.
   bool fuse = true;
   // If it is set, every position that these changes of widths drop reads as zero in the output of each node, whatever

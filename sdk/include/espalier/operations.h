@@ -124,7 +124,7 @@ struct PoolOptions {
   }
 };
 
-// The options of "dropout" and "drop_path".
+// The options of "dropout".
 struct DropoutOptions {
   // Probability of a zero.
   double p = 0.5;
@@ -132,6 +132,21 @@ struct DropoutOptions {
   // Declares the options.
   static void declare(Declare<DropoutOptions>& d) {
     d("p", &DropoutOptions::p, at_least(0), below(1), "Probability of a zero.");
+  }
+};
+
+// The options of "drop_path".
+struct DropPathOptions {
+  // Probability of a zero.
+  double p = 0.5;
+  // Whether the probability rises with the epochs, linearly from 0.
+  bool rises = false;
+
+  // Declares the options.
+  static void declare(Declare<DropPathOptions>& d) {
+    d("p", &DropPathOptions::p, at_least(0), below(1), "Probability of a zero.");
+    d("rises", &DropPathOptions::rises,
+      "Whether the probability rises linearly: 0 in the first epoch of a stage, and p when all epochs are over.");
   }
 };
 

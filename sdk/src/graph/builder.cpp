@@ -174,8 +174,8 @@ Edge GraphBuilder::flatten(Edge x) {
 Edge GraphBuilder::dropout(Edge x, double p) {
   return node("dropout", auto_name("dropout"), {x}, Declare<DropoutOptions>().write({p}));
 }
-Edge GraphBuilder::drop_path(Edge x, double p) {
-  return node("drop_path", auto_name("drop_path"), {x}, Declare<DropoutOptions>().write({p}));
+Edge GraphBuilder::drop_path(Edge x, double p, bool rises) {
+  return node("drop_path", auto_name("drop_path"), {x}, Declare<DropPathOptions>().write({p, rises}));
 }
 
 Edge GraphBuilder::concat(const std::vector<Edge>& xs) {

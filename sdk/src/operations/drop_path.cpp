@@ -9,7 +9,7 @@ namespace {
 
 // Zeroes a sample whole with probability p and scales the others by 1 / (1 - p), in training only: before a residual
 // sum it drops the branch (Larsson et al. 2017, Huang et al. 2016).
-class DropPath final : public OperationOf<DropPath, DropoutOptions> {
+class DropPath final : public OperationOf<DropPath, DropPathOptions> {
  public:
   static constexpr const char* name = "drop_path";
   using OperationOf::OperationOf;
@@ -17,9 +17,10 @@ class DropPath final : public OperationOf<DropPath, DropoutOptions> {
   void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!f.pass.training || o_.p == 0) return {x};
+    const double p = o_.rises ? o_.p * f.pass.progress : o_.p;
+    if (!f.pass.training || p == 0) return {x};
     at::Tensor mask = at::empty({x.size(0)}, x.options());
-    fill_dropout_mask(mask, o_.p, f.pass.key.with("drop_path").with(f.node.name));
+    fill_dropout_mask(mask, p, f.pass.key.with("drop_path").with(f.node.name));
     std::vector<int64_t> each(static_cast<size_t>(x.dim()), 1);
     each[0] = -1;
     return {x.mul(mask.view(each))};

@@ -46,8 +46,8 @@ void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double
 at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding);
 
 // Every stride-th pixel of images, those that a 1x1 convolution with this stride and without padding reads. On the CPU
-// such a convolution is computed as one of stride 1 of these: oneDNN's weight gradient of the strided form writes beyond
-// its memory where there are few channels (as of LibTorch 2.11).
+// such a convolution is computed as one of stride 1 of these: oneDNN's weight gradient of the strided form writes
+// beyond its memory where there are few channels (as of LibTorch 2.11).
 at::Tensor every_pixel(const at::Tensor& images, int64_t stride);
 
 // Linear layer, [batch, features], that adds its weight's gradient into the one there is, as the product is made:

@@ -76,7 +76,8 @@ struct Piece {
     if (c.side == 1 && padding == 0) std::swap(every, stride);
   }
   at::Tensor of(const at::Tensor& x) const {
-    const at::Tensor left = crop == 0 ? x : x.narrow(2, crop, x.size(2) - 2 * crop).narrow(3, crop, x.size(3) - 2 * crop);
+    const at::Tensor left =
+        crop == 0 ? x : x.narrow(2, crop, x.size(2) - 2 * crop).narrow(3, crop, x.size(3) - 2 * crop);
     return every == 1 ? left : every_pixel(left, every);
   }
 };
@@ -147,10 +148,9 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
     std::vector<Part> parts;
     for (const KernelClass& c : p.classes) {
       const Piece piece(p, c);
-      const at::Tensor r =
-          at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {piece.stride, piece.stride},
-                     {piece.padding, piece.padding})
-              .contiguous(channels_last);
+      const at::Tensor r = at::conv2d(piece.of(x), weight_of(p, c, weight), {}, {piece.stride, piece.stride},
+                                      {piece.padding, piece.padding})
+                               .contiguous(channels_last);
       parts.push_back({r, piece.top, r.size(2), r.size(3)});
     }
     // Filters without a kernel give their bias.
@@ -211,9 +211,9 @@ class ConvolveSizes : public torch::autograd::Function<ConvolveSizes> {
       // The gradient of 1x1 kernels is a product of matrices; LibTorch's convolution takes ten times as long for it
       // where there are few filters.
       const bool as_product = for_weight && c.side == 1 && piece.stride == 1 && piece.padding == 0;
-      auto [gi, gv, unused] = at::convolution_backward(part, images, weight_of(p, c, weight), std::nullopt,
-                                                       {piece.stride, piece.stride}, {piece.padding, piece.padding}, {1, 1}, false,
-                                                       {0, 0}, 1, {for_x, for_weight && !as_product, false});
+      auto [gi, gv, unused] = at::convolution_backward(
+          part, images, weight_of(p, c, weight), std::nullopt, {piece.stride, piece.stride},
+          {piece.padding, piece.padding}, {1, 1}, false, {0, 0}, 1, {for_x, for_weight && !as_product, false});
       if (as_product) gv = rows_of(part).t().mm(rows_of(images)).view({part.size(1), images.size(1), 1, 1});
       if (for_x && !gx.defined() && piece.crop == 0 && piece.every == 1) {
         gx = gi;
@@ -312,8 +312,8 @@ at::Tensor convolve_sizes(const at::Tensor& x, const at::Tensor& weight, const a
   const Plan p(x, weight, sizes, first, stride, padding);
   const auto convolve = [&](const KernelClass& c, const at::Tensor& b) {
     const Piece piece(p, c);
-    const at::Tensor y =
-        at::conv2d(piece.of(x), weight_of(p, c, weight), b, {piece.stride, piece.stride}, {piece.padding, piece.padding});
+    const at::Tensor y = at::conv2d(piece.of(x), weight_of(p, c, weight), b, {piece.stride, piece.stride},
+                                    {piece.padding, piece.padding});
     return piece.top + piece.bottom == 0 ? y : y.narrow(2, piece.top, p.height).narrow(3, piece.top, p.width);
   };
   const int64_t filters = weight.size(0);
