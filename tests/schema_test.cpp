@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -84,16 +85,32 @@ class Validator {
       }
       return true;
     }
+    if (key == "patternProperties") {
+      if (!v.is_map()) return true;
+      for (const Value::Entry& e : v.as_map()) {
+        for (const Value::Entry& pattern : rule.as_map()) {
+          if (matches(e.key, pattern.key) && !fits(pattern.value, e.value)) return false;
+        }
+      }
+      return true;
+    }
     if (key == "additionalProperties") {
       if (!v.is_map()) return true;
       for (const Value::Entry& e : v.as_map()) {
         if (schema.find("properties") && schema.at("properties").find(e.key)) continue;
+        const Value* patterns = schema.find("patternProperties");
+        if (patterns && std::ranges::any_of(patterns->as_map(), [&](const auto& p) { return matches(e.key, p.key); }))
+          continue;
         if (!rule.is_map() || !fits(rule, e.value)) return false;
       }
       return true;
     }
     ADD_FAILURE() << "unknown keyword " << key;
     return false;
+  }
+
+  static bool matches(const std::string& key, const std::string& pattern) {
+    return std::regex_search(key, std::regex(pattern));
   }
 
   template <class Predicate>
@@ -134,7 +151,9 @@ const std::string good_recipes[] = {
         "1e3\nbase: {macs: 1}\n" +
         tail,
     head +
-        "data: toy_images\nnetwork: toy_plain\nbase: toy_net\nexpect: {accuracy: {value: 1, within: 0}}\ndescription: "
+        "data: toy_images\nnetwork: toy_plain\nbase: toy_net\nexpect: {accuracy: {value: 1, within: 0}, b.found: "
+        "{value: 1, within: 0}}\n"
+        "description: "
         "text\n" +
         "stages:\n  - {name: a, epochs: 0, data: {batch: 3}, network: toy_net, clip_norm: }\n"
         "  - {name: b, epochs: 1, optimizers: [{use: toy_sgd, on: weights}, {use: toy_sgd, on: [norms, \"!fc\"], lr: "
@@ -216,6 +235,7 @@ TEST(RecipeSchema, RefusesWhatTheReaderRefuses) {
                                   fine + "scales: [smoke]\n",
                                   head + "data: toy_images\nnetwork: toy_net\nstages: []\n",
                                   fine + "expect: {accuracy: 3}\n",
+                                  fine + "expect: {one.found: 3}\n",
                                   fine + "base: {macs: 0}\n"}) {
     EXPECT_FALSE(loads(text)) << text;
     EXPECT_FALSE(schema.accepts(parse_yaml(text, "r.yaml"))) << text;
