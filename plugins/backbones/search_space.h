@@ -14,7 +14,7 @@ namespace espalier {
 // all if it is empty. Throws Error for unknown names, for duplicates, and for a single name.
 inline std::vector<std::string> operations_in_order(std::span<const char* const> all,
                                                     const std::vector<std::string>& chosen) {
-  const std::vector<std::string> known(all.begin(), all.end());
+  std::vector<std::string> known(all.begin(), all.end());
   if (chosen.empty()) return known;
   for (const std::string& name : chosen) {
     if (std::ranges::find(known, name) == known.end()) {

@@ -326,10 +326,12 @@ TEST(Prune, SaysWhatIsWrong) {
     }
     EXPECT_THAT(message, HasSubstr(text)) << options;
   };
-  says(R"(, "target": {})", "'target' names nothing to reach; give one of macs, params, share, latency and latency_ms");
+  says(R"(, "target": {})",
+       "'target' names nothing to reach; give one of macs, params, share, quantile, threshold, latency "
+       "and latency_ms");
   says(R"(, "target": {"macs": 0.5, "params": 0.5})", "'target' names more than one thing");
   says(R"(, "target": {"mac": 0.5})", "'target' has no parameter 'mac' (did you mean 'macs'?)");
-  says(R"(, "target": 0.5)", "'target' must be a map of the options macs, params, share, latency");
+  says(R"(, "target": 0.5)", "'target' must be a map of the options macs, params, share, quantile, threshold, latency");
   says(R"(, "target": {"macs": 0})", "'target.macs' must be a number > 0");
   says(R"(, "target": {"share": 1})", "'target.share' must be a number > 0 and < 1");
   says(R"(, "target": {"macs": 0.001})", "'target' cannot be met: the target is");

@@ -95,6 +95,11 @@ void Selector::require_matches(const Graph& graph) const {
         if (!n.parameters.empty()) hint += " " + n.name;
       }
     }
+    if (term == "architecture") {
+      hint =
+          ", which has no architecture parameters: search networks have some, and the option 'gates' of a search makes "
+          "some, for example `gates: norms`";
+    }
     throw Error("the selector '" + t + "' matches no parameter of the network" + hint);
   }
   if (!terms_.empty() && match(graph).empty())
