@@ -179,8 +179,11 @@ void DirectSizes::backward(const at::Tensor& x, const at::Tensor& weight, const 
     }
   }
 
-  // Sums over the images in parts, the same for any number of threads.
-  const int64_t parts = std::min<int64_t>(batch, 8), products = side_ * side_ * count * wide;
+  // Sums over the images in parts, the same for any number of threads; fewer of large weights, so that the sums take no
+  // more than 32 MB, or twice the weight.
+  constexpr int64_t most = int64_t{1} << 23;
+  const int64_t products = side_ * side_ * count * wide;
+  const int64_t parts = std::min(batch, std::clamp<int64_t>(most / products, 2, 8));
   std::vector<std::vector<float>> sums_of_parts(static_cast<size_t>(parts));
   const ChannelTake take(outputs, {filters_.begin(), filters_.end()});
   const auto* images = x.const_data_ptr<float>();
