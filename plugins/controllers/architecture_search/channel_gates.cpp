@@ -6,25 +6,13 @@
 
 #include <espalier/error.h>
 #include <espalier/operation.h>
+#include <espalier/score.h>
 
 namespace espalier {
 
 namespace {
 
 constexpr const char* suffix = ".gate";
-
-// The node that alone reads an edge, once, if the edge is no output; null otherwise.
-const Node* only_reader(const Graph& graph, Edge edge) {
-  if (std::ranges::any_of(graph.outputs(), [&](const Port& p) { return p.edge == edge; })) return nullptr;
-  const Node* reader = nullptr;
-  for (const Node& n : graph.nodes()) {
-    const auto reads = std::ranges::count(n.inputs, edge);
-    if (reads == 0) continue;
-    if (reader || reads > 1) return nullptr;
-    reader = &n;
-  }
-  return reader;
-}
 
 bool is_batch_norm(const Node& n) {
   return n.op->type() == "batch_norm";
@@ -45,7 +33,7 @@ bool is_activation(const Node& n) {
 
 // The batch norm that alone reads a layer, or the node itself.
 const Node& normed(const Graph& graph, const Node& n) {
-  const Node* reader = is_layer(graph, n) ? only_reader(graph, n.outputs.front()) : nullptr;
+  const Node* reader = is_layer(graph, n) ? sole_reader(graph, n.outputs.front()) : nullptr;
   return reader && is_batch_norm(*reader) ? *reader : n;
 }
 
@@ -73,8 +61,8 @@ Edits channel_gates(const Graph& graph, const Selector& on) {
     const Node& base = normed(graph, named);
     if (!gated.insert(base.name + suffix).second) continue;
     Edge place = base.outputs.front();
-    for (const Node* next = only_reader(graph, place); next && (is_view(*next) || is_activation(*next));
-         next = only_reader(graph, place)) {
+    for (const Node* next = sole_reader(graph, place); next && (is_view(*next) || is_activation(*next));
+         next = sole_reader(graph, place)) {
       place = next->outputs.front();
     }
     const Shape& shape = graph[place].shape;

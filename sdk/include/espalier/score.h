@@ -83,6 +83,10 @@ struct ViewInfo {
   Indices index;      // of each position, the channel of its input
 };
 
+// Returns the node that alone reads an edge, if it reads it once and the edge is no output; null otherwise. It holds
+// until the next edit.
+ESPALIER_API const Node* sole_reader(const Graph& graph, Edge edge);
+
 // Returns the views of a graph, in topological order.
 ESPALIER_API std::vector<ViewInfo> views(const Graph& graph);
 

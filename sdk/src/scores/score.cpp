@@ -32,19 +32,6 @@ std::string reason(const Graph& graph, Axis axis) {
   return "";
 }
 
-// The node that alone reads an edge, if it reads it once; null otherwise.
-const Node* sole_reader(const Graph& graph, Edge edge) {
-  const Node* reader = nullptr;
-  for (const Node& n : graph.nodes()) {
-    const auto reads = std::ranges::count(n.inputs, edge);
-    if (reads == 0) continue;
-    if (reader || reads > 1) return nullptr;
-    reader = &n;
-  }
-  const bool is_output = std::ranges::any_of(graph.outputs(), [&](const Port& p) { return p.edge == edge; });
-  return is_output ? nullptr : reader;
-}
-
 // Whether a node hands on each position of its input by itself: batch norm, activation functions, gates, depthwise
 // convolutions.
 bool passes_positions(const Graph& graph, const Node& n, Edge from, bool sums) {
@@ -67,6 +54,18 @@ bool passes_positions(const Graph& graph, const Node& n, Edge from, bool sums) {
 }
 
 }  // namespace
+
+const Node* sole_reader(const Graph& graph, Edge edge) {
+  const Node* reader = nullptr;
+  for (const Node& n : graph.nodes()) {
+    const auto reads = std::ranges::count(n.inputs, edge);
+    if (reads == 0) continue;
+    if (reader || reads > 1) return nullptr;
+    reader = &n;
+  }
+  const bool is_output = std::ranges::any_of(graph.outputs(), [&](const Port& p) { return p.edge == edge; });
+  return is_output ? nullptr : reader;
+}
 
 std::vector<Axis> prunable_axes(const Graph& graph, const Selector& on) {
   std::vector<Axis> axes = graph.axes(on);
