@@ -113,7 +113,7 @@ Graph attention_sample() {
   const Edge k = g.linear("k", x, {.features = 6, .heads = 2});
   const Edge v = g.linear("v", x, {.features = 6, .heads = 2});
   const Edge y = g.add(x, g.linear("out", g.attention("attention", q, k, v), {.features = 4}));
-  const Edge coefficients = g.node("competition", "alpha", {}, Value::map(), {2});
+  const Edge coefficients = g.softmax(g.node("coefficient", "alpha", {}, Value::map(), {2}));
   const Edge mixed = g.node("weighted_sum", "mixed", {y, x, coefficients});
   return g.output(g.linear("logits", g.mean(g.layer_norm("norm", mixed)), {.features = 3}));
 }

@@ -8,6 +8,7 @@
 #include "espalier/api.h"
 #include "espalier/error.h"
 #include "espalier/graph.h"
+#include "espalier/value.h"
 #include "espalier/weights.h"
 
 namespace espalier {
@@ -56,12 +57,15 @@ struct SplitOff {
 struct Disconnect {
   std::string node;   // a concatenation, a sum or a mixture
   int64_t input = 0;  // which of its inputs, from 0
+  // Whether the function must stay, since what goes is zero. A run then refuses the edit where it does not.
+  bool exact = false;
 };
 
 // Removes a block whose input and output have the same shape: what read its output then reads its input. A block is all
 // nodes whose names begin with its name and a dot.
 struct DropBlock {
-  std::string block;  // the name of the block
+  std::string block;   // the name of the block
+  bool exact = false;  // whether the function must stay, as in Disconnect
 };
 
 // Inserts a block with the operations and widths of another one. Axes that only `like` has are copied.
@@ -92,6 +96,34 @@ struct InsertGate {
   std::vector<std::string> readers{};  // the nodes that read the gated edge; empty: all
 };
 
+// Multiplies several edges by coefficients that one new operation makes together: components that compete. Each gate
+// stands on its edge as in InsertGate and says by an index which coefficient each channel has.
+struct InsertGates {
+  // Where one of the gates stands.
+  struct Place {
+    std::string gate;                    // the new node
+    std::string edge;                    // the edge whose channels are multiplied
+    std::vector<std::string> readers{};  // the nodes that read the gated edge; empty: all
+    Indices index;                       // for each channel of the edge, the position of its coefficient
+  };
+  std::string coefficients;   // the new node that makes the coefficients; their axis has its name
+  Value operation;            // its operation, {use: NAME, ...}: it needs no input and gives [count]
+  int64_t count = 1;          // how many coefficients there are
+  std::vector<Place> places;  // where they multiply something, at least one
+};
+
+// Lets what reads an edge read a new operation instead, which needs no input and gives the same shape: coefficients or
+// constants in the place of data.
+struct Substitute {
+  std::string edge;                    // the edge
+  std::string node;                    // the new node
+  Value operation;                     // its operation, {use: NAME, ...}
+  std::vector<std::string> readers{};  // the nodes that read the new edge; empty: all
+  // Whether it begins with the values that the edge has, so that the function stays: of an edge that depends on no
+  // sample, and an operation that holds a value (HoldsValue in mixture.h).
+  bool keep_values = false;
+};
+
 // Multiplies the coefficients of a gate into the nearest linear operation or batch norm: into the one before if the
 // gate alone reads it, else into all behind; never across a nonlinearity. A mixture becomes a sum.
 struct FoldGate {
@@ -114,8 +146,8 @@ struct CropKernels {
 };
 
 // Any of the changes above.
-using Change = std::variant<Shrink, Grow, SplitOff, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, FoldGate,
-                            RemoveGate, CropKernels>;
+using Change = std::variant<Shrink, Grow, SplitOff, Disconnect, DropBlock, InsertBlock, Choose, InsertGate, InsertGates,
+                            Substitute, FoldGate, RemoveGate, CropKernels>;
 
 // One change of structure.
 struct Edit {

@@ -17,6 +17,23 @@ class ESPALIER_API Mixture {
   virtual Indices components(const Graph& graph, const Node& node) const = 0;
 };
 
+// An operation without inputs that holds a value of its own, in its one parameter or buffer.
+class ESPALIER_API HoldsValue {
+ public:
+  virtual ~HoldsValue();
+  // Returns what the parameter must hold so that the operation gives this value (without the batch).
+  virtual at::Tensor held(const at::Tensor& value) const = 0;
+};
+
+// A matrix of which it is known, without looking at values, that most entries are zero.
+class ESPALIER_API SparseMatrix {
+ public:
+  virtual ~SparseMatrix();
+  // Returns how many entries may be another number than zero. Multiplying by the matrix takes as many
+  // multiply-accumulates for each column of the other factor.
+  virtual int64_t entries() const = 0;
+};
+
 // One component of a mixture.
 struct MixtureTerm {
   int32_t node = -1;      // the mixture

@@ -76,6 +76,8 @@ Rewrite plan_change(const Graph& graph, const DropBlock& e);
 Rewrite plan_change(const Graph& graph, const InsertBlock& e);
 Rewrite plan_change(const Graph& graph, const Choose& e);
 Rewrite plan_change(const Graph& graph, const InsertGate& e);
+Rewrite plan_change(const Graph& graph, const InsertGates& e);
+Rewrite plan_change(const Graph& graph, const Substitute& e);
 Rewrite plan_change(const Graph& graph, const FoldGate& e);
 Rewrite plan_change(const Graph& graph, const RemoveGate& e);
 Rewrite plan_change(const Graph& graph, const CropKernels& e);

@@ -25,11 +25,11 @@ void fields(SplitOff& e, Visit&& v) {
 }
 template <class Visit>
 void fields(Disconnect& e, Visit&& v) {
-  v("node", e.node), v("input", e.input);
+  v("node", e.node), v("input", e.input), v("exact", e.exact);
 }
 template <class Visit>
 void fields(DropBlock& e, Visit&& v) {
-  v("block", e.block);
+  v("block", e.block), v("exact", e.exact);
 }
 template <class Visit>
 void fields(InsertBlock& e, Visit&& v) {
@@ -45,6 +45,19 @@ void fields(InsertGate& e, Visit&& v) {
       v("readers", e.readers);
 }
 template <class Visit>
+void fields(InsertGates::Place& e, Visit&& v) {
+  v("gate", e.gate), v("edge", e.edge), v("readers", e.readers), v("index", e.index);
+}
+template <class Visit>
+void fields(InsertGates& e, Visit&& v) {
+  v("coefficients", e.coefficients), v("operation", e.operation), v("count", e.count), v("places", e.places);
+}
+template <class Visit>
+void fields(Substitute& e, Visit&& v) {
+  v("edge", e.edge), v("node", e.node), v("operation", e.operation), v("readers", e.readers),
+      v("keep_values", e.keep_values);
+}
+template <class Visit>
 void fields(FoldGate& e, Visit&& v) {
   v("gate", e.gate);
 }
@@ -58,8 +71,9 @@ void fields(CropKernels& e, Visit&& v) {
   v("node", e.node), v("sizes", e.sizes), v("corner", e.corner);
 }
 
-constexpr const char* kinds[] = {"shrink", "grow",        "split_off", "disconnect",  "drop_block",  "insert_block",
-                                 "choose", "insert_gate", "fold_gate", "remove_gate", "crop_kernels"};
+constexpr const char* kinds[] = {"shrink",       "grow",        "split_off",   "disconnect",   "drop_block",
+                                 "insert_block", "choose",      "insert_gate", "insert_gates", "substitute",
+                                 "fold_gate",    "remove_gate", "crop_kernels"};
 static_assert(std::size(kinds) == std::variant_size_v<Change>);
 
 // Seeds use all 64 bits, integers of JSON are signed.
@@ -70,12 +84,27 @@ template <class T>
 Value written(const T& v) {
   return v;
 }
+Value written(const std::vector<InsertGates::Place>& places) {
+  Value list = Value::list();
+  for (InsertGates::Place p : places) {
+    Value one = Value::map();
+    fields(p, [&](const char* name, const auto& field) { one[name] = written(field); });
+    list.push_back(std::move(one));
+  }
+  return list;
+}
 
 void read(const Value& v, std::string& to) {
   to = v.as_string();
 }
 void read(const Value& v, int64_t& to) {
   to = v.as_int();
+}
+void read(const Value& v, bool& to) {
+  to = v.as_bool();
+}
+void read(const Value& v, Value& to) {
+  to = v;
 }
 void read(const Value& v, double& to) {
   to = v.as_double();
@@ -93,24 +122,33 @@ void read(const Value& v, std::vector<std::string>& to) {
   for (const Value& s : v.as_list()) to.push_back(s.as_string());
 }
 
+void read(const Value& v, std::vector<InsertGates::Place>& to);
+
+// Reads the fields of `e` from a map, whose other keys may only be `besides`.
+template <class T>
+void read_fields(const Value& value, T& e, const std::string& what, std::string_view besides = "") {
+  for (const Value::Entry& entry : value.as_map()) {
+    bool known = entry.key == besides;
+    fields(e, [&](const char* name, auto&) { known = known || entry.key == name; });
+    if (!known) throw InputError(entry.key_location.str(), what + " has no '" + entry.key + "'");
+  }
+  fields(e, [&](const char* name, auto& field) {
+    if (const Value* v = value.find(name)) {
+      field = {};
+      read(*v, field);
+    }
+  });
+}
+void read(const Value& v, std::vector<InsertGates::Place>& to) {
+  for (const Value& p : v.as_list()) read_fields(p, to.emplace_back(), "a place of the edit 'insert_gates'");
+}
+
 template <size_t I = 0>
 Change read_change(const Value& value) {
   if constexpr (I < std::variant_size_v<Change>) {
     if (value.at("edit").as_string() != kinds[I]) return read_change<I + 1>(value);
     std::variant_alternative_t<I, Change> e;
-    for (const Value::Entry& entry : value.as_map()) {
-      bool known = entry.key == "edit";
-      fields(e, [&](const char* name, auto&) { known = known || entry.key == name; });
-      if (!known)
-        throw InputError(entry.key_location.str(),
-                         "an edit '" + std::string(kinds[I]) + "' has no '" + entry.key + "'");
-    }
-    fields(e, [&](const char* name, auto& field) {
-      if (const Value* v = value.find(name)) {
-        field = {};
-        read(*v, field);
-      }
-    });
+    read_fields(value, e, "an edit '" + std::string(kinds[I]) + "'", "edit");
     return e;
   } else {
     std::vector<std::string> names(std::begin(kinds), std::end(kinds));
@@ -142,6 +180,12 @@ std::string text(const Choose& e) {
 }
 std::string text(const InsertGate& e) {
   return "insert the gate " + e.gate + " on " + e.edge;
+}
+std::string text(const InsertGates& e) {
+  return "insert " + std::to_string(e.places.size()) + " gates with the coefficients " + e.coefficients;
+}
+std::string text(const Substitute& e) {
+  return "substitute " + e.node + " for " + e.edge;
 }
 std::string text(const FoldGate& e) {
   return "fold " + e.gate;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
 #include <c10/core/GradMode.h>
 
 #include "edits/draft.h"
@@ -90,6 +91,19 @@ std::optional<std::vector<Multiply>> behind(const Draft& draft, const Graph& g, 
   return all;
 }
 
+// The nodes of these names, each of which must read the edge; none of an empty list.
+std::vector<int32_t> readers_named(const Draft& draft, Edge edge, const std::vector<std::string>& names,
+                                   const std::string& what) {
+  std::vector<int32_t> readers;
+  const std::vector<int32_t> all = draft.readers(edge);
+  for (const std::string& name : names) {
+    readers.push_back(draft.node(name));
+    if (std::ranges::find(all, readers.back()) == all.end())
+      throw EditError(what + ": the node '" + name + "' does not read an edge of this name");
+  }
+  return readers;
+}
+
 ParamId in(const Graph& after, const Graph& before, ParamId p) {
   return after.parameter(before[p].name);
 }
@@ -125,14 +139,7 @@ Rewrite plan_change(const Graph& graph, const InsertGate& e) {
     if (!along) throw EditError(what + ": '" + e.edge + "' has no width '" + e.axis + "'");
     dim = Dim::of(axis);
   }
-  std::vector<int32_t> readers;
-  for (const std::string& name : e.readers) {
-    readers.push_back(draft.node(name));
-    const std::vector<int32_t> all = draft.readers(edge);
-    if (std::ranges::find(all, readers.back()) == all.end())
-      // NOLINTNEXTLINE(performance-inefficient-string-concatenation): it leaves the loop
-      throw EditError(what + ": the node '" + name + "' does not read '" + e.edge + "'");
-  }
+  const std::vector<int32_t> readers = readers_named(draft, edge, e.readers, what);
 
   const auto coefficient = static_cast<int32_t>(draft.nodes().size());
   const std::string name = e.gate + ".coefficient";
@@ -163,6 +170,66 @@ Rewrite plan_change(const Graph& graph, const InsertGate& e) {
   return draft.finish(e.initial == 1 ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
 }
 
+Rewrite plan_change(const Graph& graph, const InsertGates& e) {
+  Draft draft(graph);
+  const std::string what = "cannot insert gates with the coefficients '" + e.coefficients + "'";
+  if (e.coefficients.empty()) throw EditError("the coefficients of gates need a name");
+  if (e.places.empty()) throw EditError(what + ": there is no place for them");
+  draft.require_new(what, e.coefficients);
+  const Axis components = draft.graph().add_axis(e.coefficients, e.count);
+  const int32_t maker =
+      draft.graph().add_node(e.coefficients, Registry::instance().create<Operation>(e.operation), {}, {components});
+  const Edge value = draft.nodes()[static_cast<size_t>(maker)].outputs.front();
+  if (draft.edge(value).shape != Shape{Dim::of(components)})
+    throw EditError(what + ": its operation does not give one number for each of " + std::to_string(e.count));
+  for (const InsertGates::Place& place : e.places) {
+    draft.require_new(what, place.gate);
+    const Edge edge = draft.edge(place.edge);
+    const Shape shape = draft.edge(edge).shape;
+    const std::vector<int32_t> readers = readers_named(draft, edge, place.readers, what + ": '" + place.edge + "'");
+    const int32_t gate = draft.graph().add_node(
+        place.gate,
+        Registry::instance().create<Operation>(
+            Value::map({{"use", "gate"}, {"dim", static_cast<int64_t>(channel_dim(shape))}, {"index", place.index}})),
+        {edge, value});
+    draft.redirect(edge, draft.nodes()[static_cast<size_t>(gate)].outputs.front(),
+                   readers.empty() ? nullptr : &readers);
+  }
+  return draft.finish(Rewrite::Effect::changes);
+}
+
+Rewrite plan_change(const Graph& graph, const Substitute& e) {
+  Draft draft(graph);
+  const std::string what = "cannot substitute '" + e.node + "' for '" + e.edge + "'";
+  draft.require_new(what, e.node);
+  const Edge edge = draft.edge(e.edge);
+  const std::vector<int32_t> readers = readers_named(draft, edge, e.readers, what);
+  const int32_t node = draft.graph().add_node(e.node, Registry::instance().create<Operation>(e.operation), {});
+  const Node made = draft.nodes()[static_cast<size_t>(node)];
+  const Edge out = made.outputs.front();
+  if (draft.edge(out).shape != draft.edge(edge).shape) {
+    throw EditError(what + ": it gives " + to_string(graph.sizes(draft.edge(out).shape)) + " and not " +
+                    to_string(graph.sizes(draft.edge(edge).shape)));
+  }
+  const auto* holds = dynamic_cast<const HoldsValue*>(made.op.get());
+  if (e.keep_values && (!holds || made.parameters.size() != 1))
+    throw EditError(what + ": an operation '" + made.op->type() + "' holds no values");
+  if (e.keep_values && depends_on_input(graph)[static_cast<size_t>(edge.id)])
+    throw EditError(what + ": its values depend on the sample");
+  draft.redirect(edge, out, readers.empty() ? nullptr : &readers);
+  Rewrite r = draft.finish(e.keep_values ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
+  if (!e.keep_values) return r;
+  r.transform = [edge, op = made.op, parameter = r.graph.parameter(draft.graph()[made.parameters.front()].name)](
+                    const Graph& was, const Weights& old, const Rewrite::Now& now) {
+    const c10::NoGradGuard no_grad;
+    at::Tensor held = now(parameter);
+    if (!held.defined()) return;
+    const at::Tensor value = coefficient_values(was, old, edge);
+    held.copy_(dynamic_cast<const HoldsValue&>(*op).held(value));
+  };
+  return r;
+}
+
 Rewrite plan_change(const Graph& graph, const RemoveGate& e) {
   Draft draft(graph);
   const Node& node = graph.nodes()[static_cast<size_t>(draft.node(e.gate))];
@@ -187,16 +254,19 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
   struct Fold {
     std::vector<Multiply> into;
     Edge coefficients;
-    Dim dim;                 // of them
+    Dim dim;                 // of them, or of what an index makes of them
     int64_t component = -1;  // one of them, for all of the parameter
+    Indices index{};         // of each position of `dim`, its coefficient; empty: each has its own
   };
   std::vector<Fold> folds;
   if (node.op->type() == "gate") {
-    const Dim dim = graph[node.inputs[1]].shape.front();
+    const auto& gate = dynamic_cast<const ChannelGate&>(*node.op);
+    const Dim dim =
+        gate.index().empty() ? graph[node.inputs[1]].shape.front() : graph[node.inputs[0]].shape[gate.dimension()];
     auto into = before(draft, graph, node.inputs[0], dim);
     if (!into) into = behind(draft, graph, node.outputs[0], dim);
     if (!into) throw EditError(what + why);
-    folds.push_back({*into, node.inputs[1], dim});
+    folds.push_back({*into, node.inputs[1], dim, -1, gate.index()});
     draft.redirect(node.outputs[0], node.inputs[0]);
   } else if (const auto* mixture = dynamic_cast<const Mixture*>(node.op.get())) {
     const Indices components = mixture->components(graph, node);
@@ -220,7 +290,8 @@ Rewrite plan_change(const Graph& graph, const FoldGate& e) {
   r.transform = [folds, after = r.graph](const Graph& was, const Weights& old, const Rewrite::Now& now) {
     const c10::NoGradGuard no_grad;
     for (const Fold& f : folds) {
-      const at::Tensor values = coefficient_values(was, old, f.coefficients).flatten();
+      at::Tensor values = coefficient_values(was, old, f.coefficients).flatten();
+      if (!f.index.empty()) values = values.index_select(0, at::tensor(f.index, at::kLong));
       for (const Multiply& m : f.into) {
         at::Tensor parameter = now(in(after, was, m.parameter));
         if (!parameter.defined()) continue;

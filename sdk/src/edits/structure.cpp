@@ -145,7 +145,7 @@ Rewrite plan_change(const Graph& graph, const Disconnect& e) {
   Node& changed = draft.nodes()[static_cast<size_t>(id)];
   changed.op = op;
   changed.inputs.erase(changed.inputs.begin() + static_cast<std::ptrdiff_t>(e.input));
-  return draft.finish(Rewrite::Effect::changes);
+  return draft.finish(e.exact ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
 }
 
 Rewrite plan_change(const Graph& graph, const DropBlock& e) {
@@ -156,7 +156,7 @@ Rewrite plan_change(const Graph& graph, const DropBlock& e) {
                     sizes_of(graph, b.out) + " do not share their widths");
   }
   draft.redirect(b.out, b.in);
-  return draft.finish(Rewrite::Effect::changes);
+  return draft.finish(e.exact ? Rewrite::Effect::preserves : Rewrite::Effect::changes);
 }
 
 Rewrite plan_change(const Graph& graph, const InsertBlock& e) {

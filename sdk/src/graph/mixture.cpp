@@ -10,6 +10,8 @@
 namespace espalier {
 
 Mixture::~Mixture() = default;
+HoldsValue::~HoldsValue() = default;
+SparseMatrix::~SparseMatrix() = default;
 
 std::vector<MixtureTerm> mixture_terms(const Graph& graph) {
   std::vector<MixtureTerm> terms;

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include "builtin.h"
+#include "coefficients.h"
 #include "espalier/error.h"
 #include "espalier/onnx.h"
 #include "espalier/weights.h"
@@ -55,7 +56,10 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
-    if (is("gate") && gates_channels(f, chain[0])) after.gate = chain[links++].inputs[1];
+    if (is("gate") && gates_channels(f, chain[0])) {
+      const auto& gate = dynamic_cast<const ChannelGate&>(*chain[0].node.op);
+      after.gate = gate.along_dimension(f.graph, chain[0].node, chain[links++].inputs[1]);
+    }
     if (is("add") && chain[links].inputs.size() == 2) {
       const at::Tensor& other = chain[links].inputs[chain[links].inputs[0].defined() ? 0 : 1];
       if (other.defined() && is_fast_cpu(other) && other.sizes() == x.sizes()) {
@@ -100,8 +104,10 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     if (gate.inputs[0].defined() || !gate.inputs[1].defined()) return false;
     const at::Tensor& c = gate.inputs[1];
     const Dim& channels = f.graph[f.node.outputs[0]].shape[0];
-    return channels.has_axis() && f.graph[gate.node.inputs[1]].shape[0] == channels && c.size(0) == 1 &&
-           c.scalar_type() == at::kFloat && c.is_cpu() && c.is_contiguous();
+    const auto& op = dynamic_cast<const ChannelGate&>(*gate.node.op);
+    const bool fits = f.graph[gate.node.inputs[1]].shape[0] == channels || (!op.index().empty() && op.dimension() == 0);
+    return channels.has_axis() && fits && c.size(0) == 1 && c.scalar_type() == at::kFloat && c.is_cpu() &&
+           c.is_contiguous();
   }
   // One value has no variance.
   void require_several(const Forward& f) const {

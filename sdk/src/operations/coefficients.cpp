@@ -7,16 +7,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/ops/exp.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/minimum.h>
-#include <ATen/ops/relu.h>
 #include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 
 #include "builtin.h"
+#include "constants.h"
 #include "espalier/error.h"
 #include "espalier/onnx.h"
 #include "espalier/rewrite.h"
@@ -96,32 +92,47 @@ class Coefficient final : public OperationOf<Coefficient, CoefficientOptions> {
 
 struct GateOptions {
   int64_t dim = 0;
+  std::vector<int64_t> index;
 
   static void declare(Declare<GateOptions>& p) {
     p("dim", &GateOptions::dim, at_least(0),
       "Dimension of the first input that is multiplied, counted without the batch.");
+    p("index", &GateOptions::index,
+      "Position of the coefficient of each position along the dimension, so that several share one. Left out: each has "
+      "its own, in order.");
   }
 };
 
 // The first input times the coefficients (second input), one for each position along a dimension, or along one of its
-// axes; the same for all samples, or each sample's own.
-class Gate final : public OperationOf<Gate, GateOptions> {
+// axes, or as an index says; the same for all samples, or each sample's own.
+class Gate final : public OperationOf<Gate, GateOptions>, public ChannelGate {
  public:
   static constexpr const char* name = "gate";
-  using OperationOf::OperationOf;
+  explicit Gate(GateOptions o = {}) : OperationOf<Gate, GateOptions>(std::move(o)) {}
 
   void build(NodeBuilder& n) const override {
     const Shape& x = n.input(0);
     const Shape& c = n.input(1);
-    if (dim() >= x.size() || c.size() != 1 || !spreads(n.graph(), c[0], x[dim()]))
-      n.refuse("the coefficients do not belong to dimension " + std::to_string(o_.dim) + " of the input");
+    const bool fits = dim() < x.size() && c.size() == 1 &&
+                      (o_.index.empty() ? spreads(n.graph(), c[0], x[dim()])
+                                        : static_cast<int64_t>(o_.index.size()) == n.input_sizes(0)[dim()]);
+    if (!fits) n.refuse("the coefficients do not belong to dimension " + std::to_string(o_.dim) + " of the input");
+    for (const int64_t i : o_.index) {
+      if (i < 0 || i >= n.input_sizes(1)[0]) n.refuse("there is no coefficient " + std::to_string(i));
+    }
     n.output(x);
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const Shape& x = f.graph[f.node.inputs[0]].shape;
-    const at::Tensor c = spread(f.graph, f.inputs[1], f.graph[f.node.inputs[1]].shape[0], x[dim()]);
-    return {f.inputs[0] * c.reshape(broadcast(f.graph, x))};
+    return {f.inputs[0] * along_dimension(f.graph, f.node, f.inputs[1]).reshape(broadcast(f.graph, x))};
   }
+  at::Tensor along_dimension(const Graph& g, const Node& node, const at::Tensor& coefficients) const override {
+    if (o_.index.empty()) return spread(g, coefficients, g[node.inputs[1]].shape[0], g[node.inputs[0]].shape[dim()]);
+    const at::Tensor index = constants_.get({0}, coefficients.device(), at::kLong, [&] { return integers(o_.index); });
+    return coefficients.index_select(1, index);
+  }
+  size_t dimension() const override { return dim(); }
+  const std::vector<int64_t>& index() const override { return o_.index; }
 
   // In front of a linear layer the coefficients may as well multiply its columns: with more samples than features that
   // is less to multiply, in both directions, and no gradient of the gated samples is made for the coefficients' sake.
@@ -129,12 +140,39 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     const at::Tensor& x = f.inputs[0];
     const at::Tensor& c = f.inputs[1];
     const Node& next = chain[0].node;
-    if (next.op->type() != "linear" || x.dim() != 2 || c.size(0) != 1 || c.numel() != x.size(1)) return {};
+    if (!o_.index.empty() || next.op->type() != "linear" || x.dim() != 2 || c.size(0) != 1 || c.numel() != x.size(1))
+      return {};
     if (at::autocast::is_autocast_enabled(at::kCPU) || at::autocast::is_autocast_enabled(at::kCUDA)) return {};
     const at::Tensor weight = f.weights[next.parameters[0]];
     if (x.size(0) <= weight.size(0) || x.scalar_type() != weight.scalar_type()) return {};
     const at::Tensor bias = next.parameters.size() > 1 ? f.weights[next.parameters[1]] : at::Tensor();
     return {at::linear(x, weight * c, bias), 1};
+  }
+  std::shared_ptr<const Operation> follow(const Graph& before, const Node& node,
+                                          const std::vector<AxisChange>& changes) const override {
+    if (o_.index.empty()) return nullptr;
+    const auto along = gather(before, before[node.inputs[0]].shape[dim()], changes);
+    const auto coefficients = gather(before, before[node.inputs[1]].shape[0], changes);
+    if (!along && !coefficients) return nullptr;
+    GateOptions o = o_;
+    if (along) {
+      o.index.clear();
+      for (const int64_t i : *along) {
+        if (i < 0) {
+          throw EditError("the gate '" + node.name +
+                          "' says by an index which coefficient a position has, and a new position would have none");
+        }
+        o.index.push_back(o_.index[static_cast<size_t>(i)]);
+      }
+    }
+    for (int64_t& i : o.index) {
+      if (!coefficients) break;
+      const auto at = std::ranges::find(*coefficients, i);
+      if (at == coefficients->end())
+        throw EditError("the gate '" + node.name + "' needs the coefficient that would go");
+      i = at - coefficients->begin();
+    }
+    return std::make_shared<Gate>(std::move(o));
   }
   bool preserves_zero() const override { return true; }
   bool multiplies_inputs() const override { return true; }
@@ -142,7 +180,9 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     const Shape& x = g[node.inputs[0]].shape;
     const Dim& from = g[node.inputs[1]].shape[0];
     std::string c = "{1}";
-    if (!(from == x[dim()])) {
+    if (!o_.index.empty()) {
+      c += ".index_select(1, torch.tensor(" + list(o_.index) + ", device={1}.device))";
+    } else if (!(from == x[dim()])) {
       c += ".reshape(" + list(view_sizes(g, from, x[dim()])) + ").expand(" + list(factor_sizes(g, x[dim()], -1)) + ")";
     }
     return {"({0} * " + c + ".reshape(" + list(broadcast(g, x)) + "))"};
@@ -152,7 +192,9 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     const Dim& from = g[node.inputs[1]].shape[0];
     std::string c = to.input(1);
     const auto shape = [&](const std::vector<int64_t>& v) { return to.constant(at::tensor(v, at::kLong)); };
-    if (!(from == x[dim()])) {
+    if (!o_.index.empty()) {
+      c = to.add("Gather", {c, shape(o_.index)}, {{"axis", int64_t{1}}});
+    } else if (!(from == x[dim()])) {
       // ONNX's Expand keeps a dimension where it is told 1.
       c = to.add("Expand",
                  {to.add("Reshape", {c, shape(view_sizes(g, from, x[dim()]))}), shape(factor_sizes(g, x[dim()], 1))});
@@ -169,6 +211,7 @@ class Gate final : public OperationOf<Gate, GateOptions> {
     sizes[dim() + 1] = g.size(x[dim()]);
     return sizes;
   }
+  DeviceConstants constants_;
 };
 
 struct WeightedSumOptions {
@@ -332,61 +375,6 @@ class WeightedSum final : public OperationOf<WeightedSum, WeightedSumOptions>, p
   }
 };
 
-struct CompetitionOptions {
-  std::string gamma = "sigmoid";
-  bool null = false;
-
-  static void declare(Declare<CompetitionOptions>& p) {
-    p("gamma", &CompetitionOptions::gamma, one_of({"sigmoid", "exp"}),
-      "Function that makes the free parameters positive.");
-    p("null", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
-  }
-};
-
-// Coefficients of components that compete (paper 004, eq. (2)-(4)): with gamma = sigmoid(alpha) and a threshold
-// t = sigmoid(beta) * sum(gamma), a_i = max(gamma_i - t, 0) / sum_j max(gamma_j - t, 0). (4)'s "softmax" is this l1
-// normalisation (facts: 004). All zero where no gamma reaches the threshold. alpha = 0 and
-// beta = -log(n^2 + n - 1) begin with a_i = 1 / n.
-class Competition final : public OperationOf<Competition, CompetitionOptions> {
- public:
-  static constexpr const char* name = "competition";
-  using OperationOf::OperationOf;
-
-  void build(NodeBuilder& n) const override {
-    const Dim components = Dim::of(n.axis(0));
-    const auto size = static_cast<double>(n.graph().size(components));
-    n.parameter("alpha", "architecture", {NodeBuilder::makes(components)}, {Initializer::Kind::constant, 0}, 0,
-                Role::architecture);
-    n.parameter("beta", "architecture", {NodeBuilder::makes(Dim::of(1))},
-                {Initializer::Kind::constant, -std::log(size * size + size - 1)}, 0, Role::architecture);
-    n.output({components});
-  }
-  std::vector<at::Tensor> forward(const Forward& f) const override {
-    const at::Tensor gamma = o_.gamma == "exp" ? at::exp(f.parameter(0)) : at::sigmoid(f.parameter(0));
-    const at::Tensor threshold = at::sigmoid(f.parameter(1)) * gamma.sum();
-    const at::Tensor left = at::relu(gamma - threshold);
-    at::Tensor sum = left.sum();
-    if (o_.null) sum = sum + at::minimum(gamma, threshold).sum();
-    return {(left / sum.clamp_min(tiny)).unsqueeze(0)};
-  }
-  bool preserves_zero() const override { return false; }
-  bool reduces_over_width() const override { return true; }
-  PythonForm python(const Graph&, const Node&) const override {
-    const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "");
-    return {function + "({p0}, {p1})", "def " + function +
-                                           std::string("(alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:\n") +
-                                           "    gamma = torch." + o_.gamma + "(alpha)\n" +
-                                           "    threshold = torch.sigmoid(beta) * gamma.sum()\n"
-                                           "    left = torch.relu(gamma - threshold)\n"
-                                           "    total = left.sum()" +
-                                           (o_.null ? " + torch.minimum(gamma, threshold).sum()" : "") +
-                                           "\n    return (left / total.clamp_min(1e-30)).unsqueeze(0)\n"};
-  }
-
- private:
-  static constexpr double tiny = 1e-30;
-};
-
 }  // namespace
 
 bool spreads(const Graph&, const Dim& from, const Dim& to) {
@@ -408,8 +396,7 @@ at::Tensor spread(const Graph& graph, const at::Tensor& coefficients, const Dim&
 std::vector<Component> coefficient_operations() {
   return {component<Coefficient>(Coefficient::name, "free parameters that multiply something"),
           component<Gate>(Gate::name, "channels times coefficients"),
-          component<WeightedSum>(WeightedSum::name, "components times coefficients, summed"),
-          component<Competition>(Competition::name, "coefficients that compete and become exactly zero")};
+          component<WeightedSum>(WeightedSum::name, "components times coefficients, summed")};
 }
 
 }  // namespace espalier

@@ -1,12 +1,15 @@
 #include <cstdlib>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/index_copy.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include "builtin.h"
 #include "constants.h"
+#include "espalier/mixture.h"
 #include "espalier/onnx.h"
 
 namespace espalier {
@@ -36,7 +39,10 @@ class GraphConv final : public OperationOf<GraphConv, GraphConvOptions> {
   }
   int64_t macs(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> y = g.sizes(g[node.outputs[0]].shape);
-    return y[0] * g.numel(g[node.parameters[0]].shape) + y[0] * y[0] * y[1];
+    const int32_t maker = g[node.inputs[1]].producer;
+    const auto* sparse =
+        maker < 0 ? nullptr : dynamic_cast<const SparseMatrix*>(g.nodes()[static_cast<size_t>(maker)].op.get());
+    return y[0] * g.numel(g[node.parameters[0]].shape) + (sparse ? sparse->entries() : y[0] * y[0]) * y[1];
   }
   Scaling scaling() const override { return Scaling::absorbs; }
   bool preserves_zero() const override { return true; }
@@ -104,11 +110,77 @@ class GridAdjacency final : public OperationOf<GridAdjacency, NoOptions> {
   DeviceConstants constants_;
 };
 
+struct SparseConstantOptions {
+  int64_t size = 1;
+  std::vector<int64_t> rows;
+  std::vector<int64_t> columns;
+
+  static void declare(Declare<SparseConstantOptions>& p) {
+    p("size", &SparseConstantOptions::size, at_least(1), "Number of rows, which is that of the columns, too.");
+    p("rows", &SparseConstantOptions::rows, at_least(0), "Row of each entry.");
+    p("columns", &SparseConstantOptions::columns, at_least(0), "Column of each entry.");
+  }
+};
+
+// A square matrix [size, size] of which few entries are not zero: an adjacency that was learned. It is not trained.
+class SparseConstant final : public OperationOf<SparseConstant, SparseConstantOptions>,
+                             public HoldsValue,
+                             public SparseMatrix {
+ public:
+  static constexpr const char* name = "sparse_constant";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    if (o_.rows.size() != o_.columns.size() || o_.rows.empty())
+      n.refuse("a sparse matrix needs as many rows as columns, one of each for every entry");
+    for (size_t i = 0; i < o_.rows.size(); ++i) {
+      if (o_.rows[i] >= o_.size || o_.columns[i] >= o_.size)
+        n.refuse("entry " + std::to_string(i) + " lies outside of the matrix of " + std::to_string(o_.size) + " rows");
+    }
+    n.buffer("value", "constant", {NodeBuilder::makes(Dim::of(static_cast<int64_t>(o_.rows.size())))}, 0, 0);
+    n.output({Dim::of(o_.size), Dim::of(o_.size)});
+  }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const at::Tensor& v = f.parameter(0);
+    return {
+        at::zeros({o_.size * o_.size}, v.options()).index_copy(0, places(v.device()), v).view({1, o_.size, o_.size})};
+  }
+  at::Tensor held(const at::Tensor& value) const override { return value.flatten().index_select(0, places(at::kCPU)); }
+  int64_t entries() const override { return static_cast<int64_t>(o_.rows.size()); }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node&) const override {
+    return {
+        "sparse_constant({p0}, " + to_string(o_.rows) + ", " + to_string(o_.columns) + ", " + std::to_string(o_.size) +
+            ")",
+        R"py(def sparse_constant(value: torch.Tensor, rows: list[int], columns: list[int], size: int) -> torch.Tensor:
+    at = torch.tensor(rows, device=value.device) * size + torch.tensor(columns, device=value.device)
+    zero = torch.zeros([size * size], dtype=value.dtype, device=value.device)
+    return zero.index_copy(0, at, value).view(1, size, size)
+)py"};
+  }
+  std::vector<std::string> onnx(OnnxNodes& to, const Graph&, const Node&) const override {
+    const at::Tensor& v = to.values(0);
+    return {to.constant(
+        at::zeros({o_.size * o_.size}, v.options()).index_copy(0, places(v.device()), v).view({1, o_.size, o_.size}))};
+  }
+
+ private:
+  at::Tensor places(at::Device device) const {
+    return constants_.get({0}, device, at::kLong, [&] {
+      std::vector<int64_t> at;
+      for (size_t i = 0; i < o_.rows.size(); ++i) at.push_back(o_.rows[i] * o_.size + o_.columns[i]);
+      return integers(at);
+    });
+  }
+  DeviceConstants constants_;
+};
+
 }  // namespace
 
 std::vector<Component> graph_operations() {
   return {component<GraphConv>(GraphConv::name, "graph convolution"),
-          component<GridAdjacency>(GridAdjacency::name, "the normalised adjacency of an image's pixels")};
+          component<GridAdjacency>(GridAdjacency::name, "the normalised adjacency of an image's pixels"),
+          component<SparseConstant>(SparseConstant::name, "a matrix of which few entries are not zero")};
 }
 
 }  // namespace espalier

@@ -1,0 +1,619 @@
+// Differentiable sparsification (paper 004), and what it is compared with.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/topk.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+#include <espalier/controller.h>
+#include <espalier/execute.h>
+#include <espalier/foresight.h>
+#include <espalier/operation.h>
+#include <espalier/per_selector.h>
+#include <espalier/plugin.h>
+#include <espalier/random_fill.h>
+#include <espalier/regularizer.h>
+
+#include "competition.h"
+#include "component_lasso.h"
+#include "groups.h"
+
+namespace espalier {
+
+namespace {
+
+constexpr const char* suffix = ".competition";  // of the node that makes the coefficients of a group
+
+template <class T>
+const T* operation_of(const Node& n) {
+  return dynamic_cast<const T*>(n.op.get());
+}
+
+struct AdjacencyGroupOptions {
+  std::string candidates = "given";
+  bool self_loops = true;
+  std::string thresholds = "min";
+  std::string normalize = "sequential";
+  int64_t iterations = 20;
+  bool symmetric = false;
+
+  static void declare(Declare<AdjacencyGroupOptions>& p) {
+    p("candidates", &AdjacencyGroupOptions::candidates, one_of({"given", "all"}),
+      "Entries that may be other than zero; given: those of the graph's own adjacency; all: every pair of nodes.");
+    p("self_loops", &AdjacencyGroupOptions::self_loops, "Whether nodes may be connected with themselves.");
+    p("thresholds", &AdjacencyGroupOptions::thresholds, one_of({"min", "sum", "product"}),
+      "How the thresholds of an entry's row and column combine, as `describe adjacency_competition` says.");
+    p("normalize", &AdjacencyGroupOptions::normalize, one_of({"sequential", "balanced", "none"}),
+      "Sinkhorn normalisation: rows and columns by turns, both at once, or none.");
+    p("iterations", &AdjacencyGroupOptions::iterations, at_least(0), at_most(10000), "Iterations of it.");
+    p("symmetric", &AdjacencyGroupOptions::symmetric, "Whether an entry and its mirror image are one.");
+  }
+};
+
+GroupKind kind_of(const std::string& name) {
+  if (name == "branches") return GroupKind::branches;
+  if (name == "connections") return GroupKind::connections;
+  if (name == "sums") return GroupKind::sums;
+  return GroupKind::blocks;
+}
+
+// The edge that graph convolutions read their adjacency from; null: there is none.
+const Node* reader_of_adjacency(const Graph& graph) {
+  for (const Node& n : graph.nodes()) {
+    if (n.op->type() == "graph_conv") return &n;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+class Sparsify final : public Controller, public Foresight {
+ public:
+  struct Options : SparseForm {
+    std::string groups = "blocks";
+    std::vector<std::string> on;
+    bool first_block = true;
+    std::string coefficients = "competition";
+    bool null = false;
+    std::string scale = "1";
+    std::optional<double> alpha;
+    std::optional<double> beta;
+    AdjacencyGroupOptions adjacency;
+    std::string remove = "training";
+    int64_t patience = 100;
+    int64_t every = 10;
+    std::vector<int64_t> keep;
+    std::string rank = "magnitude";
+    bool fold = true;
+
+    static void declare(Declare<Options>& p) {
+      p("groups", &Options::groups, one_of({"blocks", "branches", "connections", "adjacency", "sums"}),
+        "What competes with each other; blocks: the residual blocks of each stage; branches: the groups of each "
+        "grouped "
+        "convolution; connections: what each densely connected layer reads; adjacency: the entries of each row and "
+        "each "
+        "column of the adjacency that graph convolutions share; sums: the terms of each sum that `on` names.");
+      p("on", &Options::on,
+        "Names of groups, with * and ?: stages (layer1), grouped convolutions (layer1.0.conv2), layers (dense1.*) or "
+        "sums. Left out: all, and of sums none.");
+      p("first_block", &Options::first_block,
+        "Whether the block that changes the width or the size of a stage competes, too. What its shortcut gives is "
+        "then "
+        "the input of the stage.");
+      p("coefficients", &Options::coefficients, one_of({"competition", "softmax", "sampled", "free", "none"}),
+        "What multiplies the components; competition: coefficients that become exactly zero by gradients; softmax: of "
+        "free parameters, of which the largest are kept at the end; sampled: each step draws `keep` components, and "
+        "the "
+        "largest are kept; free: free parameters, for proximal steps; none: nothing, and components are judged by "
+        "their "
+        "weights.");
+      declare_sparse_form(p);
+      p("null", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
+      p("scale", &Options::scale, one_of({"1", "n"}),
+        "What the coefficients are multiplied by: 1, so that a component is weighed by about one over their number at "
+        "first, or the number of components.");
+      p("alpha", &Options::alpha, "What the free parameters begin with. Left out: as `coefficients` has it.");
+      p("beta", &Options::beta,
+        "What the parameter of the threshold begins with. Left out: equal chances for each component and for none.");
+      p("adjacency", &Options::adjacency, "How an adjacency is made, for `groups: adjacency`.");
+      p("remove", &Options::remove, one_of({"training", "end", "never"}),
+        "When a component that is exactly zero leaves the network; training: once it has been zero for `patience` "
+        "steps, and at the end; end: when the stage ends; never: it stays and is multiplied by zero.");
+      p("patience", &Options::patience, at_least(0), unit("steps"),
+        "Steps for which a coefficient must be zero before its component leaves.");
+      p("every", &Options::every, at_least(1), unit("steps"), "Steps between two looks at the coefficients.");
+      p("keep", &Options::keep, at_least(1),
+        "How many components each group keeps when the stage ends, in the order of the groups; one number stands for "
+        "all. Of an adjacency: how many entries. Left out: those that are not zero.");
+      p("rank", &Options::rank, one_of({"magnitude", "random"}),
+        "Which components `keep` keeps where there are no coefficients; magnitude: those with the largest mean square "
+        "of their weights; random: any.");
+      p("fold", &Options::fold,
+        "Whether the coefficients become part of the layers when the stage ends, which changes no output.");
+    }
+  };
+
+  explicit Sparsify(Options o) : o_(std::move(o)), groups_{kind_of(o_.groups), o_.on, o_.first_block} {
+    const auto only = [&](bool is_set, const char* option, const char* of) {
+      if (is_set) throw Error("'" + std::string(option) + "' belongs to `" + of + "`; leave it out");
+    };
+    const bool adjacency = o_.groups == "adjacency";
+    if (o_.groups == "sums" && o_.on.empty()) throw Error("`groups: sums` needs `on`, the names of the sums");
+    only(o_.coefficients != "competition" && o_.null, "null", "coefficients: competition");
+    only(o_.coefficients != "competition" && o_.beta.has_value(), "beta", "coefficients: competition");
+    only(o_.coefficients != "competition" && o_.revive != "none", "revive", "coefficients: competition");
+    only(o_.coefficients == "none" && o_.alpha.has_value(), "alpha", "coefficients");
+    if (adjacency && (o_.coefficients == "sampled" || o_.coefficients == "none"))
+      throw Error("the entries of an adjacency are made by `coefficients: competition`, softmax or free");
+    if (adjacency && o_.adjacency.symmetric && o_.adjacency.normalize == "sequential" &&
+        o_.coefficients == "competition") {
+      throw Error(
+          "`adjacency: {symmetric: true}` needs `normalize: balanced`: by turns, rows and columns are not treated "
+          "alike");
+    }
+    if (o_.coefficients == "sampled" && o_.keep.size() != 1)
+      throw Error("`coefficients: sampled` needs one number `keep`: how many components each step draws");
+    if (o_.coefficients == "softmax" && o_.keep.empty() && o_.fold)
+      throw Error("`coefficients: softmax` never become zero: `keep` must say how many components each group keeps");
+  }
+
+  Edits begin(const Graph& graph) const override {
+    Edits edits;
+    if (o_.coefficients == "none") return edits;
+    if (is_adjacency()) {
+      const Node* reader = reader_of_adjacency(graph);
+      if (!reader || find_competition(graph, adjacency_name)) return edits;
+      const Edge edge = reader->inputs[1];
+      std::vector<std::string> readers;
+      for (const Node& n : graph.nodes()) {
+        if (n.op->type() == "graph_conv" && n.inputs[1] == edge) readers.push_back(n.name);
+      }
+      const AdjacencyGroupOptions& a = o_.adjacency;
+      Value operation = Value::map({{"use", AdjacencyCompetition::name},
+                                    {"size", graph.sizes(graph[edge].shape).front()},
+                                    {"form", o_.coefficients == "competition" ? "sparse" : o_.coefficients},
+                                    {"gamma", o_.gamma},
+                                    {"revive", o_.revive},
+                                    {"slope", o_.slope},
+                                    {"thresholds", a.thresholds},
+                                    {"normalize", a.normalize},
+                                    {"iterations", a.iterations},
+                                    {"symmetric", a.symmetric}});
+      edits.push_back({Substitute{
+          .edge = graph[edge].name, .node = adjacency_name, .operation = std::move(operation), .readers = readers}});
+      return edits;
+    }
+    for (const ComponentGroup& g : component_groups(graph, groups_)) {
+      if (g.places.empty() || g.components.size() < 2) continue;
+      Value operation = Value::map({{"use", Competition::name},
+                                    {"form", o_.coefficients == "competition" ? "sparse" : o_.coefficients},
+                                    {"gamma", o_.gamma},
+                                    {"revive", o_.revive},
+                                    {"slope", o_.slope},
+                                    {"null", o_.null},
+                                    {"scale", o_.scale}});
+      if (o_.alpha) operation["alpha"] = *o_.alpha;
+      if (o_.beta) operation["beta"] = *o_.beta;
+      if (o_.coefficients == "sampled") operation["keep"] = o_.keep.front();
+      edits.push_back({InsertGates{.coefficients = g.name + suffix,
+                                   .operation = std::move(operation),
+                                   .count = static_cast<int64_t>(g.components.size()),
+                                   .places = g.places}});
+    }
+    return edits;
+  }
+
+  void check(const Graph& graph) const override {
+    if (is_adjacency()) {
+      if (!reader_of_adjacency(graph)) throw Error("`groups: adjacency` is for networks with graph convolutions");
+      if (o_.keep.size() > 1) throw Error("'keep' must be one number of entries for `groups: adjacency`");
+      return;
+    }
+    const std::vector<ComponentGroup> groups = component_groups(graph, groups_);
+    if (groups.empty()) {
+      static const std::map<std::string, std::string> what{
+          {"blocks", "residual blocks: scopes with a sum of a shortcut and of layers"},
+          {"branches", "grouped convolutions that one layer reads"},
+          {"connections", "densely connected layers: scopes that concatenate several inputs and are concatenated"},
+          {"sums", "sums of these names"}};
+      throw Error("the network has no " + what.at(o_.groups) + (o_.on.empty() ? "" : ", among those that `on` names"));
+    }
+    for (const std::string& pattern : o_.on) {
+      if (std::ranges::none_of(groups, [&](const ComponentGroup& g) { return matches(pattern, g.name); })) {
+        std::vector<std::string> names;
+        for (const ComponentGroup& g : component_groups(graph, {groups_.kind, {}, true})) names.push_back(g.name);
+        throw Error("'on' names '" + pattern + "', and there is no such group" + suggestion(pattern, names));
+      }
+    }
+    if (o_.keep.size() > 1 && o_.keep.size() != groups.size()) {
+      throw Error("'keep' has " + std::to_string(o_.keep.size()) + " numbers, and the network has " +
+                  std::to_string(groups.size()) + " groups");
+    }
+  }
+
+  std::vector<std::string> idle(const Graph&, int64_t) const override {
+    std::vector<std::string> lines;
+    if (o_.coefficients != "none" && o_.rank != Options().rank)
+      lines.emplace_back("'rank' is without effect where components have coefficients");
+    if (o_.remove != "training" && o_.patience != Options().patience)
+      lines.push_back("'patience' is without effect with `remove: " + o_.remove + "`");
+    if (o_.groups != "blocks" && !o_.first_block)
+      lines.push_back("'first_block' is without effect with `groups: " + o_.groups + "`");
+    return lines;
+  }
+
+  void stage_begin(Run& run) override {
+    check(run.graph());
+    if (is_adjacency()) begin_adjacency(run);
+    record(run);
+  }
+  Value save() const override {
+    Value zero = Value::map();
+    for (const auto& [name, steps] : zero_for_) {
+      Value list = Value::list();
+      for (const int64_t s : steps) list.push_back(s);
+      zero[name] = std::move(list);
+    }
+    return Value::map({{"zero_for", std::move(zero)}});
+  }
+  void resume(Run&, const Value& saved) override {
+    for (const Value::Entry& e : saved.at("zero_for").as_map()) {
+      for (const Value& s : e.value.as_list()) zero_for_[e.key].push_back(s.as_int());
+    }
+  }
+
+  void step_end(Run& run) override {
+    const c10::NoGradGuard no_grad;
+    if (o_.coefficients == "sampled") clip(run);
+    if ((run.step() + 1) % o_.every != 0 || o_.remove == "never") return;
+    // The entries of an adjacency become constants when the stage ends, all at once.
+    if (!is_adjacency()) remove_zeros(run, /*at_end=*/false);
+  }
+
+  void epoch_end(Run& run) override { record(run); }
+
+  void stage_end(Run& run) override {
+    const c10::NoGradGuard no_grad;
+    if (is_adjacency()) {
+      end_adjacency(run);
+    } else {
+      end_groups(run);
+    }
+    record(run);
+  }
+
+ private:
+  static constexpr const char* adjacency_name = "adjacency.competition";
+
+  bool is_adjacency() const { return o_.groups == "adjacency"; }
+  static const Node* find_competition(const Graph& graph, const std::string& name) {
+    const auto it = std::ranges::find(graph.nodes(), name, &Node::name);
+    return it == graph.nodes().end() ? nullptr : &*it;
+  }
+
+  // ---- groups of components ----
+
+  // The coefficients of a group, on the CPU; empty if it has none.
+  static std::vector<double> values_of(Run& run, const std::string& group) {
+    const Node* n = find_competition(run.graph(), group + suffix);
+    const auto* competing = n ? operation_of<Competing>(*n) : nullptr;
+    if (!competing) return {};
+    const at::Tensor a = competing->values(*n, run.weights()).to(at::kCPU, at::kDouble).contiguous();
+    return {a.const_data_ptr<double>(), a.const_data_ptr<double>() + a.numel()};
+  }
+
+  // Whether each component is exactly zero.
+  std::vector<bool> zeros_of(Run& run, const ComponentGroup& g) const {
+    std::vector<bool> zero;
+    const std::vector<double> a = o_.coefficients == "none" ? std::vector<double>() : values_of(run, g.name);
+    for (const GroupComponent& c : g.components) {
+      if (a.empty() || c.coefficient < 0) {
+        zero.push_back(o_.coefficients == "none" && !c.parts.empty() &&
+                       square_of(c, run.weights()).item<double>() == 0);
+      } else {
+        zero.push_back(a[static_cast<size_t>(c.coefficient)] == 0);
+      }
+    }
+    return zero;
+  }
+
+  void remove_zeros(Run& run, bool at_end) {
+    // Looked for only if there is something to find, since most steps find nothing.
+    bool any = false;
+    for (const Node& n : run.graph().nodes()) {
+      const auto* competing = operation_of<Competition>(n);
+      if (!competing || !n.name.ends_with(suffix)) continue;
+      const at::Tensor a = competing->values(n, run.weights()),
+                       alive = run.weights()[n.parameters[Competition::alive_at]];
+      any = any || a.eq(0).logical_and(alive.gt(0)).any().item<bool>() || !zero_for_[n.name].empty();
+    }
+    if (!any && o_.coefficients != "none") return;
+    std::vector<std::pair<ComponentGroup, std::vector<size_t>>> all;
+    for (ComponentGroup& g : component_groups(run.graph(), groups_)) {
+      const std::vector<bool> zero = zeros_of(run, g);
+      std::vector<int64_t>& since = zero_for_[g.name + suffix];
+      std::vector<size_t> gone;
+      for (size_t i = 0; i < zero.size(); ++i) {
+        const size_t key = g.components[i].coefficient < 0 ? i : static_cast<size_t>(g.components[i].coefficient);
+        if (since.size() <= key) since.resize(key + 1, 0);
+        since[key] = zero[i] ? since[key] + (at_end ? 0 : o_.every) : 0;
+        if (zero[i] && (at_end || (o_.remove == "training" && since[key] >= o_.patience))) gone.push_back(i);
+      }
+      if (std::ranges::all_of(since, [](int64_t s) { return s == 0; })) since.clear();
+      all.emplace_back(std::move(g), std::move(gone));
+    }
+    take_out(run, all, /*exact=*/true);
+  }
+
+  void take_out(Run& run, std::vector<std::pair<ComponentGroup, std::vector<size_t>>>& all, bool exact) {
+    Edits edits;
+    for (auto& [g, gone] : all) {
+      if (gone.size() == g.components.size() && g.needs_one) gone.erase(gone.begin());
+      for (const size_t i : gone) mark_dead(run, g, i);
+      const Edits of_group = g.remove(run.graph(), gone, exact);
+      edits.insert(edits.end(), of_group.begin(), of_group.end());
+    }
+    if (!edits.empty()) run.edit(edits);
+    if (o_.coefficients != "none") return;
+    for (const auto& [g, gone] : all) zero_for_.erase(g.name + suffix);
+  }
+
+  static void mark_dead(Run& run, const ComponentGroup& g, size_t component) {
+    const Node* n = find_competition(run.graph(), g.name + suffix);
+    const int64_t at = g.components[component].coefficient;
+    if (!n || at < 0) return;
+    at::Tensor alive = run.weights()[n->parameters[Competition::alive_at]];
+    alive[at].fill_(0);
+  }
+
+  void end_groups(Run& run) {
+    if (!o_.keep.empty()) {
+      keep_largest(run);
+    } else if (o_.remove != "never") {
+      remove_zeros(run, /*at_end=*/true);
+    }
+    publish(run);
+    if (!o_.fold || o_.coefficients == "none") return;
+    Edits edits;
+    std::set<std::string> seen;
+    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) {
+      for (const GroupComponent& c : g.components) {
+        if (!c.gate.empty() && seen.insert(c.gate).second) edits.push_back({FoldGate{c.gate}});
+      }
+    }
+    if (!edits.empty()) run.edit(edits);
+  }
+
+  void keep_largest(Run& run) {
+    std::vector<std::pair<ComponentGroup, std::vector<size_t>>> all;
+    std::vector<ComponentGroup> groups = component_groups(run.graph(), groups_);
+    for (size_t i = 0; i < groups.size(); ++i) {
+      ComponentGroup& g = groups[i];
+      const auto keep = static_cast<size_t>(o_.keep.size() == 1 ? o_.keep.front() : o_.keep[i]);
+      const std::vector<double> scores = scores_of(run, g);
+      std::vector<size_t> order(scores.size());
+      for (size_t k = 0; k < order.size(); ++k) order[k] = k;
+      std::ranges::stable_sort(order, [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+      std::vector<size_t> gone(order.begin() + static_cast<std::ptrdiff_t>(std::min(keep, order.size())), order.end());
+      std::ranges::sort(gone);
+      all.emplace_back(std::move(g), std::move(gone));
+    }
+    take_out(run, all, /*exact=*/false);
+  }
+
+  std::vector<double> scores_of(Run& run, const ComponentGroup& g) const {
+    std::vector<double> scores;
+    const Node* n = find_competition(run.graph(), g.name + suffix);
+    if (n) {
+      // Of `sampled` the coefficients themselves are zeros and ones.
+      const at::Tensor a = (o_.coefficients == "sampled" ? run.weights()[n->parameters.front()].detach()
+                                                         : operation_of<Competing>(*n)->values(*n, run.weights()).abs())
+                               .to(at::kCPU, at::kDouble)
+                               .contiguous();
+      for (const GroupComponent& c : g.components)
+        scores.push_back(c.coefficient < 0 ? 0 : a.const_data_ptr<double>()[c.coefficient]);
+      return scores;
+    }
+    if (o_.rank == "random") {
+      const RandomKey key = run.key().with("sparsify.rank").with(g.name);
+      const at::Tensor u = uniform({static_cast<int64_t>(g.components.size())}, 0, 1, key);
+      return {u.const_data_ptr<double>(), u.const_data_ptr<double>() + u.numel()};
+    }
+    for (const GroupComponent& c : g.components) {
+      // Inputs of a layer have different numbers of channels: what counts is the mean square.
+      scores.push_back(c.weights == 0 ? 0
+                                      : square_of(c, run.weights()).item<double>() / static_cast<double>(c.weights));
+    }
+    return scores;
+  }
+
+  void clip(Run& run) {
+    Weights& w = run.weights();
+    for (const Node& n : run.graph().nodes()) {
+      const auto* op = operation_of<Competition>(n);
+      if (!op || !op->is_sampled()) continue;
+      at::Tensor alpha = w[n.parameters.front()].detach();
+      alpha.clamp_(0, 1);
+    }
+    w.bank(Role::architecture).values.touch();
+  }
+
+  void publish(Run& run) const {
+    Value counts = Value::list(), names = Value::map();
+    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) {
+      Value list = Value::list();
+      for (const GroupComponent& c : g.components) list.push_back(c.name);
+      counts.push_back(static_cast<int64_t>(g.components.size()));
+      names[g.name] = std::move(list);
+    }
+    run.publish("left", {std::move(counts)});
+    run.publish("components", {std::move(names)});
+  }
+
+  // ---- an adjacency ----
+
+  void begin_adjacency(Run& run) {
+    const c10::NoGradGuard no_grad;
+    const Node* n = find_competition(run.graph(), adjacency_name);
+    if (!n) return;
+    at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
+    const at::Tensor given = given_adjacency(run);
+    if (o_.adjacency.candidates == "given") {
+      mask.copy_(given.ne(0));
+    }
+    mask.fill_diagonal_(o_.adjacency.self_loops ? 1 : 0);
+    if (o_.coefficients != "free") return;
+    // What the data give is where a free adjacency begins.
+    at::Tensor alpha = run.weights()[n->parameters.front()].detach();
+    alpha.copy_(given);
+    run.weights().bank(Role::architecture).values.touch();
+  }
+
+  // What the graph convolutions would read without the competition.
+  static at::Tensor given_adjacency(Run& run) {
+    const Batch batch = run.draw("train");
+    for (const auto& [name, tensor] : batch.inputs) {
+      if (name == "adjacency") return tensor[0];
+    }
+    // Of an image: the grid of its pixels.
+    Graph with = run.graph();
+    for (const Node& n : with.nodes()) {
+      if (n.op->type() != "grid_adjacency") continue;
+      with.add_output("given", n.outputs.front());
+      return espalier::run(with, run.weights(), batch.inputs, {"given"})[0][0];
+    }
+    throw Error("the data give no input 'adjacency', and the network has no grid of pixels");
+  }
+
+  void end_adjacency(Run& run) {
+    const Node* n = find_competition(run.graph(), adjacency_name);
+    if (!n) return;
+    const at::Tensor a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
+    say_empty(run, a);
+    at::Tensor keep = a.ne(0);
+    if (!o_.keep.empty() && o_.keep.front() < keep.sum().item<int64_t>()) {
+      const at::Tensor flat = a.abs().flatten();
+      keep = at::zeros_like(flat).index_fill(0, std::get<1>(at::topk(flat, o_.keep.front())), 1).view_as(a).ne(0);
+      at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
+      mask.copy_(keep);
+    }
+    Value count = Value::list();
+    count.push_back(keep.sum().item<int64_t>());
+    run.publish("left", {std::move(count)});
+    run.publish("components",
+                {Value::map({{"adjacency", keep.sum().item<int64_t>()}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
+    if (!o_.fold) return;
+    const at::Tensor places = keep.nonzero().to(at::kCPU).contiguous();
+    Indices rows, columns;
+    for (int64_t i = 0; i < places.size(0); ++i) {
+      rows.push_back(places.const_data_ptr<int64_t>()[2 * i]);
+      columns.push_back(places.const_data_ptr<int64_t>()[2 * i + 1]);
+    }
+    if (rows.empty()) throw Error("no entry of the adjacency is left: the penalty is too strong");
+    run.edit(Edit{Substitute{
+        .edge = run.graph()[n->outputs.front()].name,
+        .node = "adjacency.learned",
+        .operation =
+            Value::map({{"use", "sparse_constant"}, {"size", a.size(0)}, {"rows", rows}, {"columns", columns}}),
+        .keep_values = true}});
+  }
+
+  static void say_empty(Run& run, const at::Tensor& a) {
+    const int64_t rows = a.ne(0).any(1).logical_not().sum().item<int64_t>();
+    const int64_t columns = a.ne(0).any(0).logical_not().sum().item<int64_t>();
+    if (rows + columns == 0) return;
+    run.note(std::to_string(rows) + " rows and " + std::to_string(columns) +
+             " columns of the adjacency have no entry left: those nodes see none, or are seen by none, and their sums "
+             "are zero instead of one");
+  }
+
+  void record(Run& run) {
+    const c10::NoGradGuard no_grad;
+    int64_t left = 0, zeros = 0;
+    NamedTensors coefficients;
+    for (const Node& n : run.graph().nodes()) {
+      const auto* competing = operation_of<Competing>(n);
+      if (!competing) continue;
+      const at::Tensor a = competing->values(n, run.weights());
+      if (operation_of<AdjacencyCompetition>(n)) {
+        left = a.ne(0).sum().item<int64_t>();
+        zeros = run.weights()[n.parameters[AdjacencyCompetition::mask_at]].sum().item<int64_t>() - left;
+        run.metric("components", static_cast<double>(left));
+        run.metric("zeros", static_cast<double>(zeros));
+        return;
+      }
+      coefficients.emplace_back(n.name, a.to(at::kCPU));
+    }
+    if (is_adjacency()) return;
+    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) {
+      const std::vector<bool> zero = zeros_of(run, g);
+      zeros += std::ranges::count(zero, true);
+      left += static_cast<int64_t>(zero.size());
+    }
+    run.metric("components", static_cast<double>(left));
+    run.metric("zeros", static_cast<double>(zeros));
+    if (!coefficients.empty()) run.record("coefficients", coefficients);
+  }
+
+  Options o_;
+  GroupOptions groups_;
+  std::map<std::string, std::vector<int64_t>> zero_for_;  // of each coefficient, the steps since it became zero
+};
+
+// R(a) = (sum_i a_i^p)^(1/p) of the coefficients of each group in which components compete (paper 004, (5) and the
+// objectives of the applications). With p < 1 it is smallest, 1, where one coefficient has all, and n at equal ones for
+// p = 1/2.
+class CompetitionNorm final : public AutogradRegularizer {
+ public:
+  struct Options {
+    PerSelector weight = 1e-3;
+    double p = 0.5;
+
+    static void declare(Declare<Options>& p) {
+      p("weight", &Options::weight,
+        "Factor lambda of the norm of each group; one number, or one for each selector of the free parameters, such as "
+        "{layer1.*: 0.001, \"*\": 0.01}.");
+      p("p", &Options::p, above(0), at_most(1),
+        "Exponent of the norm. The smaller it is, the more few large coefficients are preferred; with 1 the norm of "
+        "normalised coefficients is always 1.");
+    }
+  };
+  explicit CompetitionNorm(Options o) : o_(std::move(o)) {}
+
+  at::Tensor penalty(const Graph& graph, const Weights& weights) override {
+    at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(weights.dtype()).device(weights.device()));
+    for (const Node& n : graph.nodes()) {
+      const auto* competing = operation_of<Competing>(n);
+      const auto factor = competing ? value_for(o_.weight, graph, n.parameters.front()) : std::nullopt;
+      if (factor) sum = sum + *factor * competing->norms(n, weights, o_.p).sum();
+    }
+    return sum;
+  }
+
+ private:
+  Options o_;
+};
+
+ESPALIER_PLUGIN("sparsify", "1.0.0",
+                component<Sparsify>("sparsify", "components that compete, and leave once they are exactly zero")
+                    .publish("left", "how many components each group has left, in the order of the groups")
+                    .publish("components", "the components that are left, by group"),
+                component<CompetitionNorm>("competition_norm", "p-norm of coefficients that compete"),
+                component<GroupLasso>("component_lasso", "norms of the weights of whole components, by proximal steps"),
+                component<ExclusiveLasso>("exclusive_lasso",
+                                          "squared sums of coefficients that compete, by proximal steps"),
+                component<Competition>(Competition::name, "coefficients that compete and can become exactly zero"),
+                component<AdjacencyCompetition>(AdjacencyCompetition::name,
+                                                "an adjacency whose entries compete along rows and columns"));
+
+}  // namespace espalier
