@@ -28,11 +28,25 @@ namespace {
 
 // Sums of nothing are divided by this instead of zero. It is large enough for float32.
 constexpr double tiny = 1e-30;
+// Sinkhorn's iterations bring an entry that no doubly stochastic matrix of these zeros can have to zero, by a factor in
+// each of them. Below this it is zero, and a row or column of less is empty: quotients would leave what float32 holds.
+constexpr double least = 1e-12;
 
-// a^p of numbers from 0 on, and 0 without a gradient where a is 0.
+// Up to here a^p is a straight line, since its slope has no bound: a coefficient that is about to vanish would throw
+// its parameters far away.
+constexpr double steep = 1e-6;
+
+// a^p of numbers from 0 on, with p < 1, and 0 without a gradient where a is 0 (004-X5).
 at::Tensor power(const at::Tensor& a, double p) {
-  const at::Tensor is_zero = a.eq(0);
-  return at::where(is_zero, 0.0, at::where(is_zero, 1.0, a.abs()).pow(p));
+  const at::Tensor small = a.lt(steep);
+  const at::Tensor line = at::where(a.eq(0), 0.0, a * std::pow(steep, p - 1));
+  return at::where(small, line, at::where(small, 1.0, a).pow(p));
+}
+
+// s^(1/p) of the sums of such powers, and 0 without a gradient where s is 0.
+at::Tensor root(const at::Tensor& s, double p) {
+  const at::Tensor empty = s.eq(0);
+  return at::where(empty, 0.0, at::where(empty, 1.0, s).pow(1 / p));
 }
 
 std::vector<at::Tensor> parameters_of(const Node& node, const Weights& weights) {
@@ -69,8 +83,8 @@ void CompetitionOptions::declare(Declare<CompetitionOptions>& p) {
     "in each training step some are drawn; free: the free parameters themselves.");
   declare_sparse_form(p);
   p("null", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
-  p("scale", &CompetitionOptions::scale, one_of({"1", "n"}),
-    "What the coefficients are multiplied by: 1, or the number of components.");
+  p("scale", &CompetitionOptions::scale, one_of({"one", "count"}),
+    "What the coefficients are multiplied by: 1, or how many components there are.");
   p("alpha", &CompetitionOptions::alpha,
     "What the free parameters begin with. Left out: 0, of `sampled` 1/2, and of `free` one over the number of "
     "components.");
@@ -125,7 +139,7 @@ std::vector<at::Tensor> Competition::forward(const Forward& f) const {
   const bool draws = is_sampled() && f.pass.training;
   at::Tensor a = coefficients(f.parameter(0), f.parameter(alive_at), is_sparse() ? f.parameter(2) : at::Tensor(),
                               draws ? &key : nullptr);
-  if (o_.scale == "n") a = a * a.numel();
+  if (o_.scale == "count") a = a * a.numel();
   return {a.unsqueeze(0)};
 }
 
@@ -135,11 +149,11 @@ at::Tensor Competition::values(const Node& node, const Weights& weights) const {
 }
 
 at::Tensor Competition::norms(const Node& node, const Weights& weights, double p) const {
-  return power(power(values(node, weights), p).sum(), 1 / p).view({1});
+  return root(power(values(node, weights).abs(), p).sum(), p).view({1});
 }
 
 PythonForm Competition::python(const Graph&, const Node&) const {
-  const std::string times = o_.scale == "n" ? " * alpha.numel()" : "";
+  const std::string times = o_.scale == "count" ? " * alpha.numel()" : "";
   const std::string head = "(alpha: torch.Tensor, alive: torch.Tensor";
   if (o_.form == "free") {
     return {
@@ -165,7 +179,7 @@ PythonForm Competition::python(const Graph&, const Node&) const {
                 "    return (torch.zeros_like(alpha).index_fill(0, at, 1.0) * alive).unsqueeze(0)" +
                 times + "\n"};
   }
-  const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "") + (o_.scale == "n" ? "_n" : "");
+  const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "") + (o_.scale == "count" ? "_n" : "");
   return {function + "({p0}, {p1}, {p2})",
           "def " + function + head + ", beta: torch.Tensor) -> torch.Tensor:\n    gamma = " + o_.python_gamma() +
               "(alpha)\n"
@@ -178,7 +192,7 @@ PythonForm Competition::python(const Graph&, const Node&) const {
 
 std::vector<std::string> Competition::onnx(OnnxNodes& to, const Graph&, const Node&) const {
   at::Tensor a = coefficients(to.values(0), to.values(alive_at), is_sparse() ? to.values(2) : at::Tensor(), nullptr);
-  if (o_.scale == "n") a = a * a.numel();
+  if (o_.scale == "count") a = a * a.numel();
   return {to.constant(a.unsqueeze(0))};
 }
 
@@ -260,7 +274,7 @@ AdjacencyCompetition::Entries AdjacencyCompetition::entries(const std::vector<at
   // An empty row divides by one, and stays empty.
   const auto divisor = [&](const at::Tensor& v, const at::Tensor& index) {
     const at::Tensor s = sums(v, index);
-    return at::where(s.gt(tiny), s, 1.0).index_select(0, index);
+    return at::where(s.gt(least), s, 1.0).index_select(0, index);
   };
   for (int64_t i = 0; i < o_.iterations && o_.normalize != "none"; ++i) {
     if (o_.normalize == "balanced") {
@@ -269,6 +283,7 @@ AdjacencyCompetition::Entries AdjacencyCompetition::entries(const std::vector<at
       a = a / divisor(a, e.rows);
       a = a / divisor(a, e.columns);
     }
+    a = at::where(a.gt(least), a, 0.0);
   }
   e.values = a;
   return e;
@@ -284,8 +299,8 @@ at::Tensor AdjacencyCompetition::values(const Node& node, const Weights& weights
 
 at::Tensor AdjacencyCompetition::norms(const Node& node, const Weights& weights, double p) const {
   const Entries e = entries(parameters_of(node, weights));
-  const at::Tensor powers = power(e.values, p);
-  return power(at::cat({sums(powers, e.rows), sums(powers, e.columns)}), 1 / p);
+  const at::Tensor powers = power(e.values.abs(), p);
+  return root(at::cat({sums(powers, e.rows), sums(powers, e.columns)}), p);
 }
 
 PythonForm AdjacencyCompetition::python(const Graph&, const Node& node) const {
@@ -319,15 +334,16 @@ PythonForm AdjacencyCompetition::python(const Graph&, const Node& node) const {
     if normalize != "none":
         for i in range(iterations):
             rows = a.sum(1, keepdim=True)
-            rows = torch.where(rows > 1e-30, rows, torch.ones_like(rows))
+            rows = torch.where(rows > 1e-12, rows, torch.ones_like(rows))
             if normalize == "balanced":
                 columns = a.sum(0, keepdim=True)
-                columns = torch.where(columns > 1e-30, columns, torch.ones_like(columns))
+                columns = torch.where(columns > 1e-12, columns, torch.ones_like(columns))
                 a = a / (rows * columns).sqrt()
             else:
                 a = a / rows
                 columns = a.sum(0, keepdim=True)
-                a = a / torch.where(columns > 1e-30, columns, torch.ones_like(columns))
+                a = a / torch.where(columns > 1e-12, columns, torch.ones_like(columns))
+            a = torch.where(a > 1e-12, a, torch.zeros_like(a))
     return a.unsqueeze(0)
 )py"};
 }

@@ -61,7 +61,7 @@ class Competing {
 struct CompetitionOptions : SparseForm {
   std::string form = "sparse";
   bool null = false;
-  std::string scale = "1";
+  std::string scale = "one";
   std::optional<double> alpha{};
   std::optional<double> beta{};
   int64_t keep = 1;

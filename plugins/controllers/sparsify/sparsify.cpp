@@ -85,7 +85,7 @@ class Sparsify final : public Controller, public Foresight {
     bool first_block = true;
     std::string coefficients = "competition";
     bool null = false;
-    std::string scale = "1";
+    std::string scale = "one";
     std::optional<double> alpha;
     std::optional<double> beta;
     AdjacencyGroupOptions adjacency;
@@ -119,7 +119,7 @@ class Sparsify final : public Controller, public Foresight {
         "weights.");
       declare_sparse_form(p);
       p("null", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
-      p("scale", &Options::scale, one_of({"1", "n"}),
+      p("scale", &Options::scale, one_of({"one", "count"}),
         "What the coefficients are multiplied by: 1, so that a component is weighed by about one over their number at "
         "first, or the number of components.");
       p("alpha", &Options::alpha, "What the free parameters begin with. Left out: as `coefficients` has it.");
@@ -132,7 +132,7 @@ class Sparsify final : public Controller, public Foresight {
       p("patience", &Options::patience, at_least(0), unit("steps"),
         "Steps for which a coefficient must be zero before its component leaves.");
       p("every", &Options::every, at_least(1), unit("steps"), "Steps between two looks at the coefficients.");
-      p("keep", &Options::keep, at_least(1),
+      p("keep", &Options::keep, at_least(0),
         "How many components each group keeps when the stage ends, in the order of the groups; one number stands for "
         "all. Of an adjacency: how many entries. Left out: those that are not zero.");
       p("rank", &Options::rank, one_of({"magnitude", "random"}),
@@ -168,6 +168,7 @@ class Sparsify final : public Controller, public Foresight {
   }
 
   Edits begin(const Graph& graph) const override {
+    check(graph);
     Edits edits;
     if (o_.coefficients == "none") return edits;
     if (is_adjacency()) {
@@ -255,6 +256,7 @@ class Sparsify final : public Controller, public Foresight {
   void stage_begin(Run& run) override {
     check(run.graph());
     if (is_adjacency()) begin_adjacency(run);
+    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) names_.push_back(g.name);
     record(run);
   }
   Value save() const override {
@@ -264,9 +266,10 @@ class Sparsify final : public Controller, public Foresight {
       for (const int64_t s : steps) list.push_back(s);
       zero[name] = std::move(list);
     }
-    return Value::map({{"zero_for", std::move(zero)}});
+    return Value::map({{"zero_for", std::move(zero)}, {"names", names_}});
   }
   void resume(Run&, const Value& saved) override {
+    for (const Value& name : saved.at("names").as_list()) names_.push_back(name.as_string());
     for (const Value::Entry& e : saved.at("zero_for").as_map()) {
       for (const Value& s : e.value.as_list()) zero_for_[e.key].push_back(s.as_int());
     }
@@ -449,12 +452,17 @@ class Sparsify final : public Controller, public Foresight {
   }
 
   void publish(Run& run) const {
+    // Also of a group of which nothing is left.
+    const std::vector<ComponentGroup> groups = component_groups(run.graph(), groups_);
     Value counts = Value::list(), names = Value::map();
-    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) {
+    for (const std::string& name : names_) {
       Value list = Value::list();
-      for (const GroupComponent& c : g.components) list.push_back(c.name);
-      counts.push_back(static_cast<int64_t>(g.components.size()));
-      names[g.name] = std::move(list);
+      const auto g = std::ranges::find(groups, name, &ComponentGroup::name);
+      if (g != groups.end()) {
+        for (const GroupComponent& c : g->components) list.push_back(c.name);
+      }
+      counts.push_back(static_cast<int64_t>(list.size()));
+      names[name] = std::move(list);
     }
     run.publish("left", {std::move(counts)});
     run.publish("components", {std::move(names)});
@@ -567,6 +575,7 @@ class Sparsify final : public Controller, public Foresight {
 
   Options o_;
   GroupOptions groups_;
+  std::vector<std::string> names_;                        // of the groups at the stage's beginning
   std::map<std::string, std::vector<int64_t>> zero_for_;  // of each coefficient, the steps since it became zero
 };
 
