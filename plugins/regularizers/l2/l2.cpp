@@ -1,3 +1,4 @@
+#include <espalier/optimizer.h>
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
 #include <espalier/selector.h>
@@ -21,7 +22,10 @@ class L2 final : public Regularizer {
 
   explicit L2(Options options) : o_(std::move(options)) {}
 
-  void attach(const Graph& graph, Weights&) override { selected_ = o_.on.match(graph); }
+  void attach(const Graph& graph, Weights&) override {
+    selected_ = o_.on.match(graph);
+    if (o_.weight > 0) require_may_decay(graph, selected_, "'l2'");
+  }
 
   void add(const Graph&, Weights& weights, at::Tensor& value) override {
     for (const ParamId id : selected_) {

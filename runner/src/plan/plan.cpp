@@ -656,7 +656,10 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       const OptimizerSection& o = s.optimizers[i];
       // What components refuse beyond their declarations, they refuse when they are made.
       if (!has_reference(o.spec))
-        at_recipe(o.spec, "optimizer", [&] { return Registry::instance().create<Optimizer>(o.spec) != nullptr; });
+        at_recipe(o.spec, "optimizer", [&] {
+          Registry::instance().create<Optimizer>(o.spec)->check(network.graph, o.on);
+          return true;
+        });
       const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
       const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
       states +=

@@ -13,6 +13,8 @@ namespace espalier {
 // begin_step() and update(). `espalier new optimizer NAME` writes a complete one.
 class ESPALIER_API FlatOptimizer : public Optimizer {
  public:
+  // Throws Error if the weight decay acts on parameters that must not decay.
+  void check(const Graph& graph, const Selector& on) const override;
   // Registers the states and finds the spans.
   void attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) override;
   // Calls begin_step(), then update() for each part. Throws Error if the Weights are not attached.

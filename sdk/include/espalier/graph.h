@@ -47,7 +47,7 @@ struct Initializer {
 };
 
 // A tensor of values that a node owns. `kind` is an open word that selectors and exports go by: "weight", "bias",
-// "norm_weight", "norm_bias", "running_mean", "running_var", "gate", "architecture", ...
+// "norm_weight", "norm_bias", "running_mean", "running_var", "gate", "architecture", "competition", ...
 struct Parameter {
   std::string name;  // "conv1.weight"
   std::string kind;  // "weight"

@@ -41,6 +41,9 @@ class ESPALIER_API Optimizer : public Object {
   static constexpr const char* kind = "optimizer";
   // Returns the learning rate of the options, which the schedule multiplies by a factor.
   virtual double learning_rate() const = 0;
+  // Throws Error if it must not update the selected parameters in the way that its options say. It is called for every
+  // stage while a recipe is planned or validated, with the structure that is planned for the stage.
+  virtual void check(const Graph&, const Selector& /*on*/) const {}
   // Finds the selected parameters and registers states. It is called before the first step of a stage and again after
   // every edit; a state that is there stays as it is. `label` begins the names of states, and tells two optimizers of
   // one kind apart: "sgd", "sgd2".
@@ -55,6 +58,10 @@ class ESPALIER_API Optimizer : public Object {
   // attach() was never called for these Weights.
   virtual void step(Weights& weights, double learning_rate) = 0;
 };
+
+// Throws Error if one of the parameters must not decay: those of the kind "competition", which make coefficients with a
+// threshold that a decay would draw up until nothing is left (paper 004). `what` begins the message: "'weight_decay'".
+ESPALIER_API void require_may_decay(const Graph& graph, const std::vector<ParamId>& decayed, const std::string& what);
 
 // A contiguous piece of an arena whose elements are updated alike, in elements; both ends are multiples of
 // slot_alignment.

@@ -1,5 +1,7 @@
 #include "espalier/flat_optimizer.h"
 
+#include <algorithm>
+
 #include "espalier/error.h"
 
 namespace espalier {
@@ -9,7 +11,18 @@ const Selector& FlatOptimizer::decayed() const {
   return everything;
 }
 
+void FlatOptimizer::check(const Graph& graph, const Selector& on) const {
+  if (weight_decay() == 0) return;
+  const std::vector<ParamId> with_decay = decayed().match(graph);
+  std::vector<ParamId> both;
+  for (const ParamId p : on.match(graph)) {
+    if (std::ranges::find(with_decay, p) != with_decay.end()) both.push_back(p);
+  }
+  require_may_decay(graph, both, "'weight_decay'");
+}
+
 void FlatOptimizer::attach(const Graph& graph, Weights& weights, const Selector& on, const std::string& label) {
+  check(graph, on);
   label_ = label;
   for (const std::string& s : states()) weights.add_state(graph, {.name = state_name(s)});
   std::vector<Part>& parts = parts_[&weights];

@@ -5,7 +5,19 @@
 
 #include <ATen/ops/full.h>
 
+#include "espalier/error.h"
+
 namespace espalier {
+
+void require_may_decay(const Graph& graph, const std::vector<ParamId>& decayed, const std::string& what) {
+  for (const ParamId p : decayed) {
+    if (graph[p].kind != "competition") continue;
+    throw Error(what + " acts on '" + graph[p].name +
+                "', a parameter of coefficients that compete: it would draw their threshold up until nothing is left. "
+                "Give the weights and `on: architecture` an optimizer of their own each, the second one without decay, "
+                "or leave these parameters out");
+  }
+}
 
 std::vector<Span> spans_of(const Graph& graph, const Weights& weights, Role role, const Selector& on, double decay,
                            const Selector& decayed) {
