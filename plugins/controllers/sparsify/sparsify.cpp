@@ -253,6 +253,16 @@ class Sparsify final : public Controller, public Foresight {
     return lines;
   }
 
+  Edits expected_edits(const Graph& graph) const override {
+    // How many go is known where `keep` says it.
+    return o_.keep.empty() ? Edits() : edits_at_end(graph);
+  }
+  Foreseen foresees(const Graph& graph, const Weights*) const override {
+    if (!o_.keep.empty()) return {};
+    if (o_.remove == "never") return {edits_at_end(graph), ""};
+    return {edits_at_end(graph), "how many components become zero is found in the run; none are counted as gone"};
+  }
+
   void stage_begin(Run& run) override {
     check(run.graph());
     if (is_adjacency()) begin_adjacency(run);
@@ -386,15 +396,55 @@ class Sparsify final : public Controller, public Foresight {
       remove_zeros(run, /*at_end=*/true);
     }
     publish(run);
-    if (!o_.fold || o_.coefficients == "none") return;
+    const Edits folds = folds_of(component_groups(run.graph(), groups_));
+    if (!folds.empty()) run.edit(folds);
+  }
+
+  // Of all gates, once each.
+  Edits folds_of(const std::vector<ComponentGroup>& groups) const {
     Edits edits;
     std::set<std::string> seen;
-    for (const ComponentGroup& g : component_groups(run.graph(), groups_)) {
+    for (const ComponentGroup& g : groups) {
       for (const GroupComponent& c : g.components) {
-        if (!c.gate.empty() && seen.insert(c.gate).second) edits.push_back({FoldGate{c.gate}});
+        if (o_.fold && !c.gate.empty() && seen.insert(c.gate).second) edits.push_back({FoldGate{c.gate}});
       }
     }
-    if (!edits.empty()) run.edit(edits);
+    return edits;
+  }
+
+  // How many components the i-th group keeps by `keep`.
+  int64_t kept(size_t i, const ComponentGroup& g) const {
+    const int64_t given = o_.keep.size() == 1 ? o_.keep.front() : i < o_.keep.size() ? o_.keep[i] : 1;
+    return std::clamp<int64_t>(given, g.needs_one ? 1 : 0, static_cast<int64_t>(g.components.size()));
+  }
+
+  // What the stage will do at its end to any values: the number that goes by `keep` counts, not which.
+  Edits edits_at_end(const Graph& graph) const {
+    Edits edits;
+    if (is_adjacency()) {
+      const Node* n = find_competition(graph, adjacency_name);
+      if (!n || !o_.fold) return edits;
+      const int64_t size = graph.sizes(graph[n->outputs.front()].shape).front();
+      Indices rows, columns;
+      for (int64_t i = 0; i < (o_.keep.empty() ? size : std::min(o_.keep.front(), size * size)); ++i) {
+        rows.push_back(i / size);
+        columns.push_back(i % size);
+      }
+      edits.push_back(learned(graph, *n, size, rows, columns, /*keep_values=*/false));
+      return edits;
+    }
+    std::vector<ComponentGroup> groups = component_groups(graph, groups_);
+    for (size_t i = 0; i < groups.size() && !o_.keep.empty(); ++i) {
+      ComponentGroup& g = groups[i];
+      std::vector<size_t> gone;
+      for (auto k = static_cast<size_t>(kept(i, g)); k < g.components.size(); ++k) gone.push_back(k);
+      const Edits of_group = g.remove(graph, gone, /*exact=*/false);
+      edits.insert(edits.end(), of_group.begin(), of_group.end());
+      g.components.resize(g.components.size() - gone.size());
+    }
+    const Edits folds = folds_of(groups);
+    edits.insert(edits.end(), folds.begin(), folds.end());
+    return edits;
   }
 
   void keep_largest(Run& run) {
@@ -402,12 +452,11 @@ class Sparsify final : public Controller, public Foresight {
     std::vector<ComponentGroup> groups = component_groups(run.graph(), groups_);
     for (size_t i = 0; i < groups.size(); ++i) {
       ComponentGroup& g = groups[i];
-      const auto keep = static_cast<size_t>(o_.keep.size() == 1 ? o_.keep.front() : o_.keep[i]);
       const std::vector<double> scores = scores_of(run, g);
       std::vector<size_t> order(scores.size());
       for (size_t k = 0; k < order.size(); ++k) order[k] = k;
       std::ranges::stable_sort(order, [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-      std::vector<size_t> gone(order.begin() + static_cast<std::ptrdiff_t>(std::min(keep, order.size())), order.end());
+      std::vector<size_t> gone(order.begin() + kept(i, g), order.end());
       std::ranges::sort(gone);
       all.emplace_back(std::move(g), std::move(gone));
     }
@@ -528,12 +577,17 @@ class Sparsify final : public Controller, public Foresight {
       columns.push_back(places.const_data_ptr<int64_t>()[2 * i + 1]);
     }
     if (rows.empty()) throw Error("no entry of the adjacency is left: the penalty is too strong");
-    run.edit(Edit{Substitute{
-        .edge = run.graph()[n->outputs.front()].name,
+    run.edit(learned(run.graph(), *n, a.size(0), rows, columns, /*keep_values=*/true));
+  }
+
+  // The entries of the competition become a constant matrix.
+  static Edit learned(const Graph& graph, const Node& competition, int64_t size, const Indices& rows,
+                      const Indices& columns, bool keep_values) {
+    return {Substitute{
+        .edge = graph[competition.outputs.front()].name,
         .node = "adjacency.learned",
-        .operation =
-            Value::map({{"use", "sparse_constant"}, {"size", a.size(0)}, {"rows", rows}, {"columns", columns}}),
-        .keep_values = true}});
+        .operation = Value::map({{"use", "sparse_constant"}, {"size", size}, {"rows", rows}, {"columns", columns}}),
+        .keep_values = keep_values}};
   }
 
   static void say_empty(Run& run, const at::Tensor& a) {
