@@ -364,6 +364,21 @@ matrix: {seed: [0, 1]}
   }
 }
 
+// A network of one weight and one architecture parameter is no cell; that is said before its stage is trained.
+TEST(Genotype, OfANetworkThatDerivesNothingIsRefusedBeforeTheStage) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", solvable(R"(
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.01}
+    controller: derive
+)"));
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 1) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("derive"));
+  const auto metrics = folder / "run" / "metrics.jsonl";
+  EXPECT_TRUE(!std::filesystem::exists(metrics) || lines_of(metrics).empty()) << o.text;
+}
+
 TEST(Genotype, ASearchEndsWhereItHasCollapsed) {
   const TempFolder folder;
   const auto recipe = folder.write("r.yaml", searched_by("{use: joint, stop_at_skip_ratio: 1}"));

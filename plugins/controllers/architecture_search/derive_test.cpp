@@ -183,6 +183,7 @@ TEST_F(DeriveTable, GivesWhatTheTableSaysOfTheCellAndOfEqualOnes) {
   EXPECT_EQ(m.at("Speed_mean"), 4);
   EXPECT_EQ(m.at("equal_cells"), 2);
   EXPECT_NEAR(m.at("skip_ratio"), 1. / 6, 1e-15);
+  EXPECT_FALSE(m.contains("skip_ratio.cell")) << "there is one cell, whose ratio is that of all";
   EXPECT_EQ(to_json(run.artefacts.at("test.genotype").value), to_json(run.derived));
   EXPECT_THAT(run.notes, ::testing::Contains(HasSubstr(around)));
 }
@@ -257,6 +258,14 @@ TEST_F(DeriveTable, IsLookedForInTheDataFoldersInTheirOrder) {
   EXPECT_EQ(found("cells"), 3);
   write("recipes", "4");
   EXPECT_EQ(found("cells"), 4) << "what is there is not looked for";
+}
+
+// Before anything is trained.
+TEST_F(DeriveTable, IsMissedWhenTheStageBegins) {
+  testkit::TestRun run(search_network(), 1);
+  run.derived = Value::map({{"cell", direct}});
+  EXPECT_NO_THROW(derive()->stage_begin(run));
+  EXPECT_THROW(derive(R"(, "table": ")" + (folder_.path() / "nothing").string() + "\"")->stage_begin(run), Error);
 }
 
 TEST(Derive, NeedsASearchNetwork) {
