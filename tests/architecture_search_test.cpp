@@ -328,6 +328,57 @@ TEST(Genotype, WrongReferencesAreSaidBeforeTheRun) {
   EXPECT_THAT(refused(searched_by("{use: darts, hessian_every: -1}")), HasSubstr("hessian_every"));
 }
 
+// The table is in a folder of --data, which every run of a matrix searches.
+TEST(Genotype, IsLookedUpInATableInAFolderOfData) {
+  const TempFolder folder;
+  std::string table = "Accuracy,ArchitectureString\n";
+  const std::vector<std::string> operations{"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"};
+  for (size_t cell = 0; cell < 15625; ++cell) {
+    std::vector<std::string> ops;
+    for (size_t rest = cell, edge = 0; edge < 6; ++edge, rest /= 5) ops.push_back(operations[rest % 5]);
+    table +=
+        "77,"
+        "|" +
+        ops[0] + "~0|+|" + ops[1] + "~0|" + ops[2] + "~1|+|" + ops[3] + "~0|" + ops[4] + "~1|" + ops[5] + "~2|\n";
+  }
+  folder.write("data/cells/nats_bench.csv", table);
+  const std::string recipe = folder
+                                 .write("r.yaml", R"(
+espalier: 1
+name: r
+threads: 1
+data: {use: synthetic, count: 32, size: 8, channels: 3, batch: 8}
+network: {use: nasbench201_search, channels: 2, cells: 1}
+stages: [{name: derive, epochs: 0, controller: {use: derive, table: cells}}]
+matrix: {seed: [0, 1]}
+)")
+                                 .string();
+  EXPECT_THAT(espalier_command("validate " + recipe).text, HasSubstr("the 'table' is not there yet"));
+  const std::string data = " --data " + (folder / "data").string();
+  EXPECT_THAT(espalier_command("validate " + recipe + data).text, Not(HasSubstr("not there yet")));
+  const Output o = espalier_command("run -q " + recipe + data + " --out " + (folder / "out").string());
+  ASSERT_EQ(o.status, 0) << o.text;
+  for (const std::string run : {"seed=0", "seed=1"}) {
+    const Value summary = from_json(read_file(folder / "out" / run / "summary.json"));
+    EXPECT_EQ(summary.at("stages").as_list()[0].at("measured").at("Accuracy").as_double(), 77);
+  }
+}
+
+// A network of one weight and one architecture parameter is no cell; that is said before its stage is trained.
+TEST(Genotype, OfANetworkThatDerivesNothingIsRefusedBeforeTheStage) {
+  const TempFolder folder;
+  const auto recipe = folder.write("r.yaml", solvable(R"(
+    epochs: 1
+    optimizer: {use: sgd, lr: 0.01}
+    controller: derive
+)"));
+  const Output o = espalier_command("run " + recipe.string() + " --out " + (folder / "run").string());
+  EXPECT_EQ(o.status, 1) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("derive"));
+  const auto metrics = folder / "run" / "metrics.jsonl";
+  EXPECT_TRUE(!std::filesystem::exists(metrics) || lines_of(metrics).empty()) << o.text;
+}
+
 TEST(Genotype, ASearchEndsWhereItHasCollapsed) {
   const TempFolder folder;
   const auto recipe = folder.write("r.yaml", searched_by("{use: joint, stop_at_skip_ratio: 1}"));

@@ -76,6 +76,28 @@ def cell_edges(texts):
     return edges, ["in", *map(str, range(1, len(nodes))), "out"]
 
 
+def on_arc(start, end, bend, t):
+    """The point at share t of the quadratic curve that Matplotlib draws as `arc3`, whose control point lies `bend`
+    lengths beside the middle."""
+    (x0, y0), (x1, y1) = start, end
+    control = ((x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0))
+    return tuple((1 - t) ** 2 * a + 2 * t * (1 - t) * c + t ** 2 * b for a, c, b in zip(start, control, end))
+
+
+def place_label(text, start, end, bend, taken):
+    """Where on an arc a label covers no node and no other label, or else its middle. taken: boxes as (x, y, half width,
+    half height), to which that of the label is added."""
+    half = (0.028 * len(text) + 0.05, 0.1)
+
+    def is_free(x, y):
+        return all(abs(x - u) >= half[0] + a or abs(y - v) >= half[1] + b for u, v, a, b in taken)
+
+    spots = [on_arc(start, end, bend, t) for t in (0.5, 0.58, 0.42, 0.66, 0.34, 0.74, 0.26)]
+    spot = next((s for s in spots if is_free(*s)), spots[0])
+    taken.append((*spot, *half))
+    return spot
+
+
 def draw_cell(panel, texts, title):
     """A cell with its nodes in a row and an arc for each operation; `none` is left out."""
     edges, names = cell_edges(texts)
@@ -83,23 +105,28 @@ def draw_cell(panel, texts, title):
     two = names[0] == "c(k-2)"
     places = [(0, 1.2), (0, -1.2)] + [(i, 0) for i in range(1, len(names) - 1)] if two else [
         (i, 0) for i in range(len(names))]
-    for i, (operation, source, to) in enumerate(edges):
+    taken = [(x, y, 0.2, 0.12) for x, y in places]
+    # Short arcs first: they have the fewest places for a label.
+    edges = sorted(edges, key=lambda edge: places[edge[2]][0] - places[edge[1]][0])
+    for operation, source, to in edges:
         if operation == "none":
             continue
-        (x0, y0), (x1, y1) = places[source], places[to]
-        # Arcs between nodes of the row go above and below in turn, the longer the higher.
-        bend = 0 if y0 or x1 - x0 == 1 else (0.35 if (source + to + i) % 2 else -0.35)
+        start, end = places[source], places[to]
+        # Arcs between nodes of the row go above and below in turn, the longer the higher; those to the output of a cell
+        # of DARTS above.
+        upwards = not operation or (source + to) % 2 == 0
+        bend = 0 if start[1] or end[0] - start[0] == 1 else -0.35 if upwards else 0.35
         colour = "0.6" if not operation else "tab:red" if operation == "skip_connect" else "tab:blue"
-        panel.annotate("", (x1, y1), (x0, y0), arrowprops={
+        panel.annotate("", end, start, arrowprops={
             "arrowstyle": "->", "color": colour, "shrinkA": 16, "shrinkB": 16, "connectionstyle": f"arc3,rad={bend}"})
-        # The middle of the arc: a quadratic curve whose control point lies `bend` lengths beside the middle.
-        middle = ((x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2)
-        panel.text(*middle, operation, fontsize=8, color=colour, ha="center", va="center",
-                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+        if operation:
+            panel.text(*place_label(operation, start, end, bend, taken), operation, fontsize=8, color=colour,
+                       ha="center", va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     for (x, y), name in zip(places, names):
         panel.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "0.92"})
     panel.set_xlim(-0.5, max(x for x, _ in places) + 0.5)
-    panel.set_ylim(-2, 2)
+    panel.set_ylim(*((-1.5, 1.5) if two else (-0.9, 0.9)))
+    panel.set_aspect("equal")  # arcs are bent in the lengths of the picture
     panel.set_title(title)
     panel.axis("off")
 
@@ -115,7 +142,8 @@ def cells(run, out):
         genotype = json.loads(found[0].read_text())
         drawn = [(key, value) for key, value in genotype.items()
                  if isinstance(value, list) or isinstance(value, str) and value.startswith("|")]
-        figure, panels = plt.subplots(len(drawn), 1, figsize=(11, 4.5 * len(drawn)), squeeze=False)
+        height = 6 if isinstance(drawn[0][1], list) else 5
+        figure, panels = plt.subplots(len(drawn), 1, figsize=(11, height * len(drawn)), squeeze=False)
         for (key, value), panel in zip(drawn, panels[:, 0]):
             draw_cell(panel, value, key)
     except (ValueError, AttributeError, IndexError) as e:

@@ -16,6 +16,7 @@
 #include <espalier/foresight.h>
 #include <espalier/testkit.h>
 
+#include "../../../datasets/tests/sample_files.h"
 #include "../../../tests/temp_folder.h"
 #include "cells.h"
 
@@ -182,6 +183,7 @@ TEST_F(DeriveTable, GivesWhatTheTableSaysOfTheCellAndOfEqualOnes) {
   EXPECT_EQ(m.at("Speed_mean"), 4);
   EXPECT_EQ(m.at("equal_cells"), 2);
   EXPECT_NEAR(m.at("skip_ratio"), 1. / 6, 1e-15);
+  EXPECT_FALSE(m.contains("skip_ratio.cell")) << "there is one cell, whose ratio is that of all";
   EXPECT_EQ(to_json(run.artefacts.at("test.genotype").value), to_json(run.derived));
   EXPECT_THAT(run.notes, ::testing::Contains(HasSubstr(around)));
 }
@@ -224,6 +226,46 @@ TEST_F(DeriveTable, IsMissedBeforeTheRun) {
   };
   EXPECT_TRUE(notes(table()).empty());
   EXPECT_THAT(notes((folder_.path() / "nothing").string()), ElementsAre(HasSubstr("nats_bench.csv")));
+}
+
+// A name that is no path is looked for where data sets are: first in the folders of --data, which the program puts
+// before those of $ESPALIER_DATA, then in these, then in the cache.
+TEST_F(DeriveTable, IsLookedForInTheDataFoldersInTheirOrder) {
+  const auto write = [&](const std::string& folder, const char* accuracy) {
+    const std::filesystem::path file = folder_.path() / folder / "cells/nats_bench.csv";
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << "Accuracy,ArchitectureString\n" << accuracy << "," << direct << "\n";
+  };
+  const auto found = [&](const std::string& table) {
+    testkit::TestRun run(search_network(), 1);
+    run.derived = Value::map({{"cell", direct}});
+    // What a recipe calls `cells` is a path beside the recipe when it comes here.
+    const auto c = derive(R"(, "table": ")" + (folder_.path() / "recipes" / table).string() + "\"");
+    EXPECT_TRUE(dynamic_cast<const Foresight&>(*c).idle(run.graph(), 0).empty());
+    c->stage_begin(run);
+    c->stage_end(run);
+    return run.metrics().at("Accuracy");
+  };
+  const samples::Variable cache("XDG_CACHE_HOME", (folder_.path() / "cache").string());
+  const samples::Variable data("ESPALIER_DATA",
+                               (folder_.path() / "first").string() + ":" + (folder_.path() / "second").string());
+  write("cache/espalier/data", "1");
+  EXPECT_EQ(found("cells"), 1);
+  EXPECT_EQ(found("cells/nats_bench.csv"), 1);
+  write("second", "2");
+  EXPECT_EQ(found("cells"), 2);
+  write("first", "3");
+  EXPECT_EQ(found("cells"), 3);
+  write("recipes", "4");
+  EXPECT_EQ(found("cells"), 4) << "what is there is not looked for";
+}
+
+// Before anything is trained.
+TEST_F(DeriveTable, IsMissedWhenTheStageBegins) {
+  testkit::TestRun run(search_network(), 1);
+  run.derived = Value::map({{"cell", direct}});
+  EXPECT_NO_THROW(derive()->stage_begin(run));
+  EXPECT_THROW(derive(R"(, "table": ")" + (folder_.path() / "nothing").string() + "\"")->stage_begin(run), Error);
 }
 
 TEST(Derive, NeedsASearchNetwork) {

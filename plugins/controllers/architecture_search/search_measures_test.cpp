@@ -127,10 +127,10 @@ TEST(SkipRatio, IsTheShareOfSkipConnectInTheDerivedCells) {
 }
 
 TEST(SkipRatio, EndsTheStageWhereItIsReached) {
-  const auto ended = [](const char* stop, int64_t epoch) {
+  const auto ended = [](const char* stop, int64_t epoch, const char* last = "none") {
     const auto c = controller(R"({"use": "darts", "stop_at_skip_ratio": )" + std::string(stop) + "}");
     SearchRun run(network(), sgd, sgd);
-    run.derived = from_json(R"({"cell": "|skip_connect~0|+|skip_connect~0|none~1|"})");
+    run.derived = from_json(R"({"cell": "|skip_connect~0|+|skip_connect~0|)" + std::string(last) + "~1|\"}");
     run.of_epochs = epoch;
     c->stage_begin(run);
     c->epoch_end(run);
@@ -138,6 +138,7 @@ TEST(SkipRatio, EndsTheStageWhereItIsReached) {
   };
   EXPECT_FALSE(ended("0.7", 2));
   EXPECT_TRUE(ended("0.66", 2));
+  EXPECT_TRUE(ended("1", 2, "skip_connect")) << "it is reached";
   EXPECT_FALSE(ended("0.66", 1)) << "the last epoch ends the stage anyway";
 }
 

@@ -187,6 +187,8 @@ TEST(WidthSearch, GatesAreNotPutInTwice) {
   EXPECT_EQ(g.gates().size(), 1U) << "a layer and its batch norm have one";
   g = gated(std::move(g), R"(["weights", "norms", "!fc"])");
   EXPECT_EQ(g.gates().size(), 2U) << "what an earlier stage gated is left alone";
+  g = gated(std::move(g), R"(["all", "!fc"])");
+  EXPECT_EQ(g.gates().size(), 2U) << "nor do its coefficients get some";
   EXPECT_TRUE(controller(R"("use": "milenas")")->begin(g).empty());
 }
 

@@ -157,6 +157,39 @@ TEST(WidthPruning, GatesAreTheSliceByHandAndAreFolded) {
   for (const Parameter& p : run.graph().parameters()) EXPECT_NE(p.role, Role::architecture);
 }
 
+// A later step ranks by the coefficients, too, so they become part of the layers behind the last one.
+TEST(WidthPruning, FoldsBehindTheLastStep) {
+  testkit::TestRun run(gated(preresnet("preresnet56", 0.25, true, 8)), 1);
+  fill(run, "gate", sizes_for(run.graph(), "gate"));
+  const size_t gates = run.graph().gates().size();
+  const auto c = make("prune", R"(, "score": "gate", "protect": 0, "fold": true, "target": {"macs": 0.5},
+                                  "schedule": {"steps": 3}, "when": "epochs")");
+  const auto whole = static_cast<double>(run.graph().macs());
+  run.of_epochs = 4;
+  c->stage_begin(run);
+  for (const auto& [epoch, gates_left] : {std::pair(0, gates), std::pair(1, gates), std::pair(2, size_t{0})}) {
+    run.at_epoch = epoch;
+    c->epoch_end(run);
+    EXPECT_EQ(run.graph().gates().size(), gates_left) << epoch;
+  }
+  EXPECT_NEAR(static_cast<double>(run.graph().macs()), 0.5 * whole, 0.05 * whole);
+}
+
+// Coefficients behind a nonlinearity whose output is added to something: no layer can take them up.
+TEST(WidthPruning, SaysWhichGatesStay) {
+  GraphBuilder g({3, 8, 8});
+  const auto layer = [&](const std::string& name, Edge x) {
+    return g.relu(g.batch_norm("bn" + name, g.conv("conv" + name, x, {.filters = 4, .kernel = 3})));
+  };
+  const Edge x = layer("1", g.input());
+  const Edge sum = g.add(layer("2", x), layer("3", x));
+  testkit::TestRun run(gated(g.output(g.linear("fc", g.global_avg_pool(sum), {.features = 2}))), 1);
+  ASSERT_EQ(run.graph().gates().size(), 3U);
+  make("prune", R"(, "score": "gate", "fold": true, "target": {"threshold": 0})")->stage_begin(run);
+  EXPECT_EQ(run.graph().gates().size(), 2U);
+  EXPECT_THAT(run.notes, Contains(HasSubstr("2 of 3 gates stay")));
+}
+
 // What is left gives what the whole network gives with zeros in the coefficients of what went.
 TEST(WidthPruning, LeavesWhatZerosInTheGatesGive) {
   testkit::TestRun run(gated(preresnet("preresnet56", 0.25, true, 8)), 3);
@@ -256,6 +289,17 @@ TEST(WidthPruning, ForeseesTheFoldedNetwork) {
   Graph after = g;
   apply(after, {}, f.edits);
   EXPECT_TRUE(after.gates().empty());
+  // Of values that are known, what goes is known, too.
+  testkit::TestRun run(g, 1);
+  const auto sizes = sizes_for(g, "gate");
+  fill(run, "gate", sizes);
+  const Foreseen known = dynamic_cast<const Foresight&>(*c).foresees(g, &run.weights());
+  EXPECT_EQ(known.why_not, "");
+  Graph pruned = g;
+  apply(pruned, {}, known.edits);
+  EXPECT_TRUE(pruned.gates().empty());
+  c->stage_begin(run);
+  EXPECT_EQ(to_json(pruned.to_value()), to_json(run.graph().to_value()));
 }
 
 TEST(WidthPruning, SaysWhatIsWrong) {

@@ -101,7 +101,8 @@ class Sidt final : public Controller, public Foresight {
         "activation, as in the program that the thesis cites; none: hidden units are not scored.");
       p("attention", &Options::attention, "Whether the dimensions of heads are scored.");
       p("rescale", &Options::rescale,
-        "Whether the scale of the products of queries and keys becomes that of the dimensions that are left. If not, it "
+        "Whether the scale of the products of queries and keys becomes that of the dimensions that are left. If not, "
+        "it "
         "stays, so that dimensions with scores of zero go without a trace.");
       p("keep", &Options::keep, at_least(1), "Dimensions that each attention and each MLP keeps in any case.");
       p("fold", &Options::fold, "Whether the scores become part of the layers, which changes no output.");
@@ -143,8 +144,9 @@ class Sidt final : public Controller, public Foresight {
 
   void check(const Graph& graph) const override {
     if (scored(graph).empty())
-      throw Error("the network has no attention and no MLP of a transformer; `describe backbone` lists vit_tiny and "
-                  "swin_t, which have");
+      throw Error(
+          "the network has no attention and no MLP of a transformer; `describe backbone` lists vit_tiny and "
+          "swin_t, which have");
   }
 
   std::vector<std::string> idle(const Graph&, int64_t) const override {
@@ -212,8 +214,8 @@ class Sidt final : public Controller, public Foresight {
           if (seen.insert(axis.id).second) s.axes.push_back(axis);
           add_edge(graph, s, n.inputs[i], n.name);
         }
-        const bool same = std::ranges::all_of(
-            s.axes, [&](Axis a) { return graph[a].size == graph[s.axes.front()].size; });
+        const bool same =
+            std::ranges::all_of(s.axes, [&](Axis a) { return graph[a].size == graph[s.axes.front()].size; });
         if (s.edges.size() == 3 && same) all.push_back(std::move(s));
       }
       if (o_.mlp != "none" && n.op->type() == "linear") add_mlp(graph, n, all);
@@ -287,7 +289,8 @@ class Sidt final : public Controller, public Foresight {
       double count = 0;
       for (const Axis axis : s.axes) {
         for (const ParamId p : graph.producers(axis)) {
-          const at::Tensor rows = rows_of(graph, run.weights()[p].detach(), graph[p].shape, axis, makes(graph, p, axis));
+          const at::Tensor rows =
+              rows_of(graph, run.weights()[p].detach(), graph[p].shape, axis, makes(graph, p, axis));
           const at::Tensor squares = rows.square().sum(1).contiguous();
           for (int64_t i = 0; i < size; ++i) result[static_cast<size_t>(i)] += squares.const_data_ptr<double>()[i];
           count += static_cast<double>(rows.size(1));
@@ -328,9 +331,8 @@ class Sidt final : public Controller, public Foresight {
     std::ranges::stable_sort(order, {}, &Position::rank);
     std::vector<int64_t> may_go;  // of each layer
     for (const int64_t size : left) may_go.push_back(o_.scope == "layer" ? gone_of(size) : size - o_.keep);
-    int64_t to_go = o_.scope == "layer"
-                        ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
-                        : static_cast<int64_t>(o_.ratio * static_cast<double>(order.size()) + 1e-9);
+    int64_t to_go = o_.scope == "layer" ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
+                                        : static_cast<int64_t>(o_.ratio * static_cast<double>(order.size()) + 1e-9);
     std::vector<Indices> gone(all.size());
     for (const Position& p : order) {
       if (to_go == 0) break;

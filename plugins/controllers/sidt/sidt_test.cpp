@@ -66,9 +66,7 @@ struct Stage {
     const c10::NoGradGuard no_grad;
     return espalier::run(run.graph(), run.weights(), {{"input", x}}, {"logits"}).front();
   }
-  at::Tensor scores(const std::string& of) {
-    return run.weights()[run.graph().parameter(of + ".value")].detach();
-  }
+  at::Tensor scores(const std::string& of) { return run.weights()[run.graph().parameter(of + ".value")].detach(); }
   int64_t size(const std::string& axis) { return run.graph()[run.graph().axis(axis)].size; }
   bool has_gates() {
     return std::ranges::any_of(run.graph().nodes(), [](const Node& n) { return n.op->type() == "gate"; });

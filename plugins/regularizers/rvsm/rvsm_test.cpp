@@ -174,6 +174,38 @@ TEST(Rvsm, WhatAnUpdateLeavesAloneKeepsItsCopy) {
   EXPECT_EQ((copy("bn.weight") - 1).abs().max().item<double>(), 0) << "as at first";
 }
 
+// A stage may have two with parameters of their own, which begin at different times (as where one of two copies of the
+// weights is regularized later): each takes its first sparse copy of the values that it finds.
+TEST(Rvsm, TwoBeginEachByItself) {
+  RegularizerBench b("rvsm", R"({"use": "rvsm", "weight": 0.1, "beta": 1, "on": "fc1.weight"})");
+  const auto second = Registry::instance().create<Regularizer>(
+      from_json(R"({"use": "rvsm", "weight": 0.1, "beta": 1, "on": "bn.weight"})"));
+  second->attach(b.graph, *b.weights);
+  const c10::NoGradGuard no_grad;
+  b.add();
+  b.weight("bn.weight").fill_(3);
+  b.weights->zero_gradients();
+  at::Tensor value = at::zeros({}, at::kDouble);
+  second->add(b.graph, *b.weights, value);
+  // 3 is above the threshold, so that the copy is 3, too, and nothing is drawn to it; the penalty counts four of them.
+  EXPECT_EQ(b.gradient("bn.weight").abs().max().item<double>(), 0);
+  EXPECT_DOUBLE_EQ(value.item<double>(), 0.4);
+}
+
+// A gate is a group by itself: rows of one dimension are elements.
+TEST(Rvsm, GroupsOfOneDimensionAreElements) {
+  for (const char* penalty : {"l0", "l1"}) {
+    RegularizerBench b("rvsm",
+                       R"({"use": "rvsm", "groups": true, "weight": 0.5, "beta": 1, "on": "bn.weight", "penalty": ")" +
+                           std::string(penalty) + "\"}");
+    const c10::NoGradGuard no_grad;
+    b.weight("bn.weight").copy_(at::tensor(Row{-2, 0.2, 0.4, 3}, at::kDouble));
+    b.regularizer->stage_end(b.graph, *b.weights);
+    const bool l0 = penalty[1] == '0';
+    EXPECT_EQ(numbers(b.weight("bn.weight")), l0 ? (Row{-2, 0, 0, 3}) : (Row{-1.5, 0, 0, 2.5}));
+  }
+}
+
 TEST(Rvsm, GradientEqualsFiniteDifferences) {
   RegularizerBench b("rvsm", R"({"use": "rvsm", "weight": 0.3, "beta": 0.7})");
   b.add();

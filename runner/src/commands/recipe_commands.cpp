@@ -1,6 +1,7 @@
 #include "commands/recipe_commands.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <set>
@@ -34,13 +35,17 @@ void warn(const Value& notes) {
   for (const Value& note : notes.as_list()) log::warning(note.as_string());
 }
 
-// {name, runs: [{name, draw, values, plan}], notes}: each note once; `draw` of random draws.
-Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
+// {name, runs: [{name, draw, values, plan}], notes}: each note once; `draw` of random draws. missing: gets the folders
+// of runs of other recipes that do not exist yet, each of which is noted once, too, wherever the runs name it.
+Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points, std::set<std::filesystem::path>& missing) {
   Value result = Value::map({{"name", ""}, {"runs", Value::list()}, {"notes", Value::list()}});
   std::set<std::string> notes;
   for_each_run(tree, points, Registry::instance(), [&](const MatrixPoint& point, const Recipe& recipe) {
     result["name"] = recipe.name;
-    const Value plan = plan_recipe(recipe, /*with_values=*/false);
+    const Value plan = plan_recipe(recipe, /*with_values=*/false, MissingRuns::noted);
+    for (const MissingRun& m : recipe.missing_runs) {
+      if (!missing.insert(m.folder).second) notes.insert(m.text);  // said already, of another place
+    }
     for (const Value& note : plan.at("notes").as_list()) {
       if (notes.insert(note.as_string()).second) result["notes"].push_back(note);
     }
@@ -56,34 +61,35 @@ Value plan_matrix(const Value& tree, const std::vector<MatrixPoint>& points) {
 }
 
 std::string matrix_plan_text(const Value& plans) {
-  return plans.at("name").as_string() + ": " + std::to_string(plans.at("runs").size()) + " runs\n\n" +
-         matrix_plan_table(plans) + "\nOne in full: espalier plan RECIPE --set matrix= --set KEY=VALUE\n";
+  std::string text = plans.at("name").as_string() + ": " + std::to_string(plans.at("runs").size()) + " runs\n\n" +
+                     matrix_plan_table(plans) + "\n";
+  for (const Value& note : plans.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
+  return text + "One in full: espalier plan RECIPE --set matrix= --set KEY=VALUE\n";
 }
 
 std::string count_of(size_t n, const std::string& what) {
   return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
+// ", without what depends on 2 runs of other recipes"
+std::string without(size_t missing) {
+  if (missing == 0) return "";
+  return ", without what depends on " + (missing == 1 ? "a run" : count_of(missing, "run")) +
+         (missing == 1 ? " of another recipe" : " of other recipes");
+}
+
 // Checks a recipe as it is loaded, and says what it holds: "quickstart, 2 stages". Warnings, where they are wanted.
 std::string validated(const LoadedRecipe& loaded, bool warns) {
   if (loaded.points.empty()) {
     const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
-    const std::string about = recipe.name + ", " + count_of(recipe.stages.size(), "stage");
-    if (!recipe.missing_runs.empty()) {  // what needs no run was checked
-      for (const std::string& m : recipe.missing_runs) {
-        if (warns) log::warning(m);
-      }
-      return about + ", its network not checked before " +
-             (recipe.missing_runs.size() == 1 ? "a run" : count_of(recipe.missing_runs.size(), "run")) +
-             " of another recipe";
-    }
-    const Value plan = plan_recipe(recipe, /*with_values=*/false);
+    const Value plan = plan_recipe(recipe, /*with_values=*/false, MissingRuns::noted);
     if (warns) warn(plan.at("notes"));
-    return about;
+    return recipe.name + ", " + count_of(recipe.stages.size(), "stage") + without(recipe.missing_runs.size());
   }
-  const Value plans = plan_matrix(loaded.tree, loaded.points);
+  std::set<std::filesystem::path> missing;
+  const Value plans = plan_matrix(loaded.tree, loaded.points, missing);
   if (warns) warn(plans.at("notes"));
-  return plans.at("name").as_string() + ", " + count_of(loaded.points.size(), "run");
+  return plans.at("name").as_string() + ", " + count_of(loaded.points.size(), "run") + without(missing.size());
 }
 
 // The same for a file; where no scale is asked for, its scales are checked, too.
@@ -167,7 +173,9 @@ void add_recipe_commands(CLI::App& app) {
   plan->add_flag(
       "--json", plan_flags->json,
       "Prints JSON: {name, network: {params, macs, layers, axes}, selectors, stages, memory}; of a matrix {name, runs: "
-      "[{name, draw, values, plan}]}, `draw` where it is one of random draws");
+      "[{name, draw, values, plan}]}, `draw` where it is one of random draws; `network` and `memory` are null where "
+      "the "
+      "network is that of a run which does not exist yet");
   plan->add_flag("--axes", plan_flags->axes, "Shows all axes, and everything that shares them");
   plan->add_option("--draw", plan_flags->draw,
                    "Draws the network with its widths: .svg or .png by Graphviz, .dot for it to draw")
@@ -185,8 +193,10 @@ void add_recipe_commands(CLI::App& app) {
     }
     const LoadedRecipe loaded = plan_options->load();
     const bool one = loaded.points.empty();
+    std::set<std::filesystem::path> missing;
     const Value p =
-        one ? plan_recipe(check_recipe(loaded.tree, Registry::instance())) : plan_matrix(loaded.tree, loaded.points);
+        one ? plan_recipe(check_recipe(loaded.tree, Registry::instance()), /*with_values=*/true, MissingRuns::noted)
+            : plan_matrix(loaded.tree, loaded.points, missing);
     std::cout << (plan_flags->json ? to_json(p, 1) + "\n" : one ? plan_text(p, plan_flags->axes) : matrix_plan_text(p));
   });
 

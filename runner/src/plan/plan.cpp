@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <type_traits>
 
 #include "data/split.h"
 #include "espalier/augmentation.h"
@@ -17,6 +19,7 @@
 #include "espalier/optimizer.h"
 #include "espalier/own_step.h"
 #include "espalier/regularizer.h"
+#include "plan/awaited.h"
 #include "plan/plan_checks.h"
 #include "plan/run_network.h"
 #include "plan/warm_start.h"
@@ -108,6 +111,12 @@ void check_inputs(const Graph& graph, const DatasetInfo& info, const Value& spec
                                                 to_string(same->sizes));
     }
   }
+}
+
+DatasetInfo checked_info_of(const DataSection& data) {
+  DatasetInfo info = info_of(data);
+  check_data(data, info);
+  return info;
 }
 
 Network build(const DataSection& data, const Value& spec) {
@@ -264,9 +273,9 @@ Value keys_of(const Value& stage) {
 }
 
 // What a step of the stage takes: that of a controller that composes its own, or else an ordinary one. Not known yet
-// where the controller takes something from an earlier stage.
-StepCost step_cost_of(const StageSection& stage) {
-  if (has_reference(stage.controller)) return {};
+// where the controller takes something from an earlier stage, or from a run that does not exist yet.
+StepCost step_cost_of(const StageSection& stage, const Awaited& awaited) {
+  if (awaited.concerns(stage.controller)) return {};
   return at_recipe(stage.controller, "controller", [&] {
     const auto controller = Registry::instance().create<Controller>(stage.controller);
     const auto* own = dynamic_cast<const OwnStep*>(controller.get());
@@ -329,11 +338,12 @@ Value outlook_of(const StageSection& stage, const DataSection& data, const Netwo
 // What of a stage is without effect, with its place.
 class Idle {
  public:
-  Idle(const StageSection& stage, const Graph& graph, Value& notes) : stage_(stage), graph_(graph), notes_(notes) {}
+  Idle(const StageSection& stage, const Graph& graph, const Awaited& awaited, Value& notes)
+      : stage_(stage), graph_(graph), awaited_(awaited), notes_(notes) {}
 
   template <class T>
   void add(const Value& spec) {
-    if (has_reference(spec)) return;  // not known yet
+    if (awaited_.concerns(spec)) return;  // not known yet
     const auto made = Registry::instance().create<T>(spec);
     const auto* knows = dynamic_cast<const Foresight*>(made.get());
     if (!knows) return;
@@ -387,6 +397,7 @@ class Idle {
 
   const StageSection& stage_;
   const Graph& graph_;
+  const Awaited& awaited_;
   Value& notes_;
 };
 
@@ -430,9 +441,12 @@ void note_other_inputs(const StageSection& stage, const std::filesystem::path& t
   }
 }
 
+// The network of each stage as it ends; none where that is not known yet.
+using StageNetworks = std::map<std::string, std::optional<Graph>>;
+
 // The loss of a stage, and the networks that it learns from: their sizes as a list for the plan. data: the recipe's.
-Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph& graph,
-                 const std::map<std::string, Graph>& at_end, const Value& data, Value& notes) {
+Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph& graph, const StageNetworks& at_end,
+                 const Value& data, const Awaited& awaited, Value& notes) {
   const Value spec = loss_of(stage, info.target);
   Value teachers = Value::list();
   if (has_reference(spec)) return teachers;  // not known yet
@@ -450,7 +464,8 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
         for (const auto& [other, g] : at_end) known.push_back(other);
         throw Error("no stage before it is called '" + name + "'" + suggestion(name, known));
       }
-      const Graph teacher = is_folder ? read_teacher(name).graph : stage_before->second;
+      if (is_folder ? awaited.covers(name) : !stage_before->second) continue;  // not known yet
+      const Graph teacher = is_folder ? read_teacher(name).graph : *stage_before->second;
       if (is_folder) note_other_inputs(stage, name, data, notes);
       for (const Port& port : teacher.inputs()) {
         const auto same = std::ranges::find(graph.inputs(), port.name, &Port::name);
@@ -559,16 +574,37 @@ Edits foreseen_edits(const StageSection& stage, const Graph& graph, const Weight
 void refuse_missing_runs(const Recipe& recipe) {
   if (recipe.missing_runs.empty()) return;
   std::string text;
-  for (const std::string& m : recipe.missing_runs) text += (text.empty() ? "" : "\n") + m;
+  for (const MissingRun& m : recipe.missing_runs) text += (text.empty() ? "" : "\n") + m.text;
   throw InputError("", text);
+}
+
+// What components refuse beyond their declarations, they refuse when they are made: those of a stage whose network is
+// not known yet.
+void check_parts(const StageSection& stage, const TargetSpec& target, const Awaited& awaited) {
+  const auto make = [&]<class T>(const Value& spec, std::type_identity<T>) {
+    if (!awaited.concerns(spec))
+      at_recipe(spec, T::kind, [&] { return Registry::instance().create<T>(spec) != nullptr; });
+  };
+  for (const OptimizerSection& o : stage.optimizers) make(o.spec, std::type_identity<Optimizer>());
+  for (const Value& r : stage.regularizers) make(r, std::type_identity<Regularizer>());
+  make(stage.controller, std::type_identity<Controller>());
+  const Value loss = loss_of(stage, target);
+  if (has_reference(loss)) return;
+  at_recipe(loss, Loss::kind, [&] {
+    Registry::instance().create<Loss>(loss)->check(target);
+    return 0;
+  });
 }
 
 }  // namespace
 
-Value plan_recipe(const Recipe& recipe, bool with_values) {
-  refuse_missing_runs(recipe);
+Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
+  if (missing == MissingRuns::refused) refuse_missing_runs(recipe);
+  const Awaited awaited(recipe);
   DataSection data = recipe.data;
-  Network network = build(data, recipe.network);
+  bool known = !awaited.concerns(recipe.network);       // the network of the stage under way
+  bool awaits_run = awaited.names_run(recipe.network);  // otherwise it may await an artefact
+  Network network = known ? build(data, recipe.network) : Network{{}, checked_info_of(data)};
   Value plan = Value::map(
       {{"name", recipe.name}, {"seed", recipe.seed}, {"device", recipe.device}, {"precision", recipe.precision}});
   const DatasetInfo& info = network.info;
@@ -577,17 +613,21 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
                              {"task", info.target.task},
                              {info.target.task == task::classification ? "classes" : "outputs", info.target.outputs},
                              {"batch", data.batch}});
-  plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
-                                {"params", network.graph.parameter_count()},
-                                {"macs", network.graph.macs()},
-                                {"layers", layers_of(network.graph)},
-                                {"axes", axes_of(network.graph)}});
+  plan["network"] = Value();
+  if (known) {
+    plan["network"] = Value::map({{"backbone", name_of(recipe.network, "backbone")},
+                                  {"params", network.graph.parameter_count()},
+                                  {"macs", network.graph.macs()},
+                                  {"layers", layers_of(network.graph)},
+                                  {"axes", axes_of(network.graph)}});
+  }
   Value selectors = Value::list();
   Value stages = Value::list();
   Value notes = Value::list();
+  for (const MissingRun& m : recipe.missing_runs) notes.push_back(m.text);
   Value beginnings = Value::list();
   const auto check_warm_start = [&](const WarmStart& start, const Value& spec) {
-    if (start.from.empty()) return;
+    if (start.from.empty() || awaited.covers(start.from)) return;
     const Loaded loaded = warm_start(start, network.graph, nullptr);
     if (loaded.tensors < loaded.of_tensors)
       notes.push_back("network.from: " + loaded.str() + " begin with the values of " + start.from.string() +
@@ -597,14 +637,13 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     const std::string unseen = unseen_in_file(start, network.graph, name_of(spec, "backbone"));
     if (!unseen.empty()) beginnings.push_back(unseen);
   };
-  check_warm_start(recipe.warm_start, recipe.network);
+  if (known) check_warm_start(recipe.warm_start, recipe.network);
   note_idle(data, info, notes);
   check_metrics(recipe, info.target, notes);
-  std::map<std::string, Graph> at_end;  // the network of each stage as it ends, as far as that is known
+  StageNetworks at_end;
   Value teachers = Value::list();
   Metrics metrics;
   metrics.make(recipe.metrics, info.target);
-  bool known = true;  // the network of the stage under way
   int64_t most_states = 0, most_copies = 1;
   Graph largest = network.graph;  // which decides how much memory is needed
   const RandomKey key(static_cast<uint64_t>(recipe.seed));
@@ -620,15 +659,18 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       note_idle(data, info_of(data), notes);
     }
     if (!s.network.is_null()) {
-      known = !has_reference(s.network);
+      known = !awaited.concerns(s.network);
+      awaits_run = awaited.names_run(s.network);
       if (known) {
         network = build(data, s.network);
         check_warm_start(s.warm_start, s.network);
       }
     }
     if (!known) {
-      notes.push_back("stage '" + s.name +
-                      "': its network is not known yet; it depends on what an earlier stage publishes");
+      notes.push_back("stage '" + s.name + "': its network is not known yet; it depends on " +
+                      (awaits_run ? "a run that does not exist yet" : "what an earlier stage publishes"));
+      check_parts(s, network.info.target, awaited);
+      at_end[s.name] = std::nullopt;
       stages.push_back(stage_line(s, resolved, Value::list(), Value::list(), Value()));
       continue;
     }
@@ -638,9 +680,13 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       check_same_data(s, network.info, now);
     }
     const bool has_own = first || !s.network.is_null();
-    if (has_own) values = {s.network.is_null() ? recipe.warm_start : s.warm_start, key.with(purpose)};
-    // What depends on an artefact cannot be made before it is there.
-    const bool decided = !has_reference(s.controller);
+    if (has_own) {
+      const WarmStart& start = s.network.is_null() ? recipe.warm_start : s.warm_start;
+      values = {start, key.with(purpose)};
+      if (awaited.covers(start.from)) values.lose();
+    }
+    // What depends on an artefact, or on a run, cannot be made before it is there.
+    const bool decided = !awaited.concerns(s.controller);
     if (decided) {
       at_recipe(s.controller, "controller", [&] {
         const auto controller = Registry::instance().create<Controller>(s.controller);
@@ -655,11 +701,12 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
     for (size_t i = 0; i < s.optimizers.size(); ++i) {
       const OptimizerSection& o = s.optimizers[i];
       // What components refuse beyond their declarations, they refuse when they are made.
-      if (!has_reference(o.spec))
+      if (!awaited.concerns(o.spec)) {
         at_recipe(o.spec, "optimizer", [&] {
           Registry::instance().create<Optimizer>(o.spec)->check(network.graph, o.on);
           return true;
         });
+      }
       const std::string where = s.name + ".optimizer" + (s.optimizers.size() > 1 ? "s[" + std::to_string(i) + "]" : "");
       const Registered& c = Registry::instance().at("optimizer", name_of(o.spec, "optimizer"), o.spec.location);
       states +=
@@ -676,7 +723,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       add_selectors(network.graph, "optimizer", o.spec, where, selectors);
     }
     most_states = std::max(most_states, states);
-    const StepCost step = step_cost_of(s);
+    const StepCost step = step_cost_of(s, awaited);
     if (s.epochs > 0) {
       most_copies = std::max(most_copies, step.copies);
       if (step.roles_apart) check_roles_apart(s, network.graph);
@@ -687,7 +734,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
       notes.push_back("stage '" + s.name + "': no optimizer updates " + names);
     }
     for (const Value& r : s.regularizers) {
-      if (!has_reference(r))
+      if (!awaited.concerns(r))
         at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     }
@@ -698,17 +745,18 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
         return 0;
       });
     }
-    const Value taught_by = check_loss(s, network.info, network.graph, at_end, recipe.resolved.at("data"), notes);
+    const Value taught_by =
+        check_loss(s, network.info, network.graph, at_end, recipe.resolved.at("data"), awaited, notes);
     for (const Value& t : taught_by.as_list()) teachers.push_back(t);
     check_training(s, metrics, network.graph, selectors);
-    Idle idle(s, network.graph, notes);
+    Idle idle(s, network.graph, awaited, notes);
     for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);
     for (const Value& r : s.regularizers) idle.add<Regularizer>(r);
     idle.add<Controller>(s.controller);
     if (s.epochs > 0) idle.add<Schedule>(s.schedule);
     idle.add_keys();
     const bool made =
-        decided && std::ranges::none_of(s.optimizers, [](const auto& o) { return has_reference(o.spec); });
+        decided && std::ranges::none_of(s.optimizers, [&](const auto& o) { return awaited.concerns(o.spec); });
     const bool untrained = with_values && values.untrained();
     const Value outlook = is_new && made ? outlook_of(s, data, network, values) : Value::list();
     Value found = decided && with_values ? found_by_controller(s, network.graph, values) : Value::list();
@@ -731,7 +779,8 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
   plan["stages"] = stages;
   plan["beginnings"] = beginnings;
   plan["notes"] = notes;
-  if (!recipe.base.is_null() && !recipe.base.find("macs")) build(recipe.data, recipe.base);
+  if (!recipe.base.is_null() && !recipe.base.find("macs") && !awaited.concerns(recipe.base))
+    build(recipe.data, recipe.base);
 
   // Weights, gradients and states; activations of one batch, all kept for the backward pass.
   const Graph& g = largest;
@@ -741,6 +790,8 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
   int64_t taught = 0;
   for (const Value& t : teachers.as_list()) taught += t.at("params").as_int();
   if (teachers.size() > 0) plan["teachers"] = teachers;
+  plan["memory"] = Value();
+  if (g.nodes().empty()) return plan;  // no stage's network is known
   plan["memory"] =
       Value::map({{"weights", (g.parameter_count() * most_copies + taught) * word},
                   {"gradients", g.parameter_count() * most_copies * word},
@@ -751,7 +802,7 @@ Value plan_recipe(const Recipe& recipe, bool with_values) {
 }
 
 Graph planned_network(const Recipe& recipe) {
-  refuse_missing_runs(recipe);
+  if (Awaited(recipe).concerns(recipe.network)) refuse_missing_runs(recipe);
   return build(recipe.data, recipe.network).graph;
 }
 
@@ -778,13 +829,7 @@ std::string task_text(const Value& data) {
          (outputs->as_int() == 1 ? " output)" : " outputs)");
 }
 
-}  // namespace
-
-std::string plan_text(const Value& plan, bool all_axes) {
-  const Value& network = plan.at("network");
-  std::string text = plan.at("name").as_string() + ": " + network.at("backbone").as_string() + " on " +
-                     plan.at("data").at("dataset").as_string() + task_text(plan.at("data")) + ", seed " +
-                     std::to_string(plan.at("seed").as_int()) + "\n\n";
+std::string network_text(const Value& network, bool all_axes) {
   std::vector<std::vector<std::string>> rows{{"layer", "operation", "output", "params", "MACs"}};
   for (const Value& l : network.at("layers").as_list()) {
     std::vector<int64_t> sizes;
@@ -796,13 +841,25 @@ std::string plan_text(const Value& plan, bool all_axes) {
   }
   rows.push_back(
       {"network", "", "", count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
-  text += number_table(rows) + "\n" + axes_text(network.at("axes"), all_axes) + "\n";
+  return number_table(rows) + "\n" + axes_text(network.at("axes"), all_axes) + "\n";
+}
+
+}  // namespace
+
+std::string plan_text(const Value& plan, bool all_axes) {
+  const Value& network = plan.at("network");
+  std::string text = plan.at("name").as_string() + ": " +
+                     (network.is_null() ? "a network that depends on a run which does not exist yet, on "
+                                        : network.at("backbone").as_string() + " on ") +
+                     plan.at("data").at("dataset").as_string() + task_text(plan.at("data")) + ", seed " +
+                     std::to_string(plan.at("seed").as_int()) + "\n\n";
+  if (!network.is_null()) text += network_text(network, all_axes);
   for (const Value& s : plan.at("selectors").as_list()) {
     text += s.at("where").as_string() + ": " + s.at("selector").as_string() + " →";
     for (const Value& n : s.at("matches").as_list()) text += " " + n.as_string();
     text += "\n";
   }
-  text += "\n";
+  if (!network.is_null()) text += "\n";
   for (const Value& s : plan.at("stages").as_list()) {
     text += "stage " + s.at("name").as_string() + ": " + std::to_string(s.at("epochs").as_int()) + " epochs";
     for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
@@ -818,6 +875,7 @@ std::string plan_text(const Value& plan, bool all_axes) {
   for (const Value& line : plan.at("beginnings").as_list()) text += line.as_string() + "\n";
   for (const Value& note : plan.at("notes").as_list()) text += "note: " + note.as_string() + "\n";
   const Value& m = plan.at("memory");
+  if (m.is_null()) return text;
   int64_t total = 0;
   for (const Value::Entry& e : m.as_map()) total += e.value.as_int();
   text += "\nmemory, about: weights " + bytes_text(m.at("weights").as_int()) + ", gradients " +

@@ -190,15 +190,15 @@ class Reader {
 
   // Whether the folder, which does not exist, is that of a run which the recipe says that it needs.
   bool is_needed(const Value& folder) const {
-    for (const NeededRecipe& needed : needs_) {
-      const std::optional<std::string> command = command_for(needed, folder.as_string());
-      if (!command) continue;
-      const std::string text = folder.location.str() + ": the run " + folder.as_string() + " of " +
-                               needed.path.string() + " does not exist yet: " + *command + " makes it";
-      if (std::ranges::find(missing_, text) == missing_.end()) missing_.push_back(text);
-      return true;
+    const fs::path path = folder.as_string();
+    const std::optional<Maker> maker = maker_of(path, needs_);
+    if (!maker) return false;
+    if (std::ranges::none_of(missing_, [&](const MissingRun& m) { return lies_in(path, m.folder); })) {
+      missing_.push_back({path, folder.location.str() + ": the run " + path.string() + " of " +
+                                    maker->recipe->path.string() + " does not exist yet: " + maker->command +
+                                    " makes it"});
     }
-    return false;
+    return true;
   }
 
   void make_paths_absolute(const std::string& kind, Value& spec) const {
@@ -765,7 +765,7 @@ class Reader {
 
   const Registry& registry_;
   std::vector<NeededRecipe> needs_;
-  mutable std::vector<std::string> missing_;  // runs of needs_ that are read and do not exist
+  mutable std::vector<MissingRun> missing_;  // runs of needs_ that are read and do not exist
   std::vector<StageArtefacts> stages_so_far_;
   std::vector<Value> metrics_;
   Value data_in_force_;  // as written

@@ -105,6 +105,12 @@ struct StageSection {
   int64_t evaluate_every = 1;
 };
 
+// A run of a recipe that another one `needs`, which is not there yet.
+struct MissingRun {
+  std::filesystem::path folder;  // absolute; what the recipe names: the run's folder, or a file in it
+  std::string text;              // what is missing, where the recipe names it, and the command that makes it
+};
+
 struct Recipe {
   std::string name;
   std::string description;
@@ -117,8 +123,7 @@ struct Recipe {
   Value network;               // spec of the backbone, checked
   WarmStart warm_start;
   std::vector<StageSection> stages;
-  // Runs of the recipes that it `needs` which are not there yet: what each is, where it is missing and how to make it.
-  std::vector<std::string> missing_runs;
+  std::vector<MissingRun> missing_runs;  // each once
   Value base;  // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
   std::optional<int64_t> base_epochs;  // that it is trained; none: as many as the run
   Value expect;                        // metric -> {value, within}

@@ -21,6 +21,11 @@ bool names(const std::string& from, const std::string& artefact) {
   return from == artefact || from.starts_with(artefact + ".");
 }
 
+// Whether runs of a recipe of this name are in folders of that one: "search-seed0" of "search".
+bool is_called(const std::string& folder, const std::string& recipe) {
+  return folder == recipe || folder.starts_with(recipe + "-");
+}
+
 }  // namespace
 
 Value with_artefacts(const Value& spec, const std::function<std::optional<Value>(const Reference&)>& find) {
@@ -75,6 +80,10 @@ void check_reference(const Reference& reference, const std::vector<StageArtefact
   throw InputError(reference.from.location.str(), "no stage before this one publishes '" + from + "'" + hint +
                                                       "; an artefact of another run needs its folder: {from: " + from +
                                                       ", run: FOLDER}");
+}
+
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  return std::ranges::mismatch(path, folder).in2 == folder.end();
 }
 
 Value part_of_artefact(const Value& artefact, const std::string& name, const Value& from) {
@@ -145,18 +154,21 @@ std::vector<NeededRecipe> needed_recipes(const Value& recipe) {
   return result;
 }
 
-std::optional<std::string> command_for(const NeededRecipe& needed, const fs::path& folder) {
-  for (const fs::path& part : folder) {
-    const std::string text = part.string();
-    if (text != needed.name && !text.starts_with(needed.name + "-")) continue;
-    std::string command = "espalier run " + needed.path.string();
-    for (const std::string& scale : needed.scales) {
-      const std::string scaled = needed.name + "-" + scale;
-      if (text == scaled || text.starts_with(scaled + "-")) command += " --scale " + scale;
+std::optional<Maker> maker_of(const fs::path& folder, const std::vector<NeededRecipe>& needed) {
+  std::optional<Maker> best;
+  for (const NeededRecipe& recipe : needed) {
+    if (best && recipe.name.size() <= best->recipe->name.size()) continue;
+    for (const fs::path& part : folder) {
+      if (!is_called(part.string(), recipe.name)) continue;
+      std::string of_scale;
+      for (const std::string& scale : recipe.scales) {
+        if (scale.size() > of_scale.size() && is_called(part.string(), recipe.name + "-" + scale)) of_scale = scale;
+      }
+      best = Maker{&recipe, "espalier run " + recipe.path.string() + (of_scale.empty() ? "" : " --scale " + of_scale)};
+      break;
     }
-    return command;
   }
-  return std::nullopt;
+  return best;
 }
 
 }  // namespace espalier

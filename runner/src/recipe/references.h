@@ -34,6 +34,9 @@ StageArtefacts published_by(const StageSection& stage, const Registry& registry)
 // Throws InputError where no stage before publishes what the reference names.
 void check_reference(const Reference& reference, const std::vector<StageArtefacts>& before, const Registry& registry);
 
+// Whether a path is this folder or lies in it; both are absolute and normal.
+bool lies_in(const std::filesystem::path& path, const std::filesystem::path& folder);
+
 // The part of an artefact that a reference names. name: "STAGE.NAME"; throws InputError where a key is missing.
 Value part_of_artefact(const Value& artefact, const std::string& name, const Value& from);
 
@@ -49,8 +52,15 @@ struct NeededRecipe {
 // Those under `needs`. Throws InputError where one cannot be read.
 std::vector<NeededRecipe> needed_recipes(const Value& recipe);
 
-// The command that makes the run in this folder, if the folder is called like a run of the recipe: a part of its path
-// is the recipe's name, alone or followed by '-' (and a scale). None otherwise.
-std::optional<std::string> command_for(const NeededRecipe& needed, const std::filesystem::path& folder);
+// Which recipe makes the run in a folder, and by which command.
+struct Maker {
+  const NeededRecipe* recipe;
+  std::string command;
+};
+
+// The one of these recipes whose runs are called like the folder: a part of its path is the recipe's name, alone or
+// followed by '-' (and a scale). Of several the one with the longest name, since `search-kd-seed0` is a run of
+// `search-kd` and not of `search`. None where no name fits.
+std::optional<Maker> maker_of(const std::filesystem::path& folder, const std::vector<NeededRecipe>& needed);
 
 }  // namespace espalier

@@ -247,7 +247,10 @@ std::string matrix_plan_table(const Value& plans) {
     std::vector<std::string> row = cells_of(run.at("values"), paths);
     if (drawn) row.insert(row.begin(), std::to_string(run.at("draw").as_int()));
     const Value& network = run.at("plan").at("network");
-    append(row, {count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
+    if (network.is_null())
+      append(row, {"not known", "not known"});  // that of a run which does not exist yet
+    else
+      append(row, {count_text(network.at("params").as_int()), count_text(network.at("macs").as_int())});
     rows.push_back(std::move(row));
   }
   return number_table(std::move(rows));
