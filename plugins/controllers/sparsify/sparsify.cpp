@@ -297,11 +297,8 @@ class Sparsify final : public Controller, public Foresight {
 
   void stage_end(Run& run) override {
     const c10::NoGradGuard no_grad;
-    if (is_adjacency()) {
-      end_adjacency(run);
-    } else {
-      end_groups(run);
-    }
+    if (is_adjacency()) return end_adjacency(run);
+    end_groups(run);
     record(run);
   }
 
@@ -564,11 +561,14 @@ class Sparsify final : public Controller, public Foresight {
       at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
       mask.copy_(keep);
     }
+    const auto left = keep.sum().item<int64_t>();
+    run.metric("components", static_cast<double>(left));
+    run.metric("zeros", 0);
     Value count = Value::list();
-    count.push_back(keep.sum().item<int64_t>());
+    count.push_back(left);
     run.publish("left", {std::move(count)});
     run.publish("components",
-                {Value::map({{"adjacency", keep.sum().item<int64_t>()}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
+                {Value::map({{"adjacency", left}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
     if (!o_.fold) return;
     const at::Tensor places = keep.nonzero().to(at::kCPU).contiguous();
     Indices rows, columns;
