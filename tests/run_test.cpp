@@ -40,6 +40,35 @@ stages:
     start_from: last
 )";
 
+// A run that cannot begin leaves no folder: the next one of its name would be NAME-seed0-2, where recipes that name the
+// folder do not look. A folder that was there before stays.
+TEST(Run, LeavesNoFolderBehindWhereItCannotBegin) {
+  const TempFolder folder;
+  const auto recipe = folder.write("none.yaml", R"(
+espalier: 1
+name: none
+data: {use: from_file, batch: 2}
+network: {use: mlp, hidden: [8]}
+stages: [{name: train, epochs: 1, optimizer: {use: sgd, lr: 0.01}}]
+)");
+  const std::string run = "run " + recipe.string() + " --plugins " ESPALIER_FIXTURE_DIR "/libresumable.so";
+  const auto fresh = folder / "fresh", there = folder / "there";
+  std::filesystem::create_directories(there);
+  for (const auto& out : {fresh, there}) {
+    const Output o = espalier_command(run + " --out " + out.string());
+    EXPECT_EQ(o.status, 1);
+    EXPECT_THAT(o.text, ::testing::HasSubstr("pixels.txt is in no data folder"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(fresh));
+  EXPECT_TRUE(std::filesystem::exists(there));
+  // What has begun stays: the first checkpoint is there before the first step.
+  folder.write("data/pixels.txt", "");
+  const Output o = espalier_command(run + " --out " + fresh.string() + " --data " + (folder / "data").string() +
+                                    " --set stages.train.optimizer.lr=1e30 --set stages.train.epochs=50");
+  EXPECT_EQ(o.status, 1) << o.text;
+  EXPECT_TRUE(std::filesystem::exists(fresh / "checkpoints/last.safetensors")) << o.text;
+}
+
 TEST(Run, LeavesACompleteRunFolder) {
   const TempFolder folder;
   const auto recipe = folder.write("small.yaml", small);

@@ -567,8 +567,7 @@ class Sparsify final : public Controller, public Foresight {
     Value count = Value::list();
     count.push_back(left);
     run.publish("left", {std::move(count)});
-    run.publish("components",
-                {Value::map({{"adjacency", left}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
+    run.publish("components", {Value::map({{"adjacency", left}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
     if (!o_.fold) return;
     const at::Tensor places = keep.nonzero().to(at::kCPU).contiguous();
     Indices rows, columns;

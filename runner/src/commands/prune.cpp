@@ -154,7 +154,8 @@ void prune(const PruneFlags& f) {
   for (const Value& note : plan.at("notes").as_list()) log::warning(note.as_string());
   choose_device(recipe.device);
   TrainerOptions training = f.training.of_run(f.plugins);
-  training.out = RunFolder::make(f.out, recipe.name, recipe.seed);
+  const NewRunFolder folder(f.out, recipe.name, recipe.seed);
+  training.out = folder.path();
   write_file(training.out / "prune.yaml",
              "# What `espalier prune` ran; `espalier run` does the same.\n" + to_yaml(tree));
   Trainer(recipe, training).run();

@@ -155,7 +155,8 @@ void add_recipe_commands(CLI::App& app) {
     warn(plan_recipe(recipe, /*with_values=*/false).at("notes"));
     choose_device(recipe.device);
     TrainerOptions training = flags->training.of_run(options->plugins);
-    training.out = RunFolder::make(flags->out, recipe.name, recipe.seed);
+    const NewRunFolder folder(flags->out, recipe.name, recipe.seed);
+    training.out = folder.path();
     Trainer(recipe, training).run();
   });
 

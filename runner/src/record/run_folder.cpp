@@ -1,6 +1,7 @@
 #include "record/run_folder.h"
 
 #include <algorithm>
+#include <exception>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -50,6 +51,18 @@ fs::path RunFolder::make(const std::string& wanted, const std::string& name, int
   fs::create_directories(path / "checkpoints", code);
   if (code) throw Error(path.string() + ": cannot make the run's folder: " + code.message());
   return path;
+}
+
+NewRunFolder::NewRunFolder(const std::string& wanted, const std::string& name, int64_t seed)
+    : was_there_(!wanted.empty() && fs::exists(wanted)),
+      exceptions_(std::uncaught_exceptions()),
+      path_(RunFolder::make(wanted, name, seed)) {}
+
+NewRunFolder::~NewRunFolder() {
+  std::error_code code;
+  if (was_there_ || std::uncaught_exceptions() == exceptions_ || !fs::is_empty(path_ / "checkpoints", code) || code)
+    return;
+  fs::remove_all(path_, code);
 }
 
 void RunFolder::add_metrics(const Value& line) const {

@@ -58,4 +58,21 @@ class RunFolder {
   std::unique_ptr<Descriptor> lock_;
 };
 
+// The folder of a new run, made as RunFolder::make does. It goes again if an exception ends the run before its first
+// checkpoint (data that are missing, say) and if it was not there before: nothing is in it that anybody could want, and
+// the next run of this name takes its place.
+class NewRunFolder {
+ public:
+  NewRunFolder(const std::string& wanted, const std::string& name, int64_t seed);
+  NewRunFolder(const NewRunFolder&) = delete;
+  NewRunFolder& operator=(const NewRunFolder&) = delete;
+  ~NewRunFolder();
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  bool was_there_;
+  int exceptions_;
+  std::filesystem::path path_;
+};
+
 }  // namespace espalier
