@@ -79,6 +79,15 @@ TEST_F(SparsifyRun, LossesAreThoseOfTheSameRunWithZeros) {
   const std::vector<Value> history = lines_of(fs::path(path("whole")) / "history.jsonl");
   EXPECT_GE(removed_by(history, "drop_block"), 2);
   EXPECT_GE(removed_by(history, "fold_gate"), 1);
+  // Each removal promised that the function stays, so the run has held it to rounding.
+  for (const Value& line : history) {
+    for (const Value& e : line.at("edits").as_list()) {
+      const std::string& kind = e.at("edit").as_string();
+      if (kind != "drop_block" && kind != "disconnect") continue;
+      EXPECT_TRUE(e.at("exact").as_bool()) << to_json(e);
+      EXPECT_LE(line.at("difference").as_double(), line.at("tolerance").as_double()) << to_json(e);
+    }
+  }
   const Value a = from_json(read_file(fs::path(path("whole")) / "summary.json")),
               b = from_json(read_file(fs::path(path("zeros")) / "summary.json"));
   EXPECT_LT(a.at("train_cost").as_double(), b.at("train_cost").as_double()) << "steps got cheaper";

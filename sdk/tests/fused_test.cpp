@@ -143,6 +143,19 @@ TEST(Fused, BatchNormWithWhatFollowsEqualsTheOperationsOneByOneInFloat64) {
 }
 
 // Convolutions of images that are mostly padding, where products of matrices take over.
+// A gate of the rows behind a batch norm has nothing to do with its channels, also where there are as many.
+TEST(Fused, AGateOfAnotherDimensionIsNoneOfTheNormsChannels) {
+  GraphBuilder b({2, 4, 3});
+  const Edge x = b.batch_norm("bn", b.conv("conv1", b.input(), {.filters = 4, .kernel = 3, .padding = 1}));
+  const Edge c = b.node("coefficient", "c", {}, Value::map(), {2});
+  const Edge y = b.node("gate", "s", {x, c}, Value::map({{"dim", 1}, {"index", Indices{1, 0, 0, 1}}}));
+  const Graph g = b.output(b.linear("fc", b.flatten(y), {.features = 4}));
+  const at::Tensor input = testkit::input_of(g, 7, 5), target = testkit::target_of(4, 7, 5);
+  const auto exact = step(g, at::kDouble, false, input, target);
+  const double plain = error(step(g, at::kFloat, false, input, target), exact);
+  EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5));
+}
+
 TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
   struct Case {
     int64_t height, width, kernel, padding;

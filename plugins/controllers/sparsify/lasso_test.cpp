@@ -145,6 +145,10 @@ TEST(ComponentLasso, MakesZerosAndKeepsThemWithoutNaN) {
     EXPECT_TRUE(v["layer1.1.conv1.weight"].equal(before.at("layer1.1.conv1.weight")));
   }
   EXPECT_EQ(v.value(*r), 0);
+  const auto none = regularizer(R"({"use": "component_lasso", "weight": 0, "on": ["layer2"]})");
+  none->attach(v.graph, v.weights);
+  v.update(*none, 0.1);
+  EXPECT_EQ(v["layer2.1.conv1.weight"].abs().max().item<double>(), 0) << "and no quotient of zeros";
 }
 
 // Zeros that the proximal step makes leave the network like those of coefficients.

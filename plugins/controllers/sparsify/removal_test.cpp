@@ -199,6 +199,37 @@ TEST(Removal, OfAllButOneFoldsWhatIsLeft) {
   }
 }
 
+// Three residual blocks of four channels.
+Graph blocks(bool relu_before, bool relu_behind) {
+  GraphBuilder b({3, 6, 6});
+  Edge x = b.conv("stem", b.input(), {.filters = 4, .padding = 1});
+  if (relu_before) x = b.relu(x);
+  for (const char* name : {"layer1.0", "layer1.1", "layer1.2"}) {
+    const auto scope = b.scope(name);
+    x = b.add(b.batch_norm("bn", b.conv("conv", x, {.filters = 4, .padding = 1, .bias = false})), x);
+    if (relu_behind) x = b.relu(x);
+  }
+  return b.output(b.linear("fc", b.flatten(x), {.features = 3}));
+}
+
+// A ReLU at the end changes nothing of what a ReLU has made, and much of what another layer has.
+TEST(Removal, OfABlockKeepsAReluThatIsNeeded) {
+  for (const bool before : {true, false}) {
+    for (const bool behind : {true, false}) {
+      Started s(blocks(before, behind), at_once);
+      s.set("layer1.competition.alpha", alphas(3, {0, 1}));
+      const at::Tensor was = s.logits();
+      s.step_end();
+      EXPECT_LE(difference(s.logits(), was), exact) << before << behind;
+      EXPECT_FALSE(s.has("layer1.0.conv") || s.has("layer1.1.conv"));
+      EXPECT_EQ(s.has("layer1.0.relu1"), behind && !before);
+      EXPECT_FALSE(s.has("layer1.1.relu1")) << "its input comes from a ReLU in any case";
+      s.controller->stage_end(s.run);
+      EXPECT_LE(difference(s.logits(), was), exact) << before << behind;
+    }
+  }
+}
+
 // Where nothing else is there one component stays, zero as it is; a stage of blocks hands on what it is given.
 TEST(Removal, OfAllKeepsOneWhereOneMustStay) {
   {

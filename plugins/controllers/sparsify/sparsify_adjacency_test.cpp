@@ -208,6 +208,21 @@ TEST(SparsifyAdjacency, OfPixelsBeginsWithTheirGrid) {
   EXPECT_EQ(nodes_of_type(run.graph(), "sparse_constant"), 1);
 }
 
+// What has parameters of many kinds cannot begin with the values of another.
+TEST(SparsifyAdjacency, ACompetitionHoldsNoGivenValues) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libsparsify.so");
+  GraphBuilder b({.channels = 2, .nodes = 3});
+  const Value operation = from_json(R"({"use": "adjacency_competition", "size": 3})");
+  const Edge a = b.node("adjacency_competition", "c", {}, operation);
+  Graph g = b.output(b.graph_conv("conv", b.input(), a, 3));
+  try {
+    apply(g, {}, {{Substitute{.edge = "c", .node = "d", .operation = operation, .keep_values = true}}});
+    FAIL() << "it would begin with something else";
+  } catch (const EditError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("an operation 'adjacency_competition' holds no values"));
+  }
+}
+
 TEST(SparsifyAdjacency, ASecondStageGoesOnWithWhatTheFirstLeft) {
   Gcn g(R"("fold": false)");
   sparsen(g);

@@ -213,6 +213,7 @@ TEST(SparsifyTraining, WithoutRevivalOnlyTheThresholdBringsBack) {
 TEST(SparsifyTraining, SampledCoefficientsStayBetweenZeroAndOne) {
   Training t(sum_of_terms(), R"("groups": "sums", "on": ["add1"], "coefficients": "sampled", "keep": [2])",
              R"("lr": 0.05)", R"("lr": 50)", "0");
+  EXPECT_EQ(t.run.graph().node("add1.competition").op->options().at("keep").as_int(), 2);
   bool low = false, high = false;
   for (int step = 0; step < 6; ++step) {
     t.step();
