@@ -216,7 +216,7 @@ TEST(SparsifyAdjacency, ACompetitionHoldsNoGivenValues) {
   const Edge a = b.node("adjacency_competition", "c", {}, operation);
   Graph g = b.output(b.graph_conv("conv", b.input(), a, 3));
   try {
-    apply(g, {}, {{Substitute{.edge = "c", .node = "d", .operation = operation, .keep_values = true}}});
+    apply(g, {}, Edits{{Substitute{.edge = "c", .node = "d", .operation = operation, .keep_values = true}}});
     FAIL() << "it would begin with something else";
   } catch (const EditError& e) {
     EXPECT_THAT(e.what(), HasSubstr("an operation 'adjacency_competition' holds no values"));
