@@ -214,7 +214,7 @@ const Wrong wrong_plans[] = {
      with("lenet5", "gcn") + "    controller: {use: sparsify, groups: adjacency, adjacency: {symmetric: true}}\n",
      "9:17",
      {"needs `normalize: balanced`", "rows and columns are not treated alike"}},
-    {"NormOfNoPenalty", full + "    regularizers: [{use: competition_norm, p: 2}]\n", "9:45", {"a number > 0"}},
+    {"NormOfNoPenalty", full + "    regularizers: [{use: competition_norm, p: 2}]\n", "9:47", {"a number > 0"}},
     {"StrideOfBottlenecksWithoutAny",
      with("lenet5", "resnet18, stem: cifar, stride_in: 1x1"),
      "4:10",
