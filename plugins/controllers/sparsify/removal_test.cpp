@@ -8,7 +8,6 @@
 namespace espalier {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // The same numbers are summed in another order, through twenty layers.
