@@ -267,11 +267,21 @@ TEST(Gate, StaysWhereFoldingWouldCrossANonlinearity) {
 }
 
 TEST(Edit, OfEveryKindIsReadAsItWasWritten) {
-  for (const Change& c : std::vector<Change>{Shrink{"a", {0, 2}}, Grow{"a", 3, "orthogonal", 0xffffffffffffffffULL},
-                                             SplitOff{"n", 1, "v"}, Disconnect{"n", 2}, DropBlock{"layer1.0"},
-                                             InsertBlock{"b", "l", "a", "preserving", 5}, Choose{"mixed", 1},
-                                             InsertGate{"g", "e", "a", 0.25, "architecture", {"x", "y"}}, FoldGate{"g"},
-                                             RemoveGate{"g"}, CropKernels{"conv", {0, 3, 5}}}) {
+  for (const Change& c : std::vector<Change>{
+           Shrink{"a", {0, 2}}, Grow{"a", 3, "orthogonal", 0xffffffffffffffffULL}, SplitOff{"n", 1, "v"},
+           Disconnect{"n", 2}, DropBlock{"layer1.0"}, InsertBlock{"b", "l", "a", "preserving", 5}, Choose{"mixed", 1},
+           InsertGate{"g", "e", "a", 0.25, "architecture", {"x", "y"}}, FoldGate{"g"}, RemoveGate{"g"},
+           CropKernels{"conv", {0, 3, 5}}, Disconnect{"n", 2, true}, DropBlock{"layer1.0", true},
+           InsertGates{"c",
+                       from_json(R"({"use": "coefficient", "initial": 2})"),
+                       3,
+                       {{"g1", "e1", {"r", "s"}, {0, 2, 2}}, {"g2", "e2", {}, {1}}}},
+           Substitute{"e",
+                      "n",
+                      from_json(R"({"use": "sparse_constant", "size": 2,
+                                                         "rows": [0], "columns": [1]})"),
+                      {"r"},
+                      true}}) {
     const Value written = from_json(to_json(Edit{c}.to_value()));
     const Edit back = Edit::from_value(written);
     EXPECT_EQ(back.what.index(), c.index());
@@ -285,6 +295,31 @@ TEST(Edit, OfEveryKindIsReadAsItWasWritten) {
   EXPECT_THROW(Edit::from_value(from_json(R"({"edit":"prune"})")), InputError);
   EXPECT_THROW(Edit::from_value(from_json(R"({"edit":"shrink","axis":"a","keep":[0],"extra":1})")), InputError);
   EXPECT_THROW(Edit::from_value(from_json(R"({"edit":"grow","axis":"a","seed":"-1"})")), InputError);
+  // Each field of what nests, and what is left out.
+  const Edit gates = Edit::from_value(from_json(
+      R"({"edit":"insert_gates","coefficients":"c","operation":{"use":"coefficient"},"count":3,
+          "places":[{"gate":"g","edge":"e","readers":["r"],"index":[0,2]},{"gate":"h","edge":"f","index":[1]}]})"));
+  const auto& of = std::get<InsertGates>(gates.what);
+  EXPECT_EQ(of.coefficients, "c");
+  EXPECT_EQ(of.operation.at("use").as_string(), "coefficient");
+  EXPECT_EQ(of.count, 3);
+  ASSERT_EQ(of.places.size(), 2U);
+  EXPECT_EQ(of.places[0].gate + of.places[0].edge + of.places[0].readers.at(0), "ger");
+  EXPECT_EQ(of.places[0].index, (Indices{0, 2}));
+  EXPECT_TRUE(of.places[1].readers.empty());
+  const Edit substitute = Edit::from_value(from_json(
+      R"({"edit":"substitute","edge":"e","node":"n","operation":{"use":"o"},"readers":["r"],"keep_values":true})"));
+  EXPECT_TRUE(std::get<Substitute>(substitute.what).keep_values);
+  EXPECT_FALSE(std::get<Disconnect>(Edit::from_value(from_json(R"({"edit":"disconnect","node":"n"})")).what).exact);
+  EXPECT_TRUE(
+      std::get<DropBlock>(Edit::from_value(from_json(R"({"edit":"drop_block","block":"b","exact":true})")).what).exact);
+  try {
+    Edit::from_value(from_json(R"({"edit":"insert_gates","places":[{"gate":"g","edges":"e"}]})"));
+    ADD_FAILURE() << "a place has no 'edges'";
+  } catch (const InputError& e) {
+    EXPECT_NE(std::string(e.what()).find("a place of the edit 'insert_gates' has no 'edges'"), std::string::npos)
+        << e.what();
+  }
 }
 
 }  // namespace

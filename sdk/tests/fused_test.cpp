@@ -106,11 +106,14 @@ TEST(Fused, EqualsTheOperationsOneByOneInFloat64) {
   }
 }
 
-// Batch norm alone, and with each of what may follow it: a gate, a sum, ReLU.
+// Batch norm alone, and with each of what may follow it: a gate, of each channel's own coefficient or of one that
+// several share; a sum; ReLU.
 TEST(Fused, BatchNormWithWhatFollowsEqualsTheOperationsOneByOneInFloat64) {
   for (const int64_t channels : {1, 13, 16, 35}) {
-    for (int which = 0; which < 16; ++which) {
+    for (int which = 0; which < 32; ++which) {
       const bool gate = (which & 1) != 0, added = (which & 2) != 0, relu = (which & 4) != 0, affine = (which & 8) != 0;
+      const bool shared = (which & 16) != 0;
+      if (shared && !gate) continue;
       GraphBuilder b({2, 5, 4});
       const Edge other = b.conv("conv2", b.input(), {.filters = channels, .kernel = 1});
       Edge x = b.conv("conv1", b.input(), {.filters = channels, .kernel = 3, .padding = 1});
@@ -118,18 +121,41 @@ TEST(Fused, BatchNormWithWhatFollowsEqualsTheOperationsOneByOneInFloat64) {
       if (added) x = b.add({x, other});
       if (relu) x = b.relu(x);
       Graph g = b.output(b.linear("fc", b.flatten(x), {.features = 4}));
-      if (gate) apply(g, {}, {InsertGate{.gate = "s", .edge = "bn", .axis = "", .initial = 1, .role = "weight"}});
+      if (shared) {
+        Indices index;
+        for (int64_t i = 0; i < channels; ++i) index.push_back((3 * i + 1) % 4);
+        apply(g, {}, {InsertGates{"c", from_json(R"({"use": "coefficient"})"), 4, {{"s", "bn", {}, index}}}});
+      } else if (gate) {
+        apply(g, {}, {InsertGate{.gate = "s", .edge = "bn", .axis = "", .initial = 1, .role = "weight"}});
+      }
       const at::Tensor input = testkit::input_of(g, 7, 5), target = testkit::target_of(4, 7, 5);
       const auto exact = step(g, at::kDouble, false, input, target);
       const double plain = error(step(g, at::kFloat, false, input, target), exact);
       EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5))
-          << channels << " channels" << (gate ? ", gate" : "") << (added ? ", sum" : "") << (relu ? ", ReLU" : "")
-          << (affine ? ", affine" : "") << "; LibTorch's error " << plain;
+          << channels << " channels"
+          << (shared ? ", shared gate"
+              : gate ? ", gate"
+                     : "")
+          << (added ? ", sum" : "") << (relu ? ", ReLU" : "") << (affine ? ", affine" : "") << "; LibTorch's error "
+          << plain;
     }
   }
 }
 
 // Convolutions of images that are mostly padding, where products of matrices take over.
+// A gate of the rows behind a batch norm has nothing to do with its channels, also where there are as many.
+TEST(Fused, AGateOfAnotherDimensionIsNoneOfTheNormsChannels) {
+  GraphBuilder b({2, 4, 3});
+  const Edge x = b.batch_norm("bn", b.conv("conv1", b.input(), {.filters = 4, .kernel = 3, .padding = 1}));
+  const Edge c = b.node("coefficient", "c", {}, Value::map(), {2});
+  const Edge y = b.node("gate", "s", {x, c}, Value::map({{"dim", 1}, {"index", Indices{1, 0, 0, 1}}}));
+  const Graph g = b.output(b.linear("fc", b.flatten(y), {.features = 4}));
+  const at::Tensor input = testkit::input_of(g, 7, 5), target = testkit::target_of(4, 7, 5);
+  const auto exact = step(g, at::kDouble, false, input, target);
+  const double plain = error(step(g, at::kFloat, false, input, target), exact);
+  EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5));
+}
+
 TEST(Fused, SmallConvolutionEqualsTheOrdinaryOne) {
   struct Case {
     int64_t height, width, kernel, padding;

@@ -153,24 +153,27 @@ at::Tensor Competition::norms(const Node& node, const Weights& weights, double p
 }
 
 PythonForm Competition::python(const Graph&, const Node&) const {
-  const std::string times = o_.scale == "count" ? " * alpha.numel()" : "";
+  const std::string times = o_.scale == "count" ? " * alpha.numel()" : "",
+                    of_scale = o_.scale == "count" ? "_scaled" : "";
   const std::string head = "(alpha: torch.Tensor, alive: torch.Tensor";
   if (o_.form == "free") {
-    return {
-        "competition_free({p0}, {p1})",
-        "def competition_free" + head + ") -> torch.Tensor:\n    return (alpha * alive).unsqueeze(0)" + times + "\n"};
+    const std::string function = "competition_free" + of_scale;
+    return {function + "({p0}, {p1})",
+            "def " + function + head + ") -> torch.Tensor:\n    return (alpha * alive).unsqueeze(0)" + times + "\n"};
   }
   if (o_.form == "softmax") {
-    return {"competition_softmax({p0}, {p1})", "def competition_softmax" + head +
-                                                   ") -> torch.Tensor:\n"
-                                                   "    e = torch.exp(alpha - alpha.max()) * alive\n"
-                                                   "    return (e / e.sum().clamp_min(1e-30)).unsqueeze(0)" +
-                                                   times + "\n"};
+    const std::string function = "competition_softmax" + of_scale;
+    return {function + "({p0}, {p1})", "def " + function + head +
+                                           ") -> torch.Tensor:\n"
+                                           "    e = torch.exp(alpha - alpha.max()) * alive\n"
+                                           "    return (e / e.sum().clamp_min(1e-30)).unsqueeze(0)" +
+                                           times + "\n"};
   }
   if (o_.form == "sampled") {
     const std::string k = std::to_string(o_.keep);
-    return {"competition_top" + k + "({p0}, {p1})",
-            "def competition_top" + k + head +
+    const std::string function = "competition_top" + k + of_scale;
+    return {function + "({p0}, {p1})",
+            "def " + function + head +
                 ") -> torch.Tensor:\n"
                 "    order = torch.where(alive > 0, alpha.clamp_min(1e-30).log(), torch.full_like(alpha, -1e30))\n"
                 "    at = torch.topk(order, min(" +
@@ -179,7 +182,7 @@ PythonForm Competition::python(const Graph&, const Node&) const {
                 "    return (torch.zeros_like(alpha).index_fill(0, at, 1.0) * alive).unsqueeze(0)" +
                 times + "\n"};
   }
-  const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "") + (o_.scale == "count" ? "_n" : "");
+  const std::string function = "competition_" + o_.gamma + (o_.null ? "_null" : "") + of_scale;
   return {function + "({p0}, {p1}, {p2})",
           "def " + function + head + ", beta: torch.Tensor) -> torch.Tensor:\n    gamma = " + o_.python_gamma() +
               "(alpha)\n"

@@ -265,7 +265,7 @@ std::vector<ComponentGroup> connections(const Graph& graph, const GroupOptions& 
   std::vector<ComponentGroup> groups;
   for (const Node& n : graph.nodes()) {
     const std::string scope = scope_of(n.name);
-    if (!n.op->joins_inputs() || n.inputs.size() < 2 || scope.empty() || !selected(o.on, scope)) continue;
+    if (!n.op->joins_inputs() || scope.empty() || !selected(o.on, scope)) continue;
     const Walk w = walk(graph, n.outputs.front());
     if (!w.reader || !adds_features(graph, scope, graph[n.outputs.front()].shape)) continue;
     const Shape& shape = graph[w.end].shape;

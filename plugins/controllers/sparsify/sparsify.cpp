@@ -15,6 +15,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
+#include <espalier/builder.h>
 #include <espalier/controller.h>
 #include <espalier/execute.h>
 #include <espalier/foresight.h>
@@ -23,6 +24,7 @@
 #include <espalier/plugin.h>
 #include <espalier/random_fill.h>
 #include <espalier/regularizer.h>
+#include <espalier/rewrite.h>
 
 #include "competition.h"
 #include "component_lasso.h"
@@ -375,7 +377,10 @@ class Sparsify final : public Controller, public Foresight {
     }
     if (!edits.empty()) run.edit(edits);
     if (o_.coefficients != "none") return;
-    for (const auto& [g, gone] : all) zero_for_.erase(g.name + suffix);
+    // Without coefficients they are counted by their places, and those that are left have others now.
+    for (const auto& [g, gone] : all) {
+      if (!gone.empty()) zero_for_.erase(g.name + suffix);
+    }
   }
 
   static void mark_dead(Run& run, const ComponentGroup& g, size_t component) {
@@ -393,17 +398,23 @@ class Sparsify final : public Controller, public Foresight {
       remove_zeros(run, /*at_end=*/true);
     }
     publish(run);
-    const Edits folds = folds_of(component_groups(run.graph(), groups_));
+    const Edits folds = folds_of(run.graph(), component_groups(run.graph(), groups_), &run);
     if (!folds.empty()) run.edit(folds);
   }
 
-  // Of all gates, once each.
-  Edits folds_of(const std::vector<ComponentGroup>& groups) const {
+  // Of all gates that can be folded, once each; `run` is told of the others.
+  Edits folds_of(const Graph& graph, const std::vector<ComponentGroup>& groups, Run* run) const {
     Edits edits;
     std::set<std::string> seen;
     for (const ComponentGroup& g : groups) {
       for (const GroupComponent& c : g.components) {
-        if (o_.fold && !c.gate.empty() && seen.insert(c.gate).second) edits.push_back({FoldGate{c.gate}});
+        if (!o_.fold || c.gate.empty() || !seen.insert(c.gate).second) continue;
+        try {
+          plan(graph, Edit{FoldGate{c.gate}});
+          edits.push_back({FoldGate{c.gate}});
+        } catch (const EditError& e) {
+          if (run) run->note(e.what());  // such as a term that a nonlinearity makes; what was trained is worth keeping
+        }
       }
     }
     return edits;
@@ -439,7 +450,7 @@ class Sparsify final : public Controller, public Foresight {
       edits.insert(edits.end(), of_group.begin(), of_group.end());
       g.components.resize(g.components.size() - gone.size());
     }
-    const Edits folds = folds_of(groups);
+    const Edits folds = folds_of(graph, groups, nullptr);
     edits.insert(edits.end(), folds.begin(), folds.end());
     return edits;
   }
@@ -521,7 +532,7 @@ class Sparsify final : public Controller, public Foresight {
     const Node* n = find_competition(run.graph(), adjacency_name);
     if (!n) return;
     at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
-    const at::Tensor given = given_adjacency(run);
+    const at::Tensor given = given_adjacency(run, mask.size(0));
     if (o_.adjacency.candidates == "given") {
       mask.copy_(given.ne(0));
     }
@@ -534,17 +545,18 @@ class Sparsify final : public Controller, public Foresight {
   }
 
   // What the graph convolutions would read without the competition.
-  static at::Tensor given_adjacency(Run& run) {
+  static at::Tensor given_adjacency(Run& run, int64_t size) {
     const Batch batch = run.draw("train");
     for (const auto& [name, tensor] : batch.inputs) {
       if (name == "adjacency") return tensor[0];
     }
-    // Of an image: the grid of its pixels.
-    Graph with = run.graph();
-    for (const Node& n : with.nodes()) {
-      if (n.op->type() != "grid_adjacency") continue;
-      with.add_output("given", n.outputs.front());
-      return espalier::run(with, run.weights(), batch.inputs, {"given"})[0][0];
+    // Of an image: the grid of its pixels, which has left the network with its last reader.
+    const std::vector<int64_t> image = run.graph().sizes(run.graph()[run.graph().inputs().front().edge].shape);
+    if (image.size() == 3 && image[1] * image[2] == size) {
+      GraphBuilder b({.channels = image[0], .height = image[1], .width = image[2]});
+      const Graph grid = b.output(b.grid_adjacency(b.input()));
+      const Weights none(grid, run.weights().dtype(), run.weights().device());
+      return espalier::run(grid, none, batch.inputs, {"logits"})[0][0];
     }
     throw Error("the data give no input 'adjacency', and the network has no grid of pixels");
   }
@@ -552,7 +564,7 @@ class Sparsify final : public Controller, public Foresight {
   void end_adjacency(Run& run) {
     const Node* n = find_competition(run.graph(), adjacency_name);
     if (!n) return;
-    const at::Tensor a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
+    at::Tensor a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
     say_empty(run, a);
     at::Tensor keep = a.ne(0);
     if (!o_.keep.empty() && o_.keep.front() < keep.sum().item<int64_t>()) {
@@ -560,6 +572,9 @@ class Sparsify final : public Controller, public Foresight {
       keep = at::zeros_like(flat).index_fill(0, std::get<1>(at::topk(flat, o_.keep.front())), 1).view_as(a).ne(0);
       at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
       mask.copy_(keep);
+      // Beside fewer candidates the others have other shares.
+      a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
+      keep = a.ne(0);
     }
     const auto left = keep.sum().item<int64_t>();
     run.metric("components", static_cast<double>(left));
@@ -567,7 +582,7 @@ class Sparsify final : public Controller, public Foresight {
     Value count = Value::list();
     count.push_back(left);
     run.publish("left", {std::move(count)});
-    run.publish("components", {Value::map({{"adjacency", left}}), {{"adjacency", (a * keep).to(at::kCPU)}}});
+    run.publish("components", {Value::map({{"adjacency", left}}), {{"adjacency", a.to(at::kCPU)}}});
     if (!o_.fold) return;
     const at::Tensor places = keep.nonzero().to(at::kCPU).contiguous();
     Indices rows, columns;
