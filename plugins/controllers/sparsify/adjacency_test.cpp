@@ -285,7 +285,7 @@ TEST(Adjacency, ASymmetricOneIsItsMirrorImage) {
     EXPECT_EQ(a.graph.node("c").parameters.size(), 3U) << "columns have the thresholds of rows";
   }
   try {
-    Adjacency(Setting{.symmetric = true}.json(side), side);
+    const Adjacency refused(Setting{.symmetric = true}.json(side), side);
     FAIL() << "by turns the last has its way";
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("`symmetric` needs `normalize: balanced`"));
@@ -368,7 +368,7 @@ TEST(Adjacency, RevivalChangesGradientsAndNoValue) {
         up.values[k] += 1e-6;
         down.values[k] -= 1e-6;
         const double of_value = (loss(up) - loss(down)) / 2e-6;
-        const auto slope = [&](double x) { return x > 0 ? 1 : of(x); };
+        const auto slope = [of = of](double x) { return x > 0 ? 1 : of(x); };
         const double row = h.row_above.values[k], column = h.column_above.values[k], both = h.above.values[k];
         if (none.thresholds == "sum") {
           const double g = of_value * slope(both);

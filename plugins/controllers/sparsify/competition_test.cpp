@@ -16,8 +16,6 @@
 namespace espalier {
 namespace {
 
-using ::testing::HasSubstr;
-
 // A sum of exactly such numbers, in another order: a few times the rounding of float64.
 constexpr double rounding = 1e-14;
 

@@ -8,8 +8,6 @@
 namespace espalier {
 namespace {
 
-using ::testing::HasSubstr;
-
 constexpr double rounding = 1e-13;  // of a norm over a few hundred numbers
 
 std::unique_ptr<Regularizer> regularizer(const std::string& spec) {

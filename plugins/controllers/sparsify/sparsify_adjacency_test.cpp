@@ -8,7 +8,6 @@
 namespace espalier {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr double exact = 1e-12;  // of sums of ten numbers in another order

@@ -10,8 +10,6 @@
 namespace espalier {
 namespace {
 
-using ::testing::HasSubstr;
-
 // A run that trains weights and coefficients by SGD with momentum, with a penalty.
 struct Training {
   std::string options;
@@ -282,7 +280,7 @@ TEST(SparsifyTraining, ComponentsWithoutCoefficientsAreKeptByTheirWeights) {
             R"({"layer1":["layer1.1"],"layer2":["layer2.1","layer2.2"],"layer3":["layer3.0"]})");
   // The mean square decides, not the sum: the first input of a dense layer has the most channels.
   Training d(densenet40(1), R"("groups": "connections", "on": ["dense1.2"], "coefficients": "none", "keep": [1])");
-  d.set("dense1.2.conv1.weight", Numbers(9 * 18, 0.1));
+  d.set("dense1.2.conv1.weight", Numbers(162, 0.1));
   d.set("dense1.2.norm1.weight", Numbers(18, 0.1));
   Numbers bias(18, 0.1);
   bias[17] = 0.2;
