@@ -132,7 +132,9 @@ class Sparsify final : public Controller, public Foresight {
         "When a component that is exactly zero leaves the network; training: once it has been zero for `patience` "
         "steps, and at the end; end: when the stage ends; never: it stays and is multiplied by zero.");
       p("patience", &Options::patience, at_least(0), unit("steps"),
-        "Steps for which a coefficient must be zero before its component leaves.");
+        "Steps for which a coefficient must be zero before its component leaves. A look at it counts as the steps "
+        "since "
+        "the look before.");
       p("every", &Options::every, at_least(1), unit("steps"), "Steps between two looks at the coefficients.");
       p("keep", &Options::keep, at_least(0),
         "How many components each group keeps when the stage ends, in the order of the groups; one number stands for "
@@ -532,6 +534,8 @@ class Sparsify final : public Controller, public Foresight {
     const Node* n = find_competition(run.graph(), adjacency_name);
     if (!n) return;
     at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
+    // A stage before has chosen the candidates already.
+    if (mask.eq(0).any().item<bool>()) return;
     const at::Tensor given = given_adjacency(run, mask.size(0));
     if (o_.adjacency.candidates == "given") {
       mask.copy_(given.ne(0));
