@@ -286,7 +286,8 @@ AdjacencyCompetition::Entries AdjacencyCompetition::entries(const std::vector<at
       a = a / divisor(a, e.rows);
       a = a / divisor(a, e.columns);
     }
-    a = at::where(a.gt(least), a, 0.0);
+    // What is zero already keeps its gradient, which `revive` may give it.
+    a = at::where(a.gt(0).logical_and(a.le(least)), 0.0, a);
   }
   e.values = a;
   return e;

@@ -582,7 +582,8 @@ class Sparsify final : public Controller, public Foresight {
     }
     const auto left = keep.sum().item<int64_t>();
     run.metric("components", static_cast<double>(left));
-    run.metric("zeros", 0);
+    const double candidates = run.weights()[n->parameters[AdjacencyCompetition::mask_at]].sum().item<double>();
+    run.metric("zeros", o_.fold ? 0 : candidates - static_cast<double>(left));
     Value count = Value::list();
     count.push_back(left);
     run.publish("left", {std::move(count)});

@@ -243,7 +243,7 @@ TEST(Sparsify, OptionsThatDoNotBelongTogetherAreRefused) {
   EXPECT_THAT(wrong(R"("coefficients": "sampled", "keep": [1, 2])"), HasSubstr("needs one number `keep`"));
   EXPECT_THAT(wrong(R"("coefficients": "softmax")"), HasSubstr("`keep` must say how many components"));
   EXPECT_THAT(wrong(R"("groups": "block")"), HasSubstr("groups"));
-  EXPECT_THAT(wrong(R"("keep": [0])"), HasSubstr("keep"));
+  EXPECT_THAT(wrong(R"("keep": [-1])"), HasSubstr("keep"));
   EXPECT_THAT(wrong(R"("patience": -1)"), HasSubstr("patience"));
   EXPECT_THAT(wrong(R"("slope": 0)"), HasSubstr("slope"));
 }
