@@ -69,7 +69,7 @@ at::Tensor SparseForm::gamma_of(const at::Tensor& alpha) const {
 }
 
 at::Tensor SparseForm::positive_part(const at::Tensor& x) const {
-  const at::Tensor value = at::relu(x);
+  at::Tensor value = at::relu(x);
   if (revive == "none") return value;
   const at::Tensor slope_of = revive == "elu" ? at::elu(x) : at::leaky_relu(x, slope);
   // Exactly `value`: one of the two terms is zero, or they are the same number with two signs.
@@ -82,7 +82,7 @@ void CompetitionOptions::declare(Declare<CompetitionOptions>& p) {
     "sampled: "
     "in each training step some are drawn; free: the free parameters themselves.");
   declare_sparse_form(p);
-  p("null", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
+  p("null_component", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
   p("scale", &CompetitionOptions::scale, one_of({"one", "count"}),
     "What the coefficients are multiplied by: 1, or how many components there are.");
   p("alpha", &CompetitionOptions::alpha,

@@ -72,8 +72,8 @@ struct CompetitionOptions : SparseForm {
 // The coefficients [n] of components that compete. Forms:
 //   sparse   paper 004, (2)-(4): with gamma = sigmoid(alpha) and the threshold t = sigmoid(beta) * sum(gamma),
 //            a_i = max(gamma_i - t, 0) / sum_j max(gamma_j - t, 0). The "softmax" of (4) is this l1 normalisation
-//            (004-X1). All are zero where no gamma reaches the threshold (004-X3). With `null`, what is below the
-//            threshold takes its share: the sum gets sum_j min(gamma_j, t) besides.
+//            (004-X1). All are zero where no gamma reaches the threshold (004-X3). With `null_component`, what is below
+//            the threshold takes its share: the sum gets sum_j min(gamma_j, t) besides.
 //   softmax  exp(alpha_i) / sum_j exp(alpha_j) (Liu et al. 2019)
 //   sampled  alpha in [0, 1]. Each training step draws `keep` components, without replacement and in proportion to
 //            alpha; these get 1 and the others 0, and alpha learns as if it had been the coefficient (Ahmed and

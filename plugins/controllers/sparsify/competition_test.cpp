@@ -56,7 +56,7 @@ TEST(Competition, BeginsWithEqualChances) {
       for (const double a : numbers_of(c.values())) EXPECT_NEAR(a, 1 / count, rounding) << n;
       EXPECT_NEAR(c.weights[c.graph.parameter("c.beta")].item<double>(), beta_of(n), rounding * std::log(count));
       // With the null component there are n + 1 equal shares.
-      const Coefficients with(form + R"(, "null": true})", n);
+      const Coefficients with(form + R"(, "null_component": true})", n);
       const Numbers a = numbers_of(with.values());
       for (const double v : a) EXPECT_NEAR(v, 1 / (count + 1), rounding) << n;
       EXPECT_NEAR(1 - sum_of(a), 1 / (count + 1), count * rounding) << "the share of the null component";
@@ -69,7 +69,7 @@ TEST(Competition, HasTheValuesOfThePaper) {
     for (const bool null : {false, true}) {
       for (const bool scaled : {false, true}) {
         const std::string options = std::string(R"({"gamma": ")") + (exponential ? "exp" : "sigmoid") +
-                                    R"(", "null": )" + (null ? "true" : "false") + R"(, "scale": ")" +
+                                    R"(", "null_component": )" + (null ? "true" : "false") + R"(, "scale": ")" +
                                     (scaled ? "count" : "one") + "\"}";
         Coefficients c(options, 5);
         for (const auto& [alpha, b] : std::vector<std::pair<Numbers, double>>{
@@ -122,9 +122,10 @@ TEST(Competition, SoftmaxAndFreeFormsAreThoseOfTheirNames) {
 
 TEST(Competition, GradientsAreThoseOfFiniteDifferences) {
   const at::Tensor direction = tensor_of({0.3, -1, 0.8, 0.5, -0.7});
-  for (const char* options : {R"({})", R"({"gamma": "exp"})", R"({"null": true})", R"({"gamma": "exp", "null": true})",
-                              R"({"scale": "count"})", R"({"null": true, "scale": "count"})", R"({"form": "softmax"})",
-                              R"({"form": "softmax", "scale": "count"})", R"({"form": "free"})"}) {
+  for (const char* options :
+       {R"({})", R"({"gamma": "exp"})", R"({"null_component": true})", R"({"gamma": "exp", "null_component": true})",
+        R"({"scale": "count"})", R"({"null_component": true, "scale": "count"})", R"({"form": "softmax"})",
+        R"({"form": "softmax", "scale": "count"})", R"({"form": "free"})"}) {
     SCOPED_TRACE(options);
     Coefficients c(options, 5);
     c.set("alpha", mixed);
@@ -169,8 +170,8 @@ TEST(Competition, RevivalChangesGradientsAndNoValue) {
   const Numbers direction{0.3, -1, 0.8, 0.5, -0.7};
   for (const bool exponential : {false, true}) {
     for (const bool null : {false, true}) {
-      const std::string common = std::string(R"({"gamma": ")") + (exponential ? "exp" : "sigmoid") + R"(", "null": )" +
-                                 (null ? "true" : "false");
+      const std::string common = std::string(R"({"gamma": ")") + (exponential ? "exp" : "sigmoid") +
+                                 R"(", "null_component": )" + (null ? "true" : "false");
       const ByHand h = ByHand{.exponential = exponential, .null = null}.of(mixed, beta);
       Coefficients none(common + "}", 5);
       for (const auto& [options, of] : std::vector<std::pair<std::string, double (*)(double)>>{
@@ -213,8 +214,8 @@ TEST(Competition, WhatIsZeroHasTheGradientOfTheThresholdAlone) {
 
 TEST(Competition, WithoutAnythingAboveTheThresholdThereIsNoNaN) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
-    for (const char* options : {"{}", R"({"null": true})", R"({"gamma": "exp"})", R"({"revive": "leaky"})",
-                                R"({"revive": "elu", "null": true})"}) {
+    for (const char* options : {"{}", R"({"null_component": true})", R"({"gamma": "exp"})", R"({"revive": "leaky"})",
+                                R"({"revive": "elu", "null_component": true})"}) {
       // All at the threshold, all below, and one below: with sigmoid(beta) >= 1/n nothing may be left.
       for (const auto& [alpha, b] : std::vector<std::pair<Numbers, double>>{
                {{0, 0, 0}, 4.0}, {{0, 0, 0}, 50.0}, {{-90, -90, -90}, 0.0}, {{1, -40, -40}, -3.0}}) {
@@ -268,8 +269,9 @@ TEST(CompetitionNorm, IsOneOfOneAndTheirNumberOfEqualOnes) {
 }
 
 TEST(CompetitionNorm, HasTheGradientOfItsValue) {
-  for (const char* options : {"{}", R"({"gamma": "exp", "null": true})", R"({"scale": "count", "revive": "none"})",
-                              R"({"form": "softmax"})", R"({"form": "free"})"}) {
+  for (const char* options :
+       {"{}", R"({"gamma": "exp", "null_component": true})", R"({"scale": "count", "revive": "none"})",
+        R"({"form": "softmax"})", R"({"form": "free"})"}) {
     for (const char* p : {"0.5", "0.25", "0.9"}) {
       SCOPED_TRACE(std::string(options) + " p " + p);
       Coefficients c(options, 5);
@@ -303,7 +305,7 @@ TEST(CompetitionNorm, HasAWeightForEachSelector) {
 
 // alive: what has left is zero, while its gamma counts in the threshold: the others are beside it as beside a zero.
 TEST(Competition, WhatHasLeftIsZeroAndCountsOnlyInTheThreshold) {
-  for (const char* options : {"{}", R"({"null": true})", R"({"revive": "leaky"})"}) {
+  for (const char* options : {"{}", R"({"null_component": true})", R"({"revive": "leaky"})"}) {
     Coefficients c(options, 5);
     c.set("alpha", mixed);
     c.set("beta", {beta});

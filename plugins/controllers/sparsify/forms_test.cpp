@@ -50,10 +50,10 @@ std::vector<FormCase> form_cases() {
     all.push_back({std::move(g), std::move(w)});
   };
   for (const char* scale : {R"("scale": "one")", R"("scale": "count")"}) {
-    for (const char* form :
-         {R"("form": "free")", R"("form": "softmax")", R"("form": "sampled", "keep": 2)",
-          R"("form": "sampled", "keep": 9)", R"("gamma": "sigmoid")", R"("gamma": "exp")",
-          R"("gamma": "sigmoid", "null": true)", R"("gamma": "exp", "null": true)", R"("revive": "elu")"})
+    for (const char* form : {R"("form": "free")", R"("form": "softmax")", R"("form": "sampled", "keep": 2)",
+                             R"("form": "sampled", "keep": 9)", R"("gamma": "sigmoid")", R"("gamma": "exp")",
+                             R"("gamma": "sigmoid", "null_component": true)",
+                             R"("gamma": "exp", "null_component": true)", R"("revive": "elu")"})
       add(coefficients_of("{" + std::string(scale) + ", " + form + "}", 6));
   }
   for (const char* options : {R"("form": "free")", R"("form": "free", "symmetric": true)", R"("form": "softmax")",

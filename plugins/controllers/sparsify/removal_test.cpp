@@ -182,7 +182,8 @@ TEST(Removal, OfAllButOneFoldsWhatIsLeft) {
            {densenet40(), R"("groups": "connections",)", "dense2.3", 4},
            {sum_of_terms(), R"("groups": "sums", "on": ["add1"],)", "add1", 4}}) {
     for (const size_t kept : {0U, 2U}) {
-      Started s(network, options + (options.empty() ? "" : " ") + R"("null": true, "every": 1, "patience": 0)");
+      Started s(network,
+                options + (options.empty() ? "" : " ") + R"("null_component": true, "every": 1, "patience": 0)");
       Numbers alpha(n, -9);
       alpha[kept] = 0.3;
       s.set(group + ".competition.alpha", alpha);

@@ -120,7 +120,7 @@ class Sparsify final : public Controller, public Foresight {
         "their "
         "weights.");
       declare_sparse_form(p);
-      p("null", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
+      p("null_component", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
       p("scale", &Options::scale, one_of({"one", "count"}),
         "What the coefficients are multiplied by: 1, so that a component is weighed by about one over their number at "
         "first, or the number of components.");
@@ -153,7 +153,7 @@ class Sparsify final : public Controller, public Foresight {
     };
     const bool adjacency = o_.groups == "adjacency";
     if (o_.groups == "sums" && o_.on.empty()) throw Error("`groups: sums` needs `on`, the names of the sums");
-    only(o_.coefficients != "competition" && o_.null, "null", "coefficients: competition");
+    only(o_.coefficients != "competition" && o_.null, "null_component", "coefficients: competition");
     only(o_.coefficients != "competition" && o_.beta.has_value(), "beta", "coefficients: competition");
     only(o_.coefficients != "competition" && o_.revive != "none", "revive", "coefficients: competition");
     only(o_.coefficients == "none" && o_.alpha.has_value(), "alpha", "coefficients");
@@ -205,7 +205,7 @@ class Sparsify final : public Controller, public Foresight {
                                     {"gamma", o_.gamma},
                                     {"revive", o_.revive},
                                     {"slope", o_.slope},
-                                    {"null", o_.null},
+                                    {"null_component", o_.null},
                                     {"scale", o_.scale}});
       if (o_.alpha) operation["alpha"] = *o_.alpha;
       if (o_.beta) operation["beta"] = *o_.beta;
@@ -224,6 +224,12 @@ class Sparsify final : public Controller, public Foresight {
       if (o_.keep.size() > 1) throw Error("'keep' must be one number of entries for `groups: adjacency`");
       return;
     }
+    for (const std::string& pattern : o_.on) {
+      std::vector<std::string> names;
+      for (const ComponentGroup& g : component_groups(graph, {groups_.kind, {}, true})) names.push_back(g.name);
+      if (std::ranges::none_of(names, [&](const std::string& name) { return matches(pattern, name); }))
+        throw Error("'on' names '" + pattern + "', and there is no such group" + suggestion(pattern, names));
+    }
     const std::vector<ComponentGroup> groups = component_groups(graph, groups_);
     if (groups.empty()) {
       static const std::map<std::string, std::string> what{
@@ -232,13 +238,6 @@ class Sparsify final : public Controller, public Foresight {
           {"connections", "densely connected layers: scopes that concatenate several inputs and are concatenated"},
           {"sums", "sums of these names"}};
       throw Error("the network has no " + what.at(o_.groups) + (o_.on.empty() ? "" : ", among those that `on` names"));
-    }
-    for (const std::string& pattern : o_.on) {
-      if (std::ranges::none_of(groups, [&](const ComponentGroup& g) { return matches(pattern, g.name); })) {
-        std::vector<std::string> names;
-        for (const ComponentGroup& g : component_groups(graph, {groups_.kind, {}, true})) names.push_back(g.name);
-        throw Error("'on' names '" + pattern + "', and there is no such group" + suggestion(pattern, names));
-      }
     }
     if (o_.keep.size() > 1 && o_.keep.size() != groups.size()) {
       throw Error("'keep' has " + std::to_string(o_.keep.size()) + " numbers, and the network has " +

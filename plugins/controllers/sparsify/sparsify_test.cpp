@@ -143,7 +143,7 @@ TEST(Sparsify, ConnectionsAreMultipliedBehindTheirNormAndRelu) {
 }
 
 TEST(Sparsify, TermsAreMultipliedBeforeTheirSum) {
-  Started s(sum_of_terms("tanh"), R"("groups": "sums", "on": ["add1"], "null": true)");
+  Started s(sum_of_terms("tanh"), R"("groups": "sums", "on": ["add1"], "null_component": true)");
   const Numbers alpha = alphas(4, {2});
   s.set("add1.competition.alpha", alpha);
   const Numbers a = ByHand{.null = true}.of(alpha, beta_of(4)).values;
@@ -162,13 +162,13 @@ TEST(Sparsify, TermsAreMultipliedBeforeTheirSum) {
 }
 
 TEST(Sparsify, CoefficientsBeginAsTheOptionsSay) {
-  Started s(resnet20(), R"("alpha": 0.3, "beta": -4, "gamma": "exp", "null": true, "scale": "count",
+  Started s(resnet20(), R"("alpha": 0.3, "beta": -4, "gamma": "exp", "null_component": true, "scale": "count",
                             "revive": "leaky", "slope": 0.2)");
   EXPECT_EQ(numbers_of(s.value("layer2.competition.alpha")), (Numbers{0.3, 0.3, 0.3}));
   EXPECT_EQ(s.value("layer2.competition.beta").item<double>(), -4);
   const Value o = s.graph().node("layer2.competition").op->options();
   EXPECT_EQ(o.at("gamma").as_string(), "exp");
-  EXPECT_TRUE(o.at("null").as_bool());
+  EXPECT_TRUE(o.at("null_component").as_bool());
   EXPECT_EQ(o.at("scale").as_string(), "count");
   EXPECT_EQ(o.at("revive").as_string(), "leaky");
   EXPECT_EQ(o.at("slope").as_double(), 0.2);
@@ -211,7 +211,7 @@ TEST(Sparsify, SaysWhatItCannotDoWithANetwork) {
   EXPECT_THAT(refusal(resnet20(), R"("groups": "connections")"), HasSubstr("no densely connected layers"));
   EXPECT_THAT(refusal(resnet20(), R"("groups": "adjacency")"), HasSubstr("for networks with graph convolutions"));
   EXPECT_THAT(refusal(resnet20(), R"("groups": "sums", "on": ["sum7"])"),
-              HasSubstr("no sums of these names, among those that `on` names"));
+              HasSubstr("'on' names 'sum7', and there is no such group (known: layer1.0.add1"));
   EXPECT_THAT(refusal(resnet20(), R"("on": ["layer1", "layr2"])"),
               HasSubstr("'on' names 'layr2', and there is no such group (did you mean 'layer2'?)"));
   EXPECT_THAT(refusal(resnet20(), R"("keep": [1, 2])"),
@@ -230,8 +230,8 @@ std::string wrong(const std::string& options) {
 
 TEST(Sparsify, OptionsThatDoNotBelongTogetherAreRefused) {
   EXPECT_THAT(wrong(R"("groups": "sums")"), HasSubstr("`groups: sums` needs `on`, the names of the sums"));
-  EXPECT_THAT(wrong(R"("coefficients": "softmax", "keep": [1], "null": true)"),
-              HasSubstr("'null' belongs to `coefficients: competition`; leave it out"));
+  EXPECT_THAT(wrong(R"("coefficients": "softmax", "keep": [1], "null_component": true)"),
+              HasSubstr("'null_component' belongs to `coefficients: competition`; leave it out"));
   EXPECT_THAT(wrong(R"("coefficients": "free", "beta": 1)"), HasSubstr("'beta' belongs to"));
   EXPECT_THAT(wrong(R"("coefficients": "free", "revive": "elu")"), HasSubstr("'revive' belongs to"));
   EXPECT_THAT(wrong(R"("coefficients": "none", "alpha": 1)"), HasSubstr("'alpha' belongs to `coefficients`"));

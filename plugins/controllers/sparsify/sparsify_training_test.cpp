@@ -85,7 +85,8 @@ TEST(SparsifyTraining, WithRemovalIsTheSameAsWithZerosKept) {
     for (const char* patience : {"0", "2"}) {
       {
         const char* null = *patience == '0' ? "false" : "true";
-        const std::string common = std::string(c.groups) + R"("every": 1, "null": )" + null + R"(, "patience": )";
+        const std::string common =
+            std::string(c.groups) + R"("every": 1, "null_component": )" + null + R"(, "patience": )";
         Training removing(c.network, common + patience), keeping(c.network, common + R"(0, "remove": "never")");
         for (Training* t : {&removing, &keeping}) t->set(c.group + ".competition.alpha", alphas(c.n, {c.dead}));
         const int64_t before = removing.run.graph().parameter_count();
@@ -192,7 +193,7 @@ TEST(SparsifyTraining, WithoutRevivalOnlyTheThresholdBringsBack) {
   }
 
   // By beta: the noise is right, and a lower threshold gives it more beside the null component.
-  Revival by_beta(R"("null": true)");
+  Revival by_beta(R"("null_component": true)");
   by_beta.set("noise.weight", {1, 0, 0, 0, 1, 0, 0, 0, 1});
   by_beta.set("other.weight", {1, 0, 0, 0, 1, 0, 0, 0, 1});
   by_beta.descend(4000, {false, false, false}, true);
@@ -200,7 +201,7 @@ TEST(SparsifyTraining, WithoutRevivalOnlyTheThresholdBringsBack) {
   EXPECT_EQ(by_beta.get("add1.competition.alpha"), (Numbers{0.5, -3, 0}));
 
   // By the gammas of the others: both are wrong, and falling they take the threshold with them.
-  Revival by_others(R"("null": true)");
+  Revival by_others(R"("null_component": true)");
   by_others.set("noise.weight", {-1, 0, 0, 0, -1, 0, 0, 0, -1});
   by_others.set("other.weight", {-1, 0, 0, 0, -1, 0, 0, 0, -1});
   by_others.descend(4000, {true, false, true}, false);
