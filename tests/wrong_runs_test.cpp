@@ -189,7 +189,7 @@ const Wrong wrong_plans[] = {
     {"StageThatIsNotThere",
      with("lenet5", "resnet20") + "    controller: {use: sparsify, on: [layer4]}\n",
      "9:17",
-     {"no residual blocks", "among those that `on` names"}},
+     {"'on' names 'layer4'", "did you mean 'layer1'?"}},
     {"StageMisspelled",
      with("lenet5", "resnet20") + "    controller: {use: sparsify, on: [layer1, layr2]}\n",
      "9:17",
