@@ -102,8 +102,7 @@ class Sidt final : public Controller, public Foresight {
       p("attention", &Options::attention, "Whether the dimensions of heads are scored.");
       p("rescale", &Options::rescale,
         "Whether the scale of the products of queries and keys becomes that of the dimensions that are left. If not, "
-        "it "
-        "stays, so that dimensions with scores of zero go without a trace.");
+        "it stays, so that dimensions with scores of zero go without a trace.");
       p("keep", &Options::keep, at_least(1), "Dimensions that each attention and each MLP keeps in any case.");
       p("fold", &Options::fold, "Whether the scores become part of the layers, which changes no output.");
     }

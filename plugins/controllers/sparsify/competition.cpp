@@ -79,8 +79,7 @@ at::Tensor SparseForm::positive_part(const at::Tensor& x) const {
 void CompetitionOptions::declare(Declare<CompetitionOptions>& p) {
   p("form", &CompetitionOptions::form, one_of({"sparse", "softmax", "sampled", "free"}),
     "How the coefficients are made; sparse: by differentiable sparsification; softmax: of the free parameters; "
-    "sampled: "
-    "in each training step some are drawn; free: the free parameters themselves.");
+    "sampled: in each training step some are drawn; free: the free parameters themselves.");
   declare_sparse_form(p);
   p("null_component", &CompetitionOptions::null, "Whether what falls below the threshold takes its share of the sum.");
   p("scale", &CompetitionOptions::scale, one_of({"one", "count"}),
@@ -90,8 +89,7 @@ void CompetitionOptions::declare(Declare<CompetitionOptions>& p) {
     "components.");
   p("beta", &CompetitionOptions::beta,
     "What the parameter of the threshold begins with. Left out: -log(n^2 + n - 1), which gives each of the n "
-    "components "
-    "and what is below the threshold the same share.");
+    "components and what is below the threshold the same share.");
   p("keep", &CompetitionOptions::keep, at_least(1), "Number of components that `sampled` draws.");
 }
 
@@ -203,8 +201,7 @@ void AdjacencyOptions::declare(Declare<AdjacencyOptions>& p) {
   p("size", &AdjacencyOptions::size, at_least(1), "Number of nodes of the graph.");
   p("form", &AdjacencyOptions::form, one_of({"sparse", "softmax", "free"}),
     "How the entries are made; sparse: by differentiable sparsification; softmax: of the free parameters of a row; "
-    "free: "
-    "the free parameters themselves.");
+    "free: the free parameters themselves.");
   declare_sparse_form(p);
   p("thresholds", &AdjacencyOptions::thresholds, one_of({"min", "sum", "product"}),
     "How the thresholds of an entry's row and of its column combine; min: the smaller of what is above each; sum: what "

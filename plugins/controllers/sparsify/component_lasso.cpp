@@ -16,11 +16,6 @@ namespace espalier {
 
 namespace {
 
-GroupKind kind_of(const std::string& name) {
-  if (name == "branches") return GroupKind::branches;
-  return name == "connections" ? GroupKind::connections : GroupKind::blocks;
-}
-
 at::Tensor positions(const ComponentPart& part, const at::Tensor& w) {
   return at::tensor(part.positions, at::kLong).to(w.device());
 }
@@ -41,7 +36,7 @@ GroupLasso::GroupLasso(Options options) : o_(std::move(options)) {}
 
 void GroupLasso::attach(const Graph& graph, Weights&) {
   components_.clear();
-  for (ComponentGroup& g : component_groups(graph, {kind_of(o_.groups), o_.on, o_.first_block}))
+  for (ComponentGroup& g : component_groups(graph, {group_kind(o_.groups), o_.on, o_.first_block}))
     components_.insert(components_.end(), g.components.begin(), g.components.end());
 }
 

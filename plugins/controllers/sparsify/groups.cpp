@@ -352,6 +352,13 @@ std::vector<ComponentGroup> terms(const Graph& graph, const GroupOptions& o) {
 
 }  // namespace
 
+GroupKind group_kind(const std::string& name) {
+  if (name == "branches") return GroupKind::branches;
+  if (name == "connections") return GroupKind::connections;
+  if (name == "sums") return GroupKind::sums;
+  return GroupKind::blocks;
+}
+
 bool matches(const std::string& pattern, const std::string& name) {
   return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
 }

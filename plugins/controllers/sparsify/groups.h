@@ -52,6 +52,9 @@ struct ComponentGroup {
 //   sums         terms of sums (A10)
 enum class GroupKind { blocks, branches, connections, sums };
 
+// Returns the kind of this name in recipes: blocks, branches, connections or sums.
+GroupKind group_kind(const std::string& name);
+
 // Options of component_groups().
 struct GroupOptions {
   GroupKind kind = GroupKind::blocks;

@@ -20,13 +20,12 @@
 #include <espalier/execute.h>
 #include <espalier/foresight.h>
 #include <espalier/operation.h>
-#include <espalier/per_selector.h>
 #include <espalier/plugin.h>
 #include <espalier/random_fill.h>
-#include <espalier/regularizer.h>
 #include <espalier/rewrite.h>
 
 #include "competition.h"
+#include "competition_norm.h"
 #include "component_lasso.h"
 #include "groups.h"
 
@@ -62,14 +61,7 @@ struct AdjacencyGroupOptions {
   }
 };
 
-GroupKind kind_of(const std::string& name) {
-  if (name == "branches") return GroupKind::branches;
-  if (name == "connections") return GroupKind::connections;
-  if (name == "sums") return GroupKind::sums;
-  return GroupKind::blocks;
-}
-
-// The edge that graph convolutions read their adjacency from; null: there is none.
+// The first graph convolution, whose adjacency all of them share; null: there is none.
 const Node* reader_of_adjacency(const Graph& graph) {
   for (const Node& n : graph.nodes()) {
     if (n.op->type() == "graph_conv") return &n;
@@ -101,24 +93,19 @@ class Sparsify final : public Controller, public Foresight {
     static void declare(Declare<Options>& p) {
       p("groups", &Options::groups, one_of({"blocks", "branches", "connections", "adjacency", "sums"}),
         "What competes with each other; blocks: the residual blocks of each stage; branches: the groups of each "
-        "grouped "
-        "convolution; connections: what each densely connected layer reads; adjacency: the entries of each row and "
-        "each "
-        "column of the adjacency that graph convolutions share; sums: the terms of each sum that `on` names.");
+        "grouped convolution; connections: what each densely connected layer reads; adjacency: the entries of each row "
+        "and each column of the adjacency that graph convolutions share; sums: the terms of each sum that `on` names.");
       p("on", &Options::on,
         "Names of groups, with * and ?: stages (layer1), grouped convolutions (layer1.0.conv2), layers (dense1.*) or "
         "sums. Left out: all, and of sums none.");
       p("first_block", &Options::first_block,
         "Whether the block that changes the width or the size of a stage competes, too. What its shortcut gives is "
-        "then "
-        "the input of the stage.");
+        "then the input of the stage.");
       p("coefficients", &Options::coefficients, one_of({"competition", "softmax", "sampled", "free", "none"}),
         "What multiplies the components; competition: coefficients that become exactly zero by gradients; softmax: of "
         "free parameters, of which the largest are kept at the end; sampled: each step draws `keep` components, and "
-        "the "
-        "largest are kept; free: free parameters, for proximal steps; none: nothing, and components are judged by "
-        "their "
-        "weights.");
+        "the largest are kept; free: free parameters, for proximal steps; none: nothing, and components are judged by "
+        "their weights.");
       declare_sparse_form(p);
       p("null_component", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
       p("scale", &Options::scale, one_of({"one", "count"}),
@@ -133,8 +120,7 @@ class Sparsify final : public Controller, public Foresight {
         "steps, and at the end; end: when the stage ends; never: it stays and is multiplied by zero.");
       p("patience", &Options::patience, at_least(0), unit("steps"),
         "Steps for which a coefficient must be zero before its component leaves. A look at it counts as the steps "
-        "since "
-        "the look before.");
+        "since the look before.");
       p("every", &Options::every, at_least(1), unit("steps"), "Steps between two looks at the coefficients.");
       p("keep", &Options::keep, at_least(0),
         "How many components each group keeps when the stage ends, in the order of the groups; one number stands for "
@@ -147,7 +133,7 @@ class Sparsify final : public Controller, public Foresight {
     }
   };
 
-  explicit Sparsify(Options o) : o_(std::move(o)), groups_{kind_of(o_.groups), o_.on, o_.first_block} {
+  explicit Sparsify(Options o) : o_(std::move(o)), groups_{group_kind(o_.groups), o_.on, o_.first_block} {
     const auto only = [&](bool is_set, const char* option, const char* of) {
       if (is_set) throw Error("'" + std::string(option) + "' belongs to `" + of + "`; leave it out");
     };
@@ -649,40 +635,6 @@ class Sparsify final : public Controller, public Foresight {
   GroupOptions groups_;
   std::vector<std::string> names_;                        // of the groups at the stage's beginning
   std::map<std::string, std::vector<int64_t>> zero_for_;  // of each coefficient, the steps since it became zero
-};
-
-// R(a) = (sum_i a_i^p)^(1/p) of the coefficients of each group in which components compete (paper 004, (5) and the
-// objectives of the applications). With p < 1 it is smallest, 1, where one coefficient has all, and n at equal ones for
-// p = 1/2.
-class CompetitionNorm final : public AutogradRegularizer {
- public:
-  struct Options {
-    PerSelector weight = 1e-3;
-    double p = 0.5;
-
-    static void declare(Declare<Options>& p) {
-      p("weight", &Options::weight,
-        "Factor lambda of the norm of each group; one number, or one for each selector of the free parameters, such as "
-        "{layer1.*: 0.001, \"*\": 0.01}.");
-      p("p", &Options::p, above(0), at_most(1),
-        "Exponent of the norm. The smaller it is, the more few large coefficients are preferred; with 1 the norm of "
-        "normalised coefficients is always 1.");
-    }
-  };
-  explicit CompetitionNorm(Options o) : o_(std::move(o)) {}
-
-  at::Tensor penalty(const Graph& graph, const Weights& weights) override {
-    at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(weights.dtype()).device(weights.device()));
-    for (const Node& n : graph.nodes()) {
-      const auto* competing = operation_of<Competing>(n);
-      const auto factor = competing ? value_for(o_.weight, graph, n.parameters.front()) : std::nullopt;
-      if (factor) sum = sum + *factor * competing->norms(n, weights, o_.p).sum();
-    }
-    return sum;
-  }
-
- private:
-  Options o_;
 };
 
 ESPALIER_PLUGIN("sparsify", "1.0.0",
