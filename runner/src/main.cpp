@@ -19,7 +19,9 @@
 #include "commands/plugins.h"
 #include "commands/prune.h"
 #include "commands/recipe_commands.h"
+#include "commands/reproduce.h"
 #include "commands/resume.h"
+#include "commands/runs.h"
 #include "commands/schema.h"
 #include "commands/show.h"
 #include "espalier/build_config.h"
@@ -30,14 +32,19 @@
 
 namespace {
 
-// What is wrong with the command's name, if anything is.
-std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+// What is wrong with the name of the command, or of the part of one such as `data`; empty: nothing.
+std::string unknown_command(const CLI::App& app, const std::string& so_far, int argc, char** argv) {
   const std::string given = argc > 1 ? argv[1] : "";
   if (given.empty() || given.starts_with('-')) return "";
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
-  if (std::ranges::find(names, given) != names.end()) return "";
-  return "there is no command '" + given + "'" + espalier::suggestion(given, names);
+  const CLI::App* found = nullptr;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    names.push_back(command->get_name());
+    if (names.back() == given) found = command;
+  }
+  if (names.empty()) return "";
+  if (found) return unknown_command(*found, so_far + given + " ", argc - 1, argv + 1);
+  return "there is no command '" + so_far + given + "'" + espalier::suggestion(given, names);
 }
 
 }  // namespace
@@ -56,6 +63,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   espalier::add_recipe_commands(app);
   espalier::add_resume_command(app);
+  espalier::add_reproduce_command(app);
+  espalier::add_runs_command(app);
   espalier::add_prune_command(app);
   espalier::add_export_command(app);
   espalier::add_show_command(app);
@@ -72,6 +81,8 @@ int main(int argc, char** argv) {
       "  espalier run recipes/quickstart.yaml           trains what the recipe describes\n"
       "  espalier plan recipes/quickstart.yaml          what it would do: layers, parameters, MACs\n"
       "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
+      "  espalier reproduce recipes/paper --scale smoke many recipes, in the order of their needs\n"
+      "  espalier runs list --sort accuracy             all runs that were made\n"
       "  espalier prune runs/quickstart-seed0 --target macs=0.5    a smaller network of it\n"
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier show runs/quickstart-seed0            its stages, edits and checkpoints\n"
@@ -85,7 +96,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::RuntimeError& e) {
     return e.get_exit_code();  // a command that has said what is wrong
   } catch (const CLI::ParseError& e) {
-    if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) {
+    if (const std::string unknown = unknown_command(app, "", argc, argv); !unknown.empty()) {
       espalier::log::error(unknown);
       return 2;
     }

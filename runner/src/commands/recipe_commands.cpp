@@ -117,6 +117,7 @@ void add_recipe_commands(CLI::App& app) {
     std::string out;
     int jobs = 1;
     std::string front = "params";
+    std::string source, source_scale;  // of a run whose recipe was made of another
     TrainingOptions training;
   };
   auto flags = std::make_shared<RunFlags>();
@@ -129,6 +130,8 @@ void add_recipe_commands(CLI::App& app) {
   run->add_option("--front", flags->front, "Size that the front of a matrix compares: params (default) or macs")
       ->type_name("NAME")
       ->check(CLI::IsMember({"params", "macs"}));
+  run->add_option("--source", flags->source)->group("");  // these two for sweeps and `reproduce`
+  run->add_option("--source-scale", flags->source_scale)->group("");
   flags->training.add_to(*run);
   run->footer(
       "Examples:\n"
@@ -146,6 +149,8 @@ void add_recipe_commands(CLI::App& app) {
       sweep.out = flags->out;
       sweep.jobs = flags->jobs;
       sweep.front = flags->front;
+      sweep.source = std::filesystem::absolute(options->recipe).lexically_normal().string();
+      sweep.scale = options->scale;
       const int status = run_sweep(loaded.tree, loaded.points, sweep);
       if (status != 0) throw CLI::RuntimeError(status);
       return;
@@ -155,6 +160,10 @@ void add_recipe_commands(CLI::App& app) {
     warn(plan_recipe(recipe, /*with_values=*/false).at("notes"));
     choose_device(recipe.device);
     TrainerOptions training = flags->training.of_run(options->plugins);
+    const bool own = flags->source.empty();
+    training.origin["recipe"] =
+        own ? std::filesystem::absolute(options->recipe).lexically_normal().string() : flags->source;
+    training.origin["scale"] = own ? options->scale : flags->source_scale;
     const NewRunFolder folder(flags->out, recipe.name, recipe.seed);
     training.out = folder.path();
     Trainer(recipe, training).run();

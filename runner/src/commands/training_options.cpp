@@ -6,6 +6,7 @@
 #include "commands/data_option.h"
 #include "espalier/datasets/find.h"
 #include "espalier/log.h"
+#include "store/store.h"
 #include "system/interrupt.h"
 
 namespace espalier {
@@ -37,13 +38,16 @@ TrainerOptions TrainingOptions::of_run(const PluginOptions& plugins) const {
           .data = default_data_paths(data),
           .quiet = quiet,
           .save_every = save_every,
-          .origin = Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}})};
+          .origin = Value::map({{"data", absolute(data)}, {"plugins", absolute(plugins.folders)}}),
+          .recorded = StoreWriter()};
 }
 
 SweepOptions TrainingOptions::of_sweep(const PluginOptions& plugins) const {
   return {.out = "",
           .data = data,
           .plugins = plugins.folders,
+          .source = "",
+          .scale = "",
           .front = "",
           .quiet = quiet,
           .flags = {"--save-every", to_json(save_every)}};

@@ -283,15 +283,24 @@ StepCost step_cost_of(const StageSection& stage, const Awaited& awaited) {
   });
 }
 
-// {passes, copies, data, macs}; macs: of a step of `samples` samples, of which a backward pass has twice those of a
-// forward pass.
-Value step_line(const StepCost& cost, const Graph& graph, int64_t samples) {
+// Steps of an epoch, or 0 where the data set must be read to know.
+int64_t steps_of(const DataSection& data, const DatasetInfo& info, int64_t batches) {
+  int64_t n = info.samples;
+  if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
+  n -= std::llround(data.validation * static_cast<double>(n));
+  return n == 0 ? 0 : steps_per_epoch(n, data, batches);
+}
+
+// {passes, copies, data, macs, steps}; macs: of a step of `samples` samples, of which a backward pass has twice those
+// of a forward pass; steps: of an epoch, 0 where the data must be read to know.
+Value step_line(const StepCost& cost, const Graph& graph, int64_t samples, int64_t steps) {
   constexpr double forward_and_backward = 3;
   return Value::map({{"passes", cost.passes},
                      {"copies", cost.copies},
                      {"data", Value(Value::List(cost.parts.begin(), cost.parts.end()))},
                      {"macs", saturated(forward_and_backward * static_cast<double>(cost.passes) *
-                                        static_cast<double>(graph.macs()) * static_cast<double>(samples))}});
+                                        static_cast<double>(graph.macs()) * static_cast<double>(samples))},
+                     {"steps", steps}});
 }
 
 // resolved: the stage in the resolved recipe.
@@ -307,14 +316,6 @@ Value stage_line(const StageSection& s, const Value& resolved, const Value& outl
                      {"outlook", outlook},
                      {"norms", norms},
                      {"step", step}});
-}
-
-// Steps of an epoch, or 0 where the data set must be read to know.
-int64_t steps_of(const DataSection& data, const DatasetInfo& info, int64_t batches) {
-  int64_t n = info.samples;
-  if (n > 0 && data.limit > 0) n = std::min(n, data.limit);
-  n -= std::llround(data.validation * static_cast<double>(n));
-  return n == 0 ? 0 : steps_per_epoch(n, data, batches);
 }
 
 // What the optimizers of a stage that begins with a new network say of a round of its controller, or of the whole
@@ -765,7 +766,9 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
     if (s.epochs > 0) values.train();
     Edits edits;
     if (decided) edits = foreseen_edits(s, network.graph, untrained ? &values.of(network.graph) : nullptr, found);
-    const Value of_step = decided && s.epochs > 0 ? step_line(step, network.graph, data.batch * s.accumulate) : Value();
+    const Value of_step = decided && s.epochs > 0 ? step_line(step, network.graph, data.batch * s.accumulate,
+                                                              steps_of(data, network.info, s.accumulate))
+                                                  : Value();
     stages.push_back(stage_line(s, resolved, outlook, found, of_step));
     try {
       apply(network.graph, {}, edits);

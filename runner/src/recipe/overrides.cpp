@@ -172,6 +172,25 @@ void apply_override(Value& recipe, const std::string& text) {
   set_value(recipe, path, std::move(value), where);
 }
 
+const Value* value_at(const Value& recipe, const std::string& path) {
+  const Value* at = &recipe;
+  const std::vector<std::string> steps = steps_of(path);
+  for (const std::string& step : steps) {
+    if (at->is_list()) {
+      const Value::List& items = at->as_list();
+      const auto is_called = [&](const Value& item) {
+        const std::vector<std::string> names = names_of(item);
+        return std::ranges::find(names, step) != names.end() || step == std::to_string(&item - items.data());
+      };
+      if (std::ranges::count_if(items, is_called) != 1) return nullptr;
+      at = &*std::ranges::find_if(items, is_called);
+    } else if (!(at = at->find(step))) {
+      return nullptr;
+    }
+  }
+  return steps.empty() ? nullptr : at;
+}
+
 bool is_from_command_line(const Location& where) {
   return where.file && where.file->starts_with(command_line_prefix);
 }

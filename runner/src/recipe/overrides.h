@@ -26,6 +26,9 @@ struct SetResult {
 // keys.
 SetResult set_value(Value& recipe, const std::string& path, Value value, const Location& where);
 
+// The value at a path as --set takes it; null where there is none, or where the path fits two items of a list.
+const Value* value_at(const Value& recipe, const std::string& path);
+
 // Whether a value was set by apply_override().
 bool is_from_command_line(const Location& where);
 

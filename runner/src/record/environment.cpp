@@ -1,6 +1,7 @@
 #include "record/environment.h"
 
 #include <chrono>
+#include <random>
 #include <thread>
 
 #include <ATen/Parallel.h>
@@ -32,6 +33,13 @@ std::vector<std::string> differences(const Value& before, const Value& now) {
       found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
   }
   return found;
+}
+
+std::string random_id() {
+  std::random_device random;
+  std::string id;
+  while (id.size() < 12) id += "0123456789abcdef"[random() % 16];
+  return id;
 }
 
 double wall_time() {

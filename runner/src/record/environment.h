@@ -15,6 +15,9 @@ Value environment_of(const std::string& device);
 // be expected (on the CPU).
 std::vector<std::string> differences(const Value& before, const Value& now);
 
+// A name for a run that no other has: 12 hexadecimal digits, drawn by the system and not of the recipe's seed.
+std::string random_id();
+
 // Seconds since 1970.
 double wall_time();
 

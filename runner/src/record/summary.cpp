@@ -122,6 +122,11 @@ StageSummary StageSummary::from_value(const Value& v) {
 }
 
 std::optional<double> Summary::metric(std::string_view metric_name) const {
+  for (const StageSummary& stage : stages) {
+    for (const auto& [measured, value] : stage.measured) {
+      if (metric_name == stage.name + "." + measured) return value;
+    }
+  }
   if (!result) return std::nullopt;
   for (const auto& [name_of_metric, value] : result->metrics) {
     if (metric_name == name_of_metric) return value;

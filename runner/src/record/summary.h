@@ -79,7 +79,8 @@ struct Summary {
 
   bool is_finished() const { return status == "finished" && result; }
   // A number of the result by the name that `expect` and tables use: a metric, the leading metric with "_best" behind
-  // its name, loss, params, macs (both of the final network), train_cost, seconds.
+  // its name, loss, params, macs (both of the final network), train_cost, seconds; or STAGE.NAME of what a stage
+  // measured.
   std::optional<double> metric(std::string_view metric_name) const;
 
   Value to_value() const;

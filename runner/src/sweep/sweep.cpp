@@ -21,6 +21,7 @@
 #include "recipe/overrides.h"
 #include "recipe/yaml.h"
 #include "record/progress.h"
+#include "record/recorded.h"
 #include "sweep/draws.h"
 #include "sweep/kept_recipe.h"
 #include "sweep/report.h"
@@ -101,6 +102,17 @@ std::string status_text(int status) {
                       : "ended with status " + std::to_string(status);
 }
 
+}  // namespace
+
+std::string error_of_process(int status, const std::optional<Summary>& summary, const fs::path& output) {
+  const std::string error = status > 128                         ? ""
+                            : summary && !summary->error.empty() ? summary->error
+                                                                 : last_words(output);
+  return error.empty() ? status_text(status) : error;
+}
+
+namespace {
+
 fs::path recipe_file(const fs::path& folder, const std::string& run) {
   return folder / "recipes" / (run + ".yaml");
 }
@@ -116,18 +128,15 @@ class Sweep {
         runs_(std::move(runs)),
         terminal_(is_terminal()) {}
 
-  // Runs what has not finished: their folders say what has.
+  // Writes down what the folders of the runs say, and runs nothing.
+  void record() {
+    find_finished();
+    save(todo_.empty() ? "finished" : "interrupted");
+  }
+
+  // Runs what has not finished.
   int carry_out() {
-    for (size_t i = 0; i < runs_.size(); ++i) {
-      runs_[i].summary = read_summary(folder_ / runs_[i].name);
-      if (is_finished(runs_[i].summary)) {
-        runs_[i].status = "finished";
-      } else {
-        runs_[i].status = "waiting";
-        todo_.push_back(i);
-      }
-    }
-    done_ = runs_.size() - todo_.size();
+    find_finished();
     began_.resize(runs_.size());
     save("running");
     say(name_ + ": " + std::to_string(runs_.size()) + (runs_.size() == 1 ? " run" : " runs") +
@@ -165,10 +174,26 @@ class Sweep {
   }
 
  private:
+  // By what the folders say.
+  void find_finished() {
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      runs_[i].summary = read_summary(folder_ / runs_[i].name);
+      if (is_finished(runs_[i].summary)) {
+        runs_[i].status = "finished";
+      } else {
+        runs_[i].status = "waiting";
+        todo_.push_back(i);
+      }
+    }
+    done_ = runs_.size() - todo_.size();
+  }
+
   void save(const std::string& status) const {
     Value list = Value::list();
     for (const SweepRun& r : runs_) list.push_back(r.to_value());
     const Value all = Value::map({{"name", name_},
+                                  {"source", options_.source},
+                                  {"scale", options_.scale},
                                   {"status", status},
                                   {"jobs", options_.jobs},
                                   {"threads", threads_},
@@ -202,6 +227,8 @@ class Sweep {
       fs::remove_all(run_folder);
       fs::remove(early_output(r));
       c.arguments = {"run", recipe_file(folder_, r.name).string(), "--out", run_folder.string()};
+      if (!options_.source.empty())
+        c.arguments.insert(c.arguments.end(), {"--source", options_.source, "--source-scale", options_.scale});
       c.output = early_output(r);
       r.seconds = 0;
     }
@@ -230,9 +257,7 @@ class Sweep {
     } else {
       r.status = "failed";
       const fs::path text = fs::exists(output(r)) ? output(r) : early_output(r);
-      const std::string error = r.summary ? r.summary->error : "";
-      r.error = status > 128 ? status_text(status) : error.empty() ? last_words(text) : error;
-      if (r.error.empty()) r.error = status_text(status);
+      r.error = error_of_process(status, r.summary, text);
       clear_line();
       log::error("the run " + r.name + " failed: " + r.error + " (output: " + text.string() + ")");
     }
@@ -380,33 +405,72 @@ bool is_sweep(const fs::path& folder) {
   return fs::exists(folder / "sweep.json");
 }
 
-int resume_sweep(const fs::path& folder, const SweepOptions& options, const std::vector<std::string>& changes) {
+void prepare_sweep(const fs::path& folder, const Value& tree, std::vector<SweepRun> runs,
+                   const std::vector<std::string>& recipes, int64_t threads, const SweepOptions& options) {
+  fs::create_directories(folder / "recipes");
+  for (size_t i = 0; i < runs.size(); ++i) write_file(recipe_file(folder, runs[i].name), recipes[i]);
+  keep_recipe(folder, tree);
+  SweepOptions o = options;
+  o.data = absolute(o.data);
+  o.plugins = absolute(o.plugins);
+  if (o.front.empty()) o.front = "params";
+  Sweep(folder, o, tree.at("name").as_string(), threads, std::move(runs)).record();
+}
+
+namespace {
+
+// A sweep as its folder has it. Of the options, data and plugins come before those that it was started with.
+struct SavedSweep {
+  SweepOptions options;
+  std::string name;
+  int64_t threads = 0;
+  std::vector<SweepRun> runs;
+};
+
+SavedSweep saved_sweep(const fs::path& folder, const SweepOptions& options) {
   const std::string path = (folder / "sweep.json").string();
   if (!is_sweep(folder)) throw InputError(folder.string(), "holds no sweep: there is no sweep.json");
-  const Lock lock(folder);
   const Value saved = from_json(read_file(path), path);
-  SweepOptions o = options;
+  SavedSweep s{.options = options, .name = {}, .runs = {}};
+  SweepOptions& o = s.options;
   const auto add = [](std::vector<std::string>& to, const std::vector<std::string>& more) {
     for (const std::string& m : more) {
       if (std::ranges::find(to, m) == to.end()) to.push_back(m);
     }
   };
-  std::string name;
-  int64_t threads = 0;
-  std::vector<SweepRun> runs;
   try {
     add(o.data = absolute(o.data), strings(saved.at("data")));
     add(o.plugins = absolute(o.plugins), strings(saved.at("plugins")));
-    name = saved.at("name").as_string();
-    threads = saved.at("threads").as_int();
-    const Value* front = saved.find("front_size");  // an older program kept none
-    if (o.front.empty()) o.front = front ? front->as_string() : "params";
-    for (const Value& run : saved.at("runs").as_list()) runs.push_back(SweepRun::from_value(run));
+    s.name = saved.at("name").as_string();
+    s.threads = saved.at("threads").as_int();
+    const auto text = [&](const char* key) {  // that an older program did not keep
+      const Value* v = saved.find(key);
+      return v ? v->as_string() : "";
+    };
+    o.source = text("source");
+    o.scale = text("scale");
+    if (o.front.empty()) o.front = text("front_size");
+    if (o.front.empty()) o.front = "params";
+    for (const Value& run : saved.at("runs").as_list()) s.runs.push_back(SweepRun::from_value(run));
   } catch (const InputError& e) {
     throw InputError(path, std::string("is no record of a sweep: ") + e.what());
   }
-  if (!changes.empty()) runs = with_new_runs(folder, changes, threads, std::move(runs));
-  Sweep sweep(folder, o, name, threads, std::move(runs));
+  return s;
+}
+
+}  // namespace
+
+void record_sweep(const fs::path& folder) {
+  SavedSweep s = saved_sweep(folder, {});
+  s.options.jobs = static_cast<int>(recorded(folder / "sweep.json").at("jobs").as_int());
+  Sweep(folder, s.options, s.name, s.threads, std::move(s.runs)).record();
+}
+
+int resume_sweep(const fs::path& folder, const SweepOptions& options, const std::vector<std::string>& changes) {
+  SavedSweep s = saved_sweep(folder, options);
+  const Lock lock(folder);
+  if (!changes.empty()) s.runs = with_new_runs(folder, changes, s.threads, std::move(s.runs));
+  Sweep sweep(folder, s.options, s.name, s.threads, std::move(s.runs));
   return sweep.carry_out();
 }
 

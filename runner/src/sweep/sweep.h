@@ -5,12 +5,13 @@
 #include <vector>
 
 #include "sweep/matrix.h"
+#include "sweep/report.h"
 
 namespace espalier {
 
 // The folder of a sweep:
-//   sweep.json           {name, status, jobs, threads, data, plugins, runs, front_size, front, seeds}; see
-//                        docs/recipes.md
+//   sweep.json           {name, source, scale, status, jobs, threads, data, plugins, runs, front_size, front, seeds};
+//                        see docs/recipes.md
 //   recipe.json          the recipe with its matrix: see kept_recipe.h
 //   recipes/RUN.yaml     the run's recipe, resolved
 //   RUN/                 its run folder, with its output in output.txt
@@ -20,12 +21,24 @@ struct SweepOptions {
   std::vector<std::string> data;     // --data and
   std::vector<std::string> plugins;  // --plugins of every run
   int jobs = 1;                      // runs at a time
+  std::string source, scale;         // the recipe's file and which of its scales, for the runs' records
   std::string front;                 // the size that the front compares: params, macs; "": as it began, else params
   bool quiet = false;
   // Of the runs: this program.
   std::filesystem::path program = "/proc/self/exe";
   std::vector<std::string> flags;  // further ones of every run, not kept in sweep.json
 };
+
+// Makes a sweep's folder for runs that others will start, or takes such a folder up: recipes/RUN.yaml, recipe.json and
+// sweep.json. recipes: of each run. threads: of each run whose recipe leaves them open; 0: all cores.
+void prepare_sweep(const std::filesystem::path& folder, const Value& tree, std::vector<SweepRun> runs,
+                   const std::vector<std::string>& recipes, int64_t threads, const SweepOptions& options);
+
+// Writes sweep.json anew, of what the folders of the runs say.
+void record_sweep(const std::filesystem::path& folder);
+
+// Why a run's process did not end well: its signal, what its summary or else the last lines of its output say.
+std::string error_of_process(int status, const std::optional<Summary>& summary, const std::filesystem::path& output);
 
 // Carries out the runs of a matrix, each as a process of its own, and shows a table. A run that fails keeps no other
 // from running. Where several run at a time and the recipe leaves their threads open, they share the cores. Returns the

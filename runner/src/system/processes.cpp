@@ -141,16 +141,23 @@ int run_processes(const ProcessQueue& queue) {
   const Handlers handlers;
   std::vector<Running> running;
   std::exception_ptr fault;
-  size_t next = 0;
+  size_t begun = 0;
   int passed_on = 0;
+  bool over = false;
+  const auto next = [&]() -> std::optional<size_t> {
+    if (queue.next) return queue.next();
+    return begun < queue.count ? std::optional(begun) : std::nullopt;
+  };
   const auto stop = [&](int signal) {
     for (const Running& r : running) ::kill(signal == SIGKILL ? -r.pid : r.pid, signal);
   };
   while (true) {
-    while (!fault && signals == 0 && next < queue.count && running.size() < queue.at_a_time) {
+    while (!fault && signals == 0 && !over && running.size() < queue.at_a_time) {
       try {
-        running.push_back({next, spawn(queue.start(next))});
-        ++next;
+        const std::optional<size_t> index = next();
+        if (!index) break;
+        running.push_back({*index, spawn(queue.start(*index))});
+        ++begun;
       } catch (...) {
         fault = std::current_exception();
         stop(SIGTERM);
@@ -159,6 +166,10 @@ int run_processes(const ProcessQueue& queue) {
     if (running.empty()) break;
     queue.tick(running.size());
     Handlers::wait();
+    if (!over && queue.over && queue.over()) {
+      over = true;
+      stop(SIGTERM);
+    }
     if (signals > passed_on) {
       stop(passed_on == 0 ? SIGTERM : SIGKILL);
       passed_on = signals;

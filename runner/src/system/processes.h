@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,12 +18,16 @@ struct ProcessCommand {
 struct ProcessQueue {
   size_t count = 0;
   size_t at_a_time = 1;
+  // The next that may begin; none where none may before another has ended. Left out: from 0 to `count`, in order.
+  std::function<std::optional<size_t>()> next{};
   // Called when its turn has come.
   std::function<ProcessCommand(size_t index)> start;
   // `status`: its exit status, or 128 + the signal that ended it.
   std::function<void(size_t index, int status)> ended;
   // Four times a second and whenever something has changed.
   std::function<void(size_t running)> tick;
+  // True from when on none may begin and the running ones are stopped, by SIGTERM. Left out: never.
+  std::function<bool()> over{};
 };
 
 // Runs child processes, so many at a time. SIGINT, SIGTERM and SIGHUP to this process start no more, pass SIGTERM on to

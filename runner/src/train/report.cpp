@@ -78,25 +78,10 @@ std::string before_and_after(const Graph& first, const Graph& last) {
   return number_table(rows);
 }
 
-namespace {
-
-// A number of the whole run, or STAGE.NAME of what a stage measured.
-std::optional<double> found_of(const std::string& name, const Summary& summary) {
-  if (const std::optional<double> whole = summary.metric(name)) return whole;
-  for (const StageSummary& stage : summary.stages) {
-    for (const auto& [measured, value] : stage.measured) {
-      if (name == stage.name + "." + measured) return value;
-    }
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 Value compared(const Value& expect, const Summary& summary) {
   Value all = Value::map();
   for (const Value::Entry& e : expect.as_map()) {
-    const std::optional<double> found = found_of(e.key, summary);
+    const std::optional<double> found = summary.metric(e.key);
     Value& line = all[e.key] = e.value;
     line["found"] = found ? Value(*found) : Value();
     line["met"] = found && std::abs(*found - e.value.at("value").as_double()) <= e.value.at("within").as_double();

@@ -125,6 +125,7 @@ void Trainer::start() {
   for (const StageSection& s : recipe_.stages)
     position_.steps_total +=
         s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
+  options_.recorded(folder_.path());
 }
 
 void Trainer::run() {
@@ -189,6 +190,7 @@ void Trainer::finish() {
   export_model(folder_.path());
   const Summary result = summary();
   result.write(folder_.path());
+  options_.recorded(folder_.path());
   if (!options_.quiet) print_table(result);
 }
 

@@ -34,7 +34,9 @@ struct TrainerOptions {
   bool changed_data = false;         // goes on although the data are not those that the run began with
   bool finished = false;             // what it goes on with is a finished run, which is to be trained further
   double save_every = 60;            // seconds between checkpoints; 0: after every step
-  Value origin = Value::map();       // what environment.json says besides the machine: command line, folders
+  Value origin = Value::map();       // what environment.json says besides the machine: its recipe, folders
+  // Called with the run's folder when it says more: at the beginning, after each epoch and at the end.
+  std::function<void(const std::filesystem::path&)> recorded = [](const std::filesystem::path&) {};
 };
 
 // Carries out a recipe: its stages one after the other, each with its data, optimizers, regularizers, controller and

@@ -455,6 +455,7 @@ void Trainer::finish_epoch() {
   watch([&](Controller& c) { c.epoch_end(*this); });
   for (const Value::Entry& m : meters_.metrics.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
+  options_.recorded(folder_.path());
   ++position_.epochs_done;
   ++position_.epoch;
   position_.step = 0;

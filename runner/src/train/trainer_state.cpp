@@ -302,6 +302,7 @@ void Trainer::take_up(const Checkpoint& checkpoint) {
   watches_.run = {seconds.at("run").as_double(), now};
   watches_.stage = {seconds.at("stage").as_double(), now};
   watches_.epoch = {seconds.at("epoch").as_double(), now};
+  options_.recorded(folder_.path());
   progress_.note("Going on from " + checkpoint.path.filename().string() + ": " +
                  (position_.stage_begun ? stage_->name + ", epoch " + std::to_string(position_.epoch + 1) +
                                               ", after step " + std::to_string(position_.step)
@@ -326,6 +327,9 @@ void Trainer::write_environment(const Value& checkpoint) const {
     now["from"] = checkpoint;
     if (!all.find("resumed")) all["resumed"] = Value::list();
     all["resumed"].push_back(now);
+  } else {
+    all["id"] = random_id();
+    all["began"] = wall_time();
   }
   write_file(path, to_json(all, 1) + "\n");
 }
@@ -356,6 +360,7 @@ void Trainer::write_unfinished(const std::string& status, const std::string& err
     summary.error = error;
     summary.stages = position_.stages;
     summary.write(folder_.path());
+    options_.recorded(folder_.path());
   } catch (const Error& e) {
     log::warning(e.what());  // a full disk; the error itself is what counts
   }

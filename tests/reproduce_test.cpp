@@ -1,0 +1,209 @@
+// Many recipes in one command.
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "espalier/value.h"
+#include "recipe/yaml.h"
+#include "subprocess.h"
+#include "system/files.h"
+#include "temp_folder.h"
+
+namespace espalier {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+namespace fs = std::filesystem;
+
+std::string at(const fs::path& p) {
+  return "'" + p.string() + "'";
+}
+
+struct Recipes {
+  TempFolder folder;
+  fs::path out = folder / "all";
+
+  Recipes() {
+    folder.write("recipes/common/base.yaml", R"(espalier: 1
+data: {use: synthetic, count: 200, batch: 20}
+network: {use: mlp, hidden: [8]}
+)");
+    add("first", "scales: {smoke: {stages.train.epochs: 1}}\n");
+  }
+  fs::path add(const std::string& name, const std::string& more, const std::string& optimizer = "{use: sgd, lr: 0.1}") {
+    return folder.write("recipes/" + name + ".yaml", "extends: common/base.yaml\nname: " + name +
+                                                         "\nstages: [{name: train, epochs: 2, optimizer: " + optimizer +
+                                                         "}]\n" + more);
+  }
+  Output reproduce(const std::string& more = "") const {
+    return espalier_command("reproduce " + at(folder / "recipes") + " --out " + at(out) + " " + more);
+  }
+  // Of a run, what the record says.
+  std::string status(const std::string& run, const std::string& record = "reproduce") const {
+    const Value all = from_json(read_file(out / record / "runs.json"));
+    for (const Value& r : all.at("runs").as_list()) {
+      if (r.at("run").as_string() == run) return r.at("status").as_string();
+    }
+    return "not there";
+  }
+};
+
+TEST(Reproduce, MakesWhatOthersNeedFirstAndWhatIsThereNotAgain) {
+  Recipes r;
+  // Before `first` by its name, and after it by what it needs.
+  r.add("another", "needs: [first.yaml]\nnetwork: {use: mlp, hidden: [8], from: ../runs/first-seed0}\n");
+  r.add("matrix", "matrix: {stages.train.optimizer.lr: [0.1, 0.2]}\n");
+  const Output dry = r.reproduce("--dry-run --seeds 0,1");
+  EXPECT_EQ(dry.status, 0) << dry.text;
+  EXPECT_FALSE(fs::exists(r.out));
+  EXPECT_LT(dry.text.find("first-seed1"), dry.text.find("another-seed1"));
+  EXPECT_THAT(dry.text, HasSubstr("In all about "));
+
+  const Output o = r.reproduce("--seeds 0,1 --jobs 2");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("8 of 8 runs are there"));
+  // Each began with the weights of its own seed, in this folder and not where the recipe says.
+  for (const char* seed : {"0", "1"}) {
+    const Value recipe = read_yaml(r.out / (std::string("another-seed") + seed) / "recipe.yaml");
+    EXPECT_EQ(recipe.at("network").at("from").as_string(), (r.out / (std::string("first-seed") + seed)).string());
+    EXPECT_EQ(recipe.at("seed").as_int(), seed[0] - '0');
+  }
+  // A sweep as `run` makes it.
+  const Value sweep = from_json(read_file(r.out / "matrix" / "sweep.json"));
+  EXPECT_EQ(sweep.at("status").as_string(), "finished");
+  EXPECT_EQ(sweep.at("runs").size(), 2U);
+  EXPECT_TRUE(fs::exists(r.out / "matrix-seed1" / "lr=0.2" / "summary.json"));
+
+  const auto time = fs::last_write_time(r.out / "another-seed0" / "model.safetensors");
+  const Output again = r.reproduce("--seeds 0,1");
+  EXPECT_EQ(again.status, 0) << again.text;
+  EXPECT_THAT(again.text, HasSubstr("8 runs, 8 there already"));
+  EXPECT_EQ(fs::last_write_time(r.out / "another-seed0" / "model.safetensors"), time);
+}
+
+TEST(Reproduce, MakesAgainWhatAnotherRecipeMadeAndAllThatReadsIt) {
+  Recipes r;
+  r.add("second", "needs: [first.yaml]\nnetwork: {use: mlp, hidden: [8], from: ../runs/first-seed0}\n");
+  ASSERT_EQ(r.reproduce().status, 0);
+  r.add("first", "scales: {smoke: {stages.train.epochs: 1}}\n", "{use: sgd, lr: 0.3}");
+  const Output o = r.reproduce();
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("0 there already"));
+  EXPECT_TRUE(fs::exists(r.out / "first-seed0.before-1" / "summary.json")) << "nothing is lost";
+  EXPECT_TRUE(fs::exists(r.out / "second-seed0.before-1" / "summary.json"));
+  EXPECT_THAT(read_file(r.out / "first-seed0" / "recipe.yaml"), HasSubstr("0.3"));
+}
+
+TEST(Reproduce, KeepsOthersRunningWhereSomeFailAndSaysWhatEachWaitsFor) {
+  Recipes r;
+  r.add("broken", "", "{use: sgdd, lr: 0.1}");
+  r.add("diverges", "", "{use: sgd, lr: 1.0e+30}");
+  r.add("waits", "needs: [diverges.yaml]\nnetwork: {from: ../runs/diverges-seed0}\n");
+  r.add("astray", "needs: [first.yaml]\nnetwork: {from: ../runs/first-of-old-seed0}\n");
+  const Output o = r.reproduce();
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, HasSubstr("1 of 5 runs are there, 1 failed, 2 blocked, 1 refused"));
+  EXPECT_THAT(o.text, HasSubstr("no optimizer is called 'sgdd' (did you mean 'sgd'?)"));
+  EXPECT_EQ(r.status("first-seed0"), "finished");
+  EXPECT_EQ(r.status("broken-seed0"), "refused");
+  EXPECT_EQ(r.status("diverges-seed0"), "failed");
+  EXPECT_EQ(r.status("waits-seed0"), "blocked");
+  EXPECT_EQ(r.status("astray-seed0"), "blocked");
+  // Mended, only what is left is made, though the failed run's folder is there.
+  r.add("diverges", "", "{use: sgd, lr: 0.1}");
+  fs::remove(r.folder / "recipes" / "broken.yaml");
+  fs::remove(r.folder / "recipes" / "astray.yaml");
+  const Output mended = r.reproduce();
+  EXPECT_EQ(mended.status, 0) << mended.text;
+  EXPECT_THAT(mended.text, HasSubstr("3 runs, 1 there already"));
+}
+
+TEST(Reproduce, GoesOnAfterItWasStopped) {
+  Recipes r;
+  fs::remove(r.folder / "recipes" / "first.yaml");
+  r.folder.write("recipes/long.yaml", R"(extends: common/base.yaml
+name: long
+data: {count: 4000}
+stages: [{name: train, epochs: 150, optimizer: {use: sgd, lr: 0.001}}]
+matrix: {seed: [0, 1]}
+)");
+  const fs::path pid = r.folder / "pid";
+  std::thread stopper([&] {
+    const fs::path begun = r.out / "long" / "seed=0" / "metrics.jsonl";
+    const auto has_an_epoch = [&] { return fs::exists(begun) && fs::file_size(begun) > 0; };
+    for (int i = 0; i < 600 && !has_an_epoch(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ::kill(std::stoi(read_file(pid)), SIGTERM);
+  });
+  const Output o =
+      shell("ESPALIER_STORE=none sh -c 'echo $$ >" + at(pid) + "; exec \"" ESPALIER_PROGRAM "\" reproduce " +
+            at(r.folder / "recipes") + " --out " + at(r.out) + "'");
+  stopper.join();
+  EXPECT_EQ(o.status, 128 + SIGTERM) << o.text;
+  EXPECT_EQ(r.status("long/seed=0"), "interrupted");
+  EXPECT_EQ(r.status("long/seed=1"), "waiting");
+  const auto lines = [&] {
+    const std::string text = read_file(r.out / "long" / "seed=0" / "metrics.jsonl");
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  const auto before = lines();
+  ASSERT_GT(before, 0);
+  const Output on = r.reproduce();
+  EXPECT_EQ(on.status, 0) << on.text;
+  EXPECT_EQ(lines(), 150);
+  EXPECT_TRUE(from_json(read_file(r.out / "long" / "seed=0" / "environment.json")).find("resumed"));
+}
+
+TEST(Reproduce, TakesAScaleFiltersAndABudget) {
+  Recipes r;
+  r.add("second", "");
+  const Output smoke = r.reproduce("--scale smoke");
+  EXPECT_EQ(smoke.status, 0) << smoke.text;
+  EXPECT_THAT(smoke.text, HasSubstr("second.yaml is passed over: it has no scale 'smoke'"));
+  EXPECT_TRUE(fs::exists(r.out / "first-smoke-seed0" / "summary.json"));
+  EXPECT_EQ(r.status("first-smoke-seed0", "reproduce-smoke"), "finished");
+
+  const Output one = r.reproduce("--filter name=sec* --dry-run");
+  EXPECT_THAT(one.text, HasSubstr("second-seed0"));
+  EXPECT_THAT(one.text, Not(HasSubstr("first-seed0")));
+  EXPECT_THAT(r.reproduce("--filter name=third").text, HasSubstr("no run is left to reproduce"));
+
+  const Output late = r.reproduce("--budget 0.0001");  // a third of a second
+  EXPECT_EQ(late.status, 1) << late.text;
+  EXPECT_THAT(late.text, HasSubstr("for which no time was left"));
+  EXPECT_EQ(r.status("second-seed0"), "waiting");
+}
+
+TEST(Reproduce, SaysWhatIsWrongBeforeAnythingIsMade) {
+  Recipes r;
+  const auto message = [&](const std::string& arguments) {
+    const Output o = espalier_command("reproduce " + arguments + " --out " + at(r.out));
+    EXPECT_NE(o.status, 0) << arguments;
+    EXPECT_FALSE(fs::exists(r.out)) << arguments;
+    return o.text;
+  };
+  EXPECT_THAT(message(at(r.folder / "recipe")), HasSubstr("there is no such recipe"));
+  fs::create_directories(r.folder / "empty");
+  EXPECT_THAT(message(at(r.folder / "empty")), HasSubstr("holds no recipe"));
+  EXPECT_THAT(message(at(r.folder / "recipes") + " --scale smok"), HasSubstr("it has no scale 'smok'"));
+  EXPECT_THAT(message(at(r.folder / "recipes") + " --filter name"), HasSubstr("expected KEY=VALUE"));
+  EXPECT_THAT(message(at(r.folder / "recipes") + " --seeds a"), HasSubstr("--seeds"));
+  EXPECT_THAT(message(at(r.folder / "recipes") + " --budget 0"), HasSubstr("--budget"));
+  EXPECT_THAT(message(at(r.folder / "recipes") + " --jobs 0"), HasSubstr("--jobs"));
+  r.folder.write("recipes/twin.yaml",
+                 "extends: common/base.yaml\nname: first\nstages: [{name: train, epochs: 1, "
+                 "optimizer: {use: sgd, lr: 0.1}}]\n");
+  EXPECT_THAT(message(at(r.folder / "recipes")), HasSubstr("would make the run first-seed0, and so would"));
+  fs::remove(r.folder / "recipes" / "twin.yaml");
+  r.add("one", "needs: [other.yaml]\nnetwork: {from: ../runs/other-seed0}\n");
+  r.add("other", "needs: [one.yaml]\nnetwork: {from: ../runs/one-seed0}\n");
+  EXPECT_THAT(message(at(r.folder / "recipes")), HasSubstr("its own run"));
+}
+
+}  // namespace
+}  // namespace espalier
