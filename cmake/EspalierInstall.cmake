@@ -24,17 +24,19 @@ install(FILES ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig
   cmake/EspalierTorch.cmake cmake/EspalierPlugin.cmake
   DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 
-# share/espalier/{recipes,templates,datasets}: linked in the build tree, copied by an installation.
+# share/espalier/{recipes,templates,report,datasets}: linked in the build tree, copied by an installation.
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/espalier/datasets ${PROJECT_BINARY_DIR}/lib/espalier
                     ${ESPALIER_PLUGIN_DIR})
 file(CREATE_LINK ${ESPALIER_PLUGIN_DIR} ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_PLUGIN_DIR} SYMBOLIC)
-foreach(pair recipes:recipes sdk/templates:templates datasets/catalogue.json:datasets/catalogue.json)
+foreach(pair recipes:recipes sdk/templates:templates runner/report:report
+             datasets/catalogue.json:datasets/catalogue.json)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 from)
   list(GET pair 1 to)
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${from} ${PROJECT_BINARY_DIR}/share/espalier/${to} SYMBOLIC)
 endforeach()
 install(DIRECTORY recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/espalier OPTIONAL)
+install(DIRECTORY runner/report DESTINATION ${CMAKE_INSTALL_DATADIR}/espalier OPTIONAL)
 install(DIRECTORY sdk/templates DESTINATION ${CMAKE_INSTALL_DATADIR}/espalier OPTIONAL)
 install(FILES datasets/catalogue.json DESTINATION ${CMAKE_INSTALL_DATADIR}/espalier/datasets OPTIONAL)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)

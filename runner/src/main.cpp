@@ -19,6 +19,7 @@
 #include "commands/plugins.h"
 #include "commands/prune.h"
 #include "commands/recipe_commands.h"
+#include "commands/report.h"
 #include "commands/reproduce.h"
 #include "commands/resume.h"
 #include "commands/runs.h"
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
   espalier::add_resume_command(app);
   espalier::add_reproduce_command(app);
   espalier::add_runs_command(app);
+  espalier::add_report_command(app);
   espalier::add_prune_command(app);
   espalier::add_export_command(app);
   espalier::add_show_command(app);
@@ -83,6 +85,7 @@ int main(int argc, char** argv) {
       "  espalier resume runs/quickstart-seed0          goes on with a run that was stopped\n"
       "  espalier reproduce recipes/paper --scale smoke many recipes, in the order of their needs\n"
       "  espalier runs list --sort accuracy             all runs that were made\n"
+      "  espalier report runs --out report.html         what they came to, beside the papers, as a page\n"
       "  espalier prune runs/quickstart-seed0 --target macs=0.5    a smaller network of it\n"
       "  espalier export runs/quickstart-seed0 --to onnx    the trained network for other programs\n"
       "  espalier show runs/quickstart-seed0            its stages, edits and checkpoints\n"
