@@ -107,12 +107,9 @@ function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
   series.forEach((s, i) => {
     const fill = s.colour || colour(i);
     if (s.line) {
-      let path = '', open = false;
-      for (const p of s.points) {
-        if (p[1] === null) { open = false; continue; }
-        path += `${open ? 'L' : 'M'}${atX(p[0]).toFixed(1)} ${atY(p[1]).toFixed(1)}`;
-        open = true;
-      }
+      // Epochs without an evaluation are passed over.
+      const path = s.points.filter(p => p[1] !== null).map((p, k) =>
+        `${k ? 'L' : 'M'}${atX(p[0]).toFixed(1)} ${atY(p[1]).toFixed(1)}`).join('');
       svg.append(make('path', {d: path, fill: 'none', stroke: fill, 'stroke-width': 2,
                                'stroke-dasharray': s.dash ? '5 4' : null}));
       return;
