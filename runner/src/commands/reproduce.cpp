@@ -37,11 +37,29 @@ fs::path paper_recipes() {
 struct ReproduceFlags {
   ReproduceOptions options;
   std::vector<std::string> paths;
-  std::string out = "runs";
+  std::string out = "runs", launcher, slurm;
   bool dry_run = false;
   PluginOptions plugins;
   TrainingOptions training;
 };
+
+// "slurm", or what stands behind "command:".
+std::string launcher_of(const std::string& given) {
+  const std::string word = "command:";
+  if (given.empty() || given == "local") return "";
+  if (given == "slurm") return given;
+  if (!given.starts_with(word)) {
+    throw InputError("--launcher " + given,
+                     "expected local, slurm or 'command: ...'" + suggestion(given, {"local", "slurm"}));
+  }
+  const size_t at = given.find_first_not_of(' ', word.size());
+  const std::string line = at == std::string::npos ? "" : given.substr(at);
+  if (line.find("{command}") == std::string::npos) {
+    throw InputError("--launcher '" + given + "'",
+                     "has no {command}, which stands for what starts a run: 'command: ssh node {command}'");
+  }
+  return line;
+}
 
 void reproduce(ReproduceFlags& f) {
   register_builtin(Registry::instance());
@@ -50,6 +68,10 @@ void reproduce(ReproduceFlags& f) {
   o.paths.assign(f.paths.begin(), f.paths.end());
   if (o.paths.empty()) o.paths.push_back(paper_recipes());
   o.out = f.out;
+  o.launcher = launcher_of(f.launcher);
+  o.slurm = f.slurm;
+  if (!f.slurm.empty() && o.launcher != "slurm")
+    throw InputError("--slurm " + f.slurm, "is for `--launcher slurm`, which is not given");
   const SweepOptions of_runs = f.training.of_sweep(f.plugins);
   o.data = of_runs.data;
   o.plugins = of_runs.plugins;
@@ -101,6 +123,16 @@ void add_reproduce_command(CLI::App& app) {
       ->type_name("HOURS")
       ->check(CLI::PositiveNumber);
   command->add_option("--out", f->out, "The folder that the runs' folders lie in (default: runs)")->type_name("DIR");
+  command
+      ->add_option("--launcher", f->launcher,
+                   "How runs are started: local (default); slurm, as job arrays; or a command of the shell that ends "
+                   "when the run does: 'command: ssh node {command}'")
+      ->type_name("HOW");
+  command
+      ->add_option("--slurm", f->slurm,
+                   "For `--launcher slurm`: a YAML file with partition, gres, time, cpus, memory, account, qos, "
+                   "constraint, options and setup")
+      ->type_name("FILE");
   command->add_flag("--any-version", f->options.any_version,
                     "Does not make runs again that another version of the program has made");
   command->add_flag("--dry-run", f->dry_run, "Prints the runs with their order and times, and makes none");
@@ -114,7 +146,9 @@ void add_reproduce_command(CLI::App& app) {
       "  espalier reproduce --scale smoke --dry-run\n"
       "  espalier reproduce --scale smoke --jobs 2\n"
       "  espalier reproduce recipes/paper/003 --filter 'name=003-t4-c10-*' --scale short --seeds 0,1,2\n"
-      "  espalier reproduce my-recipes --budget 8 --out /data/runs\n");
+      "  espalier reproduce my-recipes --budget 8 --out /data/runs\n"
+      "  espalier reproduce recipes/paper --launcher slurm --slurm cluster.yaml\n"
+      "  espalier reproduce recipes/paper --launcher 'command: srun --gres=gpu:1 {command}' --jobs 8\n");
   command->callback([f] {
     if (f->options.scale == "paper") f->options.scale.clear();
     reproduce(*f);

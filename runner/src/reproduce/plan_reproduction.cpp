@@ -21,6 +21,8 @@ std::string to_string(JobStatus status) {
   switch (status) {
     case JobStatus::waiting:
       return "waiting";
+    case JobStatus::submitted:
+      return "submitted";
     case JobStatus::there:
       return "there";
     case JobStatus::running:

@@ -23,6 +23,10 @@ struct ReproduceOptions {
   bool any_version = false;                  // runs that another program version made count as made
   std::vector<std::string> data, plugins;    // --data and --plugins of every run
   bool quiet = false;
+  // How runs are started: "" as processes here; "slurm" as tasks of Slurm's job arrays; else a command of the shell, in
+  // which {command} stands for the run's own: "ssh node {command}".
+  std::string launcher;
+  std::filesystem::path slurm;  // a file of SlurmOptions; empty: none
   std::filesystem::path program = "/proc/self/exe";
   std::vector<std::string> flags;  // further ones of every run
 };
@@ -30,6 +34,7 @@ struct ReproduceOptions {
 // How far a run is.
 enum class JobStatus {
   waiting,      // begins anew or goes on from its checkpoint
+  submitted,    // waits or runs in a cluster
   there,        // was finished before
   running,      //
   finished,     // now
@@ -56,7 +61,9 @@ struct Job {
   bool was_measured = false;       // the estimate is what an earlier run took
   JobStatus status = JobStatus::waiting;
   std::string error;
-  double seconds = 0;  // of its process, now
+  double seconds = 0;       // of its process, now
+  std::string cluster_job;  // its number in the cluster, and its state as that says it
+  std::string cluster_state;
   std::optional<Summary> summary;
 
   std::filesystem::path folder(const std::filesystem::path& out) const { return out / name; }
@@ -99,8 +106,8 @@ double expected_seconds(const Reproduction& all, int jobs);
 // The table of `--dry-run`.
 std::string jobs_table(const Reproduction& all, const std::filesystem::path& out);
 
-// Carries them out. OUT/NAME/runs.json says how far it is, at any time. Returns the exit status: 0, 1 where a run
-// did not finish, 128 + signal where one stopped it.
+// Carries them out, or submits them to a cluster. OUT/NAME/runs.json says how far it is, at any time. Returns the exit
+// status: 0, 1 where a run did not finish, 128 + signal where one stopped it.
 int run_reproduction(Reproduction& all, const ReproduceOptions& options);
 
 }  // namespace espalier
