@@ -179,6 +179,96 @@ TEST(Reproduce, TakesAScaleFiltersAndABudget) {
   EXPECT_EQ(r.status("second-seed0"), "waiting");
 }
 
+TEST(Reproduce, StartsRunsByACommand) {
+  const Recipes r;
+  const fs::path said = r.folder / "said";
+  const Output o = r.reproduce("--launcher 'command: echo begins >>" + said.string() + "; {command}'");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_EQ(read_file(said), "begins\n");
+  EXPECT_EQ(r.status("first-seed0"), "finished");
+}
+
+// Commands of Slurm that write down what they are asked, and say what a file holds.
+struct MadeUpSlurm {
+  TempFolder folder;
+
+  MadeUpSlurm() {
+    command("sbatch", "n=$(($(cat n 2>/dev/null || echo 100) + 1)); echo $n >n; cp \"$2\" $n.sh; echo \"$n;cluster\"");
+    command("sacct", "cat states 2>/dev/null");
+    command("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
+  }
+  void command(const std::string& name, const std::string& script) const {
+    const fs::path file = folder.write(name, "#!/bin/sh\ncd " + at(folder.path()) + "\n" + script + "\n");
+    fs::permissions(file, fs::perms::owner_all);
+  }
+  std::string script(int number) const { return read_file(folder / (std::to_string(number) + ".sh")); }
+  int submitted() const { return fs::exists(folder / "n") ? std::stoi(read_file(folder / "n")) - 100 : 0; }
+};
+
+TEST(Reproduce, SubmitsArraysThatWaitForEachOther) {
+  Recipes r;
+  r.add("second", "needs: [first.yaml]\nnetwork: {use: mlp, hidden: [8], from: ../runs/first-seed0}\n");
+  r.add("matrix", "matrix: {stages.train.optimizer.lr: [0.1, 0.2]}\n");
+  const MadeUpSlurm slurm;
+  const fs::path cluster = r.folder.write("cluster.yaml", "{partition: gpu, gres: 'gpu:1', setup: [module load x]}\n");
+  const auto reproduce = [&] {
+    return shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
+                 at(r.folder / "recipes") + " --out " + at(r.out) + " --launcher slurm --slurm " + at(cluster));
+  };
+  const Output o = reproduce();
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("4 runs submitted now, 4 in the cluster"));
+  ASSERT_EQ(slurm.submitted(), 2);
+  EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --array=0-2\n"));
+  EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --partition=gpu\n"));
+  EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --gres=gpu:1\n"));
+  EXPECT_THAT(slurm.script(101), HasSubstr("\nmodule load x\n"));
+  EXPECT_THAT(slurm.script(101), Not(HasSubstr("--dependency")));
+  EXPECT_THAT(slurm.script(102), HasSubstr("#SBATCH --dependency=afterany:101\n"));
+  EXPECT_EQ(r.status("second-seed0"), "submitted");
+
+  // What a task does: all of the first array as Slurm would do it, one of them twice, as if it was requeued.
+  for (const char* task : {"0", "1", "2", "2"}) {
+    const Output ran =
+        shell(std::string("SLURM_ARRAY_TASK_ID=") + task + " ESPALIER_STORE=none bash " + at(slurm.folder / "101.sh"));
+    EXPECT_EQ(ran.status, 0) << ran.text;
+  }
+  slurm.folder.write("states", "101_0|COMPLETED\n101_1|COMPLETED\n101_2|COMPLETED\n102_0|PENDING\n");
+  const Output waits = reproduce();
+  EXPECT_THAT(waits.text, HasSubstr("0 runs submitted now, 1 in the cluster, 3 there"));
+  EXPECT_EQ(slurm.submitted(), 2);
+  EXPECT_EQ(from_json(read_file(r.out / "matrix" / "sweep.json")).at("status").as_string(), "finished");
+
+  slurm.folder.write("states", "102_0|CANCELLED by 0\n");
+  const Output again = reproduce();
+  EXPECT_THAT(again.text, HasSubstr("1 run submitted now, 1 in the cluster, 3 there"));
+  EXPECT_EQ(slurm.submitted(), 3);
+  EXPECT_EQ(shell("SLURM_ARRAY_TASK_ID=0 ESPALIER_STORE=none bash " + at(slurm.folder / "103.sh")).status, 0);
+  EXPECT_THAT(reproduce().text, HasSubstr("0 runs submitted now, 4 there"));
+}
+
+TEST(Reproduce, SaysWhatAClusterSays) {
+  const Recipes r;
+  const MadeUpSlurm slurm;
+  slurm.command("sbatch", "echo 'sbatch: error: invalid partition specified: gpuu' >&2; exit 1");
+  const auto message = [&](const std::string& more) {
+    const Output o =
+        shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
+              at(r.folder / "recipes") + " --out " + at(r.out) + " " + more);
+    EXPECT_NE(o.status, 0) << more;
+    return o.text;
+  };
+  EXPECT_THAT(message("--launcher slurm"), HasSubstr("invalid partition specified: gpuu"));
+  const fs::path wrong = r.folder.write("wrong.yaml", "{partion: gpu}\n");
+  EXPECT_THAT(message("--launcher slurm --slurm " + at(wrong)), HasSubstr("did you mean 'partition'?"));
+  EXPECT_THAT(message("--launcher slurm --slurm " + at(r.folder / "none.yaml")), HasSubstr("none.yaml"));
+  EXPECT_THAT(message("--slurm " + at(wrong)), HasSubstr("is for `--launcher slurm`"));
+  EXPECT_THAT(message("--launcher slrum"), HasSubstr("did you mean 'slurm'?"));
+  EXPECT_THAT(message("--launcher 'command: ssh node'"), HasSubstr("has no {command}"));
+  slurm.command("sbatch", "exit 127");
+  EXPECT_THAT(message("--launcher slurm"), HasSubstr("is not installed here"));
+}
+
 TEST(Reproduce, SaysWhatIsWrongBeforeAnythingIsMade) {
   Recipes r;
   const auto message = [&](const std::string& arguments) {

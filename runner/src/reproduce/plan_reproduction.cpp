@@ -197,7 +197,8 @@ class Planner {
   }
 
   void note(const fs::path& file, const std::string& what) {
-    all_.notes.push_back(fs::proximate(file).string() + " " + what);
+    const std::string near = fs::proximate(file).string();
+    all_.notes.push_back((near.starts_with("..") ? file.string() : near) + " " + what);
   }
 
   void refuse(const fs::path& file, const std::string& name, int64_t seed, const std::string& why) {

@@ -102,7 +102,7 @@ int submit_reproduction(Reproduction& all, const ReproduceOptions& o) {
   const bool whole = std::ranges::all_of(all.jobs, [](const Job& j) { return j.status == JobStatus::there; });
   record.save(whole ? "finished" : "submitted");
   if (!o.quiet) {
-    std::printf("%s\n%zu runs submitted now%s%s%s%s\n", record.table().c_str(), submitted,
+    std::printf("%s\n%zu run%s submitted now%s%s%s%s\n", record.table().c_str(), submitted, submitted == 1 ? "" : "s",
                 record.rest(JobStatus::submitted, "in the cluster").c_str(),
                 record.rest(JobStatus::there, "there").c_str(), record.rest(JobStatus::refused, "refused").c_str(),
                 record.rest(JobStatus::blocked, "blocked").c_str());
