@@ -96,6 +96,19 @@ TEST(Report, GivesMeansOverSeedsBesideWhatIsPrinted) {
   EXPECT_EQ(to_json(report.at("runs").as_list()[0].at("epochs").at("test_accuracy")), "[null,50.0]");
 }
 
+TEST(Report, OfAReproductionHasItsRunsAlone) {
+  Made made;
+  const fs::path record = made.runs / "reproduce-short";
+  fs::create_directories(record);
+  write_file(record / "runs.json",
+             R"({"runs": [{"run": "x-seed0"}, {"run": "wide/seed=0,weight=3"}, {"run": "not-yet"}]})");
+  EXPECT_EQ(made.report({record}).at("runs").size(), 2U);
+  // Moved with all that is in it, and given with a stroke at its end.
+  fs::rename(made.runs, made.folder / "moved");
+  Made elsewhere;
+  EXPECT_EQ(elsewhere.report({(made.folder / "moved" / "reproduce-short").string() + "/"}).at("runs").size(), 2U);
+}
+
 TEST(Report, IsAPageThatHoldsWhateverARunSays) {
   Made made;
   const std::string page = report_page(made.report({made.runs / "x-seed0"}));

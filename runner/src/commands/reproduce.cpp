@@ -27,9 +27,9 @@ namespace fs = std::filesystem;
 
 // The recipes of the papers: those of the working folder, or those that came with the program.
 fs::path paper_recipes() {
-  const fs::path here = fs::path("recipes") / "paper";
+  fs::path here = fs::path("recipes") / "paper";
   if (fs::is_directory(here)) return here;
-  const fs::path installed = program_prefix() / "share" / "espalier" / "recipes" / "paper";
+  fs::path installed = program_prefix() / "share" / "espalier" / "recipes" / "paper";
   if (fs::is_directory(installed)) return installed;
   throw InputError("", "there are no recipes/paper here: give the recipes, or folders that hold them");
 }
@@ -53,7 +53,7 @@ std::string launcher_of(const std::string& given) {
                      "expected local, slurm or 'command: ...'" + suggestion(given, {"local", "slurm"}));
   }
   const size_t at = given.find_first_not_of(' ', word.size());
-  const std::string line = at == std::string::npos ? "" : given.substr(at);
+  std::string line = at == std::string::npos ? "" : given.substr(at);
   if (line.find("{command}") == std::string::npos) {
     throw InputError("--launcher '" + given + "'",
                      "has no {command}, which stands for what starts a run: 'command: ssh node {command}'");

@@ -20,10 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-bool is_run(const fs::path& folder) {
-  return fs::exists(folder / "recipe.yaml") && fs::exists(folder / "environment.json");
-}
-
 // What a run's folder is called in its sweep: "seed=0,weight=0.01"; empty of one that is in none.
 std::string label_of(const StoredRun& run) {
   return fs::exists(run.folder.parent_path() / "sweep.json") ? run.folder.filename().string() : "";
@@ -259,26 +255,19 @@ Value quoted_for(const std::vector<StoredRun>& runs) {
 
 std::vector<StoredRun> runs_at(Store& store, const std::vector<fs::path>& paths) {
   for (const fs::path& path : paths) {
-    if (!fs::is_directory(path)) throw InputError(path.string(), "there is no such folder of runs");
     std::set<fs::path> found;
-    fs::path top = fs::absolute(path).lexically_normal();
-    if (!top.has_filename()) top = top.parent_path();
-    if (fs::exists(top / "runs.json")) {  // of `espalier reproduce`
-      const Value all = recorded(top / "runs.json");
+    if (fs::exists(path / "runs.json")) {  // of `espalier reproduce`, whose runs lie beside it
+      const fs::path out = fs::absolute(path / "..").lexically_normal();
+      const Value all = recorded(path / "runs.json");
       for (const Value& run : all.at("runs").as_list()) {
-        const fs::path folder = top.parent_path() / run.at("run").as_string();
-        if (is_run(folder)) found.insert(folder);
+        const fs::path folder = out / run.at("run").as_string();
+        if (is_run_folder(folder)) found.insert(folder);
       }
-    } else if (is_run(top)) {
-      found.insert(top);
     } else {
-      for (auto i = fs::recursive_directory_iterator(top, fs::directory_options::skip_permission_denied);
-           i != fs::recursive_directory_iterator(); ++i) {
-        if (!i->is_directory()) continue;
-        const bool run = is_run(i->path());
-        if (run) i.disable_recursion_pending();
-        // What another run took the place of.
-        if (run && i->path().filename().string().find(".before-") == std::string::npos) found.insert(i->path());
+      found = run_folders_in(path);
+      if (found.size() > 1) {  // without those that other runs took the place of
+        std::erase_if(found,
+                      [](const fs::path& f) { return f.filename().string().find(".before-") != std::string::npos; });
       }
     }
     if (found.empty()) throw InputError(path.string(), "holds no run");

@@ -95,7 +95,7 @@ std::string submit_array(const fs::path& folder, const std::string& name, const 
   write_file(file, script);
   const auto [status, text] = output_of("sbatch --parsable " + shell_word(file.string()));
   const std::string number = text.substr(text.rfind('\n') + 1);  // behind what it warns of
-  const std::string id = number.substr(0, number.find(';'));     // and before the cluster's name
+  std::string id = number.substr(0, number.find(';'));           // and before the cluster's name
   if (status != 0 || id.empty() || id.find_first_not_of("0123456789") != std::string::npos) {
     throw Error("sbatch " + file.string() + (status == 127 ? ": is not installed here" : ": " + text));
   }

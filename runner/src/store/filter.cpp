@@ -101,10 +101,9 @@ const StoredRun& run_called(const std::vector<StoredRun>& runs, const std::strin
   with([&](const StoredRun& r) { return r.name == what; });
   if (found.size() == 1) return *found.front();
   if (found.empty()) {
-    std::vector<std::string> names;
-    for (const StoredRun& r : runs) names.push_back(r.folder.filename().string());
-    std::ranges::sort(names);
-    names.erase(std::ranges::unique(names).begin(), names.end());
+    std::set<std::string> once;
+    for (const StoredRun& r : runs) once.insert(r.folder.filename().string());
+    const std::vector<std::string> names(once.begin(), once.end());
     throw InputError("'" + what + "'",
                      "no run of the store is called so" +
                          (fs::is_directory(what) ? "; `espalier runs rebuild " + what + "` takes in what is there"

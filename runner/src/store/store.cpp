@@ -72,17 +72,13 @@ int64_t size_of(const fs::path& file) {
 // What tells a run from all others: what its environment.json says, or, of a run of before there were such names, where
 // it lies.
 std::string id_of(const Value& environment, const fs::path& folder) {
-  const std::string id = text_of(environment, "id");
+  std::string id = text_of(environment, "id");
   if (!id.empty()) return id;
   constexpr size_t digits = 12;
   Checksum sum("sha256");
   const std::string path = folder.string();
   sum.add(path.data(), path.size());
   return sum.hex().substr(0, digits);
-}
-
-bool is_run(const fs::path& folder) {
-  return fs::exists(folder / "recipe.yaml") && fs::exists(folder / "environment.json");
 }
 
 // Seconds since 1970 at which a run began: environment.json is written then.
@@ -157,7 +153,8 @@ Store::Store(const fs::path& file) : database_(with_folder(file), /*create=*/tru
 
 void Store::update(const fs::path& run, bool anew) {
   require_run(run);
-  const fs::path folder = fs::absolute(run).lexically_normal();
+  fs::path folder = fs::absolute(run).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // RUN/
   const Value environment = recorded(folder / "environment.json");
   const Value recipe = read_yaml(folder / "recipe.yaml");
   const std::optional<Summary> summary = Summary::read(folder);
@@ -175,7 +172,8 @@ void Store::update(const fs::path& run, bool anew) {
     Statement same(database_, "SELECT run, folder FROM runs WHERE id=?1 AND folder<>?2");
     same.with(id, folder.string());
     while (same.next()) {
-      if (id_of(recorded(fs::path(same.text(1)) / "environment.json"), same.text(1)) != id || !is_run(same.text(1)))
+      if (id_of(recorded(fs::path(same.text(1)) / "environment.json"), same.text(1)) != id ||
+          !is_run_folder(same.text(1)))
         elsewhere.push_back(same.integer(0));
     }
   }
@@ -291,8 +289,27 @@ void Store::forget(const StoredRun& run) {
   transaction.commit();
 }
 
+bool is_run_folder(const fs::path& folder) {
+  return fs::exists(folder / "recipe.yaml") && fs::exists(folder / "environment.json");
+}
+
+std::set<fs::path> run_folders_in(const fs::path& top) {
+  if (!fs::is_directory(top)) throw InputError(top.string(), "there is no such folder");
+  fs::path whole = fs::absolute(top).lexically_normal();
+  if (!whole.has_filename()) whole = whole.parent_path();  // RUN/
+  if (is_run_folder(whole)) return {whole};
+  std::set<fs::path> found;
+  for (auto i = fs::recursive_directory_iterator(whole, fs::directory_options::skip_permission_denied);
+       i != fs::recursive_directory_iterator(); ++i) {
+    if (!i->is_directory() || !is_run_folder(i->path())) continue;
+    found.insert(i->path());
+    i.disable_recursion_pending();  // what a run's folder holds is the run's
+  }
+  return found;
+}
+
 std::string status_now(const StoredRun& run) {
-  if (!is_run(run.folder)) return "gone";
+  if (!is_run_folder(run.folder)) return "gone";
   if (run.status != "running") return run.status;
   // A process at work holds the folder: see RunFolder.
   try {
@@ -306,17 +323,7 @@ std::string status_now(const StoredRun& run) {
 int64_t rebuild_store(const fs::path& file, const std::vector<fs::path>& folders,
                       const std::function<void(const std::string&)>& skipped) {
   std::set<fs::path> found;
-  for (const fs::path& top : folders) {
-    if (!fs::is_directory(top)) throw InputError(top.string(), "there is no such folder");
-    const fs::path whole = fs::absolute(top).lexically_normal();
-    if (is_run(whole)) found.insert(whole);
-    for (auto i = fs::recursive_directory_iterator(whole, fs::directory_options::skip_permission_denied);
-         i != fs::recursive_directory_iterator(); ++i) {
-      if (!i->is_directory() || !is_run(i->path())) continue;
-      found.insert(i->path());
-      i.disable_recursion_pending();  // what a run's folder holds is the run's
-    }
-  }
+  for (const fs::path& top : folders) found.merge(run_folders_in(top));
   std::vector<StoredRun> before;
   try {
     before = Store(file).runs();
@@ -329,7 +336,7 @@ int64_t rebuild_store(const fs::path& file, const std::vector<fs::path>& folders
   }
   Store store(file);
   for (const StoredRun& r : before) {
-    if (is_run(r.folder)) {
+    if (is_run_folder(r.folder)) {
       found.insert(r.folder);
     } else {
       store.forget(r);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,11 @@ class Store {
 // `running` only where a process is at work in the run's folder; `stopped` where it was killed; `gone` where the folder
 // is no longer there. Else as it is stored.
 std::string status_now(const StoredRun& run);
+
+// Whether a folder is a run's, begun at least.
+bool is_run_folder(const std::filesystem::path& folder);
+// This folder, or those in it however deep, that are runs'. Throws InputError where there is no such folder.
+std::set<std::filesystem::path> run_folders_in(const std::filesystem::path& top);
 
 // Makes the store anew of the runs in these folders, however deep, and of those that it knew and that are still there.
 // A damaged file is kept beside the new one, with `.damaged` behind its name. Other processes may write meanwhile.
