@@ -178,7 +178,7 @@ def check(name, case, program, folder):
         file = folder / "saved.pth"
         torch.save(way(state) if way else state, file)
     recipe = {"espalier": 1, "name": "layouts", "threads": 2,
-              "data": {"use": "synthetic", "size": pixels, "channels": 3, "classes": CLASSES, "count": 4, "batch": 2},
+              "data": {"use": "synthetic", "size": pixels, "channels": 3, "classes": CLASSES, "count": 10, "batch": 5},
               "network": {"use": backbone, "from": str(file), **options}, "stages": [{"name": "look", "epochs": 0}]}
     (folder / "recipe.json").write_text(json.dumps(recipe))
     said = call(program, "run", folder / "recipe.json", "--out", folder / "run")

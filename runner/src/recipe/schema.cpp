@@ -229,9 +229,9 @@ Value recipe_schema(const Registry& registry) {
        {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric", "score"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
-  const Value name = Value::map({{"type", "string"}});
+  const Value single = Value::map({{"type", "string"}});
   const Value replacement = Value::map(
-      {{"anyOf", Value(Value::List{name, Value::map({{"type", "array"}, {"items", name}, {"minItems", 1}})})}});
+      {{"anyOf", Value(Value::List{single, Value::map({{"type", "array"}, {"items", single}, {"minItems", 1}})})}});
   const Value replacements = Value::map({{"type", "object"}, {"additionalProperties", replacement}});
   ObjectSchema values;
   values.add(Declare<NetworkKeys>().parameters()).add("rename", described(replacements, network_subsections()[0].doc));
