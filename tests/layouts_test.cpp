@@ -353,6 +353,8 @@ TEST_F(WithAFile, BeginsWithItAndWritesItBack) {
 
 // Transformers computes its norms with another epsilon.
 TEST_F(WithAFile, SetsTheOptionsThatTheValuesNeed) {
+  // A recipe beside it does not make it ours.
+  folder_.write("recipe.yaml", "espalier: 1\n");
   file_ = in_layout(*table("vit_tiny", "huggingface"), graph_, values_of(graph_));
   save("hf.safetensors");
   ASSERT_EQ(run("from: hf.safetensors", "hf").status, 0);

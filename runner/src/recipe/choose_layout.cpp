@@ -111,7 +111,9 @@ LayoutChoice choose_layout(const WarmStart& start, const Value& word, const std:
                            const Value& options) {
   const std::string& text = word.as_string();
   if (text == layout_own) return {};
-  if (text == layout_auto && (!is_foreign(start.from) || !fs::exists(start.from))) return {};
+  // Only the folder of a run is known to be ours without a look into it: a recipe may lie beside anyone's files.
+  const bool is_run = fs::exists(start.from / "recipe.yaml") || fs::exists(start.from / "graph.json");
+  if (text == layout_auto && (is_run || !fs::exists(start.from))) return {};
   if (fs::path(text).is_absolute()) {
     if (!fs::exists(text)) throw InputError(word.location.str(), "there is no table " + text);
     const auto own = read_layout(text);
