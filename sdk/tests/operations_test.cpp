@@ -540,6 +540,7 @@ std::vector<Graph> networks() {
     GraphBuilder b({3, 4, 4});
     Edge x = b.patch_embed("patch", b.input(), 4, 2, true);
     x = b.position_embedding("embed", x, {.class_token = true, .distillation_token = true});
+    x = b.attention("attn", heads(b, "q", x), heads(b, "k", x), heads(b, "v", x));
     all.push_back(b.output(b.average(
         {b.linear("head", b.token(x, 0), {.features = 3}), b.linear("head_dist", b.token(x, 1), {.features = 3})})));
   }
@@ -969,7 +970,7 @@ TEST(Operations, EqualTheirOnnxForms) {
     EXPECT_LE(largest_difference(to.at(names[0]), n.output), 1e-6);
     seen.insert(n.node->op->type());
   }
-  EXPECT_EQ(seen.size(), 26U) << "an operation is in no network";
+  EXPECT_EQ(seen.size(), 27U) << "an operation is in no network";
 }
 
 }  // namespace
