@@ -24,7 +24,7 @@ namespace {
 struct Matched {
   std::vector<std::pair<ParamId, at::Tensor>> tensors;
   std::vector<std::string> rest;
-  std::set<std::string> misfits;  // parameters of another shape
+  std::set<std::string> misfits;  // parameters of another shape, and those that the file lacks
 };
 
 std::vector<int64_t> without_ones(std::vector<int64_t> sizes) {
@@ -73,6 +73,7 @@ Matched match(const Graph& graph, const std::map<std::string, at::Tensor>& tenso
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
       m.rest.push_back("not in the file: " + name + " " + to_string(sizes));
+      m.misfits.insert(name);
     } else if (without_ones(found->second.sizes().vec()) != without_ones(sizes)) {
       m.rest.push_back("another shape: " + name + called(name) + " is " + to_string(found->second.sizes().vec()) +
                        " in the file, " + to_string(sizes) + " in the network");
@@ -166,11 +167,11 @@ std::map<std::string, at::Tensor> translated(const WarmStart& start, const Named
 
 // What helps where names or shapes differ. nothing: no weight matches, so that `partial` would be refused.
 std::string remedy(const WarmStart& start, bool nothing, bool classifier_alone) {
-  if (classifier_alone) return "; `classifier: new` leaves the classifier out, which has other classes";
-  return (fs::is_directory(start.from)
-              ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
-                    "}`, without `use`, takes the run's structure too"
-              : std::string("; `rename` maps names, `ignore` passes names over")) +
+  if (classifier_alone) return "; `classifier: new` leaves the classifier out and begins it anew";
+  const bool is_run = fs::exists(start.from / "recipe.yaml") || fs::exists(start.from / "graph.json");
+  return (is_run ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
+                       "}`, without `use`, takes the run's structure too"
+                 : std::string("; `rename` maps names, `ignore` passes names over")) +
          (start.partial || nothing ? "" : ", `partial: true` leaves out what does not match");
 }
 
