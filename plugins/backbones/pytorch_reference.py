@@ -88,15 +88,23 @@ def resnext29_8x64d(net, x, o):
     return net.linear("fc", x.mean((2, 3)))
 
 
+def densenet121(net, x, o):
+    x = F.max_pool2d(F.relu(net.bn("norm0", net.conv("conv0", x, stride=2, padding=3))), 3, 2, 1)
+    return dense_blocks(net, x, [6, 12, 24, 16])
+
+
 def densenet_bc100(net, x, o):
-    x = net.conv("conv0", x, padding=1)
-    for block in range(1, 4):
-        for layer in range(16):
+    return dense_blocks(net, net.conv("conv0", x, padding=1), [16, 16, 16])
+
+
+def dense_blocks(net, x, layers):
+    for block in range(1, len(layers) + 1):
+        for layer in range(layers[block - 1]):
             n = f"dense{block}.{layer}."
             y = net.conv(n + "conv1", F.relu(net.bn(n + "norm1", x)))
             y = net.conv(n + "conv2", F.relu(net.bn(n + "norm2", y)), padding=1)
             x = torch.cat([x, y], 1)
-        if block < 3:
+        if block < len(layers):
             n = f"transition{block}."
             x = F.avg_pool2d(net.conv(n + "conv", F.relu(net.bn(n + "norm", x))), 2)
     return net.linear("fc", F.relu(net.bn("norm", x)).mean((2, 3)))
@@ -120,7 +128,9 @@ def mobilenet_v2(net, x, o):
 
 def vit_tiny(net, x, o):
     x = net.conv("patch_embed.proj", x, stride=o["patch"]).flatten(2).transpose(1, 2)
-    x = torch.cat([net.w["embed.class_token"].expand(x.size(0), 1, -1), x], 1) + net.w["embed.position"]
+    distilled = o.get("distillation", False)
+    tokens = [net.w[f"embed.{n}_token"].expand(x.size(0), 1, -1) for n in ["class"] + ["distillation"] * distilled]
+    x = torch.cat([*tokens, x], 1) + net.w["embed.position"]
     for i in range(o["depth"]):
         n = f"blocks.{i}."
         y = net.ln(n + "norm1", x, 1e-6)
@@ -128,7 +138,12 @@ def vit_tiny(net, x, o):
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x + net.linear(n + "attn.proj", y)
         x = x + net.linear(n + "mlp.fc2", F.gelu(net.linear(n + "mlp.fc1", net.ln(n + "norm2", x, 1e-6))))
-    return net.linear("head", net.ln("norm", x, 1e-6)[:, 0])
+    x = net.ln("norm", x, 1e-6)
+    head = net.linear("head", x[:, 0])
+    return (head + net.linear("head_dist", x[:, 1])) / 2 if distilled else head
+
+
+deit_tiny = vit_tiny
 
 
 def partition(x, w):
@@ -136,11 +151,13 @@ def partition(x, w):
     return x.view(b, h // w, w, width // w, w, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, w * w, c)
 
 
-def window_attention(net, n, x, heads, window, shift):
+def window_attention(net, n, x, heads, window, shift, shift_first):
     b, h, width, c = x.shape
-    x = F.pad(x, (0, 0, 0, -width % window, 0, -h % window))
+    padding = (0, 0, 0, -width % window, 0, -h % window)
+    roll = (-shift, -shift), (1, 2)
+    x = F.pad(torch.roll(x, *roll), padding) if shift_first else torch.roll(F.pad(x, padding), *roll)
     ph, pw = x.shape[1:3]
-    x = partition(torch.roll(x, (-shift, -shift), (1, 2)), window)
+    x = partition(x, window)
     q, k, v = (net.linear(n + m, x).unflatten(2, (heads, -1)).transpose(1, 2) for m in "qkv")
     a = q * q.size(-1) ** -0.5 @ k.transpose(-2, -1)
     at = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
@@ -159,7 +176,8 @@ def window_attention(net, n, x, heads, window, shift):
     y = (a.softmax(-1) @ v).transpose(1, 2).flatten(2)
     y = net.linear(n + "proj", y)
     y = y.view(b, ph // window, pw // window, window, window, c).permute(0, 1, 3, 2, 4, 5).reshape(b, ph, pw, c)
-    return torch.roll(y, (shift, shift), (1, 2))[:, :h, :width]
+    back = (shift, shift), (1, 2)
+    return torch.roll(y[:, :h, :width], *back) if shift_first else torch.roll(y, *back)[:, :h, :width]
 
 
 def swin_t(net, x, o):
@@ -169,7 +187,8 @@ def swin_t(net, x, o):
         for b in range(depth):
             n = f"layers.{stage}.blocks.{b}."
             shift = o["window"] // 2 if b % 2 == 1 and min(x.shape[1:3]) > o["window"] else 0
-            y = window_attention(net, n + "attn.", net.ln(n + "norm1", x), o["heads"][stage], o["window"], shift)
+            y = window_attention(net, n + "attn.", net.ln(n + "norm1", x), o["heads"][stage], o["window"], shift,
+                                 o.get("shift_first", False))
             x = x + y
             x = x + net.linear(n + "mlp.fc2", F.gelu(net.linear(n + "mlp.fc1", net.ln(n + "norm2", x))))
         if stage + 1 < len(o["depths"]):

@@ -536,6 +536,22 @@ std::vector<Graph> networks() {
     x = b.position_embedding("embed2", b.softmax(x));
     all.push_back(b.output(b.linear("fc", b.token(x, 1), {.features = 3})));
   }
+  {  // two trainable tokens with a classifier each
+    GraphBuilder b({3, 4, 4});
+    Edge x = b.patch_embed("patch", b.input(), 4, 2, true);
+    x = b.position_embedding("embed", x, {.class_token = true, .distillation_token = true});
+    x = b.attention("attn", heads(b, "q", x), heads(b, "k", x), heads(b, "v", x));
+    all.push_back(b.output(b.average(
+        {b.linear("head", b.token(x, 0), {.features = 3}), b.linear("head_dist", b.token(x, 1), {.features = 3})})));
+  }
+  for (const bool first : {false, true}) {
+    const int64_t shift = 1;
+    GraphBuilder b({2, 5, 3});
+    Edge x = b.pad_tokens(b.linear("in", b.to_tokens(b.input()), {.features = 4}), 2);
+    x = b.window_attention("windows", heads(b, "q", x), heads(b, "k", x), heads(b, "v", x),
+                           {.window = 2, .shift = shift, .height = 5, .width = 3, .shift_first = first});
+    all.push_back(b.output(b.linear("fc", b.mean(x), {.features = 3})));
+  }
   for (const int64_t shift : {0, 1}) {
     GraphBuilder b({2, 5, 3});
     Edge x = b.pad_tokens(b.linear("in", b.to_tokens(b.input()), {.features = 4}), 2);
@@ -954,7 +970,7 @@ TEST(Operations, EqualTheirOnnxForms) {
     EXPECT_LE(largest_difference(to.at(names[0]), n.output), 1e-6);
     seen.insert(n.node->op->type());
   }
-  EXPECT_EQ(seen.size(), 26U) << "an operation is in no network";
+  EXPECT_EQ(seen.size(), 27U) << "an operation is in no network";
 }
 
 }  // namespace

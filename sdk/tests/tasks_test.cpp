@@ -191,6 +191,37 @@ TEST(Losses, DistillationIsTheFormulaWithTheSquareOfTheTemperature) {
       << "without the teacher in evaluation";
 }
 
+// Touvron et al. 2021, equation 3: half of the cross-entropy of one head and the targets, half of that of the other and
+// the teacher's classes.
+TEST(Losses, HardDistillationOfTwoHeadsIsDeitsFormula) {
+  GraphBuilder b({.channels = 2});
+  const Graph graph = b.output(b.linear("fc", b.input(), {.features = 2, .bias = false}));
+  const auto teacher = std::make_shared<FrozenNetwork>(graph, at::kDouble, at::kCPU);
+  {
+    const c10::NoGradGuard no_grad;
+    at::Tensor(teacher->weights[graph.parameter("fc.weight")]).copy_(at::tensor({0.0, 2.0, 1.0, 0.0}).reshape({2, 2}));
+  }
+  const auto loss = Registry::instance().create<Loss>(from_json(
+      R"({"use": "distillation", "teacher": "t", "hard": true, "weight": 0.5, "learner": "b", "other": "a"})"));
+  EXPECT_EQ(loss->outputs(), (std::vector<std::string>{"logits", "b", "a"}));
+  loss->begin({.target = {2, task::classification},
+               .class_counts = {},
+               .device = at::kCPU,
+               .dtype = at::kDouble,
+               .networks = {teacher}});
+  const auto logits = [](double x, double y) { return at::tensor({x, 0.0, 0.0, y}, at::kDouble).reshape({2, 2}); };
+  const NamedTensors outputs{{"logits", logits(9, 9)}, {"a", logits(0.5, -0.25)}, {"b", logits(0.75, 1.5)}};
+  // The teacher's classes are 1 and 0, the targets 0 and 1.
+  const Batch batch{.inputs = {{"input", at::tensor({1.0, 0.0, 0.0, 1.0}, at::kDouble).reshape({2, 2})}},
+                    .targets = {{"target", at::tensor({0, 1}, at::kLong)}}};
+  const auto ce = [](double right, double wrong) { return std::log(1 + std::exp(wrong - right)); };
+  const double of_targets = (ce(0.5, 0) + ce(-0.25, 0)) / 2, of_teacher = (ce(0, 0.75) + ce(0, 1.5)) / 2;
+  EXPECT_NEAR(loss->value({.outputs = outputs, .batch = batch, .training = true}).item<double>(),
+              (of_targets + of_teacher) / 2, 1e-12);
+  EXPECT_NEAR(loss->value({.outputs = outputs, .batch = batch}).item<double>(), ce(9, 0), 1e-12)
+      << "the mean of both heads in evaluation";
+}
+
 TEST(Losses, ABatchOfWhichNothingCountsAddsNothing) {
   at::Tensor x = normal({3, 2}, 1, RandomKey(1));
   x.requires_grad_(true);

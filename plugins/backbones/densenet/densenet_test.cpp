@@ -23,6 +23,14 @@ TEST(Densenet, HasThePublishedCounts) {
   EXPECT_NEAR(static_cast<double>(count), 1.0e6, 0.05e6);
 }
 
+// As torchvision counts it; 2.83 G multiply-accumulates.
+TEST(Densenet, OfImagenetHasThePublishedCounts) {
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libdensenet.so");
+  const Graph g = testkit::build(R"({"use": "densenet121"})", {3, 224, 224}, {1000});
+  EXPECT_EQ(g.parameter_count(), 7'978'856);
+  EXPECT_NEAR(static_cast<double>(g.macs()), 2.83e9, 0.01e9);
+}
+
 TEST(Densenet, LayersReadTheSegmentsOfAllBefore) {
   const Graph g = densenet(R"({"use": "densenet40", "growth": 3})");
   const Dim& inputs = g[g.parameter("dense1.2.conv1.weight")].shape[1];

@@ -14,18 +14,26 @@ struct SwinOptions {
   int64_t mlp_ratio = 4;
   double drop_path = 0.2;
   double norm_eps = 1e-5;
+  bool shift_first = false;
+  bool fixed_window = false;
 
   static void declare(Declare<SwinOptions>& p) {
     p("patch", &SwinOptions::patch, at_least(1), unit("pixels"), "Side of the square patches.");
     p("dim", &SwinOptions::dim, at_least(1), "Channels of the first stage. Each further stage has twice as many.");
     p("depths", &SwinOptions::depths, at_least(1), at_most(1000), "Number of blocks in each stage.");
     p("heads", &SwinOptions::heads, at_least(1), "Number of heads in each stage.");
-    p("window", &SwinOptions::window, at_least(1), unit("tokens"), "Side of the windows. Smaller maps are one window.");
+    p("window", &SwinOptions::window, at_least(1), unit("tokens"), "Side of the windows.");
     p("mlp_ratio", &SwinOptions::mlp_ratio, at_least(1), "Hidden units of each MLP for each channel.");
     p("drop_path", &SwinOptions::drop_path, at_least(0), below(1),
       "Probability of leaving out the last branch for a sample. It rises linearly from 0 at the first "
       "branch.");
     p("norm_eps", &SwinOptions::norm_eps, above(0), "Number that layer norms add to the variance.");
+    p("shift_first", &SwinOptions::shift_first,
+      "Whether maps are shifted before they are filled up to whole windows, as timm does. If not, they are filled up "
+      "first, as all others do. Maps of whole windows are the same both ways.");
+    p("fixed_window", &SwinOptions::fixed_window,
+      "Whether maps that are smaller than a window are filled up to one, as torchvision does. If not, they are one "
+      "smaller window.");
   }
 };
 
@@ -42,13 +50,15 @@ struct Block {
   Edge attention(Edge x, int64_t heads, bool shifted) const {
     const auto s = g.scope("attn");
     const std::vector<int64_t> size = g.sizes(x);
-    const int64_t window = std::min({o.window, size[0], size[1]});
+    const int64_t window = o.fixed_window ? o.window : std::min({o.window, size[0], size[1]});
     // Filled up after the norm, as the reference does: the zeros get the biases of q, k and v.
     if (size[0] % window || size[1] % window) x = g.pad_tokens(x, window);
     const Edge q = linear("q", x, size[2], heads), k = linear("k", x, size[2], heads),
                v = linear("v", x, size[2], heads);
     const int64_t shift = shifted && std::min(size[0], size[1]) > window ? window / 2 : 0;
-    x = g.window_attention("windows", q, k, v, {.window = window, .shift = shift, .height = size[0], .width = size[1]});
+    x = g.window_attention(
+        "windows", q, k, v,
+        {.window = window, .shift = shift, .height = size[0], .width = size[1], .shift_first = o.shift_first});
     return linear("proj", x, size[2]);
   }
   Edge mlp(Edge x) const {

@@ -51,6 +51,12 @@ TEST(Swin, TakesMapsThatAreNoMultiplesOfTheWindow) {
   EXPECT_EQ(g.sizes(g[g.node("layers.0.blocks.1.attn.windows").inputs[0]].shape), (Indices{9, 9, 12}));
   EXPECT_EQ(g.sizes(g[g.node("layers.0.blocks.1.attn.windows").outputs[0]].shape), (Indices{7, 7, 12}));
   EXPECT_EQ(g.node("layers.0.blocks.1.attn.windows").op->options().at("shift"), Value(1));
+  // torchvision's windows stay as large, and its table of positions, too.
+  const Graph fixed =
+      swin(R"({"use": "swin_t", "dim": 12, "depths": [2], "heads": [2], "fixed_window": true})", 16, 10);
+  EXPECT_EQ(fixed.sizes(fixed[fixed.node("layers.0.blocks.1.attn.windows").inputs[0]].shape), (Indices{7, 7, 12}));
+  EXPECT_EQ(fixed.sizes(fixed[fixed.parameter("layers.0.blocks.1.attn.windows.relative_position_bias")].shape),
+            (Indices{169, 2}));
   // One window: there is nothing to shift.
   const Graph one = swin(R"({"use": "swin_t", "dim": 12, "depths": [2], "heads": [2]})", 16, 10);
   EXPECT_EQ(one.node("layers.0.blocks.1.attn.windows").op->options().at("shift"), Value(0));

@@ -13,6 +13,7 @@
 #include "commands/plugin_options.h"
 #include "data/scaling.h"
 #include "data/split.h"
+#include "espalier/backbone.h"
 #include "espalier/error.h"
 #include "espalier/registry.h"
 #include "export/export_checks.h"
@@ -20,6 +21,7 @@
 #include "export/python_export.h"
 #include "export/torchscript_export.h"
 #include "formats/safetensors.h"
+#include "plan/layout_export.h"
 #include "plan/run_network.h"
 #include "plan/warm_start.h"
 #include "plugins/builtin.h"
@@ -37,7 +39,7 @@ namespace fs = std::filesystem;
 namespace {
 
 struct ExportOptions {
-  std::string run, format, out, from = "last";
+  std::string run, format, out, layout, from = "last";
   int64_t opset = onnx_opset;
   PluginOptions plugins;
 };
@@ -58,6 +60,22 @@ DatasetInfo info_of(const DataSection& data, const fs::path& run) {
   return info;
 }
 
+// The values as another library names them. Returns what is to be said of it.
+std::string write_layout(const ExportOptions& o, const Recipe& recipe, const RunNetwork& n, const DatasetInfo& info,
+                         fs::path& file) {
+  const Value backbone = backbone_of(recipe, n.stages);
+  const Graph built = Registry::instance().create<Backbone>(backbone)->build(info.input, info.target);
+  const auto layout = layout_for_export(o.layout, backbone, n.graph, built);
+  file = o.out.empty() ? fs::path(o.run) / ("model." + layout->name + ".safetensors") : fs::path(o.out);
+  if (fs::weakly_canonical(file) == fs::weakly_canonical(fs::path(o.run) / "model.safetensors"))
+    throw InputError("--out", "the run's own values are in " + file.string() + ": name another file");
+  // PyTorch's programs ask for the format.
+  save_safetensors(file, {in_layout(*layout, n.graph, n.tensors), {{"format", "pt"}}});
+  for (const std::string& line : differences(*layout, backbone)) std::cerr << "note: " << line << "\n";
+  return "; in the layout " + layout->name + (layout->of.empty() ? "" : " (" + layout->of + ")") + ", with " +
+         std::to_string(info.target.outputs) + " classes";
+}
+
 void write_export(ExportOptions o) {
   const fs::path run = o.run;
   if (is_sweep(run)) throw InputError(o.run, "this is a sweep: export one of its runs, a folder in it");
@@ -70,6 +88,8 @@ void write_export(ExportOptions o) {
   register_builtin(Registry::instance());
   warn_of_missing_plugins(environment, o.plugins.load());
   const Recipe recipe = load_recipe(run / "recipe.yaml", {}, Registry::instance());
+  if (!o.layout.empty() && o.format != "safetensors")
+    throw InputError("--layout", "only files of values have layouts (--to safetensors)");
   if (o.format != "onnx" && o.opset != onnx_opset) throw InputError("--opset", "only ONNX has opsets (--to onnx)");
   const RunNetwork n = read_run_network(run, o.from);
   const bool is_double = !n.tensors.empty() && n.tensors.front().second.scalar_type() == at::kDouble;
@@ -106,6 +126,8 @@ void write_export(ExportOptions o) {
     save_safetensors(values, {n.tensors, {}});
     write_file(file, text);
     also = " and " + values.string();
+  } else if (!o.layout.empty()) {
+    compared = write_layout(o, recipe, n, info, file);
   } else {
     save_safetensors(file = target("model.safetensors"), {n.tensors, {}});
   }
@@ -142,6 +164,11 @@ void add_export_command(CLI::App& app) {
       ->check(CLI::IsMember({"last", "previous", "best", "ema"}));
   command->add_option("--out", o->out, "The file (default: in the run's folder, model.onnx and the like)")
       ->type_name("FILE");
+  command
+      ->add_option("--layout", o->layout,
+                   "Of safetensors: the names and the arrangement of a library (timm, torchvision, huggingface, "
+                   "microsoft) that has this network, unpruned, or of a table of your own")
+      ->type_name("NAME");
   command->add_option("--opset", o->opset, "Of ONNX: 13, 17 or 20, for programs that do not know the newest")
       ->type_name("N")
       ->check(CLI::IsMember(std::vector<int64_t>(std::begin(onnx_opsets), std::end(onnx_opsets))));
@@ -156,7 +183,8 @@ void add_export_command(CLI::App& app) {
       "FILE with the ending .safetensors.\n\nExamples:\n"
       "  espalier export runs/quickstart-seed0 --to onnx\n"
       "  espalier export runs/quickstart-seed0 --to onnx --from best    the best epoch's network\n"
-      "  espalier export runs/quickstart-seed0 --to torchscript --out network.pt\n");
+      "  espalier export runs/quickstart-seed0 --to torchscript --out network.pt\n"
+      "  espalier export runs/swin-seed0 --to safetensors --layout timm      a file that timm loads\n");
   command->callback([o] { write_export(*o); });
 }
 

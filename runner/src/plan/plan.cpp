@@ -634,7 +634,10 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
       notes.push_back("network.from: " + loaded.str() + " begin with the values of " + start.from.string() +
                       ", the rest as new");
     for (const std::string& line : loaded.rest) notes.push_back("network.from: " + line);
-    beginnings.push_back("The network begins with " + loaded.str() + " of " + start.from.string());
+    beginnings.push_back("The network begins with " + loaded.str() + " of " + start.from.string() +
+                         (loaded.layout.empty() ? "" : ", in the layout " + loaded.layout + ":"));
+    for (const std::string& line : loaded.mapping) beginnings.push_back("  " + line);
+    for (const std::string& line : loaded.left_out) beginnings.push_back("The classifier begins anew: " + line);
     const std::string unseen = unseen_in_file(start, network.graph, name_of(spec, "backbone"));
     if (!unseen.empty()) beginnings.push_back(unseen);
   };

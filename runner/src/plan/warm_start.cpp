@@ -10,6 +10,7 @@
 #include "espalier/operation.h"
 #include "formats/tensor_files.h"
 #include "plan/run_network.h"
+#include "recipe/choose_layout.h"
 #include "recipe/rename.h"
 #include "system/text.h"
 
@@ -23,30 +24,73 @@ namespace {
 struct Matched {
   std::vector<std::pair<ParamId, at::Tensor>> tensors;
   std::vector<std::string> rest;
+  std::set<std::string> misfits;  // parameters of another shape, and those that the file lacks
 };
 
-Matched match(const Graph& graph, const std::map<std::string, at::Tensor>& tensors) {
+std::vector<int64_t> without_ones(std::vector<int64_t> sizes) {
+  std::erase(sizes, 1);
+  return sizes;
+}
+
+// The parameters of the layers whose units are the logits.
+std::set<std::string> classifier_of(const Graph& graph) {
+  std::set<int32_t> axes;
+  const auto add_axes = [&](const Dim& dim, const auto& body) {
+    for (const Segment& s : dim.segments) {
+      for (const Factor& f : s.factors) {
+        if (f.axis.id >= 0) body(f.axis.id);
+      }
+    }
+  };
+  const Port* logits = graph.find_output("logits");
+  if (logits) add_axes(graph[logits->edge].shape.back(), [&](int32_t id) { axes.insert(id); });
+  std::set<std::string> names;
+  for (const Parameter& p : graph.parameters()) {
+    if (p.shape.empty()) continue;
+    add_axes(p.shape[0], [&](int32_t id) {
+      if (axes.contains(id)) names.insert(p.name);
+    });
+  }
+  return names;
+}
+
+// of: what the file calls a tensor, where that is not the network's name. left: parameters that begin anew, whatever
+// the file holds.
+Matched match(const Graph& graph, const std::map<std::string, at::Tensor>& tensors,
+              const std::map<std::string, std::string>& of = {}, const std::set<std::string>& left = {}) {
   Matched m;
   std::map<std::string, ParamId> own;
+  const auto called = [&](const std::string& name) {
+    const auto found = of.find(name);
+    return found == of.end() || found->second == name ? "" : " (" + found->second + ")";
+  };
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
     const ParamId id{static_cast<int32_t>(i)};
     const std::string& name = graph[id].name;
     const std::vector<int64_t> sizes = graph.sizes(graph[id].shape);
     own.emplace(name, id);
+    if (left.contains(name)) continue;
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
       m.rest.push_back("not in the file: " + name + " " + to_string(sizes));
-    } else if (found->second.sizes().vec() != sizes) {
-      m.rest.push_back("another shape: " + name + " is " + to_string(found->second.sizes().vec()) + " in the file, " +
-                       to_string(sizes) + " in the network");
+      m.misfits.insert(name);
+    } else if (without_ones(found->second.sizes().vec()) != without_ones(sizes)) {
+      m.rest.push_back("another shape: " + name + called(name) + " is " + to_string(found->second.sizes().vec()) +
+                       " in the file, " + to_string(sizes) + " in the network");
+      m.misfits.insert(name);
     } else if (!found->second.is_floating_point()) {
-      m.rest.push_back("no floating-point numbers: " + name);
+      m.rest.push_back("no floating-point numbers: " + name + called(name));
     } else {
-      m.tensors.emplace_back(id, found->second);
+      m.tensors.emplace_back(id, found->second.reshape(sizes));
     }
   }
+  std::set<std::string> constants;
+  for (const Node& n : graph.nodes()) {
+    for (const auto& [suffix, tensor] : n.op->constants(graph, n)) constants.insert(n.name + "." + suffix);
+  }
   for (const auto& [name, tensor] : tensors) {
-    if (!own.contains(name)) m.rest.push_back("not in the network: " + name + " " + to_string(tensor.sizes().vec()));
+    if (!own.contains(name) && !constants.contains(name))
+      m.rest.push_back("not in the network: " + name + called(name) + " " + to_string(tensor.sizes().vec()));
   }
   return m;
 }
@@ -91,46 +135,44 @@ LoadedTensors read_tensors(const WarmStart& start) {
   return load_tensors(path, start.key);
 }
 
-// Patterns that are in no name are added to `unused`.
-std::map<std::string, at::Tensor> renamed(const WarmStart& start, const NamedTensors& tensors,
-                                          std::vector<std::string>& unused) {
-  std::vector<RenameRule> rules;
-  for (const auto& [pattern, replacement] : start.rename) rules.emplace_back(pattern, replacement);
-  std::vector<bool> used(rules.size(), false);
+// The tensors by the network's names, read by the table where there is one. `of` gets the file's name of each, and
+// `mapping` says what each row was used for.
+std::map<std::string, at::Tensor> translated(const WarmStart& start, const NamedTensors& tensors,
+                                             std::map<std::string, std::string>& of,
+                                             std::vector<std::string>& mapping) {
   std::map<std::string, at::Tensor> result;
-  std::map<std::string, std::string> before;
+  if (!start.layout) return {tensors.begin(), tensors.end()};
+  std::map<const LayoutRow*, int64_t> used;
   for (const auto& [name, tensor] : tensors) {
-    // A counter that PyTorch keeps beside the running statistics.
-    if (name.ends_with("num_batches_tracked")) continue;
-    std::string now = name;
-    for (size_t i = 0; i < rules.size(); ++i) {
-      if (rules[i].apply(now)) used[i] = true;
+    const auto mapped = start.layout->of_file(name);
+    if (!mapped) {
+      result.emplace(name, tensor);
+      continue;
     }
-    if (!result.emplace(now, tensor).second)
-      throw Error("'rename' makes '" + now + "' of both '" + before[now] + "' and '" + name + "'");
-    before[now] = name;
+    ++used[mapped->row];
+    if (mapped->row->computed) continue;
+    const std::vector<at::Tensor> parts = from_file(*mapped->row, tensor);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (const auto [other, is_new] = of.emplace(mapped->own[i], name); !is_new)
+        throw Error("both '" + other->second + "' and '" + name + "' are '" + mapped->own[i] + "' by the layout " +
+                    start.layout->name);
+      result.emplace(mapped->own[i], parts[i]);
+    }
   }
-  for (size_t i = 0; i < rules.size(); ++i) {
-    if (!used[i]) unused.push_back("rename: '" + start.rename[i].first + "' is in no name of the file");
+  for (const LayoutRow& row : start.layout->rows) {
+    if (used.contains(&row)) mapping.push_back(row.str() + (used[&row] > 1 ? ": " + std::to_string(used[&row]) : ""));
   }
   return result;
 }
 
 // What helps where names or shapes differ. nothing: no weight matches, so that `partial` would be refused.
-std::string remedy(const WarmStart& start, bool nothing) {
-  return (fs::is_directory(start.from)
-              ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
-                    "}`, without `use`, takes the run's structure too"
-              : std::string("; `rename` maps names")) +
+std::string remedy(const WarmStart& start, bool nothing, bool classifier_alone) {
+  if (classifier_alone) return "; `classifier: new` leaves the classifier out and begins it anew";
+  const bool is_run = fs::exists(start.from / "recipe.yaml") || fs::exists(start.from / "graph.json");
+  return (is_run ? "; `network: {from: " + start.from.string() + (start.which == "best" ? ", which: best" : "") +
+                       "}`, without `use`, takes the run's structure too"
+                 : std::string("; `rename` maps names, `ignore` passes names over")) +
          (start.partial || nothing ? "" : ", `partial: true` leaves out what does not match");
-}
-
-// Whether nothing beside the file says that it is of a run.
-bool is_foreign(const fs::path& path) {
-  for (const fs::path& folder : {path, path.parent_path(), path.parent_path().parent_path()}) {
-    if (fs::exists(folder / "recipe.yaml") || fs::exists(folder / "graph.json")) return false;
-  }
-  return true;
 }
 
 // "a, b, c and 7 more"
@@ -166,10 +208,22 @@ std::string Loaded::str() const {
 Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) {
   Matched matched;
   Loaded loaded;
+  const std::set<std::string> classifier = classifier_of(graph);
+  if (start.layout) loaded.layout = start.layout->name;
   try {
     const LoadedTensors file = read_tensors(start);
     loaded.rest = file.notes;
-    matched = match(graph, renamed(start, file.tensors, loaded.rest));
+    std::map<std::string, std::string> of;
+    const auto tensors = translated(start, renamed(start, file.tensors, loaded.rest), of, loaded.mapping);
+    loaded.rest.insert(loaded.rest.end(), start.notes.begin(), start.notes.end());
+    const std::set<std::string> left = start.new_classifier ? classifier : std::set<std::string>();
+    matched = match(graph, tensors, of, left);
+    for (const std::string& name : left) {
+      const auto found = tensors.find(name);
+      loaded.left_out.push_back(
+          name + " " + to_string(graph.sizes(graph[graph.parameter(name)].shape)) +
+          (found == tensors.end() ? "" : " (" + to_string(found->second.sizes().vec()) + " in the file)"));
+    }
     for (const std::string& name : file.left) matched.rest.push_back("of a type that cannot be read: " + name);
   } catch (const InputError& e) {
     throw InputError(start.location.str(), e.what());
@@ -191,19 +245,24 @@ Loaded warm_start(const WarmStart& start, const Graph& graph, Weights* weights) 
   const bool nothing = matched.tensors.empty() || (has_weights && !some_weight);
   loaded.rest.insert(loaded.rest.end(), matched.rest.begin(), matched.rest.end());
   if (!matched.rest.empty() && (!start.partial || nothing)) {
-    throw InputError(start.location.str(), start.from.string() + ": " +
-                                               (matched.tensors.empty() ? "nothing in it is of this network"
-                                                : nothing ? "no weight of a layer in it is of this network"
-                                                          : "not all of it is of this network") +
-                                               " (" + loaded.str() + " match)" + remedy(start, nothing) + ":" +
-                                               lines(loaded.rest));
+    const bool classifier_alone =
+        matched.rest.size() == matched.misfits.size() &&
+        std::ranges::all_of(matched.misfits, [&](const std::string& name) { return classifier.contains(name); });
+    throw InputError(start.location.str(),
+                     start.from.string() + ": " +
+                         (matched.tensors.empty() ? "nothing in it is of this network"
+                          : nothing               ? "no weight of a layer in it is of this network"
+                                                  : "not all of it is of this network") +
+                         " (" + loaded.str() + " match)" + remedy(start, nothing, classifier_alone) +
+                         (start.tried.empty() ? "" : ". " + start.tried) + ":" + lines(loaded.rest));
   }
   if (weights) fill(*weights, matched);
   return loaded;
 }
 
 std::string unseen_in_file(const WarmStart& start, const Graph& graph, const std::string& backbone) {
-  if (start.from.empty() || !is_foreign(start.from)) return "";
+  // A table says it.
+  if (start.from.empty() || start.layout || !is_foreign(start.from)) return "";
   std::set<std::string> eps, paddings, activations;
   std::vector<std::string> strides, dilations;
   const std::set<std::string> functions{"relu", "relu6", "gelu", "silu", "sigmoid", "tanh"};

@@ -20,6 +20,9 @@ struct Loaded {
   int64_t tensors = 0, of_tensors = 0;  // parameters and buffers
   int64_t numbers = 0, of_numbers = 0;  // their elements
   std::vector<std::string> rest;        // what does not match, a line each: names, shapes, patterns that are in no name
+  std::string layout;                   // the table that the file was read by; empty: its names are the network's
+  std::vector<std::string> mapping;     // the table's rows that were used, with how many tensors of the file
+  std::vector<std::string> left_out;    // parameters of the classifier that begin anew
 
   // "7 of 8 tensors (430,080 of 431,080 numbers)", "all 8 tensors (431,080 numbers)"
   std::string str() const;

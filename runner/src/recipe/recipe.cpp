@@ -7,6 +7,7 @@
 
 #include "espalier/augmentation.h"
 #include "espalier/error.h"
+#include "recipe/choose_layout.h"
 #include "recipe/expect.h"
 #include "recipe/extends.h"
 #include "recipe/needs.h"
@@ -460,7 +461,7 @@ class Reader {
     const Value checked = read_keys(given.is_map() ? given : Value::map(), keys, "network");
     const NetworkKeys k = Declare<NetworkKeys>().read(checked, "network");
     if (k.from.empty()) {
-      for (const char* key : {"rename", "partial", "which", "key"}) {
+      for (const char* key : {"rename", "partial", "which", "key", "layout", "classifier", "ignore"}) {
         const Value* v = given.is_map() ? given.find(key) : nullptr;
         const bool says_something = v && (key == std::string("rename") || !(*v == Value(false)));
         if (!says_something) continue;
@@ -482,21 +483,67 @@ class Reader {
     if (rename) resolved["rename"] = read_rename(*rename, start.rename);
     resolved["partial"] = k.partial;
     if (!k.key.empty()) resolved["key"] = k.key;
+    start.ignore = k.ignore;
+    for (const Value& pattern : checked.at("ignore").as_list()) {
+      try {
+        check_pattern(pattern.as_string());
+      } catch (const Error& error) {
+        throw InputError(pattern.location.str(), error.what());
+      }
+    }
+    if (!k.ignore.empty()) resolved["ignore"] = k.ignore;
+    start.new_classifier = k.classifier == "new";
+    if (start.new_classifier) resolved["classifier"] = k.classifier;
+    read_layout_of(given, checked.at("layout"), start, spec, resolved);
     return spec;
   }
 
-  static Value read_rename(const Value& given, std::vector<std::pair<std::string, std::string>>& rename) {
+  // Which table the file is read by, and the options of the backbone that it sets.
+  static void read_layout_of(const Value& given, const Value& word, WarmStart& start, Value& spec, Value& resolved) {
+    const std::string text = word.as_string();
+    const bool is_file = text.find('/') != std::string::npos || text.ends_with(".yaml") || text.ends_with(".yml");
+    const std::string backbone = name_of(given, "backbone");
+    const Value named = is_file ? absolute_path(word) : word;
+    LayoutChoice choice = choose_layout(start, named, backbone, given);
+    start.tried = std::move(choice.tried);
+    start.layout = std::move(choice.layout);
+    if (text != layout_auto) resolved["layout"] = named;
+    if (!start.layout) return;
+    if (!is_file) resolved["layout"] = start.layout->name;
+    for (const auto& [option, value] : start.layout->options) {
+      const Value* own = spec.find(option);
+      if (!own)
+        throw InputError(value.location.str(), "the backbone '" + backbone + "' has no option '" + option + "'");
+      if (!given.find(option)) {
+        spec[option] = resolved[option] = value;
+      } else if (!(*own == value)) {
+        start.notes.push_back("files of " + start.layout->name + " are computed with " + option + ": " +
+                              to_json(value) + ", and the recipe says " + to_json(*own));
+      }
+    }
+  }
+
+  static Value read_rename(const Value& given, std::vector<std::pair<std::string, std::vector<std::string>>>& rename) {
     expect_map(given, "'rename'", network_subsections()[0].expected);
     for (const Value::Entry& e : given.as_map()) {
-      if (!e.value.is_string())
-        throw InputError(e.value.location.str(),
-                         "what replaces '" + e.key + "' must be a text, got " + e.value.describe());
+      std::vector<std::string> names;
+      const auto add = [&](const Value& v) {
+        if (!v.is_string())
+          throw InputError(v.location.str(), "what replaces '" + e.key + "' must be a text, or a list of texts that " +
+                                                 "splits a tensor, got " + v.describe());
+        names.push_back(v.as_string());
+      };
+      if (e.value.is_list()) {
+        for (const Value& v : e.value.as_list()) add(v);
+      } else {
+        add(e.value);
+      }
       try {
-        static_cast<void>(RenameRule(e.key, e.value.as_string()));
+        static_cast<void>(RenameRule(e.key, names));
       } catch (const Error& error) {
         throw InputError(e.key_location.str(), error.what());
       }
-      rename.emplace_back(e.key, e.value.as_string());
+      rename.emplace_back(e.key, std::move(names));
     }
     return given;
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -46,14 +47,22 @@ struct DataSection {
   int64_t workers = 0;  // threads that read images ahead; 0: as many as compute
 };
 
+struct Layout;
+
 // The values of an earlier training that a network begins with.
 struct WarmStart {
   std::filesystem::path from;  // a safetensors file, a PyTorch state dict or a run's folder; empty: none
   std::string which = "last";  // of a run's folder: last, best
-  // Regular expressions, and what replaces them in the file's names; one after the other.
-  std::vector<std::pair<std::string, std::string>> rename;
-  bool partial = false;  // what does not match is left out
-  std::string key;       // of a checkpoint's dictionaries, the one that is meant; empty: as it is mostly called
+  // Regular expressions, and what replaces them in the file's names, one after the other; several replacements split
+  // a tensor.
+  std::vector<std::pair<std::string, std::vector<std::string>>> rename;
+  std::vector<std::string> ignore;       // regular expressions of names in the file that are passed over
+  std::shared_ptr<const Layout> layout;  // the table that the file is read by; null: it has the network's own names
+  std::string tried;                     // where no table was found: what those that there are do not know
+  std::vector<std::string> notes;        // what the recipe says otherwise than the table
+  bool new_classifier = false;           // the layer of the logits is left out
+  bool partial = false;                  // what does not match is left out
+  std::string key;  // of a checkpoint's dictionaries, the one that is meant; empty: as it is mostly called
   Location location;
 };
 

@@ -229,8 +229,10 @@ Value recipe_schema(const Registry& registry) {
        {"backbone", "regularizer", "controller", Schedule::kind, "operation", "loss", "metric", "score"}) {
     definitions[kind] = component_schema(registry, kind, {});
   }
-  const Value replacements =
-      Value::map({{"type", "object"}, {"additionalProperties", Value::map({{"type", "string"}})}});
+  const Value single = Value::map({{"type", "string"}});
+  const Value replacement = Value::map(
+      {{"anyOf", Value(Value::List{single, Value::map({{"type", "array"}, {"items", single}, {"minItems", 1}})})}});
+  const Value replacements = Value::map({{"type", "object"}, {"additionalProperties", replacement}});
   ObjectSchema values;
   values.add(Declare<NetworkKeys>().parameters()).add("rename", described(replacements, network_subsections()[0].doc));
   // Without `use` the structure is that of the run in `from`.

@@ -57,6 +57,14 @@ void NetworkKeys::declare(Declare<NetworkKeys>& p) {
     "folder of a run, whose structure is taken too.");
   p("which", &NetworkKeys::which, one_of({"last", "best"}),
     "Network of a run's folder that is taken; last: as the run ended; best: that of its best epoch.");
+  p("layout", &NetworkKeys::layout,
+    "Whose names and arrangement the file has: timm, torchvision, huggingface, microsoft, as far as there is a table "
+    "for the backbone, or the file of a table of your own; own: the network's names; auto: what its names and shapes "
+    "say. The table sets the options of the backbone that the values need, unless the network says them.");
+  p("classifier", &NetworkKeys::classifier, one_of({"loaded", "new"}),
+    "Layer of the logits; loaded: as in the file; new: it is left out and begins anew, as for other classes.");
+  p("ignore", &NetworkKeys::ignore,
+    "Regular expressions (of RE2) of names in the file that are passed over: ['^ema\\.', 'attn_mask$'].");
   p("partial", &NetworkKeys::partial,
     "Whether names and shapes that differ are left out and noted. If not, they are an error.");
   p("key", &NetworkKeys::key,
@@ -196,7 +204,8 @@ const std::vector<SubsectionInfo>& network_subsections() {
   static const std::vector<SubsectionInfo> sections = {
       {"rename", "a map {PATTERN: REPLACEMENT}", false,
        "Regular expressions (of RE2) that are replaced in the names of the file of `from`, in order. $1 is a "
-       "group: {'^module\\.': ''}."},
+       "group and {$1+1} the number after it: {'^module\\.': ''}. A list of replacements splits a tensor into equal "
+       "parts along its first dimension."},
   };
   return sections;
 }

@@ -55,6 +55,9 @@ struct NormalizeKeys {
 struct NetworkKeys {
   std::string from;
   std::string which = "last";
+  std::string layout = "auto";
+  std::string classifier = "loaded";
+  std::vector<std::string> ignore;
   bool partial = false;
   std::string key;
   static void declare(Declare<NetworkKeys>& p);

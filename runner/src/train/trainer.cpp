@@ -102,7 +102,9 @@ void Trainer::build_network(const Value& spec, const WarmStart& warm, const std:
   if (!warm.from.empty()) {
     const Loaded loaded = warm_start(warm, network_.graph, network_.weights.get());
     progress_.note("The network begins with " + loaded.str() + " of " + warm.from.string() +
-                   (warm.which == "best" ? ", its best checkpoint" : ""));
+                   (warm.which == "best" ? ", its best checkpoint" : "") +
+                   (loaded.layout.empty() ? "" : ", in the layout " + loaded.layout));
+    for (const std::string& line : loaded.left_out) progress_.note("The classifier begins anew: " + line);
     const std::string unseen = unseen_in_file(warm, network_.graph, name_of(spec, "backbone"));
     if (!unseen.empty()) progress_.note("note: " + unseen);
   }

@@ -114,6 +114,8 @@ class ESPALIER_API GraphBuilder {
     double scale = 0;    // factor of the products; 0: head dimension ^ -1/2
     int64_t height = 0;  // rows of the output without those that only fill a window; 0: as the input
     int64_t width = 0;   // columns of the output; 0: as the input
+    // Whether the output is shifted before it is filled up to whole windows.
+    bool shift_first = false;
   };
 
   // Returns the input of the network.
@@ -168,6 +170,8 @@ class ESPALIER_API GraphBuilder {
   Edge multiply(const std::vector<Edge>& xs) { return elementwise("multiply", xs); }
   // Multiplies two inputs.
   Edge multiply(Edge x, Edge y) { return multiply({x, y}); }
+  // Takes the mean of inputs of one shape, element by element. Axes that differ become one.
+  Edge average(const std::vector<Edge>& xs) { return elementwise("average", xs); }
   // Multiplies x by one coefficient for each of its channels (an edge of shape [channels]): the same for all samples,
   // or each sample's own (squeeze-and-excitation). The two widths become one.
   Edge scale(Edge x, Edge coefficients);
@@ -198,7 +202,8 @@ class ESPALIER_API GraphBuilder {
   Edge patch_merging(Edge x);
   // Puts rows and columns of zeros behind [H, W, C], up to multiples of `window`.
   Edge pad_tokens(Edge x, int64_t window);
-  // Adds a trainable vector to each token: [T, C] -> [T, C], or [T + 1, C] with a class token.
+  // Adds a trainable vector to each token: [T, C] -> [T, C], or [T + 1, C] with a class token, or [T + 2, C] with a
+  // distillation token, too.
   Edge position_embedding(const std::string& name, Edge x, const PositionOptions& options = {});
   // Takes one token: [T, C] -> [C].
   Edge token(Edge x, int64_t index = 0);

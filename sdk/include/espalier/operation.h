@@ -209,6 +209,10 @@ class ESPALIER_API Operation : public Object {
   virtual Scaling scaling() const { return Scaling::none; }
   // Returns the PyTorch form of a node. Throws Error if the operation has none.
   virtual PythonForm python(const Graph& graph, const Node& node) const;
+  // Returns the tensors of a node that follow from its options and shapes alone and that other programs keep beside the
+  // parameters, as buffers: by suffix ("relative_position_index"), as their state dicts hold them. Files of other
+  // programs are read and written with them.
+  virtual std::vector<std::pair<std::string, at::Tensor>> constants(const Graph&, const Node&) const { return {}; }
   // Writes the ONNX form of a node and returns the names of its outputs. Throws Error if the operation has none.
   virtual std::vector<std::string> onnx(OnnxNodes& to, const Graph& graph, const Node& node) const;
 };

@@ -194,6 +194,9 @@ struct WindowAttentionOptions {
   int64_t height = 0;
   // Columns of the output; 0: as many as the input has.
   int64_t width = 0;
+  // Whether the output is shifted before it is filled up to whole windows: then what fills it stays behind it, instead
+  // of going around with it.
+  bool shift_first = false;
 
   // Declares the options.
   static void declare(Declare<WindowAttentionOptions>& p) {
@@ -206,6 +209,9 @@ struct WindowAttentionOptions {
       "Rows of the output, without those that only fill a window; 0: as many as the input has.");
     p("width", &WindowAttentionOptions::width, at_least(0), unit("tokens"),
       "Columns of the output; 0: as many as the input has.");
+    p("shift_first", &WindowAttentionOptions::shift_first,
+      "Whether the output is shifted before it is filled up to whole windows: then what fills it stays behind it, "
+      "instead of going around with it.");
   }
 };
 
@@ -213,12 +219,16 @@ struct WindowAttentionOptions {
 struct PositionOptions {
   // Whether a trainable token is put before the others.
   bool class_token = false;
+  // Whether a second trainable token is put behind it (Touvron et al. 2021). Needs the first.
+  bool distillation_token = false;
   // Standard deviation of the initial values.
   double init_std = 0.02;
 
   // Declares the options.
   static void declare(Declare<PositionOptions>& p) {
     p("class_token", &PositionOptions::class_token, "Whether a trainable token is put before the others.");
+    p("distillation_token", &PositionOptions::distillation_token,
+      "Whether a second trainable token is put behind it. Needs `class_token: true`.");
     p("init_std", &PositionOptions::init_std, above(0), "Standard deviation of the initial values.");
   }
 };

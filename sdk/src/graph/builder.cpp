@@ -259,9 +259,10 @@ Edge GraphBuilder::attention(const std::string& name, Edge q, Edge k, Edge v, do
 
 Edge GraphBuilder::window_attention(const std::string& name, Edge q, Edge k, Edge v, const Window& o) {
   unify_heads(q, k, v);
-  return node("window_attention", name, {q, k, v},
-              Declare<WindowAttentionOptions>().write(
-                  {o.window, o.shift, o.scale > 0 ? o.scale : default_scale(graph_, q), o.height, o.width}));
+  return node(
+      "window_attention", name, {q, k, v},
+      Declare<WindowAttentionOptions>().write(
+          {o.window, o.shift, o.scale > 0 ? o.scale : default_scale(graph_, q), o.height, o.width, o.shift_first}));
 }
 
 Edge GraphBuilder::graph_conv(const std::string& name, Edge x, Edge adjacency, int64_t features, bool bias) {

@@ -1,5 +1,6 @@
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
@@ -117,6 +118,13 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
                 (f.pass.training ? "in training; a batch of one image (the last of an epoch?) has none. "
                                    "data.drop_last: true leaves it out"
                                  : "where it keeps no running statistics; a batch of one image has none"));
+  }
+
+  // How many batches the running statistics have seen; PyTorch counts them and reads the number only where they are
+  // plain means.
+  std::vector<std::pair<std::string, at::Tensor>> constants(const Graph&, const Node&) const override {
+    if (!o_.track_running_stats) return {};
+    return {{"num_batches_tracked", at::zeros({}, at::kLong)}};
   }
 
   Scaling scaling() const override { return o_.affine ? Scaling::absorbs : Scaling::none; }

@@ -178,7 +178,7 @@ class PatchMerging final : public OperationOf<PatchMerging, NoOptions> {
   static constexpr std::pair<int64_t, int64_t> offsets[] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}};
 };
 
-// [T, C]: adds a trainable vector to each token, and puts a trainable one before them where asked for.
+// [T, C]: adds a trainable vector to each token, and puts one or two trainable ones before them where asked for.
 class PositionEmbedding final : public OperationOf<PositionEmbedding, PositionOptions> {
  public:
   static constexpr const char* name = "position_embedding";
@@ -187,21 +187,29 @@ class PositionEmbedding final : public OperationOf<PositionEmbedding, PositionOp
   void build(NodeBuilder& n) const override {
     const Shape x = n.input(0);
     if (x.size() != 2 || channel_dim(x) != 1) n.refuse("positions need an input of [tokens, channels]");
-    const Dim tokens = Dim::of(n.input_sizes(0)[0] + (o_.class_token ? 1 : 0));
+    if (o_.distillation_token && !o_.class_token) n.refuse("a distillation token needs a class token before it");
+    const Dim tokens = Dim::of(n.input_sizes(0)[0] + trainable());
     const Initializer init{Initializer::Kind::normal, o_.init_std};
     n.parameter("position", "embedding", {NodeBuilder::makes(tokens), NodeBuilder::makes(x[1])}, init);
     if (o_.class_token) n.parameter("class_token", "embedding", {NodeBuilder::makes(x[1])}, init);
+    if (o_.distillation_token) n.parameter("distillation_token", "embedding", {NodeBuilder::makes(x[1])}, init);
     n.output({tokens, x[1]});
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!o_.class_token) return {x + f.parameter(0)};
-    const at::Tensor token = f.parameter(1).to(x.scalar_type()).expand({x.size(0), 1, x.size(2)});
-    return {at::cat({token, x}, 1) + f.parameter(0)};
+    std::vector<at::Tensor> all;
+    for (size_t i = 1; i <= static_cast<size_t>(trainable()); ++i)
+      all.push_back(f.parameter(i).to(x.scalar_type()).expand({x.size(0), 1, x.size(2)}));
+    all.push_back(x);
+    return {(all.size() > 1 ? at::cat(all, 1) : x) + f.parameter(0)};
   }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override {
-    return {o_.class_token ? "(torch.cat([{p1}.expand({0}.size(0), 1, {0}.size(2)), {0}], 1) + {p0})" : "({0} + {p0})"};
+    if (!o_.class_token) return {"({0} + {p0})"};
+    std::string tokens;
+    for (int64_t i = 1; i <= trainable(); ++i)
+      tokens += "{p" + std::to_string(i) + "}.expand({0}.size(0), 1, {0}.size(2)), ";
+    return {"(torch.cat([" + tokens + "{0}], 1) + {p0})"};
   }
   std::vector<std::string> onnx(OnnxNodes& to, const Graph& g, const Node& node) const override {
     std::string x = to.input(0);
@@ -210,10 +218,17 @@ class PositionEmbedding final : public OperationOf<PositionEmbedding, PositionOp
       const int64_t channels = g.size(g[node.inputs[0]].shape[1]);
       const std::string batch = to.add("Slice", {to.add("Shape", {x}), integers(to, {0}), integers(to, {1})});
       const std::string shape = to.add("Concat", {batch, integers(to, {1, channels})}, {{"axis", int64_t{0}}});
-      x = to.add("Concat", {to.add("Expand", {to.parameter(1), shape}), x}, {{"axis", int64_t{1}}});
+      std::vector<std::string> all;
+      for (size_t i = 1; i <= static_cast<size_t>(trainable()); ++i)
+        all.push_back(to.add("Expand", {to.parameter(i), shape}));
+      all.push_back(x);
+      x = to.add("Concat", all, {{"axis", int64_t{1}}});
     }
     return {to.add("Add", {x, to.parameter(0)})};
   }
+
+ private:
+  int64_t trainable() const { return (o_.class_token ? 1 : 0) + (o_.distillation_token ? 1 : 0); }
 };
 
 struct TokenOptions {

@@ -12,7 +12,8 @@ namespace espalier {
 namespace {
 
 // Attention within windows of [H, W, heads x head dimension] (Swin, Liu et al. 2021), with a bias for each head and
-// relative position. Shifted windows wrap around; tokens that come from different sides do not see each other.
+// relative position. Shifted windows wrap around; tokens that come from different sides do not see each other. What
+// fills the last windows wraps around, too, unless the shift comes first.
 class WindowAttention final : public OperationOf<WindowAttention, WindowAttentionOptions> {
  public:
   static constexpr const char* name = "window_attention";
@@ -44,7 +45,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     const auto indices = [&](int64_t what, auto make) {
       return constants_.get({what, height, width}, x.device(), at::kLong, [&] { return integers(make()); });
     };
-    const at::Tensor order = indices(0, [&] { return window_order(height, width); });
+    const at::Tensor order = indices(0, [&] { return window_order(f.graph, f.node); });
     // [batch, windows, heads, tokens, head dimension]
     const auto split = [&](size_t i) {
       return f.inputs[i]
@@ -81,20 +82,38 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     return graph[node.inputs[0]].shape.back().segments[0].factors.back().axis == axis;
   }
 
+  // The rows of the table for each pair of tokens, and what is added for pairs of each shifted window, as the reference
+  // has them.
+  std::vector<std::pair<std::string, at::Tensor>> constants(const Graph& g, const Node& node) const override {
+    const int64_t tokens = o_.window * o_.window;
+    const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
+    std::vector<std::pair<std::string, at::Tensor>> all{
+        {"relative_position_index", at::Tensor(integers(relative_positions())).view({tokens, tokens})}};
+    if (o_.shift > 0)
+      all.emplace_back("attn_mask", at::Tensor(integers(mask(in[0], in[1]))).to(at::kFloat).view({-1, tokens, tokens}));
+    return all;
+  }
+
   PythonForm python(const Graph& g, const Node& node) const override {
     const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
     return {
         "window_attention({0}, {1}, {2}, {p0}, " + std::to_string(head_sizes(g, node).heads) + ", " +
             std::to_string(o_.window) + ", " + std::to_string(o_.shift) + ", " + to_json(o_.scale) + ", " +
-            std::to_string(out[0]) + ", " + std::to_string(out[1]) + ")",
+            std::to_string(out[0]) + ", " + std::to_string(out[1]) + (o_.shift_first ? ", True)" : ", False)"),
         R"py(def window_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, heads: int,
-                     window: int, shift: int, scale: float, height: int, width: int) -> torch.Tensor:
+                     window: int, shift: int, scale: float, height: int, width: int,
+                     shift_first: bool) -> torch.Tensor:
     rows = q.size(1)
     columns = q.size(2)
     tokens = window * window
     # The tokens of one window after the other, shifted.
     grid = torch.arange(rows * columns, device=q.device).view(rows, columns)
-    order = torch.roll(grid, [-shift, -shift], [0, 1])
+    if shift_first:
+        order = grid.clone()
+        order[:height] = torch.roll(order[:height], [-shift], [0])
+        order[:, :width] = torch.roll(order[:, :width], [-shift], [1])
+    else:
+        order = torch.roll(grid, [-shift, -shift], [0, 1])
     order = order.view(rows // window, window, columns // window, window).transpose(1, 2).flatten()
     q = q.flatten(1, 2)[:, order].view(q.size(0), -1, tokens, heads, q.size(3) // heads).transpose(2, 3)
     k = k.flatten(1, 2)[:, order].view(k.size(0), -1, tokens, heads, k.size(3) // heads).transpose(2, 3)
@@ -126,7 +145,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
     const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
     const int64_t all = in[0] * in[1], tokens = o_.window * o_.window, windows = all / tokens;
-    const std::string order = integers(to, window_order(in[0], in[1]));
+    const std::string order = integers(to, window_order(g, node));
     const auto split = [&](size_t i, int64_t dim, std::vector<int64_t> axes) {
       std::string x = to.add("Reshape", {to.input(i), integers(to, {-1, all, s.heads * dim})});
       x = to.add("Gather", {x, order}, {{"axis", int64_t{1}}});
@@ -166,11 +185,15 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
   }
 
   // Where each token of each window stands in the map, row by row.
-  std::vector<int64_t> window_order(int64_t height, int64_t width) const {
+  std::vector<int64_t> window_order(const Graph& g, const Node& node) const {
+    const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
+    const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
+    const auto shifted = [&](int64_t i, size_t dim) {
+      const int64_t n = o_.shift_first ? out[dim] : in[dim];
+      return i < n ? (i + o_.shift) % n : i;
+    };
     std::vector<int64_t> order;
-    for_each_token(height, width, [&](int64_t y, int64_t x) {
-      order.push_back((y + o_.shift) % height * width + (x + o_.shift) % width);
-    });
+    for_each_token(in[0], in[1], [&](int64_t y, int64_t x) { order.push_back(shifted(y, 0) * in[1] + shifted(x, 1)); });
     return order;
   }
 
@@ -178,7 +201,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
   std::vector<int64_t> grid_order(const Graph& g, const Node& node) const {
     const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
     const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
-    const std::vector<int64_t> order = window_order(in[0], in[1]);
+    const std::vector<int64_t> order = window_order(g, node);
     std::vector<int64_t> inverse(order.size());
     for (size_t i = 0; i < order.size(); ++i) inverse[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
     std::vector<int64_t> result;

@@ -248,7 +248,8 @@ class FocalLoss final : public Loss {
 };
 
 // Hinton et al. 2015: T^2 KL(teacher at temperature T || student at T), weighed against the loss of the targets. The
-// factor T^2 keeps the sizes of the two gradients in proportion whatever T is.
+// factor T^2 keeps the sizes of the two gradients in proportion whatever T is. With `hard` the teacher's class is a
+// target (Touvron et al. 2021, equation 3).
 class DistillationLoss final : public Loss {
  public:
   struct Options {
@@ -256,6 +257,9 @@ class DistillationLoss final : public Loss {
     std::string teacher_stage;
     double temperature = 4;
     double weight = 0.9;
+    bool hard = false;
+    std::string learner = "logits";
+    std::string other = "logits";
     Nested loss;
     static void declare(Declare<Options>& p) {
       p("teacher", &Options::teacher, path(),
@@ -265,6 +269,15 @@ class DistillationLoss final : public Loss {
       p("temperature", &Options::temperature, above(0), "Number by which both networks' logits are divided.");
       p("weight", &Options::weight, at_least(0), at_most(1),
         "Weight of the teacher's part; that of the targets has 1 - weight.");
+      p("hard", &Options::hard,
+        "Whether the class with the teacher's largest logit is learned by cross-entropy, as in DeiT, instead of the "
+        "teacher's probabilities. The temperature does not count then.");
+      p("learner", &Options::learner,
+        "Output of the network that learns from the teacher in training, such as distillation of the backbones "
+        "deit_*.");
+      p("other", &Options::other,
+        "Output of the network that is compared with the targets in training, such as class of the backbones "
+        "deit_*. In evaluation it is always the logits.");
       p("loss", &Options::loss, of_kind("loss"), "Loss of the targets. Left out: that of the task.");
     }
   };
@@ -288,6 +301,13 @@ class DistillationLoss final : public Loss {
     const std::string& name = o_.teacher.empty() ? o_.teacher_stage : o_.teacher;
     return name.empty() ? std::vector<std::string>() : std::vector{name};
   }
+  std::vector<std::string> outputs() const override {
+    std::vector<std::string> all{"logits"};
+    for (const std::string& name : {o_.learner, o_.other}) {
+      if (std::ranges::find(all, name) == all.end()) all.push_back(name);
+    }
+    return all;
+  }
   void begin(const LossSetup& setup) override {
     if (!loss_) loss_ = Registry::instance().create<Loss>(default_loss(setup.target));
     loss_->begin(setup);
@@ -299,8 +319,10 @@ class DistillationLoss final : public Loss {
     }
   }
   at::Tensor value(const Prediction& p) const override {
-    const at::Tensor of_targets = loss_->value(p);
-    if (!p.training || o_.weight == 0) return of_targets;
+    if (!p.training) return loss_->value(p);
+    const NamedTensors compared{{"logits", p.output(o_.other)}};
+    const at::Tensor of_targets = loss_->value({.outputs = compared, .batch = p.batch, .training = true});
+    if (o_.weight == 0) return of_targets;
     at::Tensor taught;
     {
       const c10::NoGradGuard no_grad;
@@ -310,7 +332,13 @@ class DistillationLoss final : public Loss {
       const at::Tensor x = logits.scalar_type() == at::kBFloat16 ? logits.to(at::kFloat) : logits;
       return (rows(x) / o_.temperature).log_softmax(-1);
     };
-    const at::Tensor student = log_probabilities(p.output()), teacher = log_probabilities(taught);
+    if (o_.hard) {
+      const at::Tensor x = rows(p.output(o_.learner));
+      const at::Tensor classes = rows(taught).argmax(-1);
+      return (1 - o_.weight) * of_targets +
+             o_.weight * at::cross_entropy_loss(x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x, classes);
+    }
+    const at::Tensor student = log_probabilities(p.output(o_.learner)), teacher = log_probabilities(taught);
     const at::Tensor divergence =
         at::kl_div(student, teacher, at::Reduction::Sum, /*log_target=*/true) / static_cast<double>(student.size(0));
     return (1 - o_.weight) * of_targets + o_.weight * o_.temperature * o_.temperature * divergence;
