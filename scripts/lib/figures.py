@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import component_figures
+import kept_figures
 import kernel_figures
 import search_figures
 from run_files import Wrong, finished_runs, lines_of, metric_of, on_front, save, summary_of, tensors_of
@@ -261,6 +262,8 @@ def main():
     p.add_argument("run", metavar="RUN", help="a run with a search or with the controller derive")
     p = commands.add_parser("components", parents=[out], help=component_figures.components.__doc__)
     p.add_argument("run", metavar="RUN", help="a run with the controller sparsify")
+    p = commands.add_parser("kept", parents=[out], help=kept_figures.kept.__doc__)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="a run with the controller sidt or vtp")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
@@ -288,6 +291,8 @@ def main():
         search_figures.trajectories(given.sweeps, given.baseline, where)
     elif given.command == "cells":
         search_figures.cells(given.run, where)
+    elif given.command == "kept":
+        kept_figures.kept(given.runs, where)
     elif given.command == "components":
         component_figures.components(given.run, where)
     else:
