@@ -59,7 +59,8 @@ Found run_of(const TempFolder& folder, const std::string& text) {
   const Output o = espalier_command("run -q " + file + " --out " + run);
   EXPECT_EQ(o.status, 0) << o.text;
   if (o.status != 0) return {};
-  return {from_json(read_file(folder / "run/summary.json")), from_json(read_file(folder / "run/artefacts/prune.kept.json"))};
+  return {from_json(read_file(folder / "run/summary.json")),
+          from_json(read_file(folder / "run/artefacts/prune.kept.json"))};
 }
 
 // Not gates of their own but those that are there are what the searches train.
@@ -80,7 +81,6 @@ TEST(TransformerSearch, AnySearchDecidesTheScores) {
     EXPECT_LT(found.summary.at("final").at("params").as_int(), found.summary.at("base").at("params").as_int());
     const std::string graph = read_file(folder / "run/graph.json");
     EXPECT_EQ(graph.find("\"gate\""), std::string::npos) << "the scores are folded";
-   
   }
 }
 
@@ -91,8 +91,8 @@ TEST(TransformerSearch, VtpGoesThroughTheSameStages) {
   EXPECT_EQ(found.kept.size(), 4 * 3) << "four layers of each block";
   for (const char* form : {"onnx", "torchscript", "python"}) {
     // Each form is compared with the network before its file gets a name.
-    const Output e =
-        espalier_command("export " + (folder / "run").string() + " --to " + form + " --out " + (folder / form).string());
+    const Output e = espalier_command("export " + (folder / "run").string() + " --to " + form + " --out " +
+                                      (folder / form).string());
     EXPECT_EQ(e.status, 0) << e.text;
   }
 }
@@ -107,14 +107,16 @@ TEST(TransformerSearch, GoesOnBehindTheRemoval) {
   const Output o = espalier_command("resume -q " + run("parts") + " --set stages.retrain.epochs=2");
   ASSERT_EQ(o.status, 0) << o.text;
   EXPECT_EQ(read_file(folder / "whole/model.safetensors"), read_file(folder / "parts/model.safetensors"));
-  EXPECT_EQ(read_file(folder / "whole/artefacts/prune.kept.json"), read_file(folder / "parts/artefacts/prune.kept.json"));
+  EXPECT_EQ(read_file(folder / "whole/artefacts/prune.kept.json"),
+            read_file(folder / "parts/artefacts/prune.kept.json"));
 }
 
 // A search before which no stage puts scores into the network has nothing to search.
 TEST(TransformerSearch, WithoutScoresIsRefused) {
   const TempFolder folder;
   const std::string text = recipe("sidt", "{use: joint}");
-  const std::string without = text.substr(0, text.find("  - {name: score")) + text.substr(text.find("  - name: search"));
+  const std::string without =
+      text.substr(0, text.find("  - {name: score")) + text.substr(text.find("  - name: search"));
   const Output o = espalier_command("validate " + folder.write("r.yaml", without).string());
   EXPECT_NE(o.status, 0);
   EXPECT_THAT(o.text, HasSubstr("has no architecture parameters"));

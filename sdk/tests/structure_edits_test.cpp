@@ -718,7 +718,8 @@ TEST(SplitOff, OfHeadsAndTheirDimensionsIsOneAxis) {
   n.edit({{Shrink{"own", {0, 3, 4, 5}}}});
   EXPECT_LE(largest(n.logits() - zeroed.logits()), 1e-12);
   EXPECT_TRUE(at::equal(n["proj.weight"], columns.index_select(1, at::tensor({0, 3, 4, 5}, at::kLong))));
-  const std::string dimension = n.graph[n.graph[n.graph.parameter("v.weight")].shape[0].segments[0].factors[1].axis].name;
+  const std::string dimension =
+      n.graph[n.graph[n.graph.parameter("v.weight")].shape[0].segments[0].factors[1].axis].name;
   // A dimension of all heads goes, and the view loses what it read of it: feature 4 of the first ones.
   n.edit({{Shrink{dimension, {0, 2}}}});
   EXPECT_TRUE(at::equal(n["proj.weight"], columns.index_select(1, at::tensor({0, 3, 5}, at::kLong))));

@@ -49,9 +49,9 @@ std::string text(int64_t i) {
 TEST(Complexity, OfAttention) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libvit.so");
   for (const Size& s : sizes) {
-    const Graph whole = testkit::build(R"({"use": "vit_tiny", "patch": 1, "depth": 1, "dim": )" + text(s.d) +
-                                           R"(, "heads": )" + text(s.heads) + "}",
-                                       {3, s.side, s.side}, {10});
+    const Graph whole = testkit::build(
+        R"({"use": "vit_tiny", "patch": 1, "depth": 1, "dim": )" + text(s.d) + R"(, "heads": )" + text(s.heads) + "}",
+        {3, s.side, s.side}, {10});
     const int64_t n = s.side * s.side + 1, d = s.d;  // with the class token
     for (const auto& [ratio, left] : {std::pair("0", 4), {"0.25", 3}, {"0.5", 2}, {"0.75", 1}}) {
       const Count c = count(left == 4 ? whole : pruned(whole, ratio), "blocks.0.attn.");
@@ -81,7 +81,8 @@ TEST(Complexity, OfAnMlp) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libvit.so");
   for (const int64_t ratio_of_hidden : {1, 2, 4}) {
     const Graph whole = testkit::build(R"({"use": "vit_tiny", "patch": 1, "depth": 1, "dim": 16, "heads": 2,
-                                           "mlp_ratio": )" + text(ratio_of_hidden) + "}",
+                                           "mlp_ratio": )" +
+                                           text(ratio_of_hidden) + "}",
                                        {3, 4, 4}, {10});
     const int64_t n = 4 * 4 + 1, d = 16, hidden = ratio_of_hidden * d;
     for (const auto& [ratio, left] : {std::pair("0", 4), {"0.25", 3}, {"0.5", 2}, {"0.75", 1}}) {

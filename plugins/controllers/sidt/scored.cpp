@@ -221,8 +221,9 @@ std::vector<Indices> ScoreSearch::choose(const std::vector<std::vector<double>>&
     may_go.push_back(rules_.scope == "layer" ? gone_of(size) : size - rules_.keep);
   }
   std::ranges::stable_sort(order, {}, &Position::rank);
-  int64_t to_go = rules_.scope == "layer" ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
-                                          : static_cast<int64_t>(rules_.ratio * static_cast<double>(order.size()) + 1e-9);
+  int64_t to_go = rules_.scope == "layer"
+                      ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
+                      : static_cast<int64_t>(rules_.ratio * static_cast<double>(order.size()) + 1e-9);
   std::vector<Indices> gone(ranks.size());
   for (const Position& p : order) {
     if (to_go == 0) break;

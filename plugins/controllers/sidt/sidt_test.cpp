@@ -70,8 +70,10 @@ TEST(Sidt, UniformRatiosGiveTheSizesOfAHandCount) {
     int64_t params;  // with 100 classes
     double gmacs;
   };
-  for (const Size& size :
-       {Size{"0.2", 22'524'126, 3.65}, {"0.4", 17'179'712, 2.76}, {"0.6", 12'103'356, 1.92}, {"0.8", 6'758'942, 1.03}}) {
+  for (const Size& size : {Size{"0.2", 22'524'126, 3.65},
+                           {"0.4", 17'179'712, 2.76},
+                           {"0.6", 12'103'356, 1.92},
+                           {"0.8", 6'758'942, 1.03}}) {
     for (const int64_t classes : {100, 20}) {
       Graph graph = swin_t(classes);
       const auto controller = sidt(R"("scope": "layer", "ratio": )" + std::string(size.ratio));

@@ -20,7 +20,7 @@ namespace {
 struct Readers {
   std::string name;                // of the first of them
   std::vector<std::string> nodes;  // all of them
-  bool hidden = false;             // whether they are the hidden units of an MLP, which go with the layer that makes them
+  bool hidden = false;  // whether they are the hidden units of an MLP, which go with the layer that makes them
 };
 
 // Where one layer begins to read by itself: its view, or null.

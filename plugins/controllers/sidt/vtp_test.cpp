@@ -56,9 +56,10 @@ TEST(Vtp, ScoresOfOneChangeNothing) {
 
 // By hand: a score multiplies a column of all layers that read the feature.
 TEST(Vtp, AScoreMultipliesAFeatureForItsLayers) {
-  const std::map<std::string, std::vector<std::string>> layers{
-      {"attn.q", {"attn.q", "attn.k", "attn.v"}}, {"attn.proj", {"attn.proj"}}, {"mlp.fc1", {"mlp.fc1"}},
-      {"mlp.fc2", {"mlp.fc2"}}};
+  const std::map<std::string, std::vector<std::string>> layers{{"attn.q", {"attn.q", "attn.k", "attn.v"}},
+                                                               {"attn.proj", {"attn.proj"}},
+                                                               {"mlp.fc1", {"mlp.fc1"}},
+                                                               {"mlp.fc2", {"mlp.fc2"}}};
   const c10::NoGradGuard no_grad;
   for (const auto& [name, readers] : layers) {
     VtpStage s(small_vit(), R"("ratio": 0)"), by_hand(small_vit(), R"("ratio": 0)");
@@ -101,8 +102,8 @@ TEST(Vtp, FeaturesWithScoresOfZeroGoWithoutATrace) {
 TEST(Vtp, UniformRatiosGiveTheSizesOfAHandCount) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libvit.so");
   const int64_t d = 192, hidden = 768;
-  for (const auto& [ratio, left] : std::map<std::string, std::pair<int64_t, int64_t>>{{"0.25", {144, 576}},
-                                                                                      {"0.5", {96, 384}}}) {
+  for (const auto& [ratio, left] :
+       std::map<std::string, std::pair<int64_t, int64_t>>{{"0.25", {144, 576}}, {"0.5", {96, 384}}}) {
     Graph graph = testkit::build(R"({"use": "vit_tiny"})", {3, 224, 224}, {1000});
     const int64_t before = graph.parameter_count();
     const auto controller = controller_of("vtp", R"("scope": "layer", "ratio": )" + ratio);

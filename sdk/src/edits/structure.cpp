@@ -89,12 +89,14 @@ Rewrite plan_change(const Graph& graph, const SplitOff& e) {
   const Shape& shape = graph[in].shape;
   const auto is_whole = [](const Dim& d) { return d.whole().id >= 0; };
   const auto is_product = [](const Dim& d) {
-    return d.segments.size() == 1 && std::ranges::all_of(d.segments[0].factors, [](const Factor& f) { return f.axis.id >= 0; });
+    return d.segments.size() == 1 &&
+           std::ranges::all_of(d.segments[0].factors, [](const Factor& f) { return f.axis.id >= 0; });
   };
   auto dim = std::find_if(shape.rbegin(), shape.rend(), is_whole);
   if (dim == shape.rend()) dim = std::find_if(shape.rbegin(), shape.rend(), is_product);
   if (dim == shape.rend())
-    throw EditError(what + ": its input " + sizes_of(graph, in) + " has no width that is one axis, or a product of axes");
+    throw EditError(what + ": its input " + sizes_of(graph, in) +
+                    " has no width that is one axis, or a product of axes");
   if (draft.is_output(in)) throw EditError(what + ": its input '" + graph[in].name + "' is an output of the network");
   const std::string name = e.view.empty() ? e.node + ".view" : e.view;
   draft.require_new(what, name);
