@@ -21,7 +21,8 @@ def blocks_of(way):
 def score_names(way):
     """Of each layer the tensor with its scores."""
     core = "heads" if way == "vit" else "windows"
-    return [f"{block}.{part}.scores.value" for block, _ in blocks_of(way) for part in (f"attn.{core}", "mlp.fc1")]
+    return [f"{block}.{part}.value" for block, _ in blocks_of(way)
+            for part in (f"attn.{core}.scores", "mlp.fc1.scores_of_units")]
 
 
 def kept_of(t, names, share):
@@ -38,7 +39,7 @@ def kept_of(t, names, share):
 
 def sliced(way, t, kept):
     """The tensors of the pruned network, into which the scores are multiplied."""
-    result = {name: tensor for name, tensor in t.items() if not name.endswith(".scores.value")}
+    result = {name: tensor for name, tensor in t.items() if name not in score_names(way)}
     core = "heads" if way == "vit" else "windows"
     for block, heads in blocks_of(way):
         name = f"{block}.attn.{core}.scores.value"
@@ -50,7 +51,7 @@ def sliced(way, t, kept):
             result[f"{layer}.weight"] = t[f"{layer}.weight"][rows] * factor[:, None]
             result[f"{layer}.bias"] = t[f"{layer}.bias"][rows] * factor
         result[f"{block}.attn.proj.weight"] = t[f"{block}.attn.proj.weight"][:, rows]
-        name = f"{block}.mlp.fc1.scores.value"
+        name = f"{block}.mlp.fc1.scores_of_units.value"
         rows, factor = kept[name], t[name][kept[name]]
         result[f"{block}.mlp.fc1.weight"] = t[f"{block}.mlp.fc1.weight"][rows] * factor[:, None]
         result[f"{block}.mlp.fc1.bias"] = t[f"{block}.mlp.fc1.bias"][rows] * factor
