@@ -1,12 +1,13 @@
 """Compares globally pruned networks with slices of their tensors that are taken by hand.
 
-gate, bn_scale: a PreResNet-164 is trained for a moment, once with coefficients behind all of its batch norms (searched by RARTS) and
-once with the penalty of network slimming. Of all 12,112 channels a share goes, by one threshold. This program knows the
-structure of the network from its paper and the rule from network slimming: of the scores in ascending order the one at
-position floor(share * n) is the threshold, and what is strictly greater stays. It reads the tensors of the unpruned
-network alone, slices them, and computes the network with PyTorch's functions. The pruned network that Espalier leaves
-must have the same channels, the same number of parameters and of multiply-accumulates, and the same outputs, as
-model.py and as TorchScript. It must then train on, in Espalier and in PyTorch, and export.
+gate, bn_scale: a PreResNet-164 is trained for a moment, once with coefficients behind all of its batch norms
+(searched by RARTS) and once with the penalty of network slimming. Of all 12,112 channels a share goes, by one
+threshold. This program knows the structure of the network from its paper and the rule from network slimming: of the
+scores in ascending order the one at position floor(share * n) is the threshold, and what is strictly greater stays.
+It reads the tensors of the unpruned network alone, slices them, and computes the network with PyTorch's functions.
+The pruned network that Espalier leaves must have the same channels, the same number of parameters and of multiply-
+accumulates, and the same outputs, as model.py and as TorchScript. It must then train on, in Espalier and in PyTorch,
+and export.
 
 swin, vit: a small transformer is trained for a moment with the scores of SiDT on its dimensions, and 20, 40, 60 and
 80 % of them go. This program knows the networks from their papers, slices the tensors of the one with scores by the

@@ -41,6 +41,6 @@ def kept(runs, out):
     panel.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     panel.set_ylim(0, 1.05)
     panel.set_ylabel("share of dimensions that stay")
-    panel.legend(fontsize="small", loc="lower right")
+    panel.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     panel.grid(alpha=0.3, axis="y")
     save(figure, out, "kept")

@@ -8,6 +8,7 @@
 #include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
 
+#include <espalier/log.h>
 #include <espalier/operation.h>
 #include <espalier/rewrite.h>
 #include <espalier/score.h>
@@ -122,6 +123,11 @@ Edits ScoreSearch::begin(const Graph& graph) const {
       // The one gate of an MLP would have the name of its coefficients.
       if (insert.places.back().gate == insert.coefficients) insert.coefficients += "_of_units";
     }
+    if (find(viewed, insert.coefficients) || find(viewed, insert.places.front().gate)) {
+      throw Error("'" + s.name +
+                  "' has scores of another controller already; a later stage needs the controller that put them in "
+                  "(`sidt` or `vtp`), which removes them or makes them part of the layers");
+    }
     edits.push_back({std::move(insert)});
   }
   return edits;
@@ -132,11 +138,22 @@ void ScoreSearch::check(const Graph& graph) const {
     throw Error(
         "the network has no attention and no MLP of a transformer; `describe backbone` lists vit_tiny and swin_t, "
         "which have");
+  const std::vector<Scored> all = scored(graph);
+  if (!has_gates() && std::ranges::any_of(all, [](const Scored& s) { return !s.gates.empty(); }))
+    throw Error(
+        "the network has scores of an earlier stage, which would stay in it without a use; `rank: scores` removes by "
+        "them");
 }
 
-std::vector<std::string> ScoreSearch::idle(const Graph&, int64_t) const {
-  if (rules_.ratio > 0 || rules_.scope == "global") return {};
-  return {"'scope' is without effect where 'ratio' is 0"};
+std::vector<std::string> ScoreSearch::idle(const Graph& graph, int64_t) const {
+  if (rules_.ratio == 0) {
+    if (rules_.scope == "global") return {};
+    return {"'scope' is without effect where 'ratio' is 0"};
+  }
+  const std::vector<Scored> all = scored(graph);
+  const auto keeps_all = [&](const Scored& s) { return graph[s.axes.front()].size <= rules_.keep; };
+  if (all.empty() || !std::ranges::all_of(all, keeps_all)) return {};
+  return {"'keep' is as large as every layer: nothing goes"};
 }
 
 Edits ScoreSearch::expected_edits(const Graph& graph) const {
@@ -186,6 +203,11 @@ int64_t ScoreSearch::gone_of(int64_t size) const {
   return std::clamp<int64_t>(gone, 0, std::max<int64_t>(0, size - rules_.keep));
 }
 
+// How many of all scores go, rounded down.
+int64_t ScoreSearch::to_go_of(int64_t count) const {
+  return static_cast<int64_t>(rules_.ratio * static_cast<double>(count) + 1e-9);
+}
+
 void ScoreSearch::add_folds(const std::vector<Scored>& all, Edits& edits) const {
   if (!rules_.fold || !has_gates()) return;
   for (const Scored& s : all) {
@@ -223,7 +245,7 @@ std::vector<Indices> ScoreSearch::choose(const std::vector<std::vector<double>>&
   std::ranges::stable_sort(order, {}, &Position::rank);
   int64_t to_go = rules_.scope == "layer"
                       ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
-                      : static_cast<int64_t>(rules_.ratio * static_cast<double>(order.size()) + 1e-9);
+                      : to_go_of(std::ssize(order));
   std::vector<Indices> gone(ranks.size());
   for (const Position& p : order) {
     if (to_go == 0) break;
@@ -242,6 +264,15 @@ void ScoreSearch::prune(Run& run) {
   std::vector<std::vector<double>> numbers;
   for (const Scored& s : all) numbers.push_back(ranks(run, s));
   const std::vector<Indices> gone = choose(numbers);
+  if (rules_.scope == "global") {
+    int64_t count = 0, went = 0;
+    for (const std::vector<double>& n : numbers) count += std::ssize(n);
+    for (const Indices& g : gone) went += std::ssize(g);
+    if (const int64_t wanted = to_go_of(count); went < wanted) {
+      log::warning(std::to_string(went) + " of " + std::to_string(count) + " scores go and not " + std::to_string(wanted) +
+                ", since every layer keeps " + std::to_string(rules_.keep) + " ('keep')");
+    }
+  }
   Edits edits;
   Value kept = Value::map();
   for (size_t l = 0; l < all.size(); ++l) {

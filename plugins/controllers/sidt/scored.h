@@ -62,6 +62,7 @@ class ScoreSearch : public Controller, public Foresight {
 
  private:
   int64_t gone_of(int64_t size) const;
+  int64_t to_go_of(int64_t count) const;
   std::vector<Indices> choose(const std::vector<std::vector<double>>& ranks) const;
   void add_folds(const std::vector<Scored>& all, Edits& edits) const;
   void prune(Run& run);

@@ -234,6 +234,13 @@ TEST(Sidt, SaysWhatIsWrong) {
   testkit::load_plugin(ESPALIER_PLUGIN_DIR "/liblinear.so");
   const Graph linear = testkit::build(R"({"use": "linear"})", {1, 28, 28}, {10});
   EXPECT_THAT(message([&] { sidt()->begin(linear); }), HasSubstr("no attention and no MLP of a transformer"));
+  // Scores that nothing would use any more, and those of another controller.
+  Graph scored = small_vit();
+  apply(scored, {}, sidt(R"("ratio": 0)")->begin(scored));
+  EXPECT_THAT(message([&] { sidt(R"("rank": "random")")->begin(scored); }), HasSubstr("has scores of an earlier stage"));
+  EXPECT_THAT(message([&] { controller_of("vtp")->begin(scored); }), HasSubstr("has scores of another controller"));
+  const auto keeps = sidt(R"("keep": 100)");
+  EXPECT_THAT(dynamic_cast<const Foresight&>(*keeps).idle(scored, 1).at(0), HasSubstr("nothing goes"));
   const auto says = sidt(R"("ratio": 0, "rescale": true)");
   EXPECT_THAT(dynamic_cast<const Foresight&>(*says).idle(linear, 1).at(0), HasSubstr("'rescale' is without effect"));
 }
