@@ -243,9 +243,8 @@ std::vector<Indices> ScoreSearch::choose(const std::vector<std::vector<double>>&
     may_go.push_back(rules_.scope == "layer" ? gone_of(size) : size - rules_.keep);
   }
   std::ranges::stable_sort(order, {}, &Position::rank);
-  int64_t to_go = rules_.scope == "layer"
-                      ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0})
-                      : to_go_of(std::ssize(order));
+  int64_t to_go =
+      rules_.scope == "layer" ? std::accumulate(may_go.begin(), may_go.end(), int64_t{0}) : to_go_of(std::ssize(order));
   std::vector<Indices> gone(ranks.size());
   for (const Position& p : order) {
     if (to_go == 0) break;
@@ -269,8 +268,8 @@ void ScoreSearch::prune(Run& run) {
     for (const std::vector<double>& n : numbers) count += std::ssize(n);
     for (const Indices& g : gone) went += std::ssize(g);
     if (const int64_t wanted = to_go_of(count); went < wanted) {
-      log::warning(std::to_string(went) + " of " + std::to_string(count) + " scores go and not " + std::to_string(wanted) +
-                ", since every layer keeps " + std::to_string(rules_.keep) + " ('keep')");
+      log::warning(std::to_string(went) + " of " + std::to_string(count) + " scores go and not " +
+                   std::to_string(wanted) + ", since every layer keeps " + std::to_string(rules_.keep) + " ('keep')");
     }
   }
   Edits edits;

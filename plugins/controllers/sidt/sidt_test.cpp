@@ -237,7 +237,8 @@ TEST(Sidt, SaysWhatIsWrong) {
   // Scores that nothing would use any more, and those of another controller.
   Graph scored = small_vit();
   apply(scored, {}, sidt(R"("ratio": 0)")->begin(scored));
-  EXPECT_THAT(message([&] { sidt(R"("rank": "random")")->begin(scored); }), HasSubstr("has scores of an earlier stage"));
+  EXPECT_THAT(message([&] { sidt(R"("rank": "random")")->begin(scored); }),
+              HasSubstr("has scores of an earlier stage"));
   EXPECT_THAT(message([&] { controller_of("vtp")->begin(scored); }), HasSubstr("has scores of another controller"));
   const auto keeps = sidt(R"("keep": 100)");
   EXPECT_THAT(dynamic_cast<const Foresight&>(*keeps).idle(scored, 1).at(0), HasSubstr("nothing goes"));
