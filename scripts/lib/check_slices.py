@@ -1,25 +1,29 @@
-"""Compares a globally pruned PreResNet-164 with slices of its tensors that are taken by hand.
+"""Compares globally pruned networks with slices of their tensors that are taken by hand.
 
-A PreResNet-164 is trained for a moment, once with coefficients behind all of its batch norms (searched by RARTS) and
-once with the penalty of network slimming. Of all 12,112 channels a share goes, by one threshold. This program knows the
-structure of the network from its paper and the rule from network slimming: of the scores in ascending order the one at
-position floor(share * n) is the threshold, and what is strictly greater stays. It reads the tensors of the unpruned
-network alone, slices them, and computes the network with PyTorch's functions. The pruned network that Espalier leaves
-must have the same channels, the same number of parameters and of multiply-accumulates, and the same outputs, as
-model.py and as TorchScript. It must then train on, in Espalier and in PyTorch, and export.
+gate, bn_scale: a PreResNet-164 is trained for a moment, once with coefficients behind all of its batch norms
+(searched by RARTS) and once with the penalty of network slimming. Of all 12,112 channels a share goes, by one
+threshold. This program knows the structure of the network from its paper and the rule from network slimming: of the
+scores in ascending order the one at position floor(share * n) is the threshold, and what is strictly greater stays.
+It reads the tensors of the unpruned network alone, slices them, and computes the network with PyTorch's functions.
+The pruned network that Espalier leaves must have the same channels, the same number of parameters and of multiply-
+accumulates, and the same outputs, as model.py and as TorchScript. It must then train on, in Espalier and in PyTorch,
+and export.
+
+swin, vit: a small transformer is trained for a moment with the scores of SiDT on its dimensions, and 20, 40, 60 and
+80 % of them go. This program knows the networks from their papers, slices the tensors of the one with scores by the
+same rule, and compares as above. The unpruned network with the scores that go set to zero must have these outputs, too.
 """
 import argparse
-import importlib.util
 import json
 import math
-import struct
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import transformer_slices
+from slice_tools import TOLERANCE, call, difference, module_of, tensors_of, trains_on
+
 BLOCKS = 18  # of each of the three stages: (164 - 2) / 9
-TOLERANCE = 1e-5  # of the largest logit
 DATA = {"use": "synthetic", "size": 32, "channels": 3, "classes": 10, "count": 64, "batch": 16}
 SGD = {"use": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 WAYS = {
@@ -35,35 +39,6 @@ WAYS = {
         "prune": {"score": "bn_scale", "on": ["layer*.conv1", "layer*.conv2", "fc"]},
     },
 }
-
-
-def call(*command):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"check-slices: {' '.join(map(str, command))}\n{done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def tensors_of(file):
-    """The tensors of a safetensors file, all of float32."""
-    import torch
-    raw = file.read_bytes()
-    n = struct.unpack("<Q", raw[:8])[0]
-    found = {}
-    for name, t in json.loads(raw[8:8 + n]).items():
-        if name == "__metadata__":
-            continue
-        assert t["dtype"] == "F32", (name, t["dtype"])
-        begin, end = (8 + n + at for at in t["data_offsets"])
-        found[name] = torch.frombuffer(bytearray(raw[begin:end]), dtype=torch.float32).reshape(t["shape"])
-    return found
-
-
-def module_of(file):
-    spec = importlib.util.spec_from_file_location(f"model_{abs(hash(str(file)))}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load_model().eval()
 
 
 def norms():
@@ -154,27 +129,6 @@ class Sliced:
         return x @ self.t["fc.weight"].T + self.t["fc.bias"]
 
 
-def difference(a, b):
-    return ((a - b).abs().max() / b.abs().max()).item()
-
-
-def trains_on(model, x):
-    """Whether some steps of SGD in PyTorch lower the loss of a batch."""
-    import torch
-    target = torch.arange(x.size(0)) % 10
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    model.train()
-    losses = []
-    for _ in range(5):
-        loss = torch.nn.functional.cross_entropy(model(x), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    model.eval()
-    return losses[-1] < losses[0]
-
-
 def check(way, share, program, folder):
     import torch
     torch.manual_seed(0)
@@ -257,24 +211,31 @@ def check(way, share, program, folder):
 
 
 def main():
+    known = [*WAYS, *transformer_slices.NETWORKS]
     parser = argparse.ArgumentParser(
         prog="scripts/check-slices", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="The exit status is 1 if anything differs.\nexamples:\n  scripts/check-slices\n"
-               "  scripts/check-slices gate --share 0.6\n")
-    parser.add_argument("scores", nargs="*", metavar="SCORE", help=f"of {', '.join(WAYS)} (default: both)")
-    parser.add_argument("--share", type=float, default=0.4, help="share of the channels that goes (default 0.4)")
+               "  scripts/check-slices gate swin --share 0.6\n")
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--share", type=float,
+                        help="share of the channels or scores that goes (default 0.4; of transformers .2, .4, .6, .8)")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if unknown := [s for s in options.scores if s not in WAYS]:
-        sys.exit(f"check-slices: there is no score '{unknown[0]}'; known: {', '.join(WAYS)}")
-    if not 0 < options.share < 1:
+    if unknown := [w for w in options.ways if w not in known]:
+        sys.exit(f"check-slices: there is no way '{unknown[0]}'; known: {', '.join(known)}")
+    if options.share is not None and not 0 < options.share < 1:
         sys.exit("check-slices: --share is above 0 and below 1")
+    program = options.build / "bin" / "espalier"
     passed = True
     with tempfile.TemporaryDirectory(prefix="espalier-check-slices-") as folder:
-        for way in options.scores or WAYS:
+        for way in options.ways or known:
             place = Path(folder) / way
             place.mkdir()
-            passed = check(way, options.share, options.build / "bin" / "espalier", place) and passed
+            if way in WAYS:
+                passed = check(way, options.share or 0.4, program, place) and passed
+            else:
+                shares = [options.share] if options.share else [0.2, 0.4, 0.6, 0.8]
+                passed = transformer_slices.check(way, shares, program, place) and passed
     sys.exit(0 if passed else 1)
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import component_figures
+import kept_figures
 import kernel_figures
 import search_figures
 from run_files import Wrong, finished_runs, lines_of, metric_of, on_front, save, summary_of, tensors_of
@@ -24,12 +25,14 @@ EXAMPLES = """examples:
   scripts/figures trajectories runs/003-f1-lambda runs/003-f1-beta runs/003-f1-start \\
       --baseline runs/003-f1-darts-seed0
   scripts/figures cells runs/003-t1-search-seed0
+  scripts/figures kept runs/003-f4-kept/ratio=0.2 runs/003-f4-kept/ratio=0.4
   scripts/figures components runs/sparsify-resnet/seed=0,weight=0.01
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 001: widths is figure
 1, supports 2, sizes 3, frontier 4 and 5, with --envelope 6, kernels 7, correlation 8. Of paper 002: front is figures 3
 and 4; --against authors counts parameters of VGG-16 by the formula of the authors' program. Of paper 003:
-trajectories is figure 2.1, cells 3.1. Of paper 004: components shows what a run with the controller sparsify left."""
+trajectories is figure 2.1, cells 3.1, kept 4.2. Of paper 004: components shows what a run with the controller sparsify
+left."""
 
 
 def size_of(summary, folder, value):
@@ -261,6 +264,8 @@ def main():
     p.add_argument("run", metavar="RUN", help="a run with a search or with the controller derive")
     p = commands.add_parser("components", parents=[out], help=component_figures.components.__doc__)
     p.add_argument("run", metavar="RUN", help="a run with the controller sparsify")
+    p = commands.add_parser("kept", parents=[out], help=kept_figures.kept.__doc__)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="a run with the controller sidt or vtp")
     given = parser.parse_args()
     import matplotlib
     matplotlib.use("agg")
@@ -288,6 +293,8 @@ def main():
         search_figures.trajectories(given.sweeps, given.baseline, where)
     elif given.command == "cells":
         search_figures.cells(given.run, where)
+    elif given.command == "kept":
+        kept_figures.kept(given.runs, where)
     elif given.command == "components":
         component_figures.components(given.run, where)
     else:

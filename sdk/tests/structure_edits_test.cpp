@@ -698,6 +698,34 @@ TEST(SplitOff, OfMergedPatchesIsReadByAllFourOfThem) {
   EXPECT_EQ(n.logits().sizes(), before.sizes());
 }
 
+// What attention gives has heads of dimensions; a view of it has one axis.
+TEST(SplitOff, OfHeadsAndTheirDimensionsIsOneAxis) {
+  GraphBuilder g({2, 6, 6});
+  const Edge x = g.to_tokens(g.conv("stem", g.input(), {.filters = 4, .padding = 1}));
+  const auto embedding = [&](const char* name) { return g.linear(name, x, {.features = 6, .heads = 2}); };
+  const Edge q = embedding("q"), k = embedding("k"), v = embedding("v");
+  const Edge y = g.window_attention("heads", q, k, v, {.window = 3, .shift = 0, .height = 6, .width = 6});
+  Network n(g.output(g.linear("fc", g.mean(g.linear("proj", y, {.features = 5})), {.features = 3})));
+  const at::Tensor before = n.logits(), columns = n["proj.weight"].clone();
+  n.edit({{SplitOff{"proj", 0, "own"}}});
+  EXPECT_TRUE(at::equal(n.logits(), before));
+  EXPECT_TRUE(at::equal(n["proj.weight"], columns));
+  Network zeroed(n.graph);
+  at::Tensor t = zeroed["proj.weight"].clone();
+  t.index_fill_(1, at::tensor({1, 2}, at::kLong), 0);
+  set(zeroed, "proj.weight", t);
+  // Other features of one head than of the other.
+  n.edit({{Shrink{"own", {0, 3, 4, 5}}}});
+  EXPECT_LE(largest(n.logits() - zeroed.logits()), 1e-12);
+  EXPECT_TRUE(at::equal(n["proj.weight"], columns.index_select(1, at::tensor({0, 3, 4, 5}, at::kLong))));
+  const std::string dimension =
+      n.graph[n.graph[n.graph.parameter("v.weight")].shape[0].segments[0].factors[1].axis].name;
+  // A dimension of all heads goes, and the view loses what it read of it: feature 4 of the first ones.
+  n.edit({{Shrink{dimension, {0, 2}}}});
+  EXPECT_TRUE(at::equal(n["proj.weight"], columns.index_select(1, at::tensor({0, 3, 5}, at::kLong))));
+  n.logits();
+}
+
 TEST(Disconnect, OfWhatIsMergedFromPatchesGoesFromAllFourOfThem) {
   GraphBuilder g({2, 6, 6});
   const auto conv = [&](const char* name, int64_t filters) {

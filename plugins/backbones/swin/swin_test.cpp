@@ -1,7 +1,10 @@
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include <espalier/error.h>
 #include <espalier/operation.h>
+#include <espalier/selector.h>
 #include <espalier/testkit.h>
 
 namespace espalier {
@@ -61,6 +64,17 @@ TEST(Swin, TakesMapsThatAreNoMultiplesOfTheWindow) {
   const Graph one = swin(R"({"use": "swin_t", "dim": 12, "depths": [2], "heads": [2]})", 16, 10);
   EXPECT_EQ(one.node("layers.0.blocks.1.attn.windows").op->options().at("shift"), Value(0));
   EXPECT_THROW(swin(R"({"use": "swin_t", "heads": [2, 3, 5, 24]})", 224, 10), Error);
+}
+
+// The authors' program decays neither tensors of one dimension (biases, norms) nor the tables of positions.
+TEST(Swin, WhatItsAuthorsDecayAreTheWeights) {
+  const Graph g = swin(R"({"use": "swin_t"})", 224, 1000);
+  const std::vector<ParamId> weights = Selector("weights").match(g);
+  for (size_t i = 0; i < g.parameters().size(); ++i) {
+    const Parameter& p = g.parameters()[i];
+    const bool decayed = std::ranges::find(weights, ParamId{static_cast<int32_t>(i)}) != weights.end();
+    EXPECT_EQ(decayed, p.shape.size() > 1 && !p.name.ends_with("relative_position_bias")) << p.name;
+  }
 }
 
 }  // namespace

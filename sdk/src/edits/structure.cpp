@@ -85,27 +85,33 @@ Rewrite plan_change(const Graph& graph, const SplitOff& e) {
   const std::string what = "cannot split the node '" + e.node + "' off";
   const int32_t node = draft.node(e.node);
   const Edge in = input_of(draft, node, e.input, what);
-  // The one dimension that is an axis as a whole.
-  Axis axis;
-  for (const Dim& d : graph[in].shape) {
-    if (d.segments.size() == 1 && d.segments[0].factors.size() == 1 && d.segments[0].factors[0].axis.id >= 0)
-      axis = d.segments[0].factors[0].axis;
-  }
-  if (axis.id < 0) throw EditError(what + ": its input " + sizes_of(graph, in) + " has no width that is one axis");
+  // The dimension that is an axis as a whole, or else a product of axes (of heads and their dimensions).
+  const Shape& shape = graph[in].shape;
+  const auto is_whole = [](const Dim& d) { return d.whole().id >= 0; };
+  const auto is_product = [](const Dim& d) {
+    return d.segments.size() == 1 &&
+           std::ranges::all_of(d.segments[0].factors, [](const Factor& f) { return f.axis.id >= 0; });
+  };
+  auto dim = std::find_if(shape.rbegin(), shape.rend(), is_whole);
+  if (dim == shape.rend()) dim = std::find_if(shape.rbegin(), shape.rend(), is_product);
+  if (dim == shape.rend())
+    throw EditError(what + ": its input " + sizes_of(graph, in) +
+                    " has no width that is one axis, or a product of axes");
   if (draft.is_output(in)) throw EditError(what + ": its input '" + graph[in].name + "' is an output of the network");
   const std::string name = e.view.empty() ? e.node + ".view" : e.view;
   draft.require_new(what, name);
-  Indices all(static_cast<size_t>(graph[axis].size));
+  Indices all(static_cast<size_t>(graph.size(*dim)));
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
-  const Axis own = draft.graph().add_axis(name, graph[axis].size);
-  draft.comes_from(own, axis);
+  const Axis own = draft.graph().add_axis(name, std::ssize(all));
+  const Axis axis = dim->whole();
+  if (axis.id >= 0) draft.comes_from(own, axis);
   const int32_t view = draft.graph().add_node(
       name, Registry::instance().create<Operation>(Value::map({{"use", "select"}, {"index", all}, {"drops", true}})),
       {in}, {own});
   const Edge out = draft.nodes()[static_cast<size_t>(view)].outputs.front();
   draft.nodes()[static_cast<size_t>(node)].inputs[static_cast<size_t>(e.input)] = out;
-  // Its dimensions so far are the shared axis's.
-  draft.reshape(out, Dim::of(axis), Dim::of(own));
+  // Its dimensions so far are the shared one's. A product has no one axis that the new one could come from.
+  draft.reshape(out, *dim, Dim::of(own), axis.id < 0 ? &all : nullptr);
   return draft.finish(Rewrite::Effect::preserves);
 }
 
