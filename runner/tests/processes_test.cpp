@@ -28,7 +28,10 @@ struct Scripts {
   size_t most = 0;  // at a time
   std::function<void(size_t)> on_tick = [](size_t) {};
 
-  explicit Scripts(std::vector<std::string> s) : scripts(std::move(s)), status(scripts.size(), -1) {}
+  explicit Scripts(std::vector<std::string> s) : scripts(std::move(s)), status(scripts.size(), -1) {
+    // A shell that starts the tests in the background lets them ignore it.
+    std::signal(SIGINT, SIG_DFL);
+  }
 
   std::filesystem::path output(size_t i) const { return folder / (std::to_string(i) + ".txt"); }
 
