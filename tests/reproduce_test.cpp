@@ -181,10 +181,12 @@ TEST(Reproduce, TakesAScaleFiltersAndABudget) {
 
 TEST(Reproduce, StartsRunsByACommand) {
   const Recipes r;
+  r.folder.write("all/first-seed0/notes.txt", "no run, and not to be lost");
   const fs::path said = r.folder / "said";
   const Output o = r.reproduce("--launcher 'command: echo begins >>" + said.string() + "; {command}'");
   EXPECT_EQ(o.status, 0) << o.text;
   EXPECT_EQ(read_file(said), "begins\n");
+  EXPECT_TRUE(fs::exists(r.out / "first-seed0.before-1" / "notes.txt"));
   EXPECT_EQ(r.status("first-seed0"), "finished");
 }
 

@@ -25,6 +25,7 @@
 #include "system/interrupt.h"
 #include "system/processes.h"
 #include "system/scratch_folder.h"
+#include "system/text.h"
 #include "system/threads.h"
 
 namespace espalier {
@@ -40,16 +41,6 @@ constexpr const char* loading = "loading";  // what stands for a check where a p
 
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
-}
-
-std::string shell_word(const std::string& text) {
-  const bool plain = !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
-    return std::isalnum(c) || std::strchr("/._-+=:,@", c) != nullptr;
-  });
-  if (plain) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
 }
 
 // ---- in a child ----

@@ -21,11 +21,6 @@ bool names(const std::string& from, const std::string& artefact) {
   return from == artefact || from.starts_with(artefact + ".");
 }
 
-// Whether runs of a recipe of this name are in folders of that one: "search-seed0" of "search".
-bool is_called(const std::string& folder, const std::string& recipe) {
-  return folder == recipe || folder.starts_with(recipe + "-");
-}
-
 }  // namespace
 
 Value with_artefacts(const Value& spec, const std::function<std::optional<Value>(const Reference&)>& find) {
@@ -152,6 +147,10 @@ std::vector<NeededRecipe> needed_recipes(const Value& recipe) {
     result.push_back({path, name->as_string(), std::move(scales)});
   }
   return result;
+}
+
+bool is_called(const std::string& folder, const std::string& recipe) {
+  return folder == recipe || folder.starts_with(recipe + "-");
 }
 
 std::optional<Maker> maker_of(const fs::path& folder, const std::vector<NeededRecipe>& needed) {

@@ -43,6 +43,9 @@ Value part_of_artefact(const Value& artefact, const std::string& name, const Val
 // The value in artefacts/STAGE.NAME.json of a run's folder. Throws InputError where there is none.
 Value artefact_of_run(const Value& folder, const Value& from);
 
+// Whether a folder's name is that of a run of a recipe: its name, alone or followed by '-' (and a scale, a seed).
+bool is_called(const std::string& folder, const std::string& recipe);
+
 // A recipe that another one needs.
 struct NeededRecipe {
   std::filesystem::path path;       // absolute

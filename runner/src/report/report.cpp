@@ -13,6 +13,7 @@
 #include "record/recorded.h"
 #include "store/store.h"
 #include "system/files.h"
+#include "system/text.h"
 
 namespace espalier {
 
@@ -102,17 +103,10 @@ Value edits_of(const Value& lines) {
   return edits;
 }
 
-std::string quoted_word(const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_not_of(
-                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                          "0123456789_-./=,:+") == std::string::npos;
-  return plain ? text : "'" + text + "'";
-}
-
 // What makes the run again.
 std::string command_of(const StoredRun& run) {
   const std::string& recipe = run.source.empty() ? (run.folder / "recipe.yaml").string() : run.source;
-  std::string command = "espalier run " + quoted_word(recipe);
+  std::string command = "espalier run " + shell_word(recipe);
   if (!run.scale.empty()) command += " --scale " + run.scale;
   if (label_of(run).empty() && run.seed != 0) command += " --seed " + std::to_string(run.seed);
   return command;

@@ -113,7 +113,7 @@ class Redirection {
     bool below = false;
     for (const fs::path& part : path) {
       const std::string name = part.string();
-      below = below || name == maker->recipe->name || name.starts_with(maker->recipe->name + "-");
+      below = below || is_called(name, maker->recipe->name);
       if (!below) continue;
       const std::string end = "-seed" + std::to_string(own_);
       const bool follows = seed_ != own_ && name.ends_with(end);

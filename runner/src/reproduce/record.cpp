@@ -10,7 +10,7 @@
 
 #include "espalier/error.h"
 #include "recipe/yaml.h"
-#include "reproduce/slurm.h"
+#include "store/store.h"
 #include "sweep/sweep.h"
 #include "system/terminal.h"
 #include "system/text.h"
@@ -122,10 +122,11 @@ bool Record::goes_on(const Job& job) const {
   const fs::path run = job.folder(out_);
   const bool same = fs::exists(run) && is_of_recipe(run, job);
   if (same && has_checkpoints(run) && !fs::exists(run / "model.safetensors")) return true;
-  if (has_checkpoints(run)) {
+  std::error_code none;
+  if (has_checkpoints(run) || (fs::exists(run) && !is_run_folder(run) && !fs::is_empty(run, none))) {
     put_aside(run);
   } else {
-    fs::remove_all(run);  // nothing was trained: what is there would only be in the way
+    fs::remove_all(run);  // a run that had trained nothing: it would only be in the way
   }
   return false;
 }

@@ -12,6 +12,7 @@
 #include "espalier/error.h"
 #include "recipe/yaml.h"
 #include "system/files.h"
+#include "system/text.h"
 
 namespace espalier {
 
@@ -60,12 +61,6 @@ void SlurmOptions::declare(Declare<SlurmOptions>& p) {
 
 SlurmOptions SlurmOptions::read(const fs::path& file) {
   return Declare<SlurmOptions>().read(read_yaml(file), "the options of Slurm");
-}
-
-std::string shell_word(const std::string& text) {
-  std::string word = "'";
-  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
 }
 
 std::string submit_array(const fs::path& folder, const std::string& name, const std::vector<SlurmTask>& tasks,

@@ -41,7 +41,4 @@ std::map<std::string, std::string> states_of_jobs(const std::vector<std::string>
 // Whether a job in such a state will still begin or end by itself.
 bool is_pending(const std::string& state);
 
-// A word for the shell.
-std::string shell_word(const std::string& text);
-
 }  // namespace espalier

@@ -9,6 +9,7 @@
 #include "record/recorded.h"
 #include "reproduce/record.h"
 #include "reproduce/slurm.h"
+#include "system/text.h"
 
 namespace espalier {
 

@@ -357,11 +357,16 @@ int64_t rebuild_store(const fs::path& file, const std::vector<fs::path>& folders
 }
 
 void StoreWriter::operator()(const fs::path& run) {
-  if (off_) return;
+  constexpr double share = 20;
+  const double began = wall_time();
+  const bool ended = fs::exists(run / "summary.json");
+  if (off_ || (!ended && began - at_ < share * seconds_)) return;
   try {
     // Opened each time: `espalier runs rebuild` may have put another file in its place.
     const std::optional<fs::path> file = Store::default_file();
     if (file) Store(*file).update(run);
+    at_ = wall_time();
+    seconds_ = at_ - began;
   } catch (const std::exception& e) {
     off_ = true;
     log::warning(std::string("this run is not kept in the store of runs: ") + e.what());

@@ -99,13 +99,15 @@ std::set<std::filesystem::path> run_folders_in(const std::filesystem::path& top)
 int64_t rebuild_store(const std::filesystem::path& file, const std::vector<std::filesystem::path>& folders,
                       const std::function<void(const std::string&)>& skipped);
 
-// Keeps a run in the store while it trains; a store that fails is said once and keeps no run from training.
+// Keeps a run in the store while it trains: its beginning and its end, and in between as often as it takes no more than
+// a twentieth of the time. A store that fails is said once and keeps no run from training.
 class StoreWriter {
  public:
   void operator()(const std::filesystem::path& run);
 
  private:
   bool off_ = false;
+  double at_ = 0, seconds_ = 0;  // when it was last written, and how long that took
 };
 
 }  // namespace espalier

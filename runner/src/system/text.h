@@ -16,4 +16,7 @@ std::string bytes_text(int64_t n);
 // Every `what` in the text becomes `with`.
 void replace_all(std::string& text, const std::string& what, const std::string& with);
 
+// A text as a word of the shell: in quotes where it needs them.
+std::string shell_word(const std::string& text);
+
 }  // namespace espalier
