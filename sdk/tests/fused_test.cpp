@@ -2,7 +2,9 @@
 #include <limits>
 #include <utility>
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/linear.h>
@@ -421,6 +423,90 @@ TEST(Fused, AMixtureWithCoefficientsForEachSampleIsComputedByItself) {
   const auto exact = step(g, at::kDouble, false, input, target);
   const double plain = error(step(g, at::kFloat, false, input, target), exact);
   EXPECT_LE(error(step(g, at::kFloat, true, input, target), exact), std::max(4 * plain, 2e-5));
+}
+
+// Attention within windows; every case has other tails: of tokens (4, 9, 16 and 49 of a window), of head dimensions, of
+// maps that a window does not divide, of shifts.
+struct Windows {
+  int64_t height, width, window, shift, query, value;
+  bool shift_first = false;
+};
+
+Graph within_windows(const Windows& c) {
+  GraphBuilder b({3, c.height, c.width});
+  Edge x = b.linear("in", b.to_tokens(b.input()), {.features = 5});
+  if (c.height % c.window || c.width % c.window) x = b.pad_tokens(x, c.window);
+  const auto heads = [&](const char* name, int64_t dimension) {
+    return b.linear(name, x, {.features = 3 * dimension, .heads = 3});
+  };
+  const Edge q = heads("q", c.query), k = heads("k", c.query), v = heads("v", c.value);
+  x = b.window_attention(
+      "windows", q, k, v,
+      {.window = c.window, .shift = c.shift, .height = c.height, .width = c.width, .shift_first = c.shift_first});
+  return b.output(b.linear("fc", b.mean(x), {.features = 4}));
+}
+
+const std::vector<Windows> window_cases = {{4, 6, 2, 1, 5, 6},   {7, 5, 3, 1, 16, 3},        {6, 6, 3, 0, 7, 17},
+                                           {9, 8, 4, 2, 32, 32}, {10, 9, 4, 2, 1, 33, true}, {14, 14, 7, 3, 27, 8}};
+
+TEST(Fused, AttentionWithinWindowsEqualsTheOperationsOneByOneInFloat64) {
+  for (const Windows& c : window_cases) {
+    const Graph g = within_windows(c);
+    const at::Tensor x = testkit::input_of(g, 3, 5), y = testkit::target_of(4, 3, 5);
+    const auto exact = step(g, at::kDouble, false, x, y);
+    const double plain = error(step(g, at::kFloat, false, x, y), exact);
+    EXPECT_LE(error(step(g, at::kFloat, true, x, y), exact), std::max(4 * plain, 2e-5))
+        << c.height << "x" << c.width << ", window " << c.window << ", LibTorch's error " << plain;
+  }
+}
+
+// In bfloat16, as autocast has it; a number there has eight bits, so that LibTorch's own error is a few thousandths.
+TEST(Fused, AttentionWithinWindowsInBfloat16IsAsExactAsLibTorchs) {
+  for (const Windows& c : window_cases) {
+    const Graph g = within_windows(c);
+    const at::Tensor x = testkit::input_of(g, 3, 5), y = testkit::target_of(4, 3, 5);
+    const auto exact = step(g, at::kDouble, false, x, y);
+    const auto in_bfloat16 = [&](bool fuse) {
+      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+      at::autocast::set_autocast_enabled(at::kCPU, true);
+      const double e = error(step(g, at::kFloat, fuse, x, y), exact);
+      at::autocast::set_autocast_enabled(at::kCPU, false);
+      return e;
+    };
+    const double plain = in_bfloat16(false);
+    EXPECT_GT(plain, 1e-4) << "autocast was off";
+    EXPECT_LE(in_bfloat16(true), 2 * plain) << c.height << "x" << c.width << ", window " << c.window;
+  }
+}
+
+// The sums of the table's gradient are made in parts, and those must not depend on the threads. (What goes in, and the
+// gradients that come back, are products over five and four numbers, which are not divided among threads.)
+TEST(Fused, AttentionWithinWindowsIsTheSameOnAnyNumberOfThreads) {
+  if (isa() == Isa::baseline) GTEST_SKIP() << "this processor computes it by LibTorch";
+  const Graph g = within_windows(window_cases.back());
+  const at::Tensor x = testkit::input_of(g, 16, 5), y = testkit::target_of(4, 16, 5);
+  const auto table = static_cast<size_t>(g.parameter("windows.relative_position_bias").id) + 1;
+  const int before = at::get_num_threads();
+  std::vector<at::Tensor> gradients;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    gradients.push_back(step(g, at::kFloat, true, x, y)[table]);
+  }
+  at::set_num_threads(before);
+  EXPECT_GT(gradients[0].abs().max().item<double>(), 0);
+  EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
+  EXPECT_TRUE(at::equal(gradients[0], gradients[2]));
+}
+
+TEST(Fused, AttentionWithinWindowsRefusesASecondDerivative) {
+  if (isa() == Isa::baseline) GTEST_SKIP() << "this processor computes it by LibTorch";
+  const Graph g = within_windows(window_cases[0]);
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const at::Tensor x = testkit::input_of(g, 2, 5, at::kFloat);
+  const at::Tensor loss = run(g, w, {{"input", x}}, {"logits"}, {.training = true, .key = {}})[0].square().sum();
+  const at::Tensor table = w[g.parameter("windows.relative_position_bias")];
+  EXPECT_THROW(torch::autograd::grad({loss}, {table}, {}, true, /*create_graph=*/true), Error);
 }
 
 }  // namespace

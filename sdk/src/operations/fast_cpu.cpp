@@ -5,14 +5,10 @@
 #include <vector>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/graph_task.h>
 
 #include "espalier/error.h"
 #include "kernels/batch_norm_kernels.h"
@@ -265,76 +261,6 @@ class SmallConv : public Function<SmallConv> {
   }
 };
 
-// MKL does not use AVX-512 on processors of other makers; oneDNN, which LibTorch holds too, does. Its product of a
-// linear layer is reached through the operator that LibTorch's compiler calls.
-using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                                std::string_view, c10::List<std::optional<at::Scalar>>,
-                                std::optional<std::string_view>);
-
-const c10::TypedOperatorHandle<OneDnnLinear>* onednn_linear() {
-  static const auto found = []() -> std::optional<c10::TypedOperatorHandle<OneDnnLinear>> {
-#if defined(__x86_64__)
-    if (__builtin_cpu_is("intel") || !__builtin_cpu_supports("avx512f")) return std::nullopt;
-    const auto schema = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-    if (schema && schema->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return schema->typed<OneDnnLinear>();
-#endif
-    return std::nullopt;
-  }();
-  return found ? &*found : nullptr;
-}
-
-bool is_large_for_onednn(const at::Tensor& a, const at::Tensor& b) {
-  // Below this many multiply-accumulates MKL is as fast (measured: 128 x 300 x 100 the same, 128 x 784 x 300 half).
-  constexpr int64_t least = 8'000'000;
-  return a.size(0) * a.size(1) * b.size(0) >= least && onednn_linear();
-}
-
-// a [m, k] times the transpose of b [n, k], plus the bias [n] where there is one.
-at::Tensor product(const at::Tensor& a, const at::Tensor& b, const std::optional<at::Tensor>& bias) {
-  if (is_large_for_onednn(a, b))
-    return onednn_linear()->call(a, b, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
-  return bias ? at::addmm(*bias, a, b.t()) : at::mm(a, b.t());
-}
-
-// sum += a [m, k] times the transpose of b [n, k]
-void add_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
-  if (is_large_for_onednn(a, b)) {
-    sum.add_(product(a, b, {}));
-  } else {
-    sum.addmm_(a, b.t());
-  }
-}
-
-class Linear : public Function<Linear> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias) {
-    context->save_for_backward({x, weight});
-    context->saved_data["bias"] = bias.has_value();
-    return product(x, weight, bias);
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &gy = gradients[0];
-    at::Tensor gx, gw, gb;
-    const bool differentiable = c10::GradMode::is_enabled();
-    if (context->needs_input_grad(0)) gx = differentiable ? gy.mm(weight) : product(gy, weight.t(), {});
-    if (context->saved_data["bias"].toBool()) gb = gy.sum(0);
-    // Where gradients are asked for as values (autograd::grad), or to be differentiated, they are values.
-    const auto* asked = torch::autograd::get_current_graph_task_exec_info();
-    const bool accumulates = (!asked || asked->empty()) && !differentiable;
-    // A controller may ask for the gradients of some parameters alone; then this weight needs none.
-    if (!context->needs_input_grad(1)) return {gx, gw, gb};
-    if (accumulates && weight.is_leaf() && weight.grad().defined()) {
-      add_product(at::Tensor(weight.grad()), gy.t(), x.t());
-    } else {
-      gw = gy.t().mm(x);
-    }
-    return {gx, gw, gb};
-  }
-};
-
 }  // namespace
 
 void refuse_second_derivative() {
@@ -354,11 +280,6 @@ at::Tensor every_pixel(const at::Tensor& images, int64_t stride) {
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu) {
   if (kernel != 2 && kernel != 3) return {};
   return MaxPool::apply(x, kernel, stride, padding, relu);
-}
-
-at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!c10::GradMode::is_enabled()) return product(x, weight, given(bias));
-  return Linear::apply(x, weight, given(bias));
 }
 
 at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding) {

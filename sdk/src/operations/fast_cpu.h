@@ -50,8 +50,4 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
 // beyond its memory where there are few channels (as of LibTorch 2.11).
 at::Tensor every_pixel(const at::Tensor& images, int64_t stride);
 
-// Linear layer, [batch, features], that adds its weight's gradient into the one there is, as the product is made:
-// LibTorch makes another tensor first. Of any derivative.
-at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-
 }  // namespace espalier

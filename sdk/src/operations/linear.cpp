@@ -5,6 +5,7 @@
 #include "espalier/onnx.h"
 #include "espalier/weights.h"
 #include "fast_cpu.h"
+#include "fast_linear.h"
 
 namespace espalier {
 namespace {
@@ -36,19 +37,23 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    if (f.pass.fuse && f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
-      // Tokens are so many rows.
-      const at::Tensor& x = f.inputs[0];
-      const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
-      if (is_fast_cpu(rows)) {
-        const at::Tensor y = fast_linear(rows, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor());
+    const at::Tensor& x = f.inputs[0];
+    if (f.pass.fuse && x.is_cpu() && x.numel() > 0 && f.parameter(0).scalar_type() == at::kFloat) {
+      const at::Tensor bias = o_.bias ? f.parameter(1) : at::Tensor();
+      const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});  // tokens are so many rows
+      const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
+      at::Tensor y;
+      if (!autocast && is_fast_cpu(rows)) y = fast_linear(rows, f.parameter(0), bias);
+      if (autocast && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16)
+        y = fast_linear_bfloat16(rows, f.parameter(0), bias);
+      if (y.defined()) {
         if (x.dim() == 2) return {y};
         std::vector<int64_t> sizes = x.sizes().vec();
         sizes.back() = y.size(1);
         return {y.view(sizes)};
       }
     }
-    return {at::linear(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
+    return {at::linear(x, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor())};
   }
 
   int64_t macs(const Graph& g, const Node& node) const override {

@@ -1,12 +1,17 @@
+#include <algorithm>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros.h>
 
 #include "attention.h"
 #include "builtin.h"
 #include "constants.h"
 #include "espalier/onnx.h"
+#include "fast_window_attention.h"
+#include "kernels/window_attention_kernels.h"
 
 namespace espalier {
 namespace {
@@ -39,6 +44,11 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
+    if (f.pass.fuse && is_fast_window_attention(f.inputs[0], f.inputs[1], f.inputs[2])) {
+      const Shape& out = f.graph[f.node.outputs[0]].shape;
+      return {fast_window_attention(f.inputs[0], f.inputs[1], f.inputs[2], f.parameter(0), layout(f), o_.scale,
+                                    f.graph.size(out[0]), f.graph.size(out[1]))};
+    }
     const int64_t heads = head_sizes(f.graph, f.node).heads;
     const at::Tensor& x = f.inputs[0];
     const int64_t height = x.size(1), width = x.size(2), tokens = o_.window * o_.window;
@@ -209,6 +219,52 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
       for (int64_t x = 0; x < out[1]; ++x) result.push_back(inverse[static_cast<size_t>(y * in[1] + x)]);
     }
     return result;
+  }
+
+  // The same for the operation of one piece.
+  WindowLayout layout(const Forward& f) const {
+    const int64_t height = f.inputs[0].size(1), width = f.inputs[0].size(2), tokens = o_.window * o_.window;
+    const auto get = [&](int64_t what, at::ScalarType type, auto make) {
+      return constants_.get({what, height, width}, at::kCPU, type, make);
+    };
+    const auto window_tokens = [&](const std::vector<int64_t>& v) { return integers(v).view({-1, tokens}); };
+    const auto places = [&] {
+      // Where each token of each window goes; those that only fill up a window go nowhere.
+      const std::vector<int64_t> back = grid_order(f.graph, f.node);
+      std::vector<int64_t> to(static_cast<size_t>(height * width), -1);
+      for (size_t i = 0; i < back.size(); ++i) to[static_cast<size_t>(back[i])] = static_cast<int64_t>(i);
+      return window_tokens(to);
+    };
+    // Most windows have no mask, and those at an edge have the same one.
+    const auto kinds = [&] {
+      std::vector<std::vector<int64_t>> all;
+      std::vector<int64_t> of;
+      if (o_.shift == 0) return std::pair(all, std::vector<int64_t>(static_cast<size_t>(height * width / tokens), -1));
+      const std::vector<int64_t> values = mask(height, width);
+      for (auto first = values.begin(); first != values.end(); first += tokens * tokens) {
+        const std::vector<int64_t> one(first, first + tokens * tokens);
+        const auto found = std::find(all.begin(), all.end(), one);
+        const bool empty = std::all_of(one.begin(), one.end(), [](int64_t v) { return v == 0; });
+        of.push_back(empty ? -1 : found - all.begin());
+        if (!empty && found == all.end()) all.push_back(one);
+      }
+      return std::pair(all, of);
+    };
+    const auto masks = [&] {
+      const auto all = kinds().first;
+      at::Tensor filled = at::zeros({static_cast<int64_t>(all.size()), tokens, row_of(tokens)});
+      for (size_t i = 0; i < all.size(); ++i)
+        filled[static_cast<int64_t>(i)].slice(1, 0, tokens).copy_(integers(all[i]).view({tokens, tokens}));
+      return filled;
+    };
+    return {.from = get(4, at::kLong, [&] { return window_tokens(window_order(f.graph, f.node)); }),
+            .to = get(5, at::kLong, places),
+            .rows = get(6, at::kLong,
+                        [&] {
+                          return integers(relative_positions()).view({tokens, tokens});
+                        }),
+            .masks = get(7, at::kFloat, masks),
+            .mask_of = get(8, at::kLong, [&] { return integers(kinds().second); })};
   }
 
   // For each pair of tokens of a window the row of the table.
