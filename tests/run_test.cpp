@@ -78,6 +78,10 @@ TEST(Run, LeavesACompleteRunFolder) {
                         "graph.json", "model.py", "checkpoints/last.safetensors", "checkpoints/best.safetensors"}) {
     EXPECT_TRUE(std::filesystem::exists(folder / "run" / f)) << f;
   }
+  const std::string events = read_file(folder / "run/events.out.tfevents.0.espalier");
+  for (const char* part : {"_hparams_/experiment", "stages.shrink.optimizers.sgd.lr", "_hparams_/session_end_info",
+                           "The stage **finetune** begins", "lr/adam", "lr/sgd2", "widths/conv1", "conv1.weight"})
+    EXPECT_THAT(events, ::testing::HasSubstr(part));
   const Value summary = from_json(read_file(folder / "run" / "summary.json"));
   EXPECT_EQ(summary.at("status").as_string(), "finished");
   EXPECT_EQ(summary.at("stages").size(), 2U);

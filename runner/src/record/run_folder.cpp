@@ -71,10 +71,13 @@ void RunFolder::add_metrics(const Value& line) const {
   for (const Value::Entry& e : line.as_map()) {
     if (e.value.is_number() && e.key != "epoch" && e.key != "step") scalars.emplace_back(e.key, e.value.as_double());
   }
+  add_events(scalar_event(wall_time(), line.at("step").as_int(), scalars));
+}
+
+void RunFolder::add_events(const std::string& records) const {
   std::error_code none;
   const bool first = fs::file_size(file(events), none) == 0 || none;
-  append_bytes(file(events), (first ? event_file_start(wall_time()) : "") +
-                                 scalar_event(wall_time(), line.at("step").as_int(), scalars));
+  append_bytes(file(events), (first ? event_file_start(wall_time()) : "") + records);
 }
 
 void RunFolder::add_history(const Value& line) const {

@@ -15,7 +15,7 @@ namespace espalier {
 //   environment.json     machine, versions, command, folders; what a continuation is compared with
 //   metrics.jsonl        a line for each epoch; seconds, images_per_second and the two of memory depend on the machine
 //   history.jsonl        a line for each edit of the structure
-//   events.out.tfevents.0.espalier   the metrics once more, for TensorBoard
+//   events.out.tfevents.0.espalier   the metrics, the recipe, widths and weights, for TensorBoard
 //   records/             what a controller keeps for figures
 //   artefacts/           what stages hand on, STAGE.NAME.json and .safetensors: other recipes refer to it
 //   checkpoints/         last.safetensors, previous.safetensors (the one before), best.safetensors
@@ -40,6 +40,8 @@ class RunFolder {
     return path_ / "checkpoints" / (name + ".safetensors");
   }
   void add_metrics(const Value& line) const;
+  // Records of formats/tensorboard.h.
+  void add_events(const std::string& records) const;
   void add_history(const Value& line) const;
 
   // Bytes of the files that grow, on the disk when it returns: {"metrics.jsonl": n, ...}.

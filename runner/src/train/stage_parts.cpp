@@ -139,6 +139,13 @@ double StageParts::learning_rate(double lr_factor) const {
   return groups_.front()->made.object->learning_rate() * scheduled(*groups_.front(), lr_factor);
 }
 
+std::vector<std::pair<std::string, double>> StageParts::learning_rates(double lr_factor) const {
+  std::vector<std::pair<std::string, double>> all;
+  for (const auto& g : groups_)
+    all.emplace_back(g->label, g->made.object->learning_rate() * scheduled(*g, lr_factor) * g->factor);
+  return all;
+}
+
 double StageParts::learning_rate(ParamId p, double lr_factor) const {
   const int optimizer = optimizer_of_[static_cast<size_t>(p.id)];
   if (optimizer < 0) return 0;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "espalier/controller.h"
@@ -37,6 +38,8 @@ class StageParts {
   int64_t passes() const { return passes_; }
   // Of the first optimizer, with the schedule's factor; 0 without one.
   double learning_rate(double lr_factor) const;
+  // Of each optimizer and each factor of a learning rate, by the name of its states: sgd, sgd*0.1, adam2.
+  std::vector<std::pair<std::string, double>> learning_rates(double lr_factor) const;
   // That a parameter has in the step under way, with the schedule's factor; 0: no optimizer updates it.
   double learning_rate(ParamId p, double lr_factor) const;
   // The rate of each parameter in an update of these roles, with the schedule's factor.

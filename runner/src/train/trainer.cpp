@@ -16,14 +16,17 @@
 #include "export/export_checks.h"
 #include "export/python_export.h"
 #include "export/torchscript_export.h"
+#include "formats/tensorboard.h"
 #include "plan/warm_start.h"
 #include "recipe/yaml.h"
 #include "record/data_record.h"
+#include "record/environment.h"
 #include "system/files.h"
 #include "system/interrupt.h"
 #include "system/text.h"
 #include "system/threads.h"
 #include "train/report.h"
+#include "train/run_events.h"
 
 namespace espalier {
 
@@ -127,6 +130,8 @@ void Trainer::start() {
   for (const StageSection& s : recipe_.stages)
     position_.steps_total +=
         s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
+  metrics_.make(recipe_.metrics, data_.info().target);
+  folder_.add_events(events_of_start(recipe_.resolved, {"test_" + metrics_.leading().name, "params", "macs"}));
   options_.recorded(folder_.path());
 }
 
@@ -192,6 +197,7 @@ void Trainer::finish() {
   export_model(folder_.path());
   const Summary result = summary();
   result.write(folder_.path());
+  folder_.add_events(run_end_event(wall_time()));
   options_.recorded(folder_.path());
   if (!options_.quiet) print_table(result);
 }

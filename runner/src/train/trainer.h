@@ -146,6 +146,7 @@ class Trainer final : public Run {
   // Takes what was measured on the test part into the best of the run.
   void count_best();
   // Ends the stage where its early_stop or stop_below say so.
+  void add_events() const;  // of an epoch that ends
   void stop_if_due(const Evaluation& selection);
   // The network as the stage leaves it, for a later stage whose loss learns from it.
   void keep_for_later() const;

@@ -23,6 +23,7 @@
 #include "train/compute_type.h"
 #include "train/evaluator.h"
 #include "train/phase_timer.h"
+#include "train/run_events.h"
 #include "train/trainer.h"
 
 namespace espalier {
@@ -455,12 +456,21 @@ void Trainer::finish_epoch() {
   watch([&](Controller& c) { c.epoch_end(*this); });
   for (const Value::Entry& m : meters_.metrics.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
+  add_events();
   options_.recorded(folder_.path());
   ++position_.epochs_done;
   ++position_.epoch;
   position_.step = 0;
   position_.epoch_begun = false;
   checkpoint_if_due();
+}
+
+void Trainer::add_events() const {
+  folder_.add_events(events_of_rates(position_.steps_done, parts_.learning_rates(position_.lr_factor)));
+  // Twenty times a stage: of deep networks and many epochs it would be many megabytes.
+  const int64_t every = (stage_->epochs + 19) / 20;
+  if (position_.ended || position_.epoch + 1 == stage_->epochs || (position_.epoch + 1) % every == 0)
+    folder_.add_events(events_of_network(position_.steps_done, network_.graph, *network_.weights));
 }
 
 void Trainer::stop_if_due(const Evaluation& selection) {
@@ -492,7 +502,11 @@ void Trainer::stop_if_due(const Evaluation& selection) {
 }
 
 void Trainer::run_stage() {
-  if (!position_.stage_begun) begin_stage();
+  if (!position_.stage_begun) {
+    const StageSection& next = recipe_.stages[position_.stage];
+    folder_.add_events(events_of_stage(position_.steps_done, next.name, next.epochs));
+    begin_stage();
+  }
   while (position_.epoch < stage_->epochs && !(position_.ended && position_.epoch > 0 && !position_.epoch_begun)) {
     if (!position_.epoch_begun) begin_epoch();
     train_epoch();
