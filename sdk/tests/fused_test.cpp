@@ -479,6 +479,28 @@ TEST(Fused, AttentionWithinWindowsInBfloat16IsAsExactAsLibTorchs) {
   }
 }
 
+// A second backward pass adds the same gradient: in float32 twice a number is exact.
+TEST(Fused, ALinearLayerInBfloat16AddsItsGradientToWhatIsThere) {
+  GraphBuilder b({6, 1, 1});
+  const Graph g =
+      b.output(b.linear("fc2", b.relu(b.linear("fc1", b.flatten(b.input()), {.features = 7})), {.features = 4}));
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const at::Tensor x = testkit::input_of(g, 5, 5, at::kFloat), y = testkit::target_of(4, 5, 5);
+  const auto backward = [&] {
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    const at::Tensor logits = run(g, w, {{"input", x}}, {"logits"}, {.training = true, .key = {}})[0];
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    EXPECT_EQ(logits.scalar_type(), at::kBFloat16);
+    at::cross_entropy_loss(logits.to(at::kFloat), y).backward();
+    return w.bank(Role::weight).gradients.flat().clone();
+  };
+  const at::Tensor once = backward(), twice = backward();
+  EXPECT_GT(once.abs().max().item<double>(), 0);
+  EXPECT_TRUE(at::equal(twice, once + once));
+}
+
 // The sums of the table's gradient are made in parts, and those must not depend on the threads. (What goes in, and the
 // gradients that come back, are products over five and four numbers, which are not divided among threads.)
 TEST(Fused, AttentionWithinWindowsIsTheSameOnAnyNumberOfThreads) {
