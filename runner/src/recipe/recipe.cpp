@@ -261,6 +261,7 @@ class Reader {
     d.eval_batch = k.eval_batch;
     d.validation = k.validation;
     d.limit = k.limit;
+    d.test_limit = k.test_limit;
     d.repeat = k.repeat;
     d.shuffle = k.shuffle;
     d.drop_last = k.drop_last;

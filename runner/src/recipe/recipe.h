@@ -39,9 +39,10 @@ struct DataSection {
   std::vector<Value> augment;  // specs of the augmentations, checked
   ResizeSection resize;
   NormalizeSection normalize;
-  double validation = 0;  // fraction of the training set held out
-  int64_t limit = 0;      // only the first n training samples; 0: all
-  int64_t repeat = 1;     // passes of an epoch
+  double validation = 0;   // fraction of the training set held out
+  int64_t limit = 0;       // only the first n training samples; 0: all
+  int64_t test_limit = 0;  // only so many test samples; 0: all
+  int64_t repeat = 1;      // passes of an epoch
   bool shuffle = true;
   bool drop_last = false;
   int64_t workers = 0;  // threads that read images ahead; 0: as many as compute

@@ -29,6 +29,8 @@ void DataKeys::declare(Declare<DataKeys>& p) {
     "Fraction of the training set that is held out for validation.");
   p("limit", &DataKeys::limit, at_least(0), unit("samples"),
     "Number of training samples that are used, drawn by the seed, to try things out; 0: all.");
+  p("test_limit", &DataKeys::test_limit, at_least(0), unit("samples"),
+    "Number of test samples that are evaluated, drawn by the seed, to try things out; 0: all.");
   p("repeat", &DataKeys::repeat, at_least(1), at_most(1e9),
     "Number of times that an epoch goes through the training part, for small data sets: evaluations, metrics and "
     "checkpoints come once in an epoch.");

@@ -31,6 +31,7 @@ struct DataKeys {
   int64_t eval_batch = 1000;
   double validation = 0;
   int64_t limit = 0;
+  int64_t test_limit = 0;
   int64_t repeat = 1;
   bool shuffle = true;
   bool drop_last = false;

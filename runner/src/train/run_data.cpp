@@ -57,6 +57,12 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
     validation = subset(train, std::move(numbers));
     has_validation = true;
   }
+  if (section.test_limit > 0 && section.test_limit < test.size()) {
+    std::vector<int64_t> tested = permutation(test.size(), seed_.with("test"));
+    tested.resize(static_cast<size_t>(section.test_limit));
+    std::ranges::sort(tested);
+    test = subset(test, std::move(tested));
+  }
   if (static_cast<int64_t>(samples.size()) != count) train = subset(train, std::move(samples));
   scalings_ = measured_scalings(train);
   if (!scalings_.empty()) recorded["scaling"] = to_value(scalings_);
