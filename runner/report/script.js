@@ -327,12 +327,25 @@ function drawFront(groups) {
     legend(series));
 }
 
+// What was drawn of runs: an image, so that nothing in it can meet what is in the page.
+function picture(p) {
+  const bytes = new TextEncoder().encode(p.svg);
+  let text = '';
+  for (const b of bytes) text += String.fromCharCode(b);
+  const alt = `${titleOf(p.paper, p.section)}: ${p.name}`;
+  return make('figure', {class: 'picture'}, make('img', {src: 'data:image/svg+xml;base64,' + btoa(text), alt}),
+    make('figcaption', {}, alt));
+}
+
 function draw() {
   const groups = matching();
   byId('shown').textContent = `${groups.length} of ${data.groups.length} shown`;
   drawFront(groups);
   const sections = [];
-  const keys = [...new Set(groups.map(g => JSON.stringify([g.paper, g.section])))].map(k => JSON.parse(k));
+  const everything = groups.length === data.groups.length;  // of which pictures without runs are a part, too
+  const pictures = data.pictures || [];
+  const keys = [...new Set([...groups, ...everything ? pictures : []].map(g => JSON.stringify([g.paper, g.section])))]
+    .sort().map(k => JSON.parse(k));
   for (const [paper, section] of keys) {
     const id = anchor(paper, section);
     const here = groups.filter(g => g.paper === paper && g.section === section);
@@ -341,7 +354,8 @@ function draw() {
     sections.push(make('section', {'aria-labelledby': id},
       make('h2', {id}, titleOf(paper, section)),
       named && here.length === 1 ? make('p', {}, named.description) : '',
-      groupTable(here), ...quoted.map(quotedTable), sectionChart(here, quoted)));
+      here.length ? groupTable(here) : '', ...quoted.map(quotedTable), sectionChart(here, quoted),
+      ...pictures.filter(p => p.paper === paper && p.section === section).map(picture)));
   }
   byId('sections').replaceChildren(...sections);
   byId('places').replaceChildren(make('ul', {}, ...keys.map(([p, s]) =>

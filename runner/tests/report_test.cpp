@@ -134,6 +134,25 @@ TEST(Report, IsAlsoATable) {
   EXPECT_THAT(csv, HasSubstr("\r\nx,x,"));
 }
 
+TEST(Report, HasThePicturesThatWereDrawnOfItsRuns) {
+  Made m;
+  for (const char* folder : {"figures/003-f4", "figures/001-f7", "reproduce"}) fs::create_directories(m.runs / folder);
+  write_file(m.runs / "figures" / "003-f4" / "kept.svg", "<svg>\"\u00e9\"</svg>");
+  write_file(m.runs / "figures" / "003-f4" / "kept.png", "no page shows this");
+  write_file(m.runs / "figures" / "001-f7" / "kernels.svg", std::string(2'000'001, ' '));  // too large
+  write_file(m.runs / "reproduce" / "runs.json", R"({"runs": []})");
+  for (const fs::path& path : {m.runs, m.runs / "reproduce"}) {
+    const Value pictures = pictures_at({path});
+    ASSERT_EQ(pictures.size(), 1U) << path;
+    const Value& p = pictures.as_list()[0];
+    EXPECT_EQ(p.at("paper").as_string() + " " + p.at("section").as_string() + " " + p.at("name").as_string(),
+              "003 f4 kept");
+    EXPECT_EQ(p.at("svg").as_string(), "<svg>\"\u00e9\"</svg>");
+  }
+  EXPECT_EQ(report_of(runs_at(m.store, {m.runs}), m.store, pictures_at({m.runs})).at("pictures").size(), 1U);
+  EXPECT_EQ(pictures_at({m.folder / "recipes"}).size(), 0U);
+}
+
 TEST(Report, SaysWhereThereIsNoRun) {
   Made made;
   EXPECT_THROW(made.report({made.folder / "recipes"}), InputError);

@@ -52,7 +52,7 @@ void report(const ReportOptions& o) {
   }
   runs = filtered(std::move(runs), o.filters);
   if (runs.empty()) throw InputError("", "there is no run to report, or none for which all of the filters hold");
-  const Value all = report_of(runs, *store);
+  const Value all = report_of(runs, *store, pictures_at({o.paths.begin(), o.paths.end()}));
   const std::string text = format == "html"  ? report_page(all)
                            : format == "md"  ? report_markdown(all)
                            : format == "csv" ? report_csv(all)

@@ -276,7 +276,37 @@ std::vector<StoredRun> runs_at(Store& store, const std::vector<fs::path>& paths)
   return store.runs();
 }
 
-Value report_of(const std::vector<StoredRun>& runs, Store& store) {
+Value pictures_at(const std::vector<fs::path>& paths) {
+  // Larger ones, of thousands of kernels say, would make a page that no browser likes.
+  constexpr uintmax_t most = 2'000'000;
+  std::set<fs::path> files;
+  for (const fs::path& path : paths) {
+    const fs::path root = fs::exists(path / "runs.json") ? fs::absolute(path / "..").lexically_normal() : path;
+    std::error_code none;
+    for (const fs::directory_entry& place : fs::directory_iterator(root / "figures", none)) {
+      if (!place.is_directory()) continue;
+      for (const fs::directory_entry& e : fs::directory_iterator(place.path(), none)) {
+        if (e.path().extension() == ".svg") files.insert(e.path());
+      }
+    }
+  }
+  Value all = Value::list();
+  for (const fs::path& file : files) {
+    if (fs::file_size(file) > most) {
+      log::warning(file.string() + " is larger than 2 MB and is not shown; the file itself can be looked at");
+      continue;
+    }
+    const std::string place = file.parent_path().filename().string();  // "003-f4"
+    const size_t dash = place.find('-');
+    all.push_back(Value::map({{"paper", place.substr(0, dash)},
+                              {"section", dash == std::string::npos ? "" : place.substr(dash + 1)},
+                              {"name", file.stem().string()},
+                              {"svg", read_file(file)}}));
+  }
+  return all;
+}
+
+Value report_of(const std::vector<StoredRun>& runs, Store& store, const Value& pictures) {
   const auto now = static_cast<std::time_t>(wall_time());
   std::tm local{};
   localtime_r(&now, &local);
@@ -307,8 +337,11 @@ Value report_of(const std::vector<StoredRun>& runs, Store& store) {
     }
     of_groups.push_back(group_of(of_group, of_lines));
   }
-  return Value::map(
-      {{"made", std::string(date)}, {"runs", lines}, {"groups", of_groups}, {"quoted", quoted_for(runs)}});
+  return Value::map({{"made", std::string(date)},
+                     {"runs", lines},
+                     {"groups", of_groups},
+                     {"quoted", quoted_for(runs)},
+                     {"pictures", pictures}});
 }
 
 }  // namespace espalier

@@ -23,7 +23,11 @@ std::vector<StoredRun> runs_at(Store& store, const std::vector<std::filesystem::
 //    [{metric, value, within, mean, deviation, n, met}]}], quoted: [{paper, section, source, rows: [{name, points}]}]}
 // A group is the runs of one recipe, or of one point of its matrix, that differ in nothing but the seed; deviation is
 // the sample's (n - 1), null of a single run. `met` compares the mean.
-Value report_of(const std::vector<StoredRun>& runs, Store& store);
+// The pictures come with it: [{paper, section, name, svg: the file's text}].
+Value report_of(const std::vector<StoredRun>& runs, Store& store, const Value& pictures = Value::list());
+
+// The pictures that `scripts/figures papers` drew of the runs in these folders: FOLDER/figures/PAPER-SECTION/NAME.svg.
+Value pictures_at(const std::vector<std::filesystem::path>& paths);
 
 // The same as a self-contained page: nothing is loaded from elsewhere.
 std::string report_page(const Value& report);
