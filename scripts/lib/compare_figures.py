@@ -94,7 +94,9 @@ def table_of(methods, panels, beside):
 
 def compare(folders, given, beside, metric, out):
     """Metric against the share of MACs: a line for each method, over seeds, in panels; compare.md has the numbers."""
+    import matplotlib
     import matplotlib.pyplot as plt
+    matplotlib.rcParams["svg.fonttype"] = "none"  # many labels: letters as outlines would be most of the file
     runs = runs_in(folders)
     beside = [m for m in beside.split(",") if m]
     whole = max(s["base"]["macs"] for labels in runs.values() for found in labels.values() for s, _ in found)
@@ -104,9 +106,12 @@ def compare(folders, given, beside, metric, out):
 
     def draw(panel, method, **style):
         points = methods[method]
-        panel.errorbar([p["share"][0] for p in points], [p["metric"][0] for p in points],
-                       yerr=[p["metric"][1] or 0 for p in points], xerr=[p["share"][1] or 0 for p in points],
-                       capsize=2, linewidth=1.2, elinewidth=0.8, label=method, **style)
+        panel.plot([p["share"][0] for p in points], [p["metric"][0] for p in points], linewidth=1.2, label=method,
+                   **style)
+        for p in points:
+            (x, dx), (y, dy) = p["share"], p["metric"]
+            if dy is not None:
+                panel.errorbar(x, y, yerr=dy, xerr=dx, fmt="none", elinewidth=0.8, ecolor=style["color"])
 
     columns = min(2, len(panels))
     lines = (len(panels) + columns - 1) // columns
