@@ -217,6 +217,8 @@ TEST(Scales, ChangeTheRecipeAndItsName) {
   EXPECT_EQ(r.resolved.find("scales"), nullptr);
   EXPECT_EQ(check_recipe(read_recipe(path, {"data.batch=6"}, "smoke"), toys()).data.batch, 6)
       << "--set has the last word";
+  const auto without = folder.write("without.yaml", "extends: r.yaml\nscales: {tiny: }\n");
+  EXPECT_THAT(scales_of(without), ::testing::ElementsAre("smoke")) << "one of two is taken away";
   EXPECT_THAT([&] { read_recipe(path, {}, "smoek"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'smoke'?")));
 }
 
@@ -240,6 +242,8 @@ TEST(LoadRecipe, TakesTheEpochsOfTheBase) {
   EXPECT_EQ(net.resolved.at("base").at("epochs").as_int(), 300);
   EXPECT_EQ(load(std::string(small) + "base: {macs: 5, epochs: 7}\n").base_epochs, 7);
   EXPECT_FALSE(load(std::string(small) + "base: toy_net\n").base_epochs);
+  EXPECT_THAT([] { load(std::string(small) + "base: {macs: 5, with_start: true}\n"); },
+              ThrowsMessage<InputError>(HasSubstr("'with_start' counts the training of the run")));
 }
 
 TEST(Extends, NamesTheFileInWhichAnErrorIs) {

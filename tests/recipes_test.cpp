@@ -27,9 +27,7 @@ TEST(Recipes, AreValidInEveryScale) {
     if (file.extension() != ".yaml" || file.parent_path().filename() == "common") continue;
     std::vector<std::string> scales{""};
     const Value tree = read_extended(file);
-    if (const Value* given = tree.find("scales")) {
-      for (const Value::Entry& e : given->as_map()) scales.push_back(e.key);
-    }
+    for (const std::string& scale : scales_of(file)) scales.push_back(scale);
     const bool of_a_paper = file.string().find("/paper/") != std::string::npos;
     EXPECT_TRUE(!of_a_paper ||
                 (tree.find("scales") && tree.at("scales").find("short") && tree.at("scales").find("smoke")))

@@ -139,9 +139,11 @@ stages:
   EXPECT_THAT(partial.text, HasSubstr("no weight of a layer in it is of this network"));
 
   // What the message says.
+  // The train cost is that of the training before, since this run trains nothing.
+  const std::string base = "base: {use: lenet5, conv1: 6, conv2: 8, hidden: 20, epochs: 2, with_start: true}\n";
   const Output whole =
-      espalier_command("run " + folder.write("w.yaml", head + "network: {from: a}\n" + stages).string() + " --out " +
-                       (folder / "w").string());
+      espalier_command("run " + folder.write("w.yaml", head + base + "network: {from: a}\n" + stages).string() +
+                       " --out " + (folder / "w").string());
   ASSERT_EQ(whole.status, 0) << whole.text;
   EXPECT_THAT(whole.text, HasSubstr("The network begins with all 8 tensors ("));
   const auto was = final_values(folder / "a"), is = final_values(folder / "w");
@@ -151,8 +153,14 @@ stages:
   const Value a = from_json(read_file(folder / "a" / "summary.json")),
               w = from_json(read_file(folder / "w" / "summary.json"));
   EXPECT_EQ(w.at("metrics").at("accuracy").as_double(), a.at("metrics").at("accuracy").as_double());
+  EXPECT_EQ(w.at("train_cost").as_double(), 0.5) << "one epoch of the whole network, of two";
   // The run's own recipe is one, from anywhere.
   EXPECT_EQ(espalier_command("validate " + (folder / "w" / "recipe.yaml").string()).status, 0);
+
+  const std::string values = "network: {use: lenet5, conv1: 3, conv2: 4, hidden: 10, from: a/model.safetensors}\n";
+  const Output unknown = run(folder.write("u.yaml", head + base + values + stages), folder / "u");
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_THAT(unknown.text, HasSubstr("model.safetensors: does not say what its training took"));
 
   const Output file =
       run(folder.write("f.yaml", head + "network: {from: a/model.safetensors}\n" + stages), folder / "f");

@@ -7,7 +7,7 @@ const runs = new Map(data.runs.map(r => [r.id, r]));
 
 // ---- Elements, texts and numbers ----
 
-const svgNames = new Set(['svg', 'g', 'path', 'line', 'circle', 'text', 'title', 'rect']);
+const svgNames = new Set(['svg', 'g', 'path', 'line', 'text', 'title']);
 function make(tag, attributes = {}, ...children) {
   const e = svgNames.has(tag) ? document.createElementNS('http://www.w3.org/2000/svg', tag)
                               : document.createElement(tag);
@@ -46,8 +46,10 @@ function duration(seconds) {
   return s >= 3600 ? `${Math.floor(s / 3600)}:${pad(Math.floor(s / 60) % 60)}:${pad(s % 60)}`
                    : `${Math.floor(s / 60)}:${pad(s % 60)}`;
 }
-const colour = i => `var(--c${i % 8})`;
+const colours = 8;
+const colour = i => `var(--c${i % colours})`;
 function titleOf(paper, section) {
+  if (section === '') return paper;
   const m = /^([tf])(\d+)$/.exec(section);
   const what = m ? (m[1] === 't' ? 'Table ' : 'Figure ') + m[2] : section;
   return /^\d{3}$/.test(paper) ? `Paper ${paper}: ${what}` : `${paper}: ${what}`;
@@ -74,7 +76,13 @@ function ticks(low, high, log) {
   return marks;
 }
 
-// series: [{name, points: [[x, y, title, action]], line: true}]
+// A mark at a place. Series beyond the number of colours have other shapes and broken lines.
+const shapes = ['M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0', 'M-4.5 -4.5h9v9h-9z', 'M0 -6l5.5 10h-11z',
+                'M0 -6.5l6 6.5l-6 6.5l-6 -6.5z'];
+const dashes = [null, '6 3', '2 3', '8 3 2 3'];
+const cycle = i => Math.floor(i / colours) % shapes.length;
+
+// series: [{name, points: [[x, y, title, action, deviation of y]], line: true}]; line: no marks; joined: both.
 function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
   const left = 64, right = 16, top = 12, bottom = 44;
   const points = series.flatMap(s => s.points).filter(p => p[1] !== null && (!log || p[0] > 0));
@@ -86,7 +94,8 @@ function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
     return [low - m, high + m];
   };
   const xs = points.map(p => log ? Math.log10(p[0]) : p[0]);
-  const [x0, x1] = range(xs, .03), [y0, y1] = range(points.map(p => p[1]), .06);
+  const ys = points.flatMap(p => [p[1] - (p[4] || 0), p[1] + (p[4] || 0)]);
+  const [x0, x1] = range(xs, .03), [y0, y1] = range(ys, .06);
   const atX = v => left + ((log ? Math.log10(v) : v) - x0) / (x1 - x0) * (width - left - right);
   const atY = v => height - bottom - (v - y0) / (y1 - y0) * (height - top - bottom);
   const svg = make('svg', {viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label});
@@ -106,13 +115,13 @@ function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
                            'text-anchor': 'middle'}, y));
   series.forEach((s, i) => {
     const fill = s.colour || colour(i);
-    if (s.line) {
+    if (s.line || s.joined) {
       // Epochs without an evaluation are passed over.
-      const path = s.points.filter(p => p[1] !== null).map((p, k) =>
+      const path = s.points.filter(p => p[1] !== null && (!log || p[0] > 0)).map((p, k) =>
         `${k ? 'L' : 'M'}${atX(p[0]).toFixed(1)} ${atY(p[1]).toFixed(1)}`).join('');
-      svg.append(make('path', {d: path, fill: 'none', stroke: fill, 'stroke-width': 2,
-                               'stroke-dasharray': s.dash ? '5 4' : null}));
-      return;
+      svg.append(make('path', {d: path, fill: 'none', stroke: fill, 'stroke-width': s.joined ? 1.2 : 2,
+                               'stroke-dasharray': s.dash ? '5 4' : s.joined ? dashes[cycle(i)] : null}));
+      if (s.line) return;
     }
     for (const p of s.points) {
       if (p[1] === null || (log && !(p[0] > 0))) continue;
@@ -122,10 +131,15 @@ function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
         e.preventDefault();
         act();
       };
-      svg.append(make('circle', {class: 'mark', cx: atX(p[0]), cy: atY(p[1]), r: 5, fill: s.hollow ? 'none' : fill,
-                                 stroke: fill, 'stroke-width': 2, tabindex: act ? 0 : null, role: act ? 'button' : null,
-                                 'aria-label': act ? p[2] : null, onclick: act,
-                                 onkeydown: act ? onKey : null},
+      if (p[4]) {
+        svg.append(make('line', {x1: atX(p[0]), x2: atX(p[0]), y1: atY(p[1] - p[4]), y2: atY(p[1] + p[4]),
+                                 stroke: fill, 'stroke-width': 1.2}));
+      }
+      svg.append(make('path', {class: 'mark', d: shapes[cycle(i)],
+                               transform: `translate(${atX(p[0]).toFixed(1)} ${atY(p[1]).toFixed(1)})`,
+                               fill: s.hollow ? 'none' : fill, stroke: fill, 'stroke-width': 1,
+                               tabindex: act ? 0 : null, role: act ? 'button' : null,
+                               'aria-label': act ? p[2] : null, onclick: act, onkeydown: act ? onKey : null},
                       make('title', {}, p[2])));
     }
   });
@@ -135,7 +149,9 @@ function chart(series, {x, y, log = false, width = 760, height = 340, label}) {
 function legend(series) {
   if (series.length < 2) return '';
   return make('ul', {class: 'legend'}, ...series.map((s, i) =>
-    make('li', {}, make('span', {class: 'swatch', style: `background:${s.colour || colour(i)}`}), s.name)));
+    make('li', {}, make('svg', {class: 'swatch', viewBox: '-7 -7 14 14', 'aria-hidden': 'true'},
+      make('path', {d: s.line ? 'M-7 -2h14v4h-14z' : shapes[cycle(i)], fill: s.hollow ? 'none' : s.colour || colour(i),
+                    stroke: s.colour || colour(i)})), s.name)));
 }
 
 // ---- Tables ----
@@ -314,16 +330,25 @@ function matching() {
 function drawFront(groups) {
   const key = byId('front-x').value, log = byId('front-log').checked;
   const named = byId('front-x').selectedOptions[0].textContent;
-  const places = [...new Set(groups.map(g => g.paper))];
   const metric = (groups.find(g => g.metric) || {}).metric;
-  const series = places.map(p => ({
-    name: /^\d{3}$/.test(p) ? 'paper ' + p : p,
-    points: groups.filter(g => g.paper === p && g.metric === metric && g.test && g[key]).map(g => [
-      g[key].mean, g.test.mean, `${g.group}: ${withUnit(g.test.mean, g.unit)}, ${count(g[key].mean)} ${named}`,
-      () => showRun(g.runs[0])]),
-  })).filter(s => s.points.length);
+  const by = byId('front-by').value;
+  const scales = new Set(groups.map(g => g.scale)).size;
+  const nameOf = g => {
+    if (by === 'recipe') return g.recipe + (scales > 1 ? `, ${g.scale || 'as it stands'}` : '');
+    return /^\d{3}$/.test(g.paper) ? 'paper ' + g.paper : g.paper;
+  };
+  const drawn = groups.filter(g => g.metric === metric && g.test && g[key]);
+  // The points of a recipe are one method at several sizes, so a line joins them.
+  const series = [...new Set(drawn.map(nameOf))].map(name => ({
+    name, joined: by === 'recipe',
+    points: drawn.filter(g => nameOf(g) === name).sort((a, b) => a[key].mean - b[key].mean).map(g => [
+      g[key].mean, g.test.mean,
+      `${g.group}: ${spread(g.test, v => withUnit(v, g.unit))}, ${count(g[key].mean)} ${named}`,
+      () => showRun(g.runs[0]), by === 'recipe' ? g.test.deviation : null]),
+  }));
+  const label = `${metric} across ${named}: the tables hold the numbers`;
   byId('front-chart').replaceChildren(
-    chart(series, {x: named, y: metric || '', log, label: `${metric} across ${named}: the tables hold the numbers`}),
+    chart(series, {x: named, y: metric || '', log, label, height: series.length > colours ? 520 : 340}),
     legend(series));
 }
 
@@ -371,7 +396,12 @@ function begin() {
     (expected.length ? `${met} of ${expected.length} printed numbers are met.` : 'Nothing is expected of these runs.');
   byId('filters').addEventListener('submit', e => e.preventDefault());
   byId('text').addEventListener('input', draw);
-  for (const id of ['scale', 'met', 'front-x', 'front-log']) byId(id).addEventListener('change', draw);
+  // Recipes of one folder are a comparison.
+  if (new Set(data.groups.map(g => g.paper)).size === 1) {
+    byId('front-by').value = 'recipe';
+    byId('front-x').value = data.groups.every(g => g.section === '') ? 'macs' : 'params';
+  }
+  for (const id of ['scale', 'met', 'front-x', 'front-by', 'front-log']) byId(id).addEventListener('change', draw);
   draw();
 }
 begin();

@@ -109,6 +109,20 @@ TEST(Report, OfAReproductionHasItsRunsAlone) {
   EXPECT_EQ(elsewhere.report({(made.folder / "moved" / "reproduce-short").string() + "/"}).at("runs").size(), 2U);
 }
 
+TEST(Report, AFolderOfRecipesThatIsNoPaperIsOneComparison) {
+  Made made;
+  const fs::path recipes = made.folder / "recipes";
+  make_run(made.runs / "a-seed0", recipes / "compare" / "a.yaml", "compare-a-short", 0, 50);
+  make_run(made.runs / "b-seed0", recipes / "compare" / "b.yaml", "compare-b-short", 0, 60);
+  make_run(made.runs / "c-seed0", recipes / "c.yaml", "c", 0, 70);
+  const Value report = made.report({made.runs / "a-seed0", made.runs / "b-seed0", made.runs / "c-seed0"});
+  std::vector<std::string> places;
+  for (const Value& g : report.at("groups").as_list())
+    places.push_back(g.at("paper").as_string() + ":" + g.at("section").as_string() + ":" + g.at("recipe").as_string());
+  EXPECT_THAT(places, ::testing::ElementsAre("compare::a", "compare::b", "recipes:c:c"));
+  EXPECT_THAT(report_markdown(report), HasSubstr("\n## compare\n"));
+}
+
 TEST(Report, IsAPageThatHoldsWhateverARunSays) {
   Made made;
   const std::string page = report_page(made.report({made.runs / "x-seed0"}));

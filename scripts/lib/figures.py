@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import compare_figures
 import component_figures
 import kept_figures
 import kernel_figures
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   scripts/figures cells runs/003-t1-search-seed0
   scripts/figures kept runs/003-f4-kept/ratio=0.2 runs/003-f4-kept/ratio=0.4
   scripts/figures components runs/sparsify-resnet/seed=0,weight=0.01
+  scripts/figures compare runs --beside full,narrow --panel scores=random,l1,taylor --panel growth=adenel,growth
 
 Figures of paper 000: filters is figure 4, front is figure 3 (one call for each panel). Of paper 001: widths is figure
 1, supports 2, sizes 3, frontier 4 and 5, with --envelope 6, kernels 7, correlation 8. Of paper 002: front is figures 3
@@ -264,6 +266,12 @@ def main():
     p.add_argument("run", metavar="RUN", help="a run with a search or with the controller derive")
     p = commands.add_parser("components", parents=[out], help=component_figures.components.__doc__)
     p.add_argument("run", metavar="RUN", help="a run with the controller sparsify")
+    p = commands.add_parser("compare", parents=[out], help=compare_figures.compare.__doc__)
+    p.add_argument("folders", nargs="+", metavar="RUNS", help="a folder that holds the runs of recipes/compare")
+    p.add_argument("--panel", action="append", metavar="NAME=METHOD,METHOD",
+                   help="a part of the picture with these methods, called as the files of their recipes")
+    p.add_argument("--beside", default="", metavar="METHOD,METHOD", help="methods that every panel shows, too")
+    p.add_argument("--metric", metavar="NAME", help="a metric of the runs (default: the leading one's best)")
     p = commands.add_parser("kept", parents=[out], help=kept_figures.kept.__doc__)
     p.add_argument("runs", nargs="+", metavar="RUN", help="a run with the controller sidt or vtp")
     given = parser.parse_args()
@@ -295,6 +303,8 @@ def main():
         search_figures.cells(given.run, where)
     elif given.command == "kept":
         kept_figures.kept(given.runs, where)
+    elif given.command == "compare":
+        compare_figures.compare(given.folders, given.panel, given.beside, given.metric, where)
     elif given.command == "components":
         component_figures.components(given.run, where)
     else:

@@ -149,8 +149,7 @@ class Reader {
     dataset_in_force_ = r.data.dataset;
     validation_in_force_ = r.data.validation;
     read_stages(root.at("stages"), r.stages, all["stages"]);
-    if (const Value* base = root.find("base"); base && !base->is_null())
-      all["base"] = read_base(*base, r.base, r.base_epochs);
+    if (const Value* base = root.find("base"); base && !base->is_null()) all["base"] = read_base(*base, r);
     if (const Value* expect = root.find("expect"); expect && !expect->is_null())
       all["expect"] = r.expect = read_expect(*expect, known_metrics(), r);
     if (!needs_.empty()) {
@@ -763,24 +762,38 @@ class Reader {
     return check(kind, spec);
   }
 
-  // Returns all of it; the network without the other keys goes into `base`.
-  Value read_base(const Value& given, Value& base, std::optional<int64_t>& epochs) const {
+  // Returns all of it; the network without the other keys goes into `base` of the recipe.
+  Value read_base(const Value& given, Recipe& r) const {
     if (given.is_map() && !given.find("use")) {
       const std::vector<ParameterInfo> keys = Declare<BaseKeys>().parameters();
       refuse_unknown_keys(given, "base", keys, {});
-      base = read_keys(given, keys, "base");
-      epochs = Declare<BaseKeys>().read(base, "base").epochs;
-      return base;
+      r.base = read_keys(given, keys, "base");
+      const BaseKeys read = Declare<BaseKeys>().read(r.base, "base");
+      r.base_epochs = read.epochs;
+      r.cost_with_start = read.with_start;
+      refuse_no_start(given, r);
+      return r.base;
     }
     Value spec = given;
     if (given.is_map()) {
       const Value cost = read_keys(given, Declare<BaseCostKeys>().parameters(), "base");
-      epochs = Declare<BaseCostKeys>().read(cost, "base").epochs;
-      spec.erase("epochs");
+      const BaseCostKeys read = Declare<BaseCostKeys>().read(cost, "base");
+      r.base_epochs = read.epochs;
+      r.cost_with_start = read.with_start;
+      for (const char* key : {"epochs", "with_start"}) spec.erase(key);
     }
-    Value all = base = check("backbone", spec);
-    if (epochs) all["epochs"] = *epochs;
+    refuse_no_start(given, r);
+    Value all = r.base = check("backbone", spec);
+    if (r.base_epochs) all["epochs"] = *r.base_epochs;
+    if (r.cost_with_start) all["with_start"] = true;
     return all;
+  }
+
+  static void refuse_no_start(const Value& base, const Recipe& r) {
+    if (!r.cost_with_start || !r.warm_start.from.empty()) return;
+    throw InputError(base.at("with_start").location.str(),
+                     "'with_start' counts the training of the run that the network begins with, and this network "
+                     "begins anew: leave it out, or name a run by network: {from: RUN}");
   }
 
   // What `expect` may name: all metrics that there are, or those that the recipe names.
@@ -828,9 +841,13 @@ Value take_scales(Value& tree) {
   Value scales = given && !given->is_null() ? *given : Value::map();
   tree.erase("scales");
   expect_map(scales, "'scales'", recipe_subsections()[5].expected);
-  for (const Value::Entry& e : scales.as_map())
+  Value given_ones = Value::map();
+  for (const Value::Entry& e : scales.as_map()) {
+    if (e.value.is_null()) continue;  // what a recipe that this one extends has, and this one has not
     expect_map(e.value, "the scale '" + e.key + "'", "a map of changes: {data.limit: 1000, stages.train.epochs: 1}");
-  return scales;
+    given_ones[e.key] = e.value;
+  }
+  return given_ones;
 }
 
 std::vector<std::string> keys_of(const Value& map) {

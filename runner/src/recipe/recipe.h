@@ -136,6 +136,7 @@ struct Recipe {
   std::vector<MissingRun> missing_runs;  // each once
   Value base;  // for the train cost: {macs: n} or a backbone's spec; null: the network as first built
   std::optional<int64_t> base_epochs;  // that it is trained; none: as many as the run
+  bool cost_with_start = false;        // the training of the run that the network begins with counts, too
   Value expect;                        // metric -> {value, within}
   Value resolved;                      // the whole tree with all defaults, for the run folder
 };

@@ -142,7 +142,9 @@ std::vector<NeededRecipe> needed_recipes(const Value& recipe) {
     if (!name || !name->is_string()) throw InputError(path.string(), "this is no recipe: it has no name");
     std::vector<std::string> scales;
     if (const Value* given = tree.find("scales"); given && given->is_map()) {
-      for (const Value::Entry& e : given->as_map()) scales.push_back(e.key);
+      for (const Value::Entry& e : given->as_map()) {
+        if (!e.value.is_null()) scales.push_back(e.key);
+      }
     }
     result.push_back({path, name->as_string(), std::move(scales)});
   }

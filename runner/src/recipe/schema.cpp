@@ -297,7 +297,8 @@ Value recipe_schema(const Registry& registry) {
   recipe.add("matrix",
              described(Value::map({{"anyOf", list_of({grid, points, random_schema(), no_matrix})}}), sections[4].doc));
 
-  const Value changes = Value::map({{"type", "object"}});
+  const Value changes =
+      Value::map({{"anyOf", list_of({Value::map({{"type", "object"}}), Value::map({{"type", "null"}})})}});
   recipe.add("scales", described(Value::map({{"type", "object"}, {"additionalProperties", changes}}), sections[5].doc));
 
   Value schema = recipe.value(false);

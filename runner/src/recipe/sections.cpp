@@ -145,9 +145,13 @@ void OptimizerKeys::declare(Declare<OptimizerKeys>& p) {
     "Whether the gradients of its parameters count in the norm that `clip_norm` of the stage bounds, and are clipped.");
 }
 
+constexpr const char* with_start_doc =
+    "Whether the training of the run that the network begins with, `network: {from: RUN}`, is part of the train cost.";
+
 void BaseCostKeys::declare(Declare<BaseCostKeys>& p) {
   p("epochs", &BaseCostKeys::epochs, at_least(1), unit("epochs"),
     "Number of epochs that the network would be trained. Left out: as many as the run has.");
+  p("with_start", &BaseCostKeys::with_start, with_start_doc);
 }
 
 void BaseKeys::declare(Declare<BaseKeys>& p) {
@@ -155,6 +159,7 @@ void BaseKeys::declare(Declare<BaseKeys>& p) {
     "Multiply-accumulates of the network that train costs are relative to.");
   p("epochs", &BaseKeys::epochs, at_least(1), unit("epochs"),
     "Number of epochs that it would be trained. Left out: as many as the run has.");
+  p("with_start", &BaseKeys::with_start, with_start_doc);
 }
 
 void ExpectKeys::declare(Declare<ExpectKeys>& p) {

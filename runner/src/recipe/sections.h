@@ -120,12 +120,14 @@ struct OptimizerKeys {
 // Of `base` where it is a backbone, beside the backbone's own.
 struct BaseCostKeys {
   std::optional<int64_t> epochs;
+  bool with_start = false;
   static void declare(Declare<BaseCostKeys>& p);
 };
 
 struct BaseKeys {
   int64_t macs = 0;
   std::optional<int64_t> epochs;
+  bool with_start = false;
   static void declare(Declare<BaseKeys>& p);
 };
 

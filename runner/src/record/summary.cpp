@@ -62,6 +62,7 @@ void add(Value& to, const RunResult& r) {
   to["base"] = to_value(r.base);
   to["final"] = to_value(r.final);
   to["train_cost"] = r.train_cost;
+  if (r.train_macs) to["train_macs"] = *r.train_macs;
   to["seconds"] = r.seconds;
   to["device"] = r.device;
   to["precision"] = r.precision;
@@ -85,6 +86,7 @@ RunResult result_of(const Value& v) {
   r.base = size_of(v.at("base"));
   r.final = size_of(v.at("final"));
   r.train_cost = v.at("train_cost").as_double();
+  if (const Value* macs = v.find("train_macs")) r.train_macs = macs->as_double();
   r.seconds = v.at("seconds").as_double();
   r.device = v.at("device").as_string();
   r.precision = v.at("precision").as_string();

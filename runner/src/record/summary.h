@@ -60,6 +60,8 @@ struct RunResult {
   double sparsity = 0;
   NetworkSize base, final;  // the network as first built, and as it is at the end
   double train_cost = 0;    // multiply-accumulates of the training over those of the base
+  // Multiply-accumulates of a sample's forward pass, summed over the epochs; none: an older program did not write it.
+  std::optional<double> train_macs;
   double seconds = 0;
   std::string device, precision;
   int64_t threads = 0;

@@ -39,7 +39,8 @@ std::string without_seed(const std::string& label) {
 
 struct Place {
   std::string paper;    // the folder below recipes/paper: "003"; else the folder of the recipe
-  std::string section;  // the beginning of the file's name: "t4", "f1"
+  std::string section;  // of a paper the beginning of the file's name: "t4", "f1"; of a folder in recipes/, which is
+                        // one comparison: ""; else the file's name
 };
 
 Place place_of(const StoredRun& run) {
@@ -47,7 +48,9 @@ Place place_of(const StoredRun& run) {
   if (source.empty()) return {"runs", run.name};
   const std::string stem = source.stem().string();
   const bool of_paper = source.parent_path().parent_path().filename() == "paper";
-  return {source.parent_path().filename().string(), of_paper ? stem.substr(0, stem.find('-')) : stem};
+  const bool of_comparison = source.parent_path().parent_path().filename() == "recipes";
+  return {source.parent_path().filename().string(),
+          of_paper ? stem.substr(0, stem.find('-')) : (of_comparison ? "" : stem)};
 }
 
 Value number(double v) {
@@ -122,6 +125,7 @@ Value run_of(const StoredRun& r, Store& store) {
                         {"group", r.name + (without_seed(label).empty() ? "" : "/" + without_seed(label))},
                         {"paper", place.paper},
                         {"section", place.section},
+                        {"recipe", r.source.empty() ? r.name : fs::path(r.source).stem().string()},
                         {"scale", r.scale},
                         {"seed", r.seed},
                         {"status", status_now(r)},
@@ -167,8 +171,8 @@ Value over_runs(const std::vector<double>& numbers) {
 Value group_of(const std::vector<const StoredRun*>& members, const std::vector<const Value*>& lines) {
   const Value& first = *lines.front();
   Value g = Value::map();
-  for (const char* key :
-       {"group", "name", "label", "paper", "section", "scale", "description", "metric", "unit", "larger_is_better"}) {
+  for (const char* key : {"group", "name", "label", "paper", "section", "recipe", "scale", "description", "metric",
+                          "unit", "larger_is_better"}) {
     if (const Value* v = first.find(key)) g[key] = *v;
   }
   g["label"] = without_seed(first.at("label").as_string());

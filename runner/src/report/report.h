@@ -15,11 +15,11 @@ namespace espalier {
 std::vector<StoredRun> runs_at(Store& store, const std::vector<std::filesystem::path>& paths);
 
 // What a report says of runs, for a page or a table:
-//   {made: a date, runs: [{id, folder, name, label, group, paper, section, scale, seed, status, error, metric, unit,
-//    larger_is_better, test, best, metrics, measured, params, macs, base_params, base_macs, train_cost, seconds,
+//   {made: a date, runs: [{id, folder, name, label, group, paper, section, recipe, scale, seed, status, error, metric,
+//    unit, larger_is_better, test, best, metrics, measured, params, macs, base_params, base_macs, train_cost, seconds,
 //    expect, description, command, machine, epochs: {COLUMN: [value]}, edits: [{stage, epoch, step, text, params, macs,
 //    difference}]}],
-//    groups: [{group, name, label, paper, section, scale, seeds, status, NUMBER: {mean, deviation, n}, expect:
+//    groups: [{group, name, label, paper, section, recipe, scale, seeds, status, NUMBER: {mean, deviation, n}, expect:
 //    [{metric, value, within, mean, deviation, n, met}]}], quoted: [{paper, section, source, rows: [{name, points}]}]}
 // A group is the runs of one recipe, or of one point of its matrix, that differ in nothing but the seed; deviation is
 // the sample's (n - 1), null of a single run. `met` compares the mean.

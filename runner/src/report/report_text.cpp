@@ -60,7 +60,8 @@ std::string report_markdown(const Value& report) {
   const std::vector<std::string> head{"run",  "scale",      "seeds",    "test",  "params",
                                       "MACs", "train cost", "expected", "found", "met"};
   for (const Value& g : report.at("groups").as_list()) {
-    const std::string here = g.at("paper").as_string() + ", " + g.at("section").as_string();
+    const std::string section = g.at("section").as_string();
+    const std::string here = g.at("paper").as_string() + (section.empty() ? "" : ", " + section);
     if (here != place) {
       text += "\n## " + here + "\n\n" + row_of(head) + row_of(std::vector<std::string>(head.size(), "---"));
       place = here;

@@ -34,6 +34,14 @@ double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& fir
   return static_cast<double>(Registry::instance().create<Backbone>(recipe.base)->build(info.input, info.target).macs());
 }
 
+double training_before(const std::filesystem::path& run) {
+  const std::optional<Summary> summary = std::filesystem::is_directory(run) ? Summary::read(run) : std::nullopt;
+  if (summary && summary->result && summary->result->train_macs) return *summary->result->train_macs;
+  throw InputError(run.string(),
+                   "does not say what its training took, which 'with_start' of 'base' asks for: it is not the folder "
+                   "of a run that ended, or an older program made it. Make that run again, or leave 'with_start' out");
+}
+
 double sparsity_of(const Graph& first, const Graph& last, const Weights& weights) {
   constexpr double least = 1e-3;
   const c10::NoGradGuard no_grad;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,10 @@ namespace espalier {
 
 // MACs of the network that train costs are relative to: the recipe's `base`, else the network as first built.
 double base_macs(const Recipe& recipe, const DatasetInfo& info, const Graph& first);
+
+// Multiply-accumulates of the training of a run that another begins with, as its summary has them. Throws InputError if
+// it has none.
+double training_before(const std::filesystem::path& run);
 
 // The share of the columns of all weights of `first` that are gone from `last`, or below 1e-3 in all their elements.
 double sparsity_of(const Graph& first, const Graph& last, const Weights& weights);

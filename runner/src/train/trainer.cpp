@@ -127,6 +127,7 @@ void Trainer::start() {
   build_network(recipe_.network, recipe_.warm_start, "network");
   network_.first = network_.graph;
   position_.base_macs = base_macs(recipe_, data_.info(), network_.first);
+  if (recipe_.cost_with_start) position_.macs_sum = training_before(recipe_.warm_start.from);
   for (const StageSection& s : recipe_.stages)
     position_.steps_total +=
         s.epochs * steps_per_epoch(data_.train().size(), s.data ? *s.data : recipe_.data, s.accumulate);
@@ -221,6 +222,7 @@ Summary Trainer::summary() const {
   r.base = {network_.first.parameter_count(), network_.first.macs()};
   r.final = size();
   r.train_cost = position_.macs_sum / (base_epochs * position_.base_macs);
+  r.train_macs = position_.macs_sum;
   r.seconds = watches_.run.seconds();
   r.device = machine_.device.str();
   r.precision = recipe_.precision;
