@@ -6,13 +6,11 @@
 #include <set>
 #include <thread>
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spawn.h>
-#include <unistd.h>
 
 #include "../datasets/tests/image_files.h"
+#include "child.h"
 #include "espalier/value.h"
 #include "formats/safetensors.h"
 #include "run_files.h"
@@ -61,44 +59,6 @@ stages:
 )";
 
 const std::string plugins = " --plugins '" ESPALIER_FIXTURE_DIR "/libresumable.so'";
-
-// The program as a child that can be sent signals; what it says goes to a file.
-class Child {
- public:
-  Child(const std::vector<std::string>& arguments, const fs::path& says) {
-    std::vector<std::string> all{ESPALIER_PROGRAM};
-    all.insert(all.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& a : all) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 1, says.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
-    posix_spawn_file_actions_adddup2(&files, 1, 2);
-    if (posix_spawn(&pid_, ESPALIER_PROGRAM, &files, nullptr, argv.data(), environ) != 0) pid_ = -1;
-    posix_spawn_file_actions_destroy(&files);
-  }
-  // Its exit status, 128 + signal, or -1 while it is still running.
-  int poll() {
-    int status = 0;
-    if (status_ < 0 && waitpid(pid_, &status, WNOHANG) == pid_)
-      status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return status_;
-  }
-  int wait() {
-    for (int status = poll();; status = poll()) {
-      if (status >= 0) return status;
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-  void send(int signal) {
-    if (poll() < 0) kill(pid_, signal);
-  }
-
- private:
-  pid_t pid_ = -1;
-  int status_ = -1;
-};
 
 // What a checkpoint holds, in bytes, but for times and for the sizes of files that hold times.
 std::string content_of(const fs::path& checkpoint) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/data_option.h"
+#include "commands/join.h"
 #include "commands/recipe_options.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"
@@ -143,8 +145,14 @@ void add_recipe_commands(CLI::App& app) {
       "{log_uniform: "
       "[0.01, 1]}}}'\n");
   run->callback([options, flags] {
+    Joined joined;
     const LoadedRecipe loaded = options->load();
     if (!loaded.points.empty()) {
+      if (joined.several()) {
+        throw InputError(options->recipe, "its matrix stands for several runs, and this is one of " +
+                                              std::to_string(joined.count()) +
+                                              " processes of one run (WORLD_SIZE): start the runs one by one");
+      }
       SweepOptions sweep = flags->training.of_sweep(options->plugins);
       sweep.out = flags->out;
       sweep.jobs = flags->jobs;
@@ -155,7 +163,7 @@ void add_recipe_commands(CLI::App& app) {
       if (status != 0) throw CLI::RuntimeError(status);
       return;
     }
-    const Recipe recipe = check_recipe(loaded.tree, Registry::instance());
+    Recipe recipe = check_recipe(loaded.tree, Registry::instance());
     // What can be known to be wrong is known before anything is loaded or written.
     warn(plan_recipe(recipe, /*with_values=*/false).at("notes"));
     choose_device(recipe.device);
@@ -164,9 +172,13 @@ void add_recipe_commands(CLI::App& app) {
     training.origin["recipe"] =
         own ? std::filesystem::absolute(options->recipe).lexically_normal().string() : flags->source;
     training.origin["scale"] = own ? options->scale : flags->source_scale;
-    const NewRunFolder folder(flags->out, recipe.name, recipe.seed);
-    training.out = folder.path();
-    Trainer(recipe, training).run();
+    joined.meet(recipe, training);
+    joined.together([&] {
+      std::optional<NewRunFolder> folder;
+      if (joined.leads()) folder.emplace(flags->out, recipe.name, recipe.seed);
+      training.out = joined.leads() ? folder->path() : joined.scratch();
+      Trainer(recipe, training).run();
+    });
   });
 
   CLI::App* plan = app.add_subcommand(

@@ -10,6 +10,7 @@
 #include <CLI/Formatter.hpp>
 
 #include "commands/data_option.h"
+#include "commands/join.h"
 #include "commands/plugin_options.h"
 #include "commands/training_options.h"
 #include "espalier/error.h"
@@ -91,9 +92,14 @@ void resume_whole(ResumeOptions& o) {
 }
 
 void resume(ResumeOptions o) {
+  Joined joined;
   const fs::path run = o.run;
-  if (!fs::is_directory(run)) throw InputError(o.run, "there is no such run folder");
+  if (!fs::is_directory(run)) {
+    throw InputError(o.run, std::string("there is no such run folder") +
+                                (joined.several() ? "; all processes of a run read it when they go on" : ""));
+  }
   if (is_sweep(run)) {
+    if (joined.several()) throw InputError(o.run, "is a sweep, which several processes cannot go on with as one run");
     resume_whole(o);
     return;
   }
@@ -116,7 +122,8 @@ void resume(ResumeOptions o) {
   Recipe recipe = load_recipe(run / "recipe.yaml", overrides, Registry::instance());
   if (o.threads > 0) {
     recipe.threads = o.threads;
-  } else if (const Value* threads = before.find("threads"); threads && recipe.threads == 0) {
+  } else if (const Value* threads = before.find("threads");
+             threads && recipe.threads == 0 && before.find("processes") == nullptr && !joined.several()) {
     recipe.threads = threads->as_int();  // another number would change the last digits
   }
   choose_device(recipe.device);
@@ -126,7 +133,14 @@ void resume(ResumeOptions o) {
   options.resume_from = o.from;
   options.finished = finished;
   options.changed_data = o.changed_data;
-  Trainer(recipe, options).run();
+  joined.meet(recipe, options);
+  joined.together([&] {
+    if (!joined.leads()) {
+      options.original = run;
+      options.out = joined.scratch();
+    }
+    Trainer(recipe, options).run();
+  });
 }
 
 }  // namespace

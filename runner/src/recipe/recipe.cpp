@@ -131,6 +131,9 @@ class Reader {
     r.device = k.device;
     r.precision = k.precision;
     r.threads = k.threads;
+    r.synchronised_norms = k.batch_norm == "synchronised";
+    // It says nothing of a run of one process, and a run of an earlier version is still one of the same recipe.
+    if (r.synchronised_norms) all.erase("batch_norm");
     r.network = read_network(k.network.value, r.warm_start, all["network"]);
     // In the order in which people write them.
     const Value network = all.at("network");

@@ -128,6 +128,7 @@ struct Recipe {
   std::string device = "auto";        // auto, cpu, cuda
   std::string precision = "float32";  // float32, bf16, float64
   int64_t threads = 0;                // 0: all cores
+  bool synchronised_norms = true;     // batch norms of several processes
   DataSection data;
   std::vector<Value> metrics;  // specs, checked; empty: those of the data's task
   Value network;               // spec of the backbone, checked

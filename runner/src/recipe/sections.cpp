@@ -12,6 +12,9 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
     "Precision of the arithmetic; bf16: computes in bfloat16 and keeps the weights in float32.");
   p("threads", &RecipeKeys::threads, at_least(0), at_most(4096),
     "Number of CPU threads; 0: as many as there are cores.");
+  p("batch_norm", &RecipeKeys::batch_norm, one_of({"synchronised", "per_process"}),
+    "Which samples a batch norm takes its statistics of where several processes train the network: those of the whole "
+    "batch, or those of each process by itself. One process is not changed by it.");
   p("needs", &RecipeKeys::needs,
     "Recipes whose runs this one reads, by paths relative to its own folder. `espalier validate` notes a run of theirs "
     "that is missing, and checks the rest.");

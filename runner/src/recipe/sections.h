@@ -20,6 +20,7 @@ struct RecipeKeys {
   std::string device = "auto";
   std::string precision = "float32";
   int64_t threads = 0;
+  std::string batch_norm = "synchronised";
   std::vector<std::string> needs;
   std::vector<Nested> metrics;
   Nested network;

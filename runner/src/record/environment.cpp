@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <random>
+#include <string_view>
 #include <thread>
 
 #include <ATen/Parallel.h>
@@ -26,9 +27,11 @@ Value environment_of(const std::string& device) {
 
 std::vector<std::string> differences(const Value& before, const Value& now) {
   std::vector<std::string> found;
-  for (const char* key : {"espalier", "torch", "device", "cpu", "threads", "isa", "torch_isa"}) {
+  const Value one = 1;  // nothing is said of one process
+  for (const char* key : {"espalier", "torch", "device", "cpu", "threads", "isa", "torch_isa", "processes"}) {
     const Value* a = before.find(key);
     const Value* b = now.find(key);
+    if (std::string_view(key) == "processes") a = a ? a : &one, b = b ? b : &one;
     if (a && b && !(*a == *b))
       found.push_back(std::string(key) + ": " + to_json(*a) + " before, " + to_json(*b) + " now");
   }

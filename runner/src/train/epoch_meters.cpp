@@ -4,6 +4,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
 namespace espalier {
@@ -19,12 +20,14 @@ void EpochMeters::begin(at::Device device) {
   metrics = Value::map();
 }
 
-void EpochMeters::add(const at::Tensor& loss, const at::Tensor& weight, const Prediction& prediction,
-                      const Metrics& of) {
+void EpochMeters::add(const at::Tensor& loss, const at::Tensor& weight, const Prediction& prediction, const Metrics& of,
+                      bool counts) {
   const c10::NoGradGuard no_grad;
   const int64_t n = prediction.batch.size();
-  images += n;
-  if (loss.is_cpu()) {
+  images += prediction.batch.whole > 0 ? prediction.batch.whole : n;
+  if (!counts) {
+    // Nothing to add, but what there is has the same form in all processes.
+  } else if (loss.is_cpu()) {
     const double w = weight.defined() ? weight.item<double>() : static_cast<double>(n);
     *loss_sum.mutable_data_ptr<double>() += loss.item<double>() * w;
     *loss_weight.mutable_data_ptr<double>() += w;
@@ -38,9 +41,21 @@ void EpochMeters::add(const at::Tensor& loss, const at::Tensor& weight, const Pr
   const Made<Metric>* metric = of.of_steps();
   if (!metric) return;
   metric->call([&](Metric& m) {
-    const at::Tensor c = m.contribution(prediction);
+    at::Tensor c = m.contribution(prediction);
+    if (!counts) c = at::zeros_like(c);
     leading = leading.defined() ? leading.add_(c) : c;
   });
+}
+
+EpochMeters EpochMeters::summed(const Processes& processes) const {
+  EpochMeters all = *this;
+  if (!processes.several()) return all;
+  for (at::Tensor* sum : {&all.loss_sum, &all.loss_weight, &all.leading}) {
+    if (!sum->defined()) continue;
+    *sum = sum->contiguous().clone();
+    processes.sum(*sum);
+  }
+  return all;
 }
 
 double EpochMeters::loss() const {

@@ -1,6 +1,7 @@
 #include "train/evaluator.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -19,8 +20,43 @@ std::vector<std::string_view> outputs_of(const std::vector<std::string>& names) 
   return outputs;
 }
 
+namespace {
+
+// The sum of what the batches of all processes contributed. mine: undefined where this process had no batch.
+at::Tensor summed(const at::Tensor& mine, at::Device device, const Processes& processes) {
+  if (!processes.several()) return mine;
+  const int64_t numbers = processes.largest("the numbers of a metric", {mine.defined() ? mine.numel() : 0})[0];
+  const at::Tensor all =
+      mine.defined() ? mine.contiguous() : at::zeros({numbers}, at::TensorOptions().dtype(at::kDouble).device(device));
+  processes.sum(all);
+  return all;
+}
+
+// The rows of all batches one below the other, in the order of the batches, of which each process had every count-th.
+at::Tensor put_together(const std::vector<at::Tensor>& mine, int64_t batches, at::Device device,
+                        const Processes& processes) {
+  if (!processes.several()) return mine.size() == 1 ? mine.front() : at::cat(mine);
+  const int64_t columns = processes.largest("the columns of a metric", {mine.empty() ? 0 : mine.front().size(1)})[0];
+  const at::Tensor counts = at::zeros({batches}, at::kLong);
+  auto* rows = counts.mutable_data_ptr<int64_t>();
+  for (size_t i = 0; i < mine.size(); ++i)
+    rows[processes.rank() + static_cast<int64_t>(i) * processes.count()] = mine[i].size(0);
+  processes.sum(counts);
+  // Zeros and the rows of one process add up to these rows.
+  const at::Tensor all = at::zeros({std::accumulate(rows, rows + batches, int64_t{0}), columns},
+                                   at::TensorOptions().dtype(at::kDouble).device(device));
+  for (int64_t b = 0, begin = 0; b < batches; begin += rows[b++]) {
+    if (b % processes.count() == processes.rank())
+      all.slice(0, begin, begin + rows[b]).copy_(mine[static_cast<size_t>(b / processes.count())]);
+  }
+  processes.sum(all);
+  return all;
+}
+
+}  // namespace
+
 Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeline& part, const Made<Loss>& loss,
-                    const Metrics& metrics, const EvaluationOptions& options) {
+                    const Metrics& metrics, const EvaluationOptions& options, const Processes& processes) {
   const c10::NoGradGuard no_grad;
   const at::Device device = weights.device();
   const ComputeType compute(options.precision, device);
@@ -30,8 +66,14 @@ Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeli
   const std::vector<std::string_view> wanted = outputs_of(names);
   std::vector<std::vector<at::Tensor>> contributions(metrics.all().size());
   const int64_t n = part.size();
-  for (int64_t begin = 0; begin < n; begin += options.batch) {
-    if (options.interruptible && interrupt() != 0) throw Interrupted(interrupt());
+  const int64_t batches = (n + options.batch - 1) / options.batch;
+  // Whole batches, so that what depends on the batch, too, is as with one process. All processes look for signals
+  // together, also those that have no batch left.
+  for (int64_t turn = 0; turn < batches; turn += processes.count()) {
+    const auto signal = static_cast<int>(processes.largest("a batch of an evaluation", {interrupt()})[0]);
+    if (options.interruptible && signal != 0) throw Interrupted(signal);
+    const int64_t begin = (turn + processes.rank()) * options.batch;
+    if (begin >= n) continue;
     const Batch batch = part.plain_batch(begin, std::min(n, begin + options.batch));
     const std::vector<at::Tensor> results = espalier::run(graph, weights, batch.inputs, wanted);
     NamedTensors outputs;
@@ -60,11 +102,16 @@ Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeli
       });
     }
   }
+  processes.sum(loss_sum);
+  processes.sum(loss_weight);
   Evaluation e{.loss = loss_sum.item<double>() / loss_weight.item<double>()};
   for (size_t m = 0; m < metrics.all().size(); ++m) {
     const Made<Metric>& made = metrics.all()[m];
     made.call([&](Metric& metric) {
-      const at::Tensor all = contributions[m].size() == 1 ? contributions[m].front() : at::cat(contributions[m]);
+      const std::vector<at::Tensor>& mine = contributions[m];
+      const at::Tensor all = metric.concatenates()
+                                 ? put_together(mine, batches, device, processes)
+                                 : summed(mine.empty() ? at::Tensor() : mine.front(), device, processes);
       e.metrics.emplace_back(made.component->component.name, metric.value(all.cpu().contiguous()));
     });
   }

@@ -135,7 +135,23 @@ void RunData::order_pass(int64_t pass, RandomKey key) {
   } else {
     std::iota(order.begin(), order.end(), 0);
   }
-  train_->set_order(order);
+  train_->set_order(share_.count > 1 ? own_part(order) : order);
+}
+
+// Put together of each batch's piece, so that the samples of a step stand side by side and can be read ahead.
+std::vector<int64_t> RunData::own_part(const std::vector<int64_t>& order) const {
+  std::vector<int64_t> part;
+  const int64_t used = used_samples(static_cast<int64_t>(order.size()), section_);
+  for (int64_t begin = 0; begin < used; begin += section_.batch) {
+    const int64_t samples = std::min(section_.batch, used - begin);
+    const auto first = order.begin() + begin + share_.before(samples);
+    part.insert(part.end(), first, first + share_.own(samples));
+  }
+  return part;
+}
+
+int64_t RunData::own_before(int64_t samples) const {
+  return samples / section_.batch * share_.own(section_.batch) + share_.own(samples % section_.batch);
 }
 
 Batch RunData::batch(int64_t step, RandomKey key) {
@@ -144,8 +160,11 @@ Batch RunData::batch(int64_t step, RandomKey key) {
   if (pass != pass_) order_pass(pass, key);
   RandomKey augment = key.with("augment");
   if (pass > 0) augment = augment.with("pass").with(static_cast<uint64_t>(pass));
-  return train_->batch(at * samples, std::min(used_samples(train_->size(), section_), (at + 1) * samples),
-                       augmentations_, augment);
+  const int64_t begin = at * samples, end = std::min(used_samples(train_->size(), section_), (at + 1) * samples);
+  if (share_.count == 1) return train_->batch(begin, end, augmentations_, augment);
+  Batch batch = train_->batch(own_before(begin), own_before(end), augmentations_, augment);
+  if (batch.size() < end - begin) batch.whole = end - begin;
+  return batch;
 }
 
 Batch RunData::draw(std::string_view part, int64_t n, int64_t steps_done) {

@@ -11,6 +11,7 @@
 
 #include "data/data_pipeline.h"
 #include "data/scaling.h"
+#include "data/share.h"
 #include "espalier/dataset.h"
 #include "recipe/recipe.h"
 
@@ -20,8 +21,9 @@ namespace espalier {
 // controllers.
 class RunData {
  public:
-  RunData(at::Device device, at::ScalarType dtype, RandomKey seed, DataPaths paths)
-      : device_(device), dtype_(dtype), seed_(seed), paths_(std::move(paths)) {}
+  // share: the piece of each batch of a step that is made.
+  RunData(at::Device device, at::ScalarType dtype, RandomKey seed, DataPaths paths, Share share)
+      : device_(device), dtype_(dtype), seed_(seed), paths_(std::move(paths)), share_(share) {}
 
   // Loads a section's data. record: called with what tells these data from others, before anything is kept. Throws
   // InputError where the data do not fit the section.
@@ -42,15 +44,19 @@ class RunData {
 
   // Puts the training part into the order of an epoch; returns the number of its steps.
   int64_t order_epoch(RandomKey key);
-  // The batch of a step of the epoch, augmented.
+  // The batch of a step of the epoch, augmented: the pieces that this process has of the batches that make the step.
   Batch batch(int64_t step, RandomKey key);
   // Another batch of "train" or "validation": the n-th that is drawn in the step which so many steps of the run lie
-  // before. Throws Error for another part, InputError where there is none.
+  // before. Each process has all of it. Throws Error for another part, InputError where there is none.
   Batch draw(std::string_view part, int64_t n, int64_t steps_done);
 
  private:
   // Puts the training part into the order of a pass through it.
   void order_pass(int64_t pass, RandomKey key);
+  // Of an order, the samples of this process.
+  std::vector<int64_t> own_part(const std::vector<int64_t>& order) const;
+  // How many of the first samples of a pass, of whole batches or all, are in there.
+  int64_t own_before(int64_t samples) const;
   // Of what is standardized, by the training part.
   Scalings measured_scalings(const Split& train) const;
 
@@ -58,6 +64,7 @@ class RunData {
   at::ScalarType dtype_;
   RandomKey seed_;
   DataPaths paths_;
+  Share share_;
   DataSection section_;
   DatasetInfo info_;
   Scalings scalings_;

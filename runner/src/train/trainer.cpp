@@ -44,7 +44,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainerOptions& options)
       seed_(static_cast<uint64_t>(recipe.seed)),
       folder_(options.out),
       progress_(options.quiet),
-      data_(machine_.device, machine_.dtype, seed_, options.data) {
+      data_(machine_.device, machine_.dtype, seed_, options.data,
+            {options.processes->rank(), options.processes->count()}) {
   if (machine_.device.is_cpu()) {
     use_threads(recipe.threads);
   } else if (recipe.threads > 0) {
@@ -58,7 +59,10 @@ void Trainer::load_data(const DataSection& section) {
   DataSection known_section = section;
   known_section.dataset = known(section.dataset);
   for (Value& spec : known_section.augment) spec = known(spec);
-  data_.load(known_section, [&](const Value& record) { keep_record(record); });
+  data_.load(known_section, [&](const Value& record) {
+    processes().require_same("its data", to_json(record), "all machines need the same files");
+    keep_record(record);
+  });
 }
 
 void Trainer::keep_record(const Value& record) const {
@@ -155,7 +159,13 @@ void Trainer::run() {
   }
 }
 
+std::string Trainer::parallel_note() const {
+  return processes().several() ? ", " + std::to_string(processes().count()) + " processes" : "";
+}
+
 void Trainer::carry_out() {
+  processes().require_same("the recipe", to_yaml(recipe_.resolved), "start all processes with the same command");
+  processes().require_same("the device", machine_.device.str(), "each process needs a GPU of its own, or none has one");
   if (!options_.resume || !go_on()) start();
   const NetworkSize c = size();
   progress_.note(recipe_.name + ": " + name_of(recipe_.network, "backbone") + " on " +
@@ -163,7 +173,7 @@ void Trainer::carry_out() {
                  (data_.info().input.height > 0 && data_.info().input.nodes == 0 ? " images), " : " samples), ") +
                  count_text(c.params) + " params, " + count_text(c.macs) + " MACs, " + machine_.device.str() +
                  (machine_.device.is_cpu() ? " with " + std::to_string(at::get_num_threads()) + " threads" : "") +
-                 ", seed " + std::to_string(recipe_.seed));
+                 parallel_note() + ", seed " + std::to_string(recipe_.seed));
   while (position_.stage < recipe_.stages.size()) run_stage();
   finish();
 }
@@ -193,6 +203,7 @@ void Trainer::record(const std::string& name, const NamedTensors& tensors) {
 }
 
 void Trainer::finish() {
+  if (!processes().leads()) return;
   count_best();
   write_file(folder_.file("graph.json"), to_json(network_.graph.to_value(), 1) + "\n");
   export_model(folder_.path());

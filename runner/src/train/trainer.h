@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "distributed/processes.h"
 #include "espalier/run.h"
 #include "recipe/recipe.h"
 #include "record/checkpoint.h"
@@ -34,7 +35,12 @@ struct TrainerOptions {
   bool changed_data = false;         // goes on although the data are not those that the run began with
   bool finished = false;             // what it goes on with is a finished run, which is to be trained further
   double save_every = 60;            // seconds between checkpoints; 0: after every step
-  Value origin = Value::map();       // what environment.json says besides the machine: its recipe, folders
+  // Those that train together; each calls all of Trainer's functions. Only the one that leads has the run's folder, the
+  // others have one of their own that nobody reads.
+  std::shared_ptr<const Processes> processes = std::make_shared<const Processes>();
+  std::filesystem::path
+      original{};               // the run's folder, where `out` is not it and the run goes on: for networks that teach
+  Value origin = Value::map();  // what environment.json says besides the machine: its recipe, folders
   // Called with the run's folder when it says more: at the beginning, after each epoch and at the end.
   std::function<void(const std::filesystem::path&)> recorded = [](const std::filesystem::path&) {};
 };
@@ -97,6 +103,12 @@ class Trainer final : public Run {
   auto placed(const Body& body) const;
   std::string place() const;
 
+  const Processes& processes() const { return *options_.processes; }
+  // Waits for the others behind a function of the controller. Throws Error where another process is elsewhere.
+  void meet(std::string_view after) const { processes().any(after, false); }
+  // Throws Error naming the processes whose network has another structure or other values.
+  void require_same_network(std::string_view when) const;
+
   NetworkSize size() const { return {network_.graph.parameter_count(), network_.graph.macs()}; }
 
   using Clock = std::chrono::steady_clock;
@@ -112,6 +124,7 @@ class Trainer final : public Run {
   void start();
   void finish();
   void load_data(const DataSection& section);
+  std::string parallel_note() const;
   // Writes down what the data are, where that is not known yet. Throws InputError where they are not what they were.
   void keep_record(const Value& record) const;
   void build_network(const Value& spec, const WarmStart& warm, const std::string& purpose);
@@ -119,6 +132,20 @@ class Trainer final : public Run {
   void export_model(const std::filesystem::path& folder) const;
   Summary summary() const;
   void print_table(const Summary& summary) const;
+
+  // ---- trainer_gradients.cpp: the gradients of a step ----
+  struct Piece;
+  // What is computed at a time of a batch: with `accumulate` several pieces, of which each process has its part.
+  std::vector<Piece> pieces_of(const Batch& batch, const Made<Loss>* weighted) const;
+  // Forward and backward through the network. share: of the whole batch's loss; undefined: it is the whole.
+  void add_piece(const Piece& piece, Weights& weights, std::string_view loss, const at::Tensor& share);
+  // So that gradients which there were are counted once when those of all processes are added.
+  void keep_once(Weights& weights) const;
+  void sum_gradients(Weights& weights) const;
+
+  // ---- trainer_edit.cpp ----
+  // The edits of the process that leads.
+  Edits agreed(const Edits& edits) const;
 
   // ---- trainer_stage.cpp: stages, epochs and steps ----
   // The stage's components, not yet attached.
@@ -173,7 +200,10 @@ class Trainer final : public Run {
   void rewrite_artefacts() const;
 
   // ---- trainer_state.cpp: saving and going on ----
+  // All processes take part: the sums of the epoch are added up.
   State state() const;
+  // Writes it, if this process leads. previous: as for save_checkpoint.
+  void save(const std::string& name, const std::string& previous = "") const;
   void save_last();
   // Between two steps: saves where it is time to, and stops where that was asked for.
   void checkpoint_if_due();
@@ -184,6 +214,8 @@ class Trainer final : public Run {
   void require_same_teachers(const Value& progress) const;
   // From the newest good checkpoint. False: there is none yet, the run starts from the beginning.
   bool go_on();
+  // The same in a process that does not lead: from what that one found.
+  bool follow_on();
   // Throws InputError where a finished run would come to nothing but its end from there.
   void require_something_to_do(const Checkpoint& checkpoint) const;
   // Everything that is in memory; then what lies in the folder.

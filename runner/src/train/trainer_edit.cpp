@@ -1,5 +1,6 @@
 // How a run carries out an edit: measured, checked, written down.
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -61,9 +62,52 @@ void Trainer::follow(const std::string& name, const std::shared_ptr<Weights>& we
   if (optimized) parts_.attach_copy(network_.graph, *weights);
 }
 
-void Trainer::edit(const Edits& edits) {
+Edits Trainer::agreed(const Edits& edits) const {
+  if (!processes().several()) return edits;
+  Value list = Value::list();
+  for (const Edit& e : edits) list.push_back(e.to_value());
+  const std::string mine = to_json(list), decided = processes().from_leader("an edit", mine);
+  const int64_t other = processes().largest("the edits of all", {mine == decided ? 0 : processes().rank()})[0];
+  if (other == 0) return edits;
+  if (processes().leads()) {
+    log::warning("stage '" + stage_->name + "': the controller decided on other edits in process " +
+                 std::to_string(other) + " than in process 0, whose edits are carried out");
+  }
+  if (mine == decided) return edits;
+  Edits all;
+  const Value taken = from_json(decided);
+  for (const Value& e : taken.as_list()) all.push_back(Edit::from_value(e));
+  return all;
+}
+
+void Trainer::require_same_network(std::string_view when) const {
+  if (!processes().several()) return;
+  std::string text;
+  for (const Parameter& p : network_.graph.parameters()) {
+    text += p.name;
+    for (const int64_t n : network_.graph.sizes(p.shape)) text += " " + std::to_string(n);
+    text += "\n";
+  }
+  processes().require_same("the structure of the network " + std::string(when), text,
+                           "a component decided by something that is not the same in all processes");
+  text.clear();
+  for (const Role role : {Role::weight, Role::architecture, Role::buffer}) {
+    const at::Tensor& values = network_.weights->bank(role).values.flat();
+    // The bits as whole numbers, so that one which differs is seen.
+    if (values.numel() > 0)
+      text += std::to_string(values.view(machine_.dtype == at::kDouble ? at::kLong : at::kInt).sum().item<int64_t>()) +
+              "\n";
+  }
+  processes().require_same(
+      "the values of the network " + std::string(when), text,
+      "processors of different kinds round differently, so all machines need the same; or a component computes with "
+      "its own part of a batch, other than by Run::add_gradients");
+}
+
+void Trainer::edit(const Edits& wanted) {
   const c10::NoGradGuard no_grad;
-  if (edits.empty()) return;
+  if (wanted.empty()) return;
+  const Edits edits = agreed(wanted);
   const auto size_value = [&] {
     const NetworkSize now = size();
     return Value::map({{"params", now.params}, {"macs", now.macs}});
@@ -82,6 +126,14 @@ void Trainer::edit(const Edits& edits) {
   std::optional<Snapshot> snapshot;
   std::vector<Value> lines;
   std::vector<std::string> notes, warnings;
+  // An edit that one process refuses is refused by all.
+  bool done = false;
+  const auto refuse_together = [&] {
+    try {
+      processes().any("carrying out an edit", true);
+    } catch (const Error&) {  // the reason that is on its way counts
+    }
+  };
   try {
     const Batch probe = data_.test().plain_batch(0, std::min(data_.test().size(), probe_samples));
     at::Tensor before;
@@ -175,7 +227,11 @@ void Trainer::edit(const Edits& edits) {
       lines.push_back(std::move(line));
       before = after;
     }
+    done = true;
+    if (processes().any("carrying out an edit", false))
+      throw EditError(edits.front().str() + ": it could not be carried out in another process");
   } catch (...) {
+    if (!done) refuse_together();
     network_.graph = graph;
     for (size_t i = 0; i < all.size(); ++i) all[i]->commit(std::move(undo[i]), network_.graph);
     if (snapshot) snapshot->restore();
@@ -188,6 +244,7 @@ void Trainer::edit(const Edits& edits) {
   position_.best_score.reset();
   position_.best_selection.reset();
   attach();
+  require_same_network("after an edit");
 }
 
 }  // namespace espalier

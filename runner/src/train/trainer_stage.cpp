@@ -3,10 +3,7 @@
 #include <cmath>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/scalar_tensor.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 
 #include "data/split.h"
 #include "espalier/datasets/checksum.h"
@@ -20,9 +17,9 @@
 #include "system/memory.h"
 #include "system/tensor_memory.h"
 #include "system/text.h"
-#include "train/compute_type.h"
 #include "train/evaluator.h"
 #include "train/phase_timer.h"
+#include "train/placed.h"
 #include "train/run_events.h"
 #include "train/trainer.h"
 
@@ -54,26 +51,6 @@ std::string Trainer::place() const {
   return stage + ", epoch " + std::to_string(position_.epoch + 1) + ", step " + std::to_string(position_.step + 1);
 }
 
-template <class Body>
-auto Trainer::placed(const Body& body) const {
-  const auto where = [&] { return " (" + place() + ")"; };
-  try {
-    return body();
-  } catch (const InputError&) {
-    throw;
-  } catch (const LocatedError&) {
-    throw;
-  } catch (const EditError&) {
-    throw;
-  } catch (const Interrupted&) {
-    throw;
-  } catch (const c10::Error& e) {
-    throw LocatedError(e.what_without_backtrace() + where());
-  } catch (const std::exception& e) {
-    throw LocatedError(e.what() + where());
-  }
-}
-
 RandomKey Trainer::epoch_key() const {
   return seed_.with(position_.stage).with(static_cast<uint64_t>(position_.epoch));
 }
@@ -101,7 +78,10 @@ void Trainer::begin_loss() {
                     .networks = {}};
     for (const std::string& name : loss.networks()) {
       const std::filesystem::path path(name);
-      const RunNetwork n = read_teacher(path.is_absolute() ? path : folder_.file("networks") / name);
+      std::filesystem::path from = path.is_absolute() ? path : folder_.file("networks") / name;
+      // A process that does not lead has what it kept since the run went on, and what there was before lies elsewhere.
+      if (!std::filesystem::exists(from) && !options_.original.empty()) from = options_.original / "networks" / name;
+      const RunNetwork n = read_teacher(from);
       auto network = std::make_shared<FrozenNetwork>(n.graph, machine_.dtype, machine_.device);
       set_values(network->graph, network->weights, n.tensors, n.from);
       if (path.is_absolute()) teachers_[name] = checksum_of(n.from);
@@ -176,69 +156,6 @@ void Trainer::attach() {
 
 // ---- one step ----
 
-namespace {
-
-// Samples [begin, end) of a batch.
-Batch part_of(const Batch& batch, int64_t begin, int64_t end) {
-  const at::Tensor numbers = at::arange(begin, end, batch.inputs.front().second.options().dtype(at::kLong));
-  Batch part{{}, rows_of(batch.targets, numbers)};
-  for (const auto& [name, x] : batch.inputs) part.inputs.emplace_back(name, x.slice(0, begin, end));
-  return part;
-}
-
-}  // namespace
-
-void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
-  const PhaseTimer timer(*this, &Phases::gradients);
-  const Made<Loss>& made = parts_.loss();
-  const bool own = loss == "loss";
-  std::vector<std::string> names = own ? made.object->outputs() : std::vector{std::string(loss)};
-  const std::vector<std::string_view> wanted = outputs_of(names);
-  // share: of the whole batch's loss; undefined: it is the whole.
-  const auto add = [&](const Batch& part, RandomKey with, const at::Tensor& share) {
-    at::Tensor value, weight;
-    NamedTensors outputs;
-    {
-      const ComputeType compute(recipe_.precision, machine_.device);
-      const std::vector<at::Tensor> r = placed([&] {
-        const Pass pass{.training = true, .key = with, .progress = progress()};
-        return espalier::run(network_.graph, weights, part.inputs, wanted, pass);
-      });
-      for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
-      const Prediction prediction{.outputs = outputs, .batch = part, .training = true};
-      if (own) {
-        made.call([&](Loss& l) {
-          value = l.value(prediction);
-          weight = l.weight(part);
-        });
-      } else {
-        value = r[0];
-      }
-    }
-    placed([&] {
-      if (share.defined()) {
-        (value * share.to(value.scalar_type())).backward();
-      } else {
-        value.backward();
-      }
-    });
-    meters_.add(value, weight, {.outputs = outputs, .batch = part, .training = true}, metrics_);
-  };
-  const int64_t samples = batch.size(), at_once = data_.section().batch;
-  if (stage_->accumulate == 1 || samples <= at_once) return add(batch, key(), {});
-  at::Tensor total = own ? made.object->weight(batch) : at::Tensor();
-  for (int64_t begin = 0, i = 0; begin < samples; begin += at_once, ++i) {
-    const Batch part = part_of(batch, begin, std::min(samples, begin + at_once));
-    at::Tensor share;
-    if (total.defined()) {
-      share = made.object->weight(part).to(at::kDouble) / total;
-    } else {
-      share = at::scalar_tensor(static_cast<double>(part.size()) / static_cast<double>(samples), at::kDouble);
-    }
-    add(part, i == 0 ? key() : key().with("part").with(static_cast<uint64_t>(i)), share);
-  }
-}
-
 void Trainer::add_regularizers(Weights& weights) {
   const PhaseTimer timer(*this, &Phases::regularizers);
   parts_.add_regularizers(network_.graph, weights, meters_.penalty, [&](const std::string& text) { note(text); });
@@ -288,7 +205,8 @@ Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible, con
   return placed([&] {
     return espalier::evaluate(
         network_.graph, weights, *pipeline, parts_.loss(), metrics_,
-        {.precision = recipe_.precision, .batch = data_.section().eval_batch, .interruptible = interruptible});
+        {.precision = recipe_.precision, .batch = data_.section().eval_batch, .interruptible = interruptible},
+        processes());
   });
 }
 
@@ -298,6 +216,10 @@ Evaluation Trainer::evaluate(std::string_view part) {
 
 at::Tensor Trainer::loss(const Batch& batch, const Observer& observe) {
   // In the full precision of the weights: gradients and activations are looked at, and there are few passes.
+  if (batch.whole > 0) {
+    throw Error("the batch of a step is divided among " + std::to_string(processes().count()) +
+                " processes, and the loss of a part of it is asked for: Run::draw gives whole batches");
+  }
   const Made<Loss>& made = parts_.loss();
   const std::vector<std::string> names = made.object->outputs();
   const std::vector<std::string_view> wanted = outputs_of(names);
@@ -339,6 +261,7 @@ void Trainer::begin_epoch() {
     note("the frozen parameters are trained from now on");
   }
   parts_.controller().call([&](Controller& c) { c.epoch_begin(*this); });
+  meet("the beginning of an epoch");
   position_.epoch_begun = true;
 }
 
@@ -380,8 +303,10 @@ void Trainer::train_epoch() {
 void Trainer::finish_epoch() {
   check_loss();
   check_weights();
+  require_same_network("at the end of an epoch");
   const double images = static_cast<double>(std::max<int64_t>(1, meters_.images));
-  const double loss = meters_.loss();
+  const EpochMeters sums = meters_.summed(processes());
+  const double loss = sums.loss();
   position_.train_loss = loss;
   const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, meters_.penalties));
   const double seconds = watches_.epoch.seconds(), peak = static_cast<double>(peak_memory());
@@ -406,9 +331,8 @@ void Trainer::finish_epoch() {
                            {"step", position_.steps_done},
                            {"loss", loss},
                            {"penalty", penalty}});
-  if (const Made<Metric>* metric = metrics_.of_steps(); metric && meters_.leading.defined()) {
-    metric->call(
-        [&](Metric& m) { line["train_" + leading.name] = finite(m.value(meters_.leading.cpu().contiguous())); });
+  if (const Made<Metric>* metric = metrics_.of_steps(); metric && sums.leading.defined()) {
+    metric->call([&](Metric& m) { line["train_" + leading.name] = finite(m.value(sums.leading.cpu().contiguous())); });
   }
   line["lr"] = parts_.learning_rate(position_.lr_factor);
   if (meters_.updates > 0)
@@ -432,7 +356,7 @@ void Trainer::finish_epoch() {
     }
     const Evaluation& selection = data_.validation() ? validation : tested_.result;
     if (!position_.best_selection || selection.score > *position_.best_selection) {
-      save_checkpoint(folder_.checkpoint("best"), state());  // as before this line: resumed, it comes by here again
+      save("best");  // as before this line: resumed, it comes by here again
       position_.best_selection = selection.score;
       // What the validation part chooses, the test part measures; where nothing is held out, it chooses, too.
       if (data_.validation()) position_.best_score = tested_.result.score;
@@ -549,10 +473,11 @@ void Trainer::run_stage() {
   if (unseen && (!position_.best_selection || selection > *position_.best_selection)) {
     position_.best_selection = selection;
     if (data_.validation()) position_.best_score = tested_.result.score;
-    save_checkpoint(folder_.checkpoint("best"), state());
+    save("best");
   }
   save_last();
-  if (interrupt() != 0) throw Interrupted(interrupt());
+  if (const int64_t signal = processes().largest("the end of a stage", {interrupt()})[0])
+    throw Interrupted(static_cast<int>(signal));
 }
 
 void Trainer::watch(const std::function<void(Controller&)>& turn) {
@@ -562,13 +487,22 @@ void Trainer::watch(const std::function<void(Controller&)>& turn) {
     for (const Role r : roles) before.push_back(network_.weights->bank(r).values.flat().clone());
   }
   parts_.controller().call(turn);
+  meet("a turn of the controller");
   for (size_t i = 0; !tested_.stale && i < before.size(); ++i)
     tested_.stale = !before[i].equal(network_.weights->bank(roles[i]).values.flat());
 }
 
 void Trainer::restore_best() {
   const std::filesystem::path path = folder_.checkpoint("best");
-  if (!std::filesystem::exists(path)) return;  // the stage before had no epoch: its only state is the last
+  const bool there = std::filesystem::exists(path);
+  if (processes().several()) {  // one of them has it
+    const std::string bytes =
+        processes().from_leader("the best checkpoint", there && processes().leads() ? read_file(path) : "");
+    if (bytes.empty()) return;
+    if (!processes().leads()) write_file(path, bytes);
+  } else if (!there) {
+    return;  // the stage before had no epoch: its only state is the last
+  }
   const Checkpoint c = load_checkpoint(path);
   auto weights = std::make_unique<Weights>(c.graph, machine_.dtype, machine_.device);
   c.restore(*weights, c.progress.find("averaged") ? Ema::name : "", false);

@@ -5,6 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
 #include "espalier/error.h"
@@ -53,29 +54,42 @@ State Trainer::state() const {
     p["metrics"] = meters_.metrics;
     p["updates"] = meters_.updates;
     p["penalties"] = meters_.penalties;
-    s.tensors = {{"loss_sum", meters_.loss_sum},
-                 {"loss_weight", meters_.loss_weight},
-                 {"penalty", meters_.penalty},
-                 {"gradient_norm", meters_.gradient_norm}};
-    if (meters_.leading.defined()) s.tensors.emplace_back("leading", meters_.leading);
+    const EpochMeters sums = meters_.summed(processes());
+    s.tensors = {{"loss_sum", sums.loss_sum},
+                 {"loss_weight", sums.loss_weight},
+                 {"penalty", sums.penalty},
+                 {"gradient_norm", sums.gradient_norm}};
+    if (sums.leading.defined()) s.tensors.emplace_back("leading", sums.leading);
   }
   save_artefacts(s);
   return s;
 }
 
+void Trainer::save(const std::string& name, const std::string& previous) const {
+  const State s = state();
+  if (!processes().leads()) return;
+  save_checkpoint(folder_.checkpoint(name), s, previous.empty() ? "" : folder_.checkpoint(previous));
+}
+
 void Trainer::save_last() {
   check_weights();
   const Clock::time_point began = Clock::now();
-  save_checkpoint(folder_.checkpoint("last"), state(), folder_.checkpoint("previous"));
+  save("last", "previous");
   saving_.at = Clock::now();
   saving_.seconds = std::chrono::duration<double>(saving_.at - began).count();
 }
 
 void Trainer::checkpoint_if_due() {
-  const int signal = interrupt();
+  int signal = interrupt();
   const double passed = std::chrono::duration<double>(Clock::now() - saving_.at).count();
   // At most a twentieth of the time goes into checkpoints, unless one is asked for after every step.
-  const bool due = passed >= options_.save_every && (options_.save_every == 0 || passed >= 20 * saving_.seconds);
+  bool due = passed >= options_.save_every && (options_.save_every == 0 || passed >= 20 * saving_.seconds);
+  if (processes().several()) {
+    // A signal to any of them stops all, and the one that leads saves when its clock says so.
+    const std::vector<int64_t> all = processes().largest("the end of a step", {signal, processes().leads() && due});
+    signal = static_cast<int>(all[0]);
+    due = all[1] != 0;
+  }
   if (signal == 0 && !due) return;
   if (position_.epoch_begun) check_loss();
   save_last();
@@ -115,7 +129,21 @@ void Trainer::require_same_teachers(const Value& progress) const {
   }
 }
 
+bool Trainer::follow_on() {
+  const std::string bytes = processes().from_leader("the checkpoint to go on from", "");
+  if (bytes.empty()) return false;
+  const std::filesystem::path path = folder_.checkpoint("last");
+  write_file(path, bytes);
+  restore(load_checkpoint(path));
+  std::error_code none;
+  std::filesystem::remove(path, none);
+  at_work_ = true;
+  rewrite_artefacts();
+  return true;
+}
+
 bool Trainer::go_on() {
+  if (!processes().leads()) return follow_on();
   std::vector<std::string> damaged;
   // The last checkpoint of a finished run lies behind the end of its last stage, the one before it just before that.
   const std::string from = options_.finished && options_.resume_from == "last" ? "previous" : options_.resume_from;
@@ -134,6 +162,7 @@ bool Trainer::go_on() {
       continue;
     }
     if (options_.finished) require_something_to_do(checkpoint);
+    if (processes().several()) processes().from_leader("the checkpoint to go on from", read_file(path));
     // What is refused until here leaves the folder as it was.
     restore(checkpoint);
     if (options_.finished) folder_.put_results_away();
@@ -148,7 +177,10 @@ bool Trainer::go_on() {
     take_up(checkpoint);
     return true;
   }
-  if (damaged.empty()) return false;
+  if (damaged.empty()) {
+    processes().from_leader("the checkpoint to go on from", "");
+    return false;
+  }
   std::string all;
   for (const std::string& d : damaged) all += "\n  " + d;
   throw InputError(folder_.path().string(), "no checkpoint is good; begin anew from its recipe.yaml:" + all);
@@ -265,6 +297,11 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     const Value* penalties = p.find("penalties");
     meters_.penalties = penalties ? penalties->as_int() : position_.step;
     if (metrics_.of_steps() && meters_.images > 0) meters_.leading = checkpoint.tensor("leading").to(machine_.device);
+    if (!processes().leads()) {  // the sums are of all, and are added up again
+      for (at::Tensor* sum : {&meters_.loss_sum, &meters_.loss_weight, &meters_.leading}) {
+        if (sum->defined()) *sum = at::zeros_like(*sum);
+      }
+    }
   }
 }
 
@@ -314,6 +351,7 @@ void Trainer::write_environment(const Value& checkpoint) const {
   const std::filesystem::path path = folder_.file("environment.json");
   Value now = environment_of(machine_.device.str());
   now["libraries"] = libraries_of(recipe_);
+  if (processes().several()) now["processes"] = processes().count();
   for (const Value::Entry& e : options_.origin.as_map()) now[e.key] = e.value;
   Value all = now;
   if (!checkpoint.is_null() && std::filesystem::exists(path)) {

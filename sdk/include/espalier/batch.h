@@ -40,8 +40,11 @@ struct Batch {
   // Others may follow. Where the samples have different numbers of rows (boxes, say), the rows of all samples stand one
   // below the other under NAME, and NAME.offsets, int64 [batch + 1], says where each sample's begin.
   NamedTensors targets;
+  // How many samples the batch has in all processes that train together, if each of them has a part of it; 0 if this
+  // process has the whole batch, as in ordinary training.
+  int64_t whole = 0;
 
-  // Returns how many samples it has.
+  // Returns how many samples it has in this process.
   int64_t size() const { return inputs.front().second.size(0); }
   // Returns an input by its name. Throws Error if there is none.
   const at::Tensor& input(std::string_view name = "input") const { return tensor_at(inputs, name, "input"); }

@@ -45,6 +45,8 @@ struct Component {
   std::vector<std::string> provides;      // words for what it offers to others: "state:momentum"
   // The artefacts that it hands on; recipes are checked by this.
   std::vector<Published> publishes{};
+  // Why it cannot work where several processes train one network, each with a part of every batch; empty if it can.
+  std::string one_process{};
   // Checks the options and creates the object. Throws InputError if an option does not fit.
   std::function<std::unique_ptr<Object>(const Value& options)> create;
 
@@ -71,6 +73,15 @@ struct Component {
   Component&& publish(std::string what, std::string of_what) && {
     return std::move(publish(std::move(what), std::move(of_what)));
   }
+  // Says that it is of no use where several processes train one network, and why: "its loss compares all samples of a
+  // batch with each other". Recipes that name it are then refused there. What uses the batch of a step by itself, other
+  // than by Run::add_gradients and Run::train_step, sees a part of the batch and has to say so.
+  Component& in_one_process(std::string why) & {
+    one_process = std::move(why);
+    return *this;
+  }
+  // Says the same.
+  Component&& in_one_process(std::string why) && { return std::move(in_one_process(std::move(why))); }
 };
 
 // Returns the component of a class that derives from the base of a kind (Regularizer, Optimizer, ...), has a nested

@@ -18,5 +18,7 @@ ESPALIER_API void warning(std::string_view message);
 ESPALIER_API void error(std::string_view message);
 // From now on nothing below a warning is shown, as if ESPALIER_LOG were `warning`.
 ESPALIER_API void only_warnings();
+// From now on nothing below an error is shown, and `who` stands before each: "process 1", where several do the same.
+ESPALIER_API void only_errors(std::string_view who);
 
 }  // namespace espalier::log

@@ -8,6 +8,7 @@
 
 #include "espalier/component.h"
 #include "espalier/graph.h"
+#include "espalier/parts.h"
 #include "espalier/random.h"
 
 namespace espalier {
@@ -28,6 +29,8 @@ struct Pass {
   // If it is set, every position that these changes of widths drop reads as zero in the output of each node, whatever
   // the parameters are: the network as it will be without them. Nothing is fused then.
   const std::vector<AxisChange>* without = nullptr;
+  // Which part of the batch the inputs are, where several processes compute it together.
+  BatchPart part{};
 };
 
 // What an operation sees while its node is added to a graph.

@@ -1,6 +1,7 @@
 #include "espalier/log.h"
 
 #include <cstdlib>
+#include <string>
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -36,6 +37,11 @@ void error(std::string_view message) {
 }
 void only_warnings() {
   if (logger().level() < spdlog::level::warn) logger().set_level(spdlog::level::warn);
+}
+
+void only_errors(std::string_view who) {
+  logger().set_level(spdlog::level::err);
+  logger().set_pattern("espalier: " + std::string(who) + ": %^%l%$: %v");
 }
 
 }  // namespace espalier::log

@@ -12,18 +12,18 @@
 namespace espalier::cuda {
 
 void fill_dropout_mask([[maybe_unused]] at::Tensor& mask, [[maybe_unused]] uint32_t threshold,
-                       [[maybe_unused]] double kept, [[maybe_unused]] RandomKey key) {
+                       [[maybe_unused]] double kept, [[maybe_unused]] RandomKey key, [[maybe_unused]] int64_t first) {
 #if ESPALIER_WITH_CUDA
   cudaStream_t stream = c10::cuda::getCurrentCUDAStream(mask.device().index());
   switch (mask.scalar_type()) {
     case at::kFloat:
-      return launch_dropout_mask(mask.data_ptr<float>(), mask.numel(), threshold, static_cast<float>(kept), key.value(),
-                                 stream);
+      return launch_dropout_mask(mask.data_ptr<float>(), first, mask.numel(), threshold, static_cast<float>(kept),
+                                 key.value(), stream);
     case at::kDouble:
-      return launch_dropout_mask(mask.data_ptr<double>(), mask.numel(), threshold, kept, key.value(), stream);
+      return launch_dropout_mask(mask.data_ptr<double>(), first, mask.numel(), threshold, kept, key.value(), stream);
     case at::kBFloat16:
-      return launch_dropout_mask_bf16(mask.data_ptr(), mask.numel(), threshold, static_cast<float>(kept), key.value(),
-                                      stream);
+      return launch_dropout_mask_bf16(mask.data_ptr(), first, mask.numel(), threshold, static_cast<float>(kept),
+                                      key.value(), stream);
     default:
       throw Error("fill_dropout_mask: no such type");
   }

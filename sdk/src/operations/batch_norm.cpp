@@ -1,4 +1,7 @@
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/batch_norm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -44,6 +47,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
       if (at::Tensor y = fast(f, {}); y.defined()) return {y};
     }
     const NormTerm p = parameters(f);
+    if (p.sum) return {over_parts(f.inputs[0], p)};
     return {at::batch_norm(f.inputs[0], p.weight, p.bias, p.running_mean, p.running_var, p.by_batch, p.momentum, p.eps,
                            /*cudnn_enabled=*/true)};
   }
@@ -90,13 +94,15 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
             get(tracks, stats + 1),
             by_batch(f),
             o_.momentum,
-            o_.eps};
+            o_.eps,
+            by_batch(f) ? f.pass.part.sum : nullptr};
   }
   at::Tensor fast(const Forward& f, const AfterNorm& after) const {
     return fast_batch_norm(f.inputs[0], parameters(f), after);
   }
   std::optional<MixedTerm> as_term(const Forward& f) const override {
     if (!is_fast_cpu(f.inputs[0]) || (!by_batch(f) && c10::GradMode::is_enabled())) return std::nullopt;
+    if (by_batch(f) && f.pass.part.sum) return std::nullopt;  // a mixture's sums are those of this process alone
     require_several(f);
     return MixedTerm{MixedTerm::Kind::norm, f.inputs[0], parameters(f)};
   }
@@ -113,7 +119,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
   // One value has no variance.
   void require_several(const Forward& f) const {
     const at::Tensor& x = f.inputs[0];
-    if (!by_batch(f) || x.numel() != x.size(1)) return;
+    if (!by_batch(f) || x.numel() != x.size(1) || f.pass.part.sum) return;
     throw Error("batch norm '" + f.node.name + "' needs more than one value a channel " +
                 (f.pass.training ? "in training; a batch of one image (the last of an epoch?) has none. "
                                    "data.drop_last: true leaves it out"
@@ -159,6 +165,31 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
   }
 
  private:
+  // By the statistics of the batch of all processes, of any type and on any device. It is put together of operations
+  // that autograd knows, so it has all derivatives.
+  static at::Tensor over_parts(const at::Tensor& x, const NormTerm& p) {
+    const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    std::vector<int64_t> dims{0}, channels{1, -1};  // what is summed over; how a channel's numbers meet x
+    for (int64_t d = 2; d < x.dim(); ++d) {
+      dims.push_back(d);
+      channels.push_back(1);
+    }
+    const at::Tensor values = x.to(type);
+    const at::Tensor rows = at::full({1}, static_cast<double>(x.numel() / x.size(1)), values.options());
+    const at::Tensor sums = sum_over_parts(at::cat({values.sum(dims), rows}), *p.sum);
+    const at::Tensor counted = sums.slice(0, x.size(1)).detach();
+    const at::Tensor mean = sums.slice(0, 0, x.size(1)) / counted;
+    const at::Tensor centred = values - mean.view(channels);
+    const at::Tensor squares = sum_over_parts(centred.square().sum(dims), *p.sum);
+    at::Tensor y = centred * (squares / counted + p.eps).rsqrt().view(channels);
+    if (p.weight.defined()) y = y * p.weight.view(channels) + p.bias.view(channels);
+    if (p.running_mean.defined()) {
+      const c10::NoGradGuard no_grad;
+      at::Tensor(p.running_mean).lerp_(mean.to(p.running_mean.scalar_type()), p.momentum);
+      at::Tensor(p.running_var).lerp_((squares / (counted - 1)).to(p.running_var.scalar_type()), p.momentum);
+    }
+    return y.to(x.scalar_type());
+  }
   // By the statistics of the batch. ONNX's BatchNormalization does that in training alone, in another form in each
   // opset; written out, it is the same in all of them.
   std::string onnx_by_batch(OnnxNodes& to, const Graph& g, const Node& node) const {

@@ -20,7 +20,7 @@ class DropPath final : public OperationOf<DropPath, DropPathOptions> {
     const double p = o_.rises ? o_.p * f.pass.progress : o_.p;
     if (!f.pass.training || p == 0) return {x};
     at::Tensor mask = at::empty({x.size(0)}, x.options());
-    fill_dropout_mask(mask, p, f.pass.key.with("drop_path").with(f.node.name));
+    fill_dropout_mask(mask, p, f.pass.key.with("drop_path").with(f.node.name), f.pass.part.first_element(mask));
     std::vector<int64_t> each(static_cast<size_t>(x.dim()), 1);
     each[0] = -1;
     return {x.mul(mask.view(each))};

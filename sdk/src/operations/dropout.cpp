@@ -17,7 +17,7 @@ class Dropout final : public OperationOf<Dropout, DropoutOptions> {
   std::vector<at::Tensor> forward(const Forward& f) const override {
     if (!f.pass.training || o_.p == 0) return {f.inputs[0]};
     at::Tensor mask = at::empty_like(f.inputs[0]);
-    fill_dropout_mask(mask, o_.p, f.pass.key.with("dropout").with(f.node.name));
+    fill_dropout_mask(mask, o_.p, f.pass.key.with("dropout").with(f.node.name), f.pass.part.first_element(f.inputs[0]));
     return {f.inputs[0].mul(mask)};
   }
   Scaling scaling() const override { return Scaling::passes; }

@@ -1,12 +1,15 @@
 #include "fast_cpu.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -99,7 +102,7 @@ class BatchNorm : public Function<BatchNorm> {
                             const std::optional<at::Tensor>& added, bool relu, const NormTerm& norm) {
     const int64_t channels = x.size(1), rows = x.numel() / channels;
     std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
-    normalising(x, norm, mean.data(), deviation.data());
+    const double counted = normalising(x, norm, mean.data(), deviation.data());
     const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
     const at::Tensor g = gate.value_or(at::Tensor());
     const Affine a = affine(channels, mean.data(), deviation.data(), w, b, g);
@@ -124,12 +127,16 @@ class BatchNorm : public Function<BatchNorm> {
     context->saved_data["added"] = added.has_value();
     context->saved_data["relu"] = relu;
     context->saved_data["deviation"] = deviation;
+    context->saved_data["counted"] = counted;
+    // It is there until the backward pass is done (BatchPart).
+    context->saved_data["sum"] = static_cast<int64_t>(reinterpret_cast<intptr_t>(norm.sum));
     return y;
   }
 
   // With n rows, d = 1 / sqrt(variance + eps), s = gate * weight * d, and g the gradient of what ReLU gets:
   // gx = s * (g - sum(g) / n - (x - mean) * d^2 * sum(g * (x - mean)) / n). The gate multiplies
-  // weight * d * (x - mean) + bias.
+  // weight * d * (x - mean) + bias. Where several processes compute the batch, n and the sums of gx are of all of them;
+  // the gradients of parameters are of each one's rows, as those of all other layers are.
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     refuse_second_derivative();
     const variable_list saved = context->get_saved_variables();
@@ -154,14 +161,17 @@ class BatchNorm : public Function<BatchNorm> {
                     sum.data(), product.data());
     }
     const std::vector<double> deviation = context->saved_data["deviation"].toDoubleVector();
-    const auto n = static_cast<double>(rows);
+    const double n = context->saved_data["counted"].toDouble();
+    const auto* over_parts =
+        reinterpret_cast<const SumOverParts*>(static_cast<intptr_t>(context->saved_data["sum"].toInt()));
     at::Tensor gx, gw, gb, gg;
     if (context->needs_input_grad(0)) {
+      const std::vector<double> sums = all_sums(sum, product, over_parts);
       std::vector<float> a(sum.size()), b(sum.size());
       for (size_t c = 0; c < sum.size(); ++c) {
-        const double k = static_cast<double>(scale[c]) * deviation[c] * deviation[c] * product[c] / n;
+        const double k = static_cast<double>(scale[c]) * deviation[c] * deviation[c] * sums[sum.size() + c] / n;
         a[c] = static_cast<float>(-k);
-        b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sum[c] / n);
+        b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sums[c] / n);
       }
       gx = at::empty_like(x);
       scale_shift_gradient(rows, channels, passed.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
@@ -186,6 +196,16 @@ class BatchNorm : public Function<BatchNorm> {
       }
     }
     return {gx, gw, gb, gg, context->saved_data["added"].toBool() ? passed : at::Tensor(), {}, {}};
+  }
+
+ private:
+  // Both one after the other, over all processes.
+  static std::vector<double> all_sums(const std::vector<double>& sum, const std::vector<double>& product,
+                                      const SumOverParts* over_parts) {
+    std::vector<double> all(sum);
+    all.insert(all.end(), product.begin(), product.end());
+    if (over_parts) (*over_parts)(at::from_blob(all.data(), {static_cast<int64_t>(all.size())}, at::kDouble));
+    return all;
   }
 };
 
@@ -293,17 +313,44 @@ at::Tensor fast_small_conv(const at::Tensor& x, const at::Tensor& weight, const 
   return SmallConv::apply(x, weight, given(bias), padding);
 }
 
-void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation) {
+namespace {
+
+// Mean and sum of squared deviations of the rows of all processes, from those of this one's. Returns how many rows
+// these are. One message is enough if the squares are taken about zero: in float64 they lose (mean / deviation)^2 times
+// 1e-16, which is less than the float32 numbers themselves leave open.
+double over_all_parts(int64_t rows, int64_t channels, double* mean, double* squares, const SumOverParts& sum) {
+  const auto c = static_cast<size_t>(channels);
+  const auto own = static_cast<double>(rows);
+  std::vector<double> all(2 * c + 1);
+  for (size_t i = 0; i < c; ++i) {
+    all[i] = own * mean[i];
+    all[c + i] = squares[i] + own * mean[i] * mean[i];
+  }
+  all[2 * c] = own;
+  sum(at::from_blob(all.data(), {static_cast<int64_t>(all.size())}, at::kDouble));
+  const double counted = all[2 * c];
+  for (size_t i = 0; i < c; ++i) {
+    mean[i] = all[i] / counted;
+    squares[i] = std::max(0.0, all[c + i] - counted * mean[i] * mean[i]);
+  }
+  return counted;
+}
+
+}  // namespace
+
+double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation) {
   const int64_t channels = x.size(1), rows = x.numel() / channels;
+  auto counted = static_cast<double>(rows);
   if (norm.by_batch) channel_moments(rows, channels, x.const_data_ptr<float>(), mean, deviation);  // squares, as yet
+  if (norm.by_batch && norm.sum) counted = over_all_parts(rows, channels, mean, deviation, *norm.sum);
   const bool keeps = norm.running_mean.defined();
   auto* rm = keeps ? norm.running_mean.mutable_data_ptr<float>() : nullptr;
   auto* rv = keeps ? norm.running_var.mutable_data_ptr<float>() : nullptr;
   for (int64_t c = 0; c < channels; ++c) {
     double variance = 0;
     if (norm.by_batch) {
-      const double unbiased = deviation[c] / static_cast<double>(rows - 1);
-      variance = deviation[c] / static_cast<double>(rows);
+      const double unbiased = deviation[c] / (counted - 1);
+      variance = deviation[c] / counted;
       if (keeps) {
         const double m = norm.momentum;
         rm[c] = static_cast<float>((1 - m) * static_cast<double>(rm[c]) + m * mean[c]);
@@ -315,6 +362,7 @@ void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double
     }
     deviation[c] = 1 / std::sqrt(variance + norm.eps);
   }
+  return counted;
 }
 
 at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "espalier/operations.h"
+#include "espalier/parts.h"
 
 // CPU forms of operations that LibTorch has slower or in several passes. Differentiable once.
 namespace espalier {
@@ -30,6 +31,7 @@ struct NormTerm {
   bool by_batch = true;                  // by the batch's own statistics; if not, by the running ones
   double momentum = 0.1;
   double eps = 1e-5;
+  const SumOverParts* sum = nullptr;  // by the batch: that of all processes which compute it together; null: by x alone
 };
 // Batch normalisation together with that. By the batch, the running statistics follow. Undefined by running statistics
 // where gradients are recorded.
@@ -37,8 +39,9 @@ at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const Afte
 
 // Mean and 1 / sqrt(variance + eps) of the channels of x by a norm, [channels] each. By the batch, the running
 // statistics follow; autograd is not told, as LibTorch's own batch norm does not: it keeps the running statistics for a
-// backward pass that does not read them in training, and those of all layers have one version.
-void normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation);
+// backward pass that does not read them in training, and those of all layers have one version. Returns of how many rows
+// mean and variance are, over all processes.
+double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation);
 
 // Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
 // taps are zeros): products of matrices, one for each pair of an input and an output pixel, and none with zeros.

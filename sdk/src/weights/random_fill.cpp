@@ -1,5 +1,6 @@
 #include "espalier/random_fill.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -13,19 +14,20 @@
 
 namespace espalier {
 
-void fill_dropout_mask(at::Tensor& mask, double p, RandomKey key) {
+void fill_dropout_mask(at::Tensor& mask, double p, RandomKey key, int64_t first) {
   if (!mask.is_non_overlapping_and_dense()) throw Error("fill_dropout_mask: the tensor must be dense");
   const int64_t n = mask.numel();
   const auto threshold = static_cast<uint32_t>(std::min(p * 0x1p32, 4294967295.0));
   const double kept = 1 / (1 - p);
-  if (mask.is_cuda()) return cuda::fill_dropout_mask(mask, threshold, kept, key);
+  if (mask.is_cuda()) return cuda::fill_dropout_mask(mask, threshold, kept, key, first);
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, mask.scalar_type(), "fill_dropout_mask", [&] {
     auto* out = mask.data_ptr<scalar_t>();
-    parallel_for((n + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+    const int64_t words = first / 4;  // of four draws each, which come before
+    parallel_for((first + n + 3) / 4 - words, 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t i = words + begin; i < words + end; ++i) {
         const Random4 r = philox(key.value(), static_cast<uint64_t>(i));
-        for (int64_t j = 4 * i; j < std::min(4 * i + 4, n); ++j)
-          out[j] = static_cast<scalar_t>(r.v[j & 3] < threshold ? 0 : kept);
+        for (int64_t j = std::max(4 * i, first); j < std::min(4 * i + 4, first + n); ++j)
+          out[j - first] = static_cast<scalar_t>(r.v[j & 3] < threshold ? 0 : kept);
       }
     });
   });
