@@ -1,5 +1,4 @@
 """All figures of the papers that the runs of a folder allow."""
-import json
 from pathlib import Path
 
 import front_figures
@@ -25,11 +24,9 @@ def loss_and_sparsity(sweeps, out):
     figure, panels = plt.subplots(1, len(sweeps), figsize=(4.2 * len(sweeps), 3.6), squeeze=False)
     for panel, sweep in zip(panels[0], sweeps):
         lines = {"ShrinkNets": [], "group sparsity": []}
-        record = json.loads((sweep / "sweep.json").read_text())
-        values = {r["folder"]: r["values"] for r in record["runs"]}
-        for summary, folder in finished_runs(sweep):
-            grouped = any("controller" in key and value == "none" for key, value in values[folder.name].items())
-            point = number(summary, "sparsity"), number(summary, "loss")
+        for run in kernel_figures.runs_of([sweep]):
+            grouped = any("controller" in key and value == "none" for key, value in run.values.items())
+            point = number(run.summary, "sparsity"), number(run.summary, "loss")
             if None not in point:
                 lines["group sparsity" if grouped else "ShrinkNets"].append(point)
         for (name, points), marker in zip(lines.items(), "os"):
@@ -48,16 +45,14 @@ def killing(sweeps, baseline, out):
     import matplotlib.pyplot as plt
     figure, panels = plt.subplots(len(sweeps), 2, figsize=(9, 3.4 * len(sweeps)), squeeze=False)
     for row, sweep in zip(panels, sweeps):
-        record = json.loads((sweep / "sweep.json").read_text())
-        values = {r["folder"]: r["values"] for r in record["runs"]}
         lines = {}
-        for summary, folder in finished_runs(sweep):
-            here = {key.rsplit(".", 1)[-1]: value for key, value in values[folder.name].items()}
-            last = lines_of(folder / "metrics.jsonl")[-1]
-            cost = last.get("neuron_steps")
-            if number(summary, "loss") is not None and cost is not None:
+        for run in kernel_figures.runs_of([sweep]):
+            here = {key.rsplit(".", 1)[-1]: value for key, value in run.values.items()}
+            loss = number(run.summary, "loss")
+            cost = lines_of(run.folder / "metrics.jsonl")[-1].get("neuron_steps")
+            if loss is not None and cost is not None:
                 by_gamma = lines.setdefault(here.get("kill", "sign_variance"), {})
-                by_gamma.setdefault(1 - here.get("gamma", 0), []).append((number(summary, "loss"), cost))
+                by_gamma.setdefault(1 - here.get("gamma", 0), []).append((loss, cost))
         for kill, by_gamma in lines.items():
             at = sorted(by_gamma)
             for i, panel in enumerate(row):

@@ -251,11 +251,20 @@ Value quoted_for(const std::vector<StoredRun>& runs) {
 
 }  // namespace
 
+namespace {
+
+// Of a record of `espalier reproduce`, whose runs lie beside it, the folder of both; any other folder itself.
+fs::path folder_of_runs(const fs::path& path) {
+  return fs::exists(path / "runs.json") ? fs::absolute(path / "..").lexically_normal() : path;
+}
+
+}  // namespace
+
 std::vector<StoredRun> runs_at(Store& store, const std::vector<fs::path>& paths) {
   for (const fs::path& path : paths) {
     std::set<fs::path> found;
-    if (fs::exists(path / "runs.json")) {  // of `espalier reproduce`, whose runs lie beside it
-      const fs::path out = fs::absolute(path / "..").lexically_normal();
+    if (fs::exists(path / "runs.json")) {
+      const fs::path out = folder_of_runs(path);
       const Value all = recorded(path / "runs.json");
       for (const Value& run : all.at("runs").as_list()) {
         const fs::path folder = out / run.at("run").as_string();
@@ -285,9 +294,8 @@ Value pictures_at(const std::vector<fs::path>& paths) {
   constexpr uintmax_t most = 2'000'000;
   std::set<fs::path> files;
   for (const fs::path& path : paths) {
-    const fs::path root = fs::exists(path / "runs.json") ? fs::absolute(path / "..").lexically_normal() : path;
     std::error_code none;
-    for (const fs::directory_entry& place : fs::directory_iterator(root / "figures", none)) {
+    for (const fs::directory_entry& place : fs::directory_iterator(folder_of_runs(path) / "figures", none)) {
       if (!place.is_directory()) continue;
       for (const fs::directory_entry& e : fs::directory_iterator(place.path(), none)) {
         if (e.path().extension() == ".svg") files.insert(e.path());

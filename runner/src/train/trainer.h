@@ -172,8 +172,9 @@ class Trainer final : public Run {
   double selection_score(bool interruptible) const;
   // Takes what was measured on the test part into the best of the run.
   void count_best();
+  // What TensorBoard is told of an epoch that ends, beside its metrics.
+  void add_events() const;
   // Ends the stage where its early_stop or stop_below say so.
-  void add_events() const;  // of an epoch that ends
   void stop_if_due(const Evaluation& selection);
   // The network as the stage leaves it, for a later stage whose loss learns from it.
   void keep_for_later() const;

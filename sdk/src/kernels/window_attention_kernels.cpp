@@ -60,7 +60,7 @@ inline Tokens<T> tokens_of(T* map, int64_t image, int64_t pixels, int64_t heads,
   return {map + image * pixels * heads * count, heads * count, head * count, count, pixel};
 }
 
-// Logits before the bias: what of a window's mask is added to each.
+// What is added to the logits of a window, [tokens, row_of(tokens)]; null: nothing.
 inline const float* mask_of(const WindowAttentionGeometry& g, int64_t window) {
   const int64_t kind = g.mask_of[window];
   return kind < 0 ? nullptr : g.masks + kind * g.tokens * row_of(g.tokens);
@@ -136,7 +136,7 @@ struct Windows {
     return m;
   }
 
-  // Sixteen rows of `from` as sixteen columns of `to`.
+  // As many rows of `from` as a vector has numbers, as columns of `to`.
   static inline void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_row) {
     Bits low, high;
     for (int i = 0; i < lanes / 2; ++i) {
@@ -148,7 +148,7 @@ struct Windows {
     V a[lanes], b[lanes];
 #pragma GCC unroll 16
     for (int64_t i = 0; i < lanes; ++i) a[i] = load<V>(from + i * from_row);
-    // Four perfect shuffles of the rows.
+    // Perfect shuffles of the rows: four of sixteen, three of eight.
     const auto shuffle = [=](const V* x, V* y) __attribute__((always_inline)) {
 #pragma GCC unroll 8
       for (int64_t i = 0; i < lanes / 2; ++i) {

@@ -30,11 +30,6 @@ at::Tensor in_order(const at::Tensor& gradient) {
   return gradient.dim() == 4 ? gradient.contiguous(at::MemoryFormat::ChannelsLast) : gradient.contiguous();
 }
 
-// As LibTorch's functions take what may be missing.
-std::optional<at::Tensor> given(const at::Tensor& t) {
-  return t.defined() ? std::optional(t) : std::nullopt;
-}
-
 class MaxPool : public Function<MaxPool> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t kernel, int64_t stride,

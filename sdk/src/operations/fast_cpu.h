@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 #include "espalier/operations.h"
@@ -11,6 +13,11 @@ namespace espalier {
 // Whether these can take a tensor: float32 on the CPU, [batch, channels, height, width] in channels_last order or
 // [batch, features].
 bool is_fast_cpu(const at::Tensor& x);
+
+// As LibTorch's functions take what may be missing.
+inline std::optional<at::Tensor> given(const at::Tensor& t) {
+  return t.defined() ? std::optional(t) : std::nullopt;
+}
 
 // Throws Error if a backward pass is itself to be differentiated; what comes next cannot be.
 void refuse_second_derivative();

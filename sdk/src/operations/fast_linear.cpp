@@ -23,11 +23,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// As LibTorch's functions take what may be missing.
-std::optional<at::Tensor> given(const at::Tensor& t) {
-  return t.defined() ? std::optional(t) : std::nullopt;
-}
-
 // MKL does not use AVX-512 on processors of other makers; oneDNN, which LibTorch holds too, does. Its product of a
 // linear layer is reached through the operator that LibTorch's compiler calls.
 using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,

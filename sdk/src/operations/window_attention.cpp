@@ -221,7 +221,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     return result;
   }
 
-  // The same for the operation of one piece.
+  // Orders, rows of the table and masks as fast_window_attention() takes them.
   WindowLayout layout(const Forward& f) const {
     const int64_t height = f.inputs[0].size(1), width = f.inputs[0].size(2), tokens = o_.window * o_.window;
     const auto get = [&](int64_t what, at::ScalarType type, auto make) {
