@@ -50,7 +50,8 @@ std::string free_port() {
 // The processes of one run, as torchrun starts them. What process 0 and the others say goes to files.
 class Together {
  public:
-  Together(size_t count, const std::vector<std::string>& arguments, const TempFolder& folder)
+  Together(size_t count, const std::vector<std::string>& arguments, const TempFolder& folder,
+           const std::string& shared_memory = "on")
       : says_{folder / "leader.txt", folder / "others.txt"} {
     for (const fs::path& file : says_) fs::remove(file);
     const std::string port = free_port();
@@ -59,7 +60,8 @@ class Together {
           arguments, says_[i == 0 ? 0 : 1],
           std::vector<std::string>{"RANK=" + std::to_string(i), "LOCAL_RANK=" + std::to_string(i),
                                    "WORLD_SIZE=" + std::to_string(count), "MASTER_ADDR=127.0.0.1",
-                                   "MASTER_PORT=" + port, "OMP_NUM_THREADS=1", "ESPALIER_STORE=none"});
+                                   "MASTER_PORT=" + port, "OMP_NUM_THREADS=1", "ESPALIER_STORE=none",
+                                   "ESPALIER_SHARED_MEMORY=" + shared_memory});
     }
   }
   Child& operator[](size_t i) { return *std::next(processes_.begin(), static_cast<std::ptrdiff_t>(i)); }
@@ -166,14 +168,18 @@ class Parallel : public ::testing::Test {
 TempFolder* Parallel::folder_ = nullptr;
 
 TEST_F(Parallel, TwoProcessesTrainAsOneDoesAcrossGrowthAndRemoval) {
-  const fs::path run = *folder_ / "two";
-  Together two(2, run_arguments(recipe(), run), *folder_);
-  EXPECT_EQ(two.wait(), zeros(2)) << two.leader() << two.others();
-  EXPECT_THAT(two.leader(), HasSubstr("2 processes"));
-  EXPECT_EQ(two.others(), "") << "only process 0 says how it goes";
-  expect_like(one(), run, rounding);
-  EXPECT_GE(lines_of(run / "history.jsonl").size(), 10U);
-  EXPECT_EQ(from_json(read_file(run / "environment.json")).at("processes").as_int(), 2);
+  // By memory that both share, as on one machine, and by Gloo, as on several.
+  for (const char* shared_memory : {"on", "off"}) {
+    SCOPED_TRACE(shared_memory);
+    const fs::path run = *folder_ / ("two-" + std::string(shared_memory));
+    Together two(2, run_arguments(recipe(), run), *folder_, shared_memory);
+    EXPECT_EQ(two.wait(), zeros(2)) << two.leader() << two.others();
+    EXPECT_THAT(two.leader(), HasSubstr("2 processes"));
+    EXPECT_EQ(two.others(), "") << "only process 0 says how it goes";
+    expect_like(one(), run, rounding);
+    EXPECT_GE(lines_of(run / "history.jsonl").size(), 10U);
+    EXPECT_EQ(from_json(read_file(run / "environment.json")).at("processes").as_int(), 2);
+  }
 }
 
 TEST_F(Parallel, GoesOnAfterSignalsAndKillsAlsoWithOtherNumbersOfProcesses) {
@@ -203,7 +209,7 @@ TEST_F(Parallel, GoesOnAfterSignalsAndKillsAlsoWithOtherNumbersOfProcesses) {
                 AllOf(HasSubstr("process 1 of 2 has ended"), HasSubstr("espalier resume " + run.string())));
   }
   {
-    Together three(3, resume, *folder_);
+    Together three(3, resume, *folder_, "off");
     wait_for_lines(three, lines() + 2);
     three[0].send(SIGKILL);
     EXPECT_EQ(three.wait(), (std::vector<int>{128 + SIGKILL, 1, 1}));

@@ -249,6 +249,25 @@ TEST(Reproduce, SubmitsArraysThatWaitForEachOther) {
   EXPECT_THAT(reproduce().text, HasSubstr("0 runs submitted now, 4 there"));
 }
 
+TEST(Reproduce, LetsSlurmTrainEachRunBySeveralProcesses) {
+  const Recipes r;
+  const MadeUpSlurm slurm;
+  const fs::path cluster = r.folder.write("cluster.yaml", "{processes: 2, cpus: 3}\n");
+  const Output o =
+      shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
+            at(r.folder / "recipes") + " --out " + at(r.out) + " --launcher slurm --slurm " + at(cluster));
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --ntasks=2\n"));
+  EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --cpus-per-task=3\n"));
+  // As srun starts them: with what follows its own options.
+  slurm.command("srun", R"(echo "srun $1"; shift; exec "$@")");
+  const Output ran = shell("PATH=" + at(slurm.folder.path()) + ":$PATH SLURM_ARRAY_TASK_ID=0 ESPALIER_STORE=none bash " +
+                           at(slurm.folder / "101.sh"));
+  EXPECT_EQ(ran.status, 0) << ran.text;
+  EXPECT_THAT(ran.text, HasSubstr("srun --cpus-per-task=3\n"));
+  EXPECT_EQ(from_json(read_file(r.out / "first-seed0" / "summary.json")).at("status").as_string(), "finished");
+}
+
 TEST(Reproduce, SaysWhatAClusterSays) {
   const Recipes r;
   const MadeUpSlurm slurm;
@@ -287,6 +306,10 @@ TEST(Reproduce, SaysWhatIsWrongBeforeAnythingIsMade) {
   EXPECT_THAT(message(at(r.folder / "recipes") + " --seeds a"), HasSubstr("--seeds"));
   EXPECT_THAT(message(at(r.folder / "recipes") + " --budget 0"), HasSubstr("--budget"));
   EXPECT_THAT(message(at(r.folder / "recipes") + " --jobs 0"), HasSubstr("--jobs"));
+  setenv("WORLD_SIZE", "2", 1);
+  for (const char* name : {"RANK", "MASTER_ADDR", "MASTER_PORT"}) setenv(name, "1", 1);
+  EXPECT_THAT(message(at(r.folder / "recipes")), HasSubstr("one of 2 processes of one run"));
+  for (const char* name : {"WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"}) unsetenv(name);
   r.folder.write("recipes/twin.yaml",
                  "extends: common/base.yaml\nname: first\nstages: [{name: train, epochs: 1, "
                  "optimizer: {use: sgd, lr: 0.1}}]\n");

@@ -1,13 +1,27 @@
+#include <atomic>
+#include <condition_variable>
 #include <cstdlib>
+#include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/maximum.h>
+
 #include "data/share.h"
 #include "distributed/processes.h"
+#include "distributed/shared_memory.h"
 
 namespace espalier {
 namespace {
@@ -120,6 +134,100 @@ TEST(Share, PiecesOfAllProcessesAreTheBatch) {
       }
     }
   }
+}
+
+// As many threads as processes: each has its own view of the memory, and its own lock.
+void among(int64_t count, const std::function<void(int64_t rank, std::unique_ptr<SharedMemory> memory)>& body) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::string address;
+  const auto tell = [&](const std::string& text) {
+    const std::lock_guard lock(mutex);
+    address = text;
+    changed.notify_all();
+  };
+  const auto told = [&] {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !address.empty(); });
+    return address;
+  };
+  std::vector<std::thread> threads;
+  for (int64_t rank = 0; rank < count; ++rank)
+    threads.emplace_back([&, rank] { body(rank, SharedMemory::meet(rank, count, tell, told)); });
+  for (std::thread& t : threads) t.join();
+}
+
+// What process `rank` has: numbers whose sums depend on their order in float32.
+at::Tensor values_of(int64_t rank, int64_t n, at::ScalarType type) {
+  return at::arange(n, at::kDouble).mul_(7919 * (rank + 1)).remainder_(101).sub_(50).div_(type == at::kLong ? 1 : 3).to(type);
+}
+
+TEST(SharedMemory, AddsInTheOrderOfTheProcessesAndGivesAllTheSameBits) {
+  for (const int64_t count : {2, 3, 5}) {
+    for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kLong, at::kBFloat16}) {
+      // Fewer elements than processes, and more than go over at a time.
+      for (const int64_t n : {0, 1, 4, 1000, 300'007}) {
+        at::Tensor sum = values_of(0, n, type), largest = sum;
+        for (int64_t r = 1; r < count; ++r) {
+          sum = sum + values_of(r, n, type);
+          largest = at::maximum(largest, values_of(r, n, type));
+        }
+        std::atomic<int> right = 0;
+        among(count, [&](int64_t rank, std::unique_ptr<SharedMemory> memory) {
+          const at::Tensor x = values_of(rank, n, type), y = x.clone();
+          memory->reduce(x, SharedMemory::How::sum);
+          memory->reduce(y, SharedMemory::How::largest);
+          if (at::equal(x, sum) && at::equal(y, largest)) ++right;
+        });
+        EXPECT_EQ(right, count) << count << " processes, " << n << " elements of type " << type;
+      }
+    }
+  }
+}
+
+TEST(SharedMemory, ManyCallsOneAfterAnotherDoNotMix) {
+  std::atomic<int64_t> wrong = 0;
+  among(3, [&](int64_t rank, std::unique_ptr<SharedMemory> memory) {
+    for (int64_t i = 0; i < 2000; ++i) {
+      const at::Tensor x = at::arange(i % 7 + 1, at::kLong) + i * (rank + 1);
+      memory->reduce(x, SharedMemory::How::sum);
+      if (!at::equal(x, 3 * at::arange(i % 7 + 1, at::kLong) + 6 * i)) ++wrong;
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(SharedMemory, SaysWhoIsGoneAndWhereTheCallsDiffer) {
+  std::atomic<int> gone = 0, differ = 0;
+  among(3, [&](int64_t rank, std::unique_ptr<SharedMemory> memory) {
+    if (rank == 1) return;  // and closes what it shares
+    try {
+      memory->reduce(at::arange(5, at::kFloat), SharedMemory::How::sum);
+    } catch (const Error&) {
+    } catch (const std::runtime_error& e) {
+      if (std::string(e.what()) == "process 1 is gone") ++gone;
+    }
+  });
+  EXPECT_EQ(gone, 2);
+  among(3, [&](int64_t rank, std::unique_ptr<SharedMemory> memory) {
+    try {
+      memory->reduce(at::arange(rank == 2 ? 6 : 5, at::kFloat), SharedMemory::How::sum);
+    } catch (const Error& e) {
+      if (std::string(e.what()).find("different things") != std::string::npos) ++differ;
+    }
+  });
+  EXPECT_EQ(differ, 3) << "none of them goes on with a wrong sum";
+}
+
+TEST(SharedMemory, IsNoneWhereTheOtherIsOnAnotherMachine) {
+  std::string address;
+  const auto first = SharedMemory::meet(0, 2, [&](const std::string& text) { address = text; }, {});
+  ASSERT_TRUE(first);
+  const auto meet = [&](const std::string& text) { return SharedMemory::meet(1, 2, {}, [&] { return text; }); };
+  EXPECT_TRUE(meet(address));
+  EXPECT_FALSE(meet("none"));
+  EXPECT_FALSE(meet("another-machine" + address.substr(address.find(' '))));
+  EXPECT_FALSE(meet(address + "0")) << "the same place, but not the same memory";
 }
 
 // With one process nothing is sent, and everything is as it was given.

@@ -152,7 +152,9 @@ TEST(Report, HasThePicturesThatWereDrawnOfItsRuns) {
   Made m;
   for (const char* folder : {"figures/003-f4", "figures/001-f7", "reproduce"}) fs::create_directories(m.runs / folder);
   write_file(m.runs / "figures" / "003-f4" / "kept.svg", "<svg>\"\u00e9\"</svg>");
-  write_file(m.runs / "figures" / "003-f4" / "kept.png", "no page shows this");
+  const std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02\x08\x06\0\0\0", 29);
+  write_file(m.runs / "figures" / "003-f4" / "kept.png", png);
+  write_file(m.runs / "figures" / "003-f4" / "other.png", "no picture");
   write_file(m.runs / "figures" / "001-f7" / "kernels.svg", std::string(2'000'001, ' '));  // too large
   write_file(m.runs / "reproduce" / "runs.json", R"({"runs": []})");
   for (const fs::path& path : {m.runs, m.runs / "reproduce"}) {
@@ -165,6 +167,11 @@ TEST(Report, HasThePicturesThatWereDrawnOfItsRuns) {
   }
   EXPECT_EQ(report_of(runs_at(m.store, {m.runs}), m.store, pictures_at({m.runs})).at("pictures").size(), 1U);
   EXPECT_EQ(pictures_at({m.folder / "recipes"}).size(), 0U);
+  const std::string events = report_events(m.report({m.runs}), {m.runs});
+  EXPECT_THAT(events, HasSubstr("003-f4/kept"));
+  EXPECT_THAT(events, HasSubstr(png));
+  EXPECT_THAT(events, HasSubstr("| x | short | 2 | 91.00 %")) << "the tables, as a text";
+  EXPECT_THAT(events, Not(HasSubstr("other")));
 }
 
 TEST(Report, SaysWhereThereIsNoRun) {

@@ -53,11 +53,18 @@ void report(const ReportOptions& o) {
   runs = filtered(std::move(runs), o.filters);
   if (runs.empty()) throw InputError("", "there is no run to report, or none for which all of the filters hold");
   const Value all = report_of(runs, *store, pictures_at({o.paths.begin(), o.paths.end()}));
-  const std::string text = format == "html"  ? report_page(all)
-                           : format == "md"  ? report_markdown(all)
-                           : format == "csv" ? report_csv(all)
-                                             : to_json(all, 1) + "\n";
-  const std::string out = o.out.empty() && format == "html" ? "report.html" : o.out;
+  const std::string text = format == "html"          ? report_page(all)
+                           : format == "md"          ? report_markdown(all)
+                           : format == "csv"         ? report_csv(all)
+                           : format == "tensorboard" ? report_events(all, {o.paths.begin(), o.paths.end()})
+                                                     : to_json(all, 1) + "\n";
+  std::string out = o.out.empty() && format == "html" ? "report.html" : o.out;
+  if (format == "tensorboard") {
+    // TensorBoard looks at folders, and at files that are called so.
+    const fs::path folder = o.out.empty() ? fs::path("report") : fs::path(o.out);
+    fs::create_directories(folder);
+    out = (folder / "events.out.tfevents.0.report").string();
+  }
   if (out.empty()) {
     std::cout << text;
   } else {
@@ -81,16 +88,23 @@ void add_report_command(CLI::App& app) {
       ->add_option("--filter", o->filters, "Only runs for which this holds, as often as needed: see `runs list --help`")
       ->type_name("CONDITION")
       ->allow_extra_args(false);
-  command->add_option("-o,--out", o->out, "The file (default: report.html; tables go to standard output)")
+  command
+      ->add_option("-o,--out", o->out,
+                   "The file (default: report.html; tables go to standard output); for TensorBoard a folder (default: "
+                   "report)")
       ->type_name("FILE");
-  command->add_option("--format", o->format, "html (default), md, csv or json; else the end of the file's name says it")
+  command
+      ->add_option("--format", o->format,
+                   "html (default), md, csv or json, else the end of the file's name says it; tensorboard: the pictures "
+                   "and the tables")
       ->type_name("NAME")
-      ->check(CLI::IsMember({"html", "md", "csv", "json"}));
+      ->check(CLI::IsMember({"html", "md", "csv", "json", "tensorboard"}));
   command->footer(
       "Examples:\n"
       "  espalier report runs/reproduce-short --out report.html\n"
       "  espalier report runs --filter 'name=003-*' --format md\n"
-      "  espalier report --filter status=finished --out all.csv\n");
+      "  espalier report --filter status=finished --out all.csv\n"
+      "  espalier report runs --format tensorboard --out runs/report && tensorboard --logdir runs\n");
   command->callback([o] { report(*o); });
 }
 

@@ -11,6 +11,7 @@
 
 #include "commands/plugin_options.h"
 #include "commands/training_options.h"
+#include "distributed/processes.h"
 #include "espalier/error.h"
 #include "espalier/log.h"
 #include "espalier/registry.h"
@@ -62,6 +63,13 @@ std::string launcher_of(const std::string& given) {
 }
 
 void reproduce(ReproduceFlags& f) {
+  if (const int64_t count = ProcessPlace::from_environment().count; count > 1) {
+    throw InputError("reproduce", "it makes many runs, and this is one of " + std::to_string(count) +
+                                      " processes of one run (WORLD_SIZE, or a step of Slurm): start it by itself. "
+                                      "What trains each run by several processes is `processes` in the file of "
+                                      "--slurm, or --launcher 'command: torchrun --nproc-per-node 2 --no-python "
+                                      "{command}'");
+  }
   register_builtin(Registry::instance());
   f.plugins.load();
   ReproduceOptions& o = f.options;

@@ -24,6 +24,7 @@
 #endif
 #endif
 
+#include "distributed/shared_memory.h"
 #include "espalier/log.h"
 #include "espalier/random.h"
 
@@ -75,6 +76,7 @@ std::string first_line(const std::string& text) {
 struct Processes::Group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::Backend> on_cpu, on_gpu;  // on_gpu: null without GPUs
+  std::unique_ptr<SharedMemory> memory;              // in place of on_cpu's sums; null: not all share one
 
   // Of the last words of a process in the store.
   static std::string key_of(const char* what, int64_t rank) { return std::string(what) + "/" + std::to_string(rank); }
@@ -86,7 +88,14 @@ struct Processes::Group {
     const std::vector<uint8_t> bytes = store->get(key);
     return {bytes.begin(), bytes.end()};
   }
-  c10d::Backend& backend(const at::Tensor& t) const { return t.is_cuda() ? *on_gpu : *on_cpu; }
+  // In place.
+  void reduce(at::Tensor t, SharedMemory::How how) const {
+    if (memory && t.is_cpu()) return memory->reduce(t, how);
+    std::vector<at::Tensor> all{std::move(t)};
+    c10d::AllreduceOptions options;
+    options.reduceOp = how == SharedMemory::How::sum ? c10d::ReduceOp::SUM : c10d::ReduceOp::MAX;
+    (all[0].is_cuda() ? on_gpu : on_cpu)->allreduce(all, options)->wait();
+  }
 };
 
 namespace {
@@ -142,6 +151,14 @@ Processes::Processes(const ProcessPlace& place, at::Device device) : Processes()
                       "machine of process 0 which the others can reach");
   }
   group_ = std::move(group);
+  const char* wanted = std::getenv("ESPALIER_SHARED_MEMORY");
+  std::unique_ptr<SharedMemory> memory;
+  if (!wanted || std::string_view(wanted) != "off") {
+    memory = SharedMemory::meet(
+        place.rank, place.count, [&](const std::string& text) { group_->write("memory", text); },
+        [&] { return group_->read("memory"); });
+  }
+  if (!any("sharing memory", !memory)) group_->memory = std::move(memory);
 }
 
 template <class Body>
@@ -152,6 +169,8 @@ void Processes::with_others(const Body& body) const {
   try {
     body(*group_);
     return;
+  } catch (const Error&) {  // nobody is gone
+    throw;
   } catch (...) {
     why = first_line(what_of(std::current_exception()));
   }
@@ -161,6 +180,7 @@ void Processes::with_others(const Body& body) const {
 void Processes::lost(const std::string& why) const {
   // Others may wait for this process: they notice as soon as its connections are closed.
   group_->on_cpu.reset();
+  group_->memory.reset();
   std::vector<int64_t> gone;
   std::string said;
   try {
@@ -188,10 +208,7 @@ void Processes::lost(const std::string& why) const {
 }
 
 void Processes::sum(const at::Tensor& tensor) const {
-  with_others([&](const Group& group) {
-    std::vector<at::Tensor> all{tensor};
-    group.backend(tensor).allreduce(all)->wait();
-  });
+  with_others([&](const Group& group) { group.reduce(tensor, SharedMemory::How::sum); });
 }
 
 std::vector<int64_t> Processes::largest(std::string_view purpose, std::initializer_list<int64_t> values) const {
@@ -204,10 +221,8 @@ std::vector<int64_t> Processes::largest(std::string_view purpose, std::initializ
   sent[0] = hash;
   sent[1] = -hash;
   with_others([&](const Group& group) {
-    std::vector<at::Tensor> all{at::from_blob(sent.data(), {static_cast<int64_t>(sent.size())}, at::kLong)};
-    c10d::AllreduceOptions options;
-    options.reduceOp = c10d::ReduceOp::MAX;
-    group.on_cpu->allreduce(all, options)->wait();
+    group.reduce(at::from_blob(sent.data(), {static_cast<int64_t>(sent.size())}, at::kLong),
+                 SharedMemory::How::largest);
   });
   if (sent[0] != hash || sent[1] != -hash) {
     throw Error("the processes of this run do different things: process " + std::to_string(rank()) + " is at '" +

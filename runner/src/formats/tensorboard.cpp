@@ -2,8 +2,10 @@
 
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <numeric>
 
+#include "espalier/error.h"
 #include "formats/protobuf.h"
 
 namespace espalier {
@@ -32,8 +34,8 @@ std::string record(const std::string& event) {
   return out;
 }
 
-// Event: 1 wall_time, 2 step, 3 file_version, 5 summary. Summary: 1 value. Value: 1 tag, 2 simple_value, 5 histo,
-// 8 tensor, 9 metadata.
+// Event: 1 wall_time, 2 step, 3 file_version, 5 summary. Summary: 1 value. Value: 1 tag, 2 simple_value, 4 image,
+// 5 histo, 8 tensor, 9 metadata.
 Message event_at(double wall_time) {
   return Message().number(1, wall_time);
 }
@@ -96,6 +98,23 @@ std::string text_event(double wall_time, int64_t step, const std::string& tag, c
   return summary_record(wall_time, step,
                         Message().message(1, Message().bytes(1, tag).message(8, tensor).message(
                                                  9, metadata(Message().bytes(1, "text")))));
+}
+
+std::string picture_event(double wall_time, int64_t step, const std::string& tag, std::string_view png) {
+  constexpr std::string_view signature("\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", 16);
+  if (png.size() < 26 || png.substr(0, signature.size()) != signature) throw Error("this is no PNG file");
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(png[i]); };
+  const auto side = [&](size_t at) {
+    return int64_t{byte(at)} << 24 | int64_t{byte(at + 1)} << 16 | int64_t{byte(at + 2)} << 8 | byte(at + 3);
+  };
+  // Channels of the picture, by PNG's type of colours: grey, -, RGB, a palette of RGB, grey and alpha, -, RGBA.
+  constexpr int64_t channels[] = {1, 0, 3, 3, 2, 0, 4};
+  const uint8_t type = byte(25);
+  if (type >= std::size(channels) || channels[type] == 0) throw Error("this PNG file has no type of colours");
+  // Image: 1 height, 2 width, 3 colorspace (the channels), 4 encoded_image_string.
+  Message image;
+  image.integer(1, side(20)).integer(2, side(16)).integer(3, channels[type]).bytes(4, png);
+  return summary_record(wall_time, step, Message().message(1, Message().bytes(1, tag).message(4, image)));
 }
 
 std::string histogram_event(double wall_time, int64_t step,

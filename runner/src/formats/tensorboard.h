@@ -21,6 +21,9 @@ std::string scalar_event(double wall_time, int64_t step, const std::vector<std::
 // A text in Markdown.
 std::string text_event(double wall_time, int64_t step, const std::string& tag, const std::string& text);
 
+// A picture, as the text of a PNG file. Throws Error where it is none.
+std::string picture_event(double wall_time, int64_t step, const std::string& tag, std::string_view png);
+
 // How often numbers lie in each of some intervals.
 struct Histogram {
   double least = 0, most = 0;   // of the numbers

@@ -9,6 +9,7 @@
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/log.h"
+#include "formats/tensorboard.h"
 #include "record/environment.h"
 #include "record/recorded.h"
 #include "store/store.h"
@@ -289,25 +290,53 @@ std::vector<StoredRun> runs_at(Store& store, const std::vector<fs::path>& paths)
   return store.runs();
 }
 
-Value pictures_at(const std::vector<fs::path>& paths) {
-  // Larger ones, of thousands of kernels say, would make a page that no browser likes.
-  constexpr uintmax_t most = 2'000'000;
+namespace {
+
+// FOLDER/figures/PAPER-SECTION/NAME with this extension; one of more bytes than `most` is left out with a warning.
+std::vector<fs::path> picture_files(const std::vector<fs::path>& paths, const char* extension, uintmax_t most) {
   std::set<fs::path> files;
   for (const fs::path& path : paths) {
     std::error_code none;
     for (const fs::directory_entry& place : fs::directory_iterator(folder_of_runs(path) / "figures", none)) {
       if (!place.is_directory()) continue;
       for (const fs::directory_entry& e : fs::directory_iterator(place.path(), none)) {
-        if (e.path().extension() == ".svg") files.insert(e.path());
+        if (e.path().extension() == extension) files.insert(e.path());
       }
     }
   }
-  Value all = Value::list();
+  std::vector<fs::path> fitting;
   for (const fs::path& file : files) {
-    if (fs::file_size(file) > most) {
-      log::warning(file.string() + " is larger than 2 MB and is not shown; the file itself can be looked at");
-      continue;
+    if (fs::file_size(file) <= most) {
+      fitting.push_back(file);
+    } else {
+      log::warning(file.string() + " is larger than " + std::to_string(most / 1'000'000) +
+                   " MB and is not shown; the file itself can be looked at");
     }
+  }
+  return fitting;
+}
+
+}  // namespace
+
+std::string report_events(const Value& report, const std::vector<fs::path>& paths) {
+  constexpr uintmax_t most = 8'000'000;
+  const double now = wall_time();
+  std::string events = event_file_start(now) + text_event(now, 0, "report", report_markdown(report));
+  for (const fs::path& file : picture_files(paths, ".png", most)) {
+    try {
+      events += picture_event(now, 0, file.parent_path().filename().string() + "/" + file.stem().string(), read_file(file));
+    } catch (const Error& e) {
+      log::warning(file.string() + ": " + e.what());
+    }
+  }
+  return events;
+}
+
+Value pictures_at(const std::vector<fs::path>& paths) {
+  // Larger ones, of thousands of kernels say, would make a page that no browser likes.
+  constexpr uintmax_t most = 2'000'000;
+  Value all = Value::list();
+  for (const fs::path& file : picture_files(paths, ".svg", most)) {
     const std::string place = file.parent_path().filename().string();  // "003-f4"
     const size_t dash = place.find('-');
     all.push_back(Value::map({{"paper", place.substr(0, dash)},

@@ -29,6 +29,9 @@ Value report_of(const std::vector<StoredRun>& runs, Store& store, const Value& p
 // The pictures that `scripts/figures papers` drew of the runs in these folders: FOLDER/figures/PAPER-SECTION/NAME.svg.
 Value pictures_at(const std::vector<std::filesystem::path>& paths);
 
+// The same pictures and the tables, as TensorBoard shows them: an event file.
+std::string report_events(const Value& report, const std::vector<std::filesystem::path>& paths);
+
 // The same as a self-contained page: nothing is loaded from elsewhere.
 std::string report_page(const Value& report);
 // Tables in Markdown, and a line for each group as comma-separated values.

@@ -55,6 +55,8 @@ void SlurmOptions::declare(Declare<SlurmOptions>& p) {
   p("time", &SlurmOptions::time, "The limit of each run: `4:00:00`; a run that reaches it is saved, and can go on.");
   p("memory", &SlurmOptions::memory, "Memory of each run: `8G`.");
   p("cpus", &SlurmOptions::cpus, at_least(1), "Cores of each run; recipes that leave `threads` open use as many.");
+  p("processes", &SlurmOptions::processes, at_least(1),
+    "Processes that train each run together, started by srun; `cpus` is then for each of them.");
   p("options", &SlurmOptions::options, "Further options of sbatch, each as one text: `--exclusive`.");
   p("setup", &SlurmOptions::setup, "Lines of the shell that run before: `module load gcc`, `export NAME=VALUE`.");
 }
@@ -74,6 +76,7 @@ std::string submit_array(const fs::path& folder, const std::string& name, const 
   option("--open-mode=append");
   option("--requeue");
   option("--cpus-per-task=" + std::to_string(o.cpus));
+  if (o.processes > 1) option("--ntasks=" + std::to_string(o.processes));
   const std::pair<const char*, const std::string&> named[] = {
       {"partition", o.partition}, {"account", o.account}, {"qos", o.qos},   {"constraint", o.constraint},
       {"gres", o.gres},           {"time", o.time},       {"mem", o.memory}};

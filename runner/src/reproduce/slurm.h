@@ -13,7 +13,7 @@ namespace espalier {
 // What a cluster is asked for, a small YAML file.
 struct SlurmOptions {
   std::string partition, account, qos, constraint, gres, time, memory;
-  int64_t cpus = 1;
+  int64_t cpus = 1, processes = 1;
   std::vector<std::string> options, setup;
   static void declare(Declare<SlurmOptions>& p);
   // Throws InputError naming the file and the key.

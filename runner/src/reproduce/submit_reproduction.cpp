@@ -75,6 +75,9 @@ int submit_reproduction(Reproduction& all, const ReproduceOptions& o) {
     if (waits_for_earlier) depth[i] = std::max<size_t>(depth[i], 1);
     levels[depth[i]].push_back(i);
   }
+  // A step of Slurm does not take the number of cores over from its job.
+  const std::string start =
+      options.processes > 1 ? "exec srun --cpus-per-task=" + std::to_string(options.cpus) + " " : "exec ";
   std::string after = after_earlier;
   size_t submitted = 0;
   for (const auto& [level, indices] : levels) {
@@ -83,8 +86,8 @@ int submit_reproduction(Reproduction& all, const ReproduceOptions& o) {
       const Job& job = all.jobs[i];
       record.goes_on(job);
       const std::string checkpoints = shell_word((job.folder(record.out()) / "checkpoints").string());
-      tasks.push_back({job.name, "if [ -n \"$(ls -A " + checkpoints + " 2>/dev/null)\" ]; then exec " +
-                                     record.shell_line(record.continuation(job)) + "; fi\nexec " +
+      tasks.push_back({job.name, "if [ -n \"$(ls -A " + checkpoints + " 2>/dev/null)\" ]; then " + start +
+                                     record.shell_line(record.continuation(job)) + "; fi\n" + start +
                                      record.shell_line(record.beginning(job))});
     }
     const std::string number = submit_array(record.folder() / "slurm", all.name + "-" + std::to_string(level), tasks,

@@ -9,12 +9,13 @@
 
 namespace espalier {
 
-void EpochMeters::begin(at::Device device) {
+void EpochMeters::begin(at::Device device, size_t regularizers) {
   const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
   loss_sum = at::zeros({}, options);
   loss_weight = at::zeros({}, options);
   leading = at::Tensor();
-  penalty = at::zeros({}, options);
+  penalty_of.clear();
+  for (size_t i = 0; i < regularizers; ++i) penalty_of.push_back(at::zeros({}, options));
   gradient_norm = at::zeros({}, options);
   penalties = updates = images = 0;
   metrics = Value::map();
@@ -61,6 +62,13 @@ EpochMeters EpochMeters::summed(const Processes& processes) const {
 double EpochMeters::loss() const {
   const double weight = loss_weight.item<double>();
   return loss_sum.item<double>() / (weight > 0 ? weight : 1);
+}
+
+std::vector<double> EpochMeters::mean_penalties() const {
+  std::vector<double> all;
+  for (const at::Tensor& p : penalty_of)
+    all.push_back(p.item<double>() / static_cast<double>(std::max<int64_t>(1, penalties)));
+  return all;
 }
 
 }  // namespace espalier

@@ -84,9 +84,11 @@ std::string events_of_stage(int64_t step, const std::string& name, int64_t epoch
                         std::to_string(epochs) + " epochs.");
 }
 
-std::string events_of_rates(int64_t step, const std::vector<std::pair<std::string, double>>& rates) {
+std::string events_of_epoch(int64_t step, const std::vector<std::pair<std::string, double>>& rates,
+                            const std::vector<std::pair<std::string, double>>& penalties) {
   std::vector<std::pair<std::string, double>> scalars;
   for (const auto& [optimizer, rate] : rates) scalars.emplace_back("lr/" + optimizer, rate);
+  for (const auto& [regularizer, penalty] : penalties) scalars.emplace_back("penalty/" + regularizer, penalty);
   return scalar_event(wall_time(), step, scalars);
 }
 

@@ -167,9 +167,22 @@ LearningRates StageParts::rates(const Graph& graph, const std::vector<Role>& rol
   return LearningRates(std::move(rates));
 }
 
-void StageParts::add_regularizers(const Graph& graph, Weights& weights, at::Tensor& penalty,
-                                  const std::function<void(const std::string&)>& note) {
+std::vector<std::string> StageParts::regularizers() const {
+  std::vector<std::string> names;
+  std::map<std::string, int> met;
   for (const auto& r : regularizers_) {
+    const std::string& name = r.component->component.name;
+    const int times = ++met[name];
+    names.push_back(times == 1 ? name : name + "-" + std::to_string(times));
+  }
+  return names;
+}
+
+void StageParts::add_regularizers(const Graph& graph, Weights& weights, std::vector<at::Tensor>& penalties,
+                                  const std::function<void(const std::string&)>& note) {
+  for (size_t i = 0; i < regularizers_.size(); ++i) {
+    const auto& r = regularizers_[i];
+    at::Tensor& penalty = penalties.at(i);
     const double before = penalties_looked_at_ ? 0 : penalty.item<double>();
     r.call([&](Regularizer& regularizer) { regularizer.add(graph, weights, penalty); });
     if (!penalties_looked_at_ && penalty.item<double>() == before) {

@@ -45,9 +45,11 @@ class StageParts {
   // The rate of each parameter in an update of these roles, with the schedule's factor.
   LearningRates rates(const Graph& graph, const std::vector<Role>& roles, double lr_factor) const;
 
-  // Adds the gradients of the penalties, and their values to `penalty` (float64 []). note: told once in a stage of
-  // those that are exactly zero.
-  void add_regularizers(const Graph& graph, Weights& weights, at::Tensor& penalty,
+  // The names of the regularizers: l1, kernel_number, l1-2.
+  std::vector<std::string> regularizers() const;
+  // Adds the gradients of the penalties, and the value of each to its own of `penalties` (float64 []). note: told once
+  // in a stage of those that are exactly zero.
+  void add_regularizers(const Graph& graph, Weights& weights, std::vector<at::Tensor>& penalties,
                         const std::function<void(const std::string&)>& note);
   // Clips the gradients of these roles, steps their optimizers, and lets the regularizers act on what they changed.
   // Throws InputError where an optimizer is for both roles and one of them is meant. Returns the l2 norm of these

@@ -158,7 +158,7 @@ void Trainer::attach() {
 
 void Trainer::add_regularizers(Weights& weights) {
   const PhaseTimer timer(*this, &Phases::regularizers);
-  parts_.add_regularizers(network_.graph, weights, meters_.penalty, [&](const std::string& text) { note(text); });
+  parts_.add_regularizers(network_.graph, weights, meters_.penalty_of, [&](const std::string& text) { note(text); });
   ++meters_.penalties;
 }
 
@@ -255,7 +255,7 @@ void Trainer::begin_epoch() {
   restart_peak_memory();
   watches_.epoch = {};
   position_.step = 0;
-  meters_.begin(machine_.device);
+  meters_.begin(machine_.device, parts_.regularizers().size());
   if (stage_->unfreeze_at && position_.epoch == *stage_->unfreeze_at) {
     attach();
     note("the frozen parameters are trained from now on");
@@ -308,7 +308,8 @@ void Trainer::finish_epoch() {
   const EpochMeters sums = meters_.summed(processes());
   const double loss = sums.loss();
   position_.train_loss = loss;
-  const double penalty = meters_.penalty.item<double>() / static_cast<double>(std::max<int64_t>(1, meters_.penalties));
+  double penalty = 0;
+  for (const double p : meters_.mean_penalties()) penalty += p;
   const double seconds = watches_.epoch.seconds(), peak = static_cast<double>(peak_memory());
   const auto tensors = static_cast<double>(peak_tensor_memory());
   const bool evaluates =
@@ -390,7 +391,10 @@ void Trainer::finish_epoch() {
 }
 
 void Trainer::add_events() const {
-  folder_.add_events(events_of_rates(position_.steps_done, parts_.learning_rates(position_.lr_factor)));
+  std::vector<std::pair<std::string, double>> penalties;
+  for (const std::string& name : parts_.regularizers())
+    penalties.emplace_back(name, meters_.mean_penalties()[penalties.size()]);
+  folder_.add_events(events_of_epoch(position_.steps_done, parts_.learning_rates(position_.lr_factor), penalties));
   // Twenty times a stage: of deep networks and many epochs it would be many megabytes.
   const int64_t every = (stage_->epochs + 19) / 20;
   if (position_.ended || position_.epoch + 1 == stage_->epochs || (position_.epoch + 1) % every == 0)

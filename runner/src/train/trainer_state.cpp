@@ -5,6 +5,8 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
@@ -57,7 +59,7 @@ State Trainer::state() const {
     const EpochMeters sums = meters_.summed(processes());
     s.tensors = {{"loss_sum", sums.loss_sum},
                  {"loss_weight", sums.loss_weight},
-                 {"penalty", sums.penalty},
+                 {"penalty", sums.penalty_of.empty() ? at::zeros({0}, at::kDouble) : at::stack(sums.penalty_of)},
                  {"gradient_norm", sums.gradient_norm}};
     if (sums.leading.defined()) s.tensors.emplace_back("leading", sums.leading);
   }
@@ -286,11 +288,15 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     if (batch != now)
       position_.step =
           (std::min(data_.train().size() * data_.section().repeat, position_.step * batch) + now - 1) / now;
+    meters_.begin(machine_.device, parts_.regularizers().size());
     meters_.images = p.at("images").as_int();
     meters_.metrics = p.at("metrics");
     meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);
     meters_.loss_weight = checkpoint.tensor("loss_weight").to(machine_.device);
-    meters_.penalty = checkpoint.tensor("penalty").to(machine_.device);
+    // Older checkpoints have the sum of all.
+    const at::Tensor penalties = checkpoint.tensor("penalty").to(machine_.device).flatten();
+    for (size_t i = 0; i < meters_.penalty_of.size() && static_cast<int64_t>(i) < penalties.numel(); ++i)
+      meters_.penalty_of[i].copy_(penalties[static_cast<int64_t>(i)]);
     meters_.gradient_norm = checkpoint.tensor("gradient_norm").to(machine_.device);
     meters_.updates = p.at("updates").as_int();
     // Older checkpoints do not have it; each step evaluated the penalties once.
