@@ -320,9 +320,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);
     meters_.loss_weight = checkpoint.tensor("loss_weight").to(machine_.device);
     // Older checkpoints have the sum of all.
-    const at::Tensor penalties = checkpoint.tensor("penalty").to(machine_.device).flatten();
-    for (size_t i = 0; i < meters_.penalty_of.size() && static_cast<int64_t>(i) < penalties.numel(); ++i)
-      meters_.penalty_of[i].copy_(penalties[static_cast<int64_t>(i)]);
+    const at::Tensor penalty_of = checkpoint.tensor("penalty").to(machine_.device).flatten();
+    for (size_t i = 0; i < meters_.penalty_of.size() && static_cast<int64_t>(i) < penalty_of.numel(); ++i)
+      meters_.penalty_of[i].copy_(penalty_of[static_cast<int64_t>(i)]);
     meters_.gradient_norm = checkpoint.tensor("gradient_norm").to(machine_.device);
     meters_.updates = p.at("updates").as_int();
     // Older checkpoints do not have it; each step evaluated the penalties once.
