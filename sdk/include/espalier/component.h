@@ -93,6 +93,8 @@ Component component(std::string name, std::string doc) {
   c.name = std::move(name);
   c.doc = std::move(doc);
   c.parameters = Declare<typename T::Options>().parameters();
+  // What a kind says of its classes: Controller, whether the class has a step of its own.
+  if constexpr (requires { T::template describe<T>(c); }) T::template describe<T>(c);
   c.create = [what = c.kind + " '" + c.name + "'"](const Value& options) -> std::unique_ptr<Object> {
     return std::make_unique<T>(Declare<typename T::Options>().read(options, what));
   };
