@@ -89,6 +89,14 @@ void add_check_command(CLI::App& app) {
       ->add_option("plugin", f->suite.plugins,
                    "Libraries, or folders of them; left out: the operations of Espalier itself")
       ->type_name("PLUGIN");
+  command
+      ->add_option("--with", f->suite.with,
+                   "Options that what is checked gets, as in a recipe: 'tau: 0.1'; may be repeated")
+      ->type_name("OPTIONS")
+      ->allow_extra_args(false);
+  command->add_option("--data", f->suite.data, "A folder in which data sets are looked for first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   command->add_option("--only", f->suite.only, "One component: my_penalty, or regularizer/my_penalty")
       ->type_name("COMPONENT");
   command->add_option("--check", f->suite.check, "One check, as --list shows them")->type_name("NAME");
@@ -115,7 +123,7 @@ void add_check_command(CLI::App& app) {
       "  espalier check build/libmy_penalty.so\n"
       "  espalier check build/libmy_penalty.so --only regularizer/my_penalty --check gradients\n"
       "  espalier check build --jobs 4 --timeout 10 --json\n"
-      "  espalier check build --strict\n");
+      "  espalier check build/libmy_table.so --with 'file: small.csv, target: price' --data . --strict\n");
   command->callback([f] {
     if (f->list) return print_checks();
     if (!f->report.empty()) return run_in_child(f->suite, f->report);

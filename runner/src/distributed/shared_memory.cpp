@@ -215,9 +215,8 @@ void SharedMemory::reduce(T* values, int64_t n, How how) {
 }
 
 void SharedMemory::reduce(const at::Tensor& tensor, How how) {
-  AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, tensor.scalar_type(), "sum over processes", [&] {
-    reduce(tensor.mutable_data_ptr<scalar_t>(), tensor.numel(), how);
-  });
+  AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, tensor.scalar_type(), "sum over processes",
+                             [&] { reduce(tensor.mutable_data_ptr<scalar_t>(), tensor.numel(), how); });
 }
 
 }  // namespace espalier
