@@ -14,6 +14,7 @@
 #include "commands/data.h"
 #include "commands/describe.h"
 #include "commands/export.h"
+#include "commands/install.h"
 #include "commands/latency.h"
 #include "commands/new.h"
 #include "commands/plugins.h"
@@ -73,6 +74,7 @@ int main(int argc, char** argv) {
   espalier::add_bench_command(app);
   espalier::add_latency_command(app);
   espalier::add_plugins_command(app);
+  espalier::add_install_commands(app);
   espalier::add_describe_command(app);
   espalier::add_new_command(app);
   espalier::add_check_command(app);

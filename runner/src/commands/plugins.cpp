@@ -83,7 +83,8 @@ void add_plugins_command(CLI::App& app) {
   flags->plugins.add_to(*command);
   command->add_flag("--json", flags->json, "Prints JSON: {components, plugins, problems, notes, searched}");
   command->footer(
-      "Folders are searched in the order: --plugins, $ESPALIER_PLUGINS (separated by colons), the program's own.\n"
+      "Folders are searched in the order: --plugins, $ESPALIER_PLUGINS (separated by colons), that of `espalier\n"
+      "install`, the program's own.\n"
       "Example:\n  espalier plugins --plugins my-penalty/build\n");
   command->callback([flags] {
     register_builtin(Registry::instance());

@@ -13,6 +13,7 @@
 #include "espalier/plugin.h"
 #include "plugins/compatibility.h"
 #include "plugins/elf_stamp.h"
+#include "plugins/installed.h"
 #include "system/program_paths.h"
 
 namespace espalier {
@@ -87,6 +88,7 @@ class Loader {
     const fs::path canonical = fs::canonical(path, error);
     if (!error && !seen_.insert(canonical).second) return;  // the same file by another way
     try {
+      if (const std::string why = open_to_others(canonical); !why.empty()) throw Error(why);
       const Stamp stamp = read_stamp(path);
       if (const auto different = differences(stamp, program_stamp()); !different.empty())
         throw Error(rejection(stamp, different));
@@ -155,6 +157,7 @@ std::vector<fs::path> plugin_search_path(const std::vector<std::string>& from_fl
     }
   }
   std::error_code error;
+  if (const auto users = user_plugin_folder(); users && fs::is_directory(*users, error)) result.push_back(*users);
   if (const fs::path own = program_prefix() / "lib/espalier/plugins"; fs::is_directory(own, error))
     result.push_back(own);
   return result;

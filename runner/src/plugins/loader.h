@@ -34,12 +34,12 @@ const std::vector<std::string>& component_kinds();
 // Loads the plugins (*.so) in each folder, in order of their names, and adds their components to the registry; a path
 // to a single library is as good as a folder. A library's stamp is read first: of one that is rejected, no code runs.
 // Of two plugins of one name the first counts. What is wrong with one plugin is reported and keeps nothing else from
-// being loaded. Libraries stay loaded until the process ends, since LibTorch does not survive unloading. Throws Error
-// where a path does not exist.
+// being loaded, and what others can write to is a problem. Libraries stay loaded until the process ends, since LibTorch
+// does not survive unloading. Throws Error where a path does not exist.
 PluginReport load_plugins(const std::vector<std::filesystem::path>& folders, Registry& registry);
 
 // Where plugins are looked for: the folders given by flags, then those of the variable ESPALIER_PLUGINS (separated by
-// colons), then the program's own.
+// colons), then that of `espalier install`, then the program's own.
 std::vector<std::filesystem::path> plugin_search_path(const std::vector<std::string>& from_flags);
 
 }  // namespace espalier

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <set>
 #include <sstream>
+#include <string_view>
 #include <system_error>
 
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include "record/environment.h"
 #include "record/recorded.h"
 #include "system/files.h"
+#include "system/program_paths.h"
 
 namespace espalier {
 
@@ -99,19 +101,13 @@ std::string advice(const fs::path& file) {
 }  // namespace
 
 std::optional<fs::path> Store::default_file() {
-  const auto variable = [](const char* name) -> std::string {
-    const char* value = std::getenv(name);
-    return value ? value : "";
-  };
-  if (const std::string given = variable("ESPALIER_STORE"); !given.empty()) {
-    if (given == "none") return std::nullopt;
+  const char* given = std::getenv("ESPALIER_STORE");
+  if (given && *given) {
+    if (std::string_view(given) == "none") return std::nullopt;
     return fs::path(given);
   }
-  if (const std::string data = variable("XDG_DATA_HOME"); !data.empty())
-    return fs::path(data) / "espalier" / "runs.sqlite";
-  const std::string home = variable("HOME");
-  if (home.empty()) return std::nullopt;
-  return fs::path(home) / ".local" / "share" / "espalier" / "runs.sqlite";
+  const std::optional<fs::path> folder = user_data_folder();
+  return folder ? std::optional(*folder / "runs.sqlite") : std::nullopt;
 }
 
 namespace {
