@@ -61,9 +61,16 @@ const PluginDescriptor& open_plugin(const fs::path& path) {
   return *descriptor;
 }
 
+fs::path own_plugin_folder() {
+  return program_prefix() / "lib/espalier/plugins";
+}
+
 class Loader {
  public:
-  explicit Loader(Registry& registry) : registry_(registry) {}
+  explicit Loader(Registry& registry) : registry_(registry) {
+    std::error_code error;
+    own_ = fs::canonical(own_plugin_folder(), error);
+  }
 
   void load_folder(const fs::path& folder) {
     std::error_code error;
@@ -88,7 +95,10 @@ class Loader {
     const fs::path canonical = fs::canonical(path, error);
     if (!error && !seen_.insert(canonical).second) return;  // the same file by another way
     try {
-      if (const std::string why = open_to_others(canonical); !why.empty()) throw Error(why);
+      // Whoever can write to the program's own folder can replace the program.
+      if (canonical.parent_path() != own_) {
+        if (const std::string why = open_to_others(canonical); !why.empty()) throw Error(why);
+      }
       const Stamp stamp = read_stamp(path);
       if (const auto different = differences(stamp, program_stamp()); !different.empty())
         throw Error(rejection(stamp, different));
@@ -128,6 +138,7 @@ class Loader {
   }
 
   Registry& registry_;
+  fs::path own_;  // the program's
   PluginReport report_;
   std::set<fs::path> seen_;
   std::map<std::string, fs::path> names_;
@@ -158,8 +169,7 @@ std::vector<fs::path> plugin_search_path(const std::vector<std::string>& from_fl
   }
   std::error_code error;
   if (const auto users = user_plugin_folder(); users && fs::is_directory(*users, error)) result.push_back(*users);
-  if (const fs::path own = program_prefix() / "lib/espalier/plugins"; fs::is_directory(own, error))
-    result.push_back(own);
+  if (fs::is_directory(own_plugin_folder(), error)) result.push_back(own_plugin_folder());
   return result;
 }
 
