@@ -127,6 +127,13 @@ TEST(OutOfTree, NewRefusesWhatWouldNotBuildOrWouldOverwrite) {
   refused("loss mse", "there is loss 'mse' already");
   refused("backbone lenet5", "there is backbone 'lenet5' of plugin lenet5");
   ASSERT_EQ(espalier_command("new regularizer mine" + into).status, 0);
+  for (const char* file : {".gitignore", ".clang-format", "LICENSE", ".gitlab-ci.yml", ".github/workflows/build.yml",
+                           ".vscode/tasks.json", ".vscode/launch.json", "ci.sh"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder / "mine" / file)) << file;
+  }
+  for (const char* file : {".vscode/tasks.json", ".vscode/launch.json"})
+    EXPECT_GT(from_json(read_file(folder / "mine" / file)).size(), 0U) << file;
+  EXPECT_EQ(shell("grep -rl '@[A-Z]*@' '" + (folder / "mine").string() + "'").text, "") << "all names are filled in";
   refused("regularizer mine", "exists already");
 }
 

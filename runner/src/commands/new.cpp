@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <ctime>
 #include <iostream>
 #include <memory>
+#include <utility>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -75,6 +77,10 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
   const fs::path folder = fs::path(into.empty() ? "." : into) / given;
   if (fs::exists(folder)) throw InputError(folder.string(), "exists already; choose another name or --into DIR");
 
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  const std::string year = std::to_string(1900 + local.tm_year);
   const auto fill = [&](const fs::path& source, const std::string& file) {
     std::string text = read_file(source);
     replace_all(text, "@NAME@", name);
@@ -82,16 +88,29 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
     replace_all(text, "@KIND@", kind);
     replace_all(text, "@FOLDER@", given);
     replace_all(text, "@PREFIX@", program_prefix().string());
+    replace_all(text, "@YEAR@", year);
+    fs::create_directories((folder / file).parent_path());
     write_file(folder / file, text);
   };
   std::error_code code;
   if (!fs::create_directories(folder, code)) throw Error(folder.string() + ": cannot be made: " + code.message());
-  fill(templates / "common/CMakeLists.txt", "CMakeLists.txt");
-  fill(templates / "common/README.md", "README.md");
+  constexpr std::pair<const char*, const char*> common[] = {{"CMakeLists.txt", "CMakeLists.txt"},
+                                                            {"README.md", "README.md"},
+                                                            {"LICENSE", "LICENSE"},
+                                                            {"gitignore", ".gitignore"},
+                                                            {"clang-format", ".clang-format"},
+                                                            {"ci.sh", "ci.sh"},
+                                                            {"github.yml", ".github/workflows/build.yml"},
+                                                            {"gitlab.yml", ".gitlab-ci.yml"},
+                                                            {"tasks.json", ".vscode/tasks.json"},
+                                                            {"launch.json", ".vscode/launch.json"}};
+  for (const auto& [source, file] : common) fill(templates / "common" / source, file);
   fill(templates / kind / "plugin.cpp", name + ".cpp");
   fill(templates / kind / "plugin_test.cpp", name + "_test.cpp");
   fill(templates / kind / "recipe.yaml", given + ".yaml");
-  std::cout << "Wrote " << folder.string() << ", a " << kind << " that builds and passes its test as it is:\n\n"
+  std::cout << "Wrote " << folder.string() << ", a " << kind
+            << " that builds and passes its test as it is, with files\n"
+            << "for continuous integration and editors, and a licence (MIT) that you may replace:\n\n"
             << "  cd " << folder.string() << "\n"
             << "  cmake -B build -DCMAKE_PREFIX_PATH=" << program_prefix().string() << "\n"
             << "  cmake --build build && ctest --test-dir build --output-on-failure\n"
