@@ -1,7 +1,8 @@
 # espalier_add_plugin(<name> SOURCES <file>... [TEST <file>...] [OUTPUT_DIRECTORY <folder>])
 #
 # Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA).
-# `cmake --install` puts it into lib/espalier/plugins of its prefix. TEST adds a GoogleTest program to ctest; it sees the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
+# `cmake --install` puts it into lib/espalier/plugins of its prefix. TEST adds a GoogleTest program to ctest; it sees
+# the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
 
 # For vector loops: g++ vectorises little at -O2, and no square root that might set errno. Without contraction an
 # element's update is the same on every instruction set and wherever in the loop it is computed.
@@ -34,7 +35,7 @@ function(espalier_add_plugin name)
   target_compile_definitions(${name} PRIVATE "ESPALIER_PLUGIN_NAME=\"${name}\"")
   target_link_libraries(${name} PRIVATE espalier::sdk)
   target_compile_options(${name} PRIVATE ${ESPALIER_PLUGIN_OPTIONS})
-  if(NOT PROJECT_NAME STREQUAL "espalier")  # whose own plugins are installed together
+  if(NOT PROJECT_NAME STREQUAL "Espalier")  # whose own are installed together
     install(TARGETS ${name} LIBRARY DESTINATION lib/espalier/plugins)
   endif()
 
