@@ -777,17 +777,17 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
     if (s.epochs > 0) values.train();
     // Each of them sees what those before it will have done.
     Graph after = network.graph;
-    bool changes = false, known = decided;
+    bool changes = false, foreseen = decided;
     if (decided) {
       const Weights* initial = untrained ? &values.of(network.graph) : nullptr;
       for_controllers(s, [&](const Controller& c, const Value& spec) {
-        if (!known) return;
+        if (!foreseen) return;
         const Edits edits = foreseen_edits(c, spec, after, changes ? nullptr : initial, found);
         try {
           apply(after, {}, edits);
           changes = changes || !edits.empty();
         } catch (const EditError&) {
-          known = false;  // with other positions it may be possible: what the stages behind it find is not known then
+          foreseen = false;  // with other positions it may be possible: what the stages behind it find is not known then
         }
       });
     }
