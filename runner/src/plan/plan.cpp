@@ -787,7 +787,8 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
           apply(after, {}, edits);
           changes = changes || !edits.empty();
         } catch (const EditError&) {
-          foreseen = false;  // with other positions it may be possible: what the stages behind it find is not known then
+          // With other positions it may be possible: what the stages behind it find is not known then.
+          foreseen = false;
         }
       });
     }
