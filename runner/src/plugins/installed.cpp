@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -96,7 +97,10 @@ std::vector<InstalledPlugin> install_plugins(const fs::path& source) {
                                               other.filename().string() + " and " + library.filename().string());
       }
     }
-    all.emplace_back(library, InstalledPlugin{.name = stamp.name, .version = stamp.version});
+    InstalledPlugin plugin;
+    plugin.name = stamp.name;
+    plugin.version = stamp.version;
+    all.emplace_back(library, std::move(plugin));
   }
   if (all.empty()) {
     throw InputError(source.string(),
