@@ -223,7 +223,7 @@ def component_pages(program):
     components = describe_all(program)
     kinds = sorted({c["kind"] for c in components}, key=lambda kind: (kind != "section", kind))
     pages = {"components/index.md": ""}
-    index = "# Components\n\nAll components of Espalier and its own plugins, with the options that recipes give them.\n\n"
+    index = "# Components\n\nAll components of Espalier and its own plugins, with the options that recipes give.\n\n"
     for kind in kinds:
         of_kind = sorted((c for c in components if c["kind"] == kind), key=lambda c: c["name"])
         guide = f"guides/{kind}.md"
@@ -239,6 +239,22 @@ def component_pages(program):
 
 # ---- what MkDocs calls ----
 
+REFERENCE = """# API reference
+
+[The reference of the SDK](reference/index.html) is made from the comments of its public headers.
+"""
+NO_REFERENCE = """# API reference
+
+The reference of the SDK is made from the comments of its public headers, and it was not there when this site was made:
+
+    scripts/reference
+    scripts/docs
+"""
+# Files beside the pages: their place in the site, and in the tree.
+ASSETS = {
+    "assets/docs.css": "scripts/lib/docs.css",
+    "assets/javascripts/iframe-worker.js": "scripts/lib/iframe-worker.js",
+}
 made_pages = {}
 
 
@@ -251,13 +267,7 @@ def on_config(config):
         for entry in section.get("Reference", []):
             if "Components" in entry:
                 entry["Components"] = ["components/index.md", *pages]
-    reference = ROOT / "build/reference/index.html"
-    made_pages["api.md"] = "# API reference\n\n" + (
-        "[The reference of the SDK](reference/index.html) is made from the comments of its public headers.\n"
-        if reference.is_file()
-        else "The reference of the SDK is made from the comments of its public headers, and was not there when this site "
-        "was made:\n\n    scripts/reference\n    scripts/docs\n"
-    )
+    made_pages["api.md"] = REFERENCE if (ROOT / "build/reference/index.html").is_file() else NO_REFERENCE
     return config
 
 
@@ -266,8 +276,8 @@ def on_files(files, config):
         files.append(File.generated(config, in_site, abs_src_path=str(ROOT / in_tree)))
     for uri, text in made_pages.items():
         files.append(File.generated(config, uri, content=text))
-    shim = ROOT / "scripts/lib/iframe-worker.js"
-    files.append(File.generated(config, "assets/javascripts/iframe-worker.js", abs_src_path=str(shim)))
+    for in_site, in_tree in ASSETS.items():
+        files.append(File.generated(config, in_site, abs_src_path=str(ROOT / in_tree)))
     for path in sorted((ROOT / "build/reference").rglob("*")):
         if path.is_file():
             uri = path.relative_to(ROOT / "build").as_posix()
