@@ -290,8 +290,11 @@ def on_page_markdown(markdown, page, config, files):
     return show_templates(markdown, page.file.src_uri)
 
 
-# What a browser loads of itself; a link that the reader follows is none.
-LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
+# What a browser loads of itself. It does not load links that the reader follows, nor where a page or its neighbours are.
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source|link(?![^>]*\brel=[\"']?(?:canonical|prev|next)))\b"
+    r"[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)"
+)
 
 
 def on_post_page(output, page, config):
