@@ -241,7 +241,10 @@ def component_pages(program):
 
 REFERENCE = """# API reference
 
-[The reference of the SDK](reference/index.html) is made from the comments of its public headers.
+The reference of the SDK is made from the comments of its public headers:
+
+- [all classes](reference/annotated.html)
+- [all headers](reference/files.html)
 """
 NO_REFERENCE = """# API reference
 
