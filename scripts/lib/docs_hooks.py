@@ -244,7 +244,7 @@ REFERENCE = """# API reference
 The reference of the SDK is made from the comments of its public headers:
 
 - [all classes](reference/annotated.html)
-- [all headers](reference/files.html)
+- [everything outside of classes](reference/namespaceespalier.html)
 """
 NO_REFERENCE = """# API reference
 
