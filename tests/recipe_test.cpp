@@ -93,7 +93,7 @@ TEST(LoadRecipe, FillsInWhatIsLeftOut) {
   EXPECT_TRUE(r.data.normalize.input.on);
   EXPECT_EQ(to_json(r.network), R"({"use":"toy_net","width":1.0,"hidden":[10]})");
   ASSERT_EQ(r.stages.size(), 1u);
-  EXPECT_EQ(to_json(r.stages[0].controller), R"({"use":"none"})");
+  EXPECT_EQ(to_json(r.stages[0].controllers.at(0)), R"({"use":"none"})");
   EXPECT_EQ(to_json(r.stages[0].schedule), R"({"use":"constant","warmup":0.0})");
   EXPECT_TRUE(r.stages[0].optimizers.at(0).on.empty());
   EXPECT_FALSE(r.stages[0].clip_norm);

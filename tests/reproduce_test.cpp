@@ -261,8 +261,8 @@ TEST(Reproduce, LetsSlurmTrainEachRunBySeveralProcesses) {
   EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --cpus-per-task=3\n"));
   // As srun starts them: with what follows its own options.
   slurm.command("srun", R"(echo "srun $1"; shift; exec "$@")");
-  const Output ran = shell("PATH=" + at(slurm.folder.path()) + ":$PATH SLURM_ARRAY_TASK_ID=0 ESPALIER_STORE=none bash " +
-                           at(slurm.folder / "101.sh"));
+  const Output ran = shell("PATH=" + at(slurm.folder.path()) +
+                           ":$PATH SLURM_ARRAY_TASK_ID=0 ESPALIER_STORE=none bash " + at(slurm.folder / "101.sh"));
   EXPECT_EQ(ran.status, 0) << ran.text;
   EXPECT_THAT(ran.text, HasSubstr("srun --cpus-per-task=3\n"));
   EXPECT_EQ(from_json(read_file(r.out / "first-seed0" / "summary.json")).at("status").as_string(), "finished");

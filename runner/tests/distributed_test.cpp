@@ -10,14 +10,13 @@
 #include <thread>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/maximum.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "data/share.h"
 #include "distributed/processes.h"
@@ -159,7 +158,12 @@ void among(int64_t count, const std::function<void(int64_t rank, std::unique_ptr
 
 // What process `rank` has: numbers whose sums depend on their order in float32.
 at::Tensor values_of(int64_t rank, int64_t n, at::ScalarType type) {
-  return at::arange(n, at::kDouble).mul_(7919 * (rank + 1)).remainder_(101).sub_(50).div_(type == at::kLong ? 1 : 3).to(type);
+  return at::arange(n, at::kDouble)
+      .mul_(7919 * (rank + 1))
+      .remainder_(101)
+      .sub_(50)
+      .div_(type == at::kLong ? 1 : 3)
+      .to(type);
 }
 
 TEST(SharedMemory, AddsInTheOrderOfTheProcessesAndGivesAllTheSameBits) {

@@ -86,9 +86,10 @@ TEST(TensorBoard, TextsPicturesHistogramsAndHyperParametersAreThoseOfItsOwnPacka
       "09000000000000044010072a580a560a01772a5109000000000000f0bf1100000000000008401900000000000014402100000000000012"
       "402900000000008028403210000000000000f03f00000000000008403a1000000000000000400000000000000840");
   const std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02\x08\x06\0\0\0\x9d\x74\x66\x1a", 33);
-  EXPECT_EQ(hex(events_of(picture_event(2.5, 7, "003-f4/kept", png)).at(0)),
-            "09000000000000044010072a3a0a380a0b3030332d66342f6b6570742229080210031804222189504e470d0a1a0a0000000d4948445200"
-            "0000030000000208060000009d74661a");
+  EXPECT_EQ(
+      hex(events_of(picture_event(2.5, 7, "003-f4/kept", png)).at(0)),
+      "09000000000000044010072a3a0a380a0b3030332d66342f6b6570742229080210031804222189504e470d0a1a0a0000000d4948445200"
+      "0000030000000208060000009d74661a");
   EXPECT_THROW(picture_event(2.5, 7, "no picture", png.substr(0, 20)), Error);
   EXPECT_THROW(picture_event(2.5, 7, "no picture", "<svg>" + png), Error);
   const auto three = events_of(run_start_event(2.5, {{"lr", 0.5}, {"use", "sgd"}, {"bn", true}}, {"test_accuracy"}));

@@ -140,9 +140,9 @@ const Artefact& TestRun::artefact(const std::string& name) const {
   return it->second;
 }
 
-void TestRun::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
-  const Pass pass{.training = true, .key = key()};
-  if (loss != "loss") return espalier::run(graph_, weights, batch.inputs, {loss}, pass)[0].backward();
+void TestRun::add_gradients(const Batch& batch, Weights& weights, const GradientPass& of) {
+  const Pass pass{.training = true, .key = key(), .statistics = of.statistics};
+  if (of.loss != "loss") return espalier::run(graph_, weights, batch.inputs, {of.loss}, pass)[0].backward();
   at::cross_entropy_loss(espalier::run(graph_, weights, batch.inputs, {"logits"}, pass)[0].flatten(0, -2),
                          batch.target().flatten())
       .backward();

@@ -862,8 +862,15 @@ class OnnxEvaluation final : public OnnxNodes {
   std::string constant(const at::Tensor& value) override {
     return put(value.is_floating_point() ? value.to(at::kDouble) : value);
   }
-  std::string add(const std::string& type, const std::vector<std::string>& inputs,
-                  const Attributes& attributes) override {
+  std::vector<std::string> add(const std::string& type, const std::vector<std::string>& inputs, size_t outputs,
+                               const Attributes& attributes) override {
+    EXPECT_EQ(outputs, 1U) << "of no operation here";
+    return {carry_out(type, inputs, attributes)};
+  }
+  at::Tensor at(const std::string& name) const { return values_.at(name); }
+
+ private:
+  std::string carry_out(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes) {
     const auto in = [&](size_t i) { return values_.at(inputs[i]); };
     const auto list = [&](size_t i) {
       const at::Tensor t = in(i).contiguous();
@@ -946,9 +953,6 @@ class OnnxEvaluation final : public OnnxNodes {
     ADD_FAILURE() << "unknown operator " << type;
     return put(in(0));
   }
-  at::Tensor at(const std::string& name) const { return values_.at(name); }
-
- private:
   std::string put(const at::Tensor& t) {
     const std::string name = "v" + std::to_string(values_.size());
     values_[name] = t;

@@ -82,10 +82,10 @@ class SearchRun final : public Run {
     update(weights_, {Role::weight, Role::architecture});
   }
   using Run::add_gradients;
-  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override {
+  void add_gradients(const Batch& batch, Weights& weights, const GradientPass& of) override {
     ++passes;
-    const Pass pass{.training = true, .key = key()};
-    if (loss != "loss") return espalier::run(graph_, weights, batch.inputs, {loss}, pass)[0].backward();
+    const Pass pass{.training = true, .key = key(), .statistics = of.statistics};
+    if (of.loss != "loss") return espalier::run(graph_, weights, batch.inputs, {of.loss}, pass)[0].backward();
     testkit::cross_entropy(graph_, weights, batch.input(), batch.target(), pass).backward();
   }
   void add_regularizers(Weights& weights) override {
@@ -103,7 +103,8 @@ class SearchRun final : public Run {
     }
   }
   Batch draw(std::string_view, int64_t) override { return validation(at_step); }
-  Evaluation evaluate(std::string_view) override { return {}; }
+  using Run::evaluate;
+  Evaluation evaluate(std::string_view, const Weights&) override { return {}; }
   at::Tensor loss(const Batch& batch, const Observer&) override {
     return testkit::cross_entropy(graph_, weights_, batch.input(), batch.target());
   }

@@ -146,9 +146,10 @@ class Constants final : public OnnxNodes {
     held = value;
     return "constant";
   }
-  std::string add(const std::string& type, const std::vector<std::string>&, const Attributes&) override {
+  std::vector<std::string> add(const std::string& type, const std::vector<std::string>&, size_t outputs,
+                               const Attributes&) override {
     ADD_FAILURE() << type;
-    return "";
+    return std::vector<std::string>(outputs);
   }
   at::Tensor held;
 

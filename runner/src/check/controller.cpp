@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -76,33 +77,39 @@ class CheckRun final : public Run {
     update(weights_, {Role::weight, Role::architecture});
   }
   using Run::add_gradients;
-  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override {
-    const Pass pass{.training = true, .key = key()};
-    if (loss != "loss") return espalier::run(graph_, weights, batch.inputs, {loss}, pass)[0].backward();
-    testkit::cross_entropy(graph_, weights, batch.input(), batch.target(), pass).backward();
+  void add_gradients(const Batch& batch, Weights& weights, const GradientPass& of) override {
+    const Pass pass{.training = true, .key = key(), .statistics = of.statistics};
+    if (of.loss != "loss") {
+      espalier::run(graph_, weights, batch.inputs, {of.loss}, pass)[0].backward();
+    } else {
+      testkit::cross_entropy(graph_, weights, batch.input(), batch.target(), pass).backward();
+    }
+    if (of_turn_) of_turn_->backward_end(*this, weights);
   }
   void add_regularizers(Weights&) override {}
   using Run::update;
   void update(Weights& weights, const std::vector<Role>& roles) override {
     const c10::NoGradGuard no_grad;
+    if (of_turn_) of_turn_->update_begin(*this, weights);
     for (const auto& [label, o] : optimizers_) o->step(weights, o->learning_rate());
-    if (!optimizers_.empty()) return;
     for (const Role role : roles) {
       const Bank& b = weights.bank(role);
-      if (b.values.numel() > 0) at::Tensor(b.values.flat()).sub_(b.gradients.flat(), step_size);
+      if (optimizers_.empty() && b.values.numel() > 0) at::Tensor(b.values.flat()).sub_(b.gradients.flat(), step_size);
     }
+    if (of_turn_) of_turn_->update_end(*this, weights);
   }
   Batch draw(std::string_view part, int64_t n) override {
     const uint64_t seed = key().with(part).with(static_cast<uint64_t>(n)).value();
     return {.inputs = {{"input", testkit::input_of(graph_, samples_drawn, seed)}},
             .targets = {{"target", testkit::target_of(classes, samples_drawn, seed)}}};
   }
-  Evaluation evaluate(std::string_view part) override {
+  using Run::evaluate;
+  Evaluation evaluate(std::string_view part, const Weights& weights) override {
     const c10::NoGradGuard no_grad;
     const uint64_t seed = RandomKey(4).with(part).value();
     const at::Tensor target = testkit::target_of(classes, samples_drawn, seed);
     const at::Tensor logits =
-        espalier::run(graph_, weights_, {{"input", testkit::input_of(graph_, samples_drawn, seed)}}, {"logits"})[0];
+        espalier::run(graph_, weights, {{"input", testkit::input_of(graph_, samples_drawn, seed)}}, {"logits"})[0];
     const double accuracy = 100 * logits.argmax(-1).eq(target).to(at::kDouble).mean().item<double>();
     return {.loss = at::cross_entropy_loss(logits, target).item<double>(),
             .metrics = {{"accuracy", accuracy}},
@@ -127,6 +134,29 @@ class CheckRun final : public Run {
   void metric(const std::string& name, double value) override { metrics_[name] = value; }
   void record(const std::string&, const NamedTensors&) override {}
   void note(const std::string&) override {}
+
+  // Calls `body`, a step of the controller, which is told of the parts of it.
+  template <class Body>
+  void in_step(Controller& c, const Body& body) {
+    of_turn_ = &c;
+    body();
+    of_turn_ = nullptr;
+  }
+  void evaluate_around(Controller& c) {
+    c.evaluation_begin(*this);
+    evaluate("test");
+    c.evaluation_end(*this);
+  }
+  std::vector<at::Tensor> copy_of_values() const {
+    std::vector<at::Tensor> all;
+    for (const Role role : {Role::weight, Role::architecture, Role::buffer})
+      all.push_back(weights_.bank(role).values.flat().clone());
+    return all;
+  }
+  void expect_values(const std::vector<at::Tensor>& wanted, const std::string& what) const {
+    const std::vector<at::Tensor> now = copy_of_values();
+    for (size_t i = 0; i < now.size(); ++i) expect(now[i].equal(wanted[i]), "the same values " + what, "others");
+  }
 
   size_t edits() const { return edits_; }
   const std::map<std::string, double>& metrics() const { return metrics_; }
@@ -185,33 +215,31 @@ class CheckRun final : public Run {
   std::string stage_ = "check";
   int64_t epoch_ = 0, step_ = 0;
   size_t edits_ = 0;
+  Controller* of_turn_ = nullptr;  // whose step is under way
 };
 
-void one_epoch(Controller& c, CheckRun& run, int64_t epoch) {
-  run.at(epoch, 0);
-  c.epoch_begin(run);
-  for (int64_t s = 0; s < steps; ++s) {
-    run.at(epoch, s);
-    c.step(run, run.draw("train", 0));
+// A stage from the end of `done` of its steps on; after each step, `between` is told how many are done.
+void go_on(Controller& c, CheckRun& run, int64_t done, const std::function<void(int64_t done)>& between = {}) {
+  while (done < epochs * steps) {
+    const int64_t epoch = done / steps, step = done % steps;
+    run.at(epoch, step);
+    if (step == 0) c.epoch_begin(run);
+    run.in_step(c, [&] { c.step(run, run.draw("train", 0)); });
     c.step_end(run);
+    ++done;
+    if (between) between(done);
+    if (step + 1 < steps) continue;
+    run.evaluate_around(c);
+    c.epoch_end(run);
   }
-  c.epoch_end(run);
-}
-
-// A whole stage; after the first epoch, `between` is called.
-template <class Between>
-void one_stage(Controller& c, CheckRun& run, Between between) {
-  run.edit(c.begin(run.graph()));
-  run.begin();
-  c.stage_begin(run);
-  one_epoch(c, run, 0);
-  between();
-  for (int64_t e = 1; e < epochs; ++e) one_epoch(c, run, e);
   c.stage_end(run);
 }
 
-void one_stage(Controller& c, CheckRun& run) {
-  one_stage(c, run, [] {});
+void one_stage(Controller& c, CheckRun& run, const std::function<void(int64_t done)>& between = {}) {
+  run.edit(c.begin(run.graph()));
+  run.begin();
+  c.stage_begin(run);
+  go_on(c, run, 0, between);
 }
 
 // The first network that it can work on.
@@ -266,25 +294,48 @@ std::string check_deterministic(const Registered& r) {
 }
 
 std::string check_resume(const Registered& r) {
-  CheckRun whole(graph_for(r), r);
-  const auto before = make_example<Controller>(r);
-  const auto after = make_example<Controller>(r);
-  std::unique_ptr<CheckRun> resumed;
-  one_stage(*before, whole, [&] {
-    // As a continuation does: values are set when resume() has registered what they belong to.
-    resumed = std::make_unique<CheckRun>(whole.graph(), r);
-    resumed->at(0, steps - 1);
-    const Value saved = before->save();
-    after->resume(*resumed, saved.is_null() ? saved : from_json(to_json(saved)));
-    resumed->restore(whole);
-  });
-  for (int64_t e = 1; e < epochs; ++e) one_epoch(*after, *resumed, e);
-  after->stage_end(*resumed);
-  // A metric of the first epoch is not given again.
-  for (const auto& [name, value] : whole.metrics()) {
-    if (!resumed->metrics().contains(name)) resumed->metric(name, value);
+  const Graph graph = graph_for(r);
+  // After each step there may be a checkpoint, in the middle of an epoch, too.
+  for (int64_t stop = 1; stop <= epochs * steps; ++stop) {
+    CheckRun whole(graph, r);
+    const auto before = make_example<Controller>(r);
+    const auto after = make_example<Controller>(r);
+    std::unique_ptr<CheckRun> resumed;
+    bool ends_epoch = false;
+    one_stage(*before, whole, [&](int64_t done) {
+      if (done != stop) return;
+      // As a continuation does: values are set when resume() has registered what they belong to.
+      resumed = std::make_unique<CheckRun>(whole.graph(), r);
+      resumed->at((done - 1) / steps, (done - 1) % steps);
+      const Value saved = before->save();
+      after->resume(*resumed, saved.is_null() ? saved : from_json(to_json(saved)));
+      resumed->restore(whole);
+      ends_epoch = done % steps == 0;
+    });
+    if (ends_epoch) {
+      resumed->evaluate_around(*after);
+      after->epoch_end(*resumed);
+    }
+    go_on(*after, *resumed, stop);
+    // A metric of an epoch before is not given again.
+    for (const auto& [name, value] : whole.metrics()) {
+      if (!resumed->metrics().contains(name)) resumed->metric(name, value);
+    }
+    resumed->expect_same_as(whole, "when a new controller goes on with save() after step " +
+                                       std::to_string((stop - 1) % steps + 1) + " of " + std::to_string(steps) +
+                                       " of epoch " + std::to_string((stop - 1) / steps + 1));
   }
-  resumed->expect_same_as(whole, "when a new controller goes on with save() after the first epoch");
+  return {};
+}
+
+std::string check_evaluation(const Registered& r) {
+  CheckRun run(graph_for(r), r);
+  const auto c = make_example<Controller>(r);
+  one_stage(*c, run, [&](int64_t) {
+    const auto kept = run.copy_of_values();
+    run.evaluate_around(*c);
+    run.expect_values(kept, "after evaluation_end() as before evaluation_begin()");
+  });
   return {};
 }
 
@@ -295,7 +346,8 @@ std::vector<Check> controller_checks() {
   return {
       {kind, "run", "two epochs of three steps; what it leaves is consistent and finite", check_run},
       {kind, "deterministic", "a second run gives the same bytes", check_deterministic},
-      {kind, "resume", "a new object goes on after resume() with what save() gave, to the same bytes", check_resume}};
+      {kind, "resume", "after each step a new object goes on with what save() gave, to the same bytes", check_resume},
+      {kind, "evaluation", "what it does around evaluations leaves no trace in the values", check_evaluation}};
 }
 
 }  // namespace espalier

@@ -17,7 +17,7 @@ namespace {
 
 Split load(const Dataset& d, const std::string& part) {
   try {
-    return d.load(part, default_data_paths({}));
+    return d.load(part, default_data_paths(example_options().data));
   } catch (const InputError& e) {
     throw CheckSkipped(e.what());
   }
@@ -103,7 +103,7 @@ std::string check_load(const Registered& r) {
     sizes += (sizes.empty() ? "" : ", ") + std::to_string(s.size()) + of;
   }
   try {
-    dataset->load("no such part", default_data_paths({}));
+    dataset->load("no such part", default_data_paths(example_options().data));
   } catch (const InputError&) {
     return sizes;
   }

@@ -181,12 +181,13 @@ std::string check_speed(const Registered& r) {
   return speed_remark(seconds_of([&] { t.add(); }), "a copy of the weights", copy);
 }
 
-// The values after after_update() with this learning rate on the first network that it takes.
+// The values after after_update() with this learning rate on the first network that it takes; undefined: it changes
+// nothing.
 struct Updated {
   at::Tensor before, after;
 };
 Updated updated(const Registered& r, double rate) {
-  std::string why = "it does nothing after an update";
+  std::string why;
   for (const SampleNetwork& s : sample_networks()) {
     const Graph graph = s.build();
     Weights weights(graph, at::kDouble, at::kCPU);
@@ -210,11 +211,13 @@ Updated updated(const Registered& r, double rate) {
     act(rate);
     return {before, values.clone()};
   }
-  throw CheckSkipped(why);
+  if (!why.empty()) throw CheckSkipped(why);
+  return {};
 }
 
 std::string check_proximal(const Registered& r) {
   const Updated still = updated(r, 0);
+  if (!still.before.defined()) return "it does nothing after an update";
   expect(still.after.equal(still.before), "the same weights after an update with the learning rate 0", "others");
   const Updated once = updated(r, 0.05), again = updated(r, 0.05);
   expect(once.after.isfinite().all().item<bool>(), "finite weights after an update", "some that are not");

@@ -80,10 +80,22 @@ Value example_value(const ParameterInfo& p) {
 
 }  // namespace
 
+ExampleOptions& example_options() {
+  static ExampleOptions options;
+  return options;
+}
+
 Value example_spec(const Registered& component) {
-  Value spec = Value::map({{"use", component.component.name}});
-  for (const ParameterInfo& p : component.component.parameters) {
-    if (p.required) spec[p.name] = example_value(p);
+  const Component& c = component.component;
+  Value spec = Value::map({{"use", c.name}});
+  for (const ParameterInfo& p : c.parameters) {
+    const Value* given = example_options().with.find(p.name);
+    if (!given && !c.examples.empty()) given = c.examples.front().find(p.name);
+    if (given) {
+      spec[p.name] = *given;
+    } else if (p.required) {
+      spec[p.name] = example_value(p);
+    }
   }
   return spec;
 }

@@ -14,6 +14,13 @@
 
 namespace espalier {
 
+// What the user says of examples: options that those components get which have them, and folders of data.
+struct ExampleOptions {
+  Value with = Value::map();
+  std::vector<std::string> data;
+};
+ExampleOptions& example_options();
+
 // {use: NAME} with a value for each parameter that is required.
 Value example_spec(const Registered& component);
 

@@ -18,9 +18,11 @@
 #include <unistd.h>
 
 #include "check/check.h"
+#include "check/samples.h"
 #include "espalier/operation.h"
 #include "espalier/score.h"
 #include "plugins/loader.h"
+#include "recipe/yaml.h"
 #include "system/files.h"
 #include "system/interrupt.h"
 #include "system/processes.h"
@@ -41,6 +43,16 @@ constexpr const char* loading = "loading";  // what stands for a check where a p
 
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
+}
+
+// Of "tau: 0.1, on: all" and the like, in one map.
+Value options_of(const std::vector<std::string>& texts) {
+  Value all = Value::map();
+  for (const std::string& text : texts) {
+    const Value given = parse_yaml("{" + text + "}", "--with '" + text + "'", /*with_lines=*/false);
+    for (const Value::Entry& e : given.as_map()) all[e.key] = e.value;
+  }
+  return all;
 }
 
 // ---- in a child ----
@@ -69,9 +81,11 @@ Value list_components(const SuiteOptions& o) {
   Value result = Value::map({{"components", Value::list()}, {"problems", Value::list()}});
   for (const Registered* r : Registry::instance().all()) {
     const bool wanted = o.plugins.empty() ? is_own(*r) : !r->origin.path.empty() && is_given(o, r->origin.path);
-    if (wanted)
-      result["components"].push_back(
-          Value::map({{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}}));
+    if (!wanted) continue;
+    Value options = Value::list();
+    for (const ParameterInfo& p : r->component.parameters) options.push_back(p.name);
+    result["components"].push_back(Value::map(
+        {{"plugin", r->origin.path}, {"kind", r->component.kind}, {"name", r->component.name}, {"options", options}}));
   }
   for (const auto* list : {&report.problems, &report.notes}) {
     for (const PluginProblem& p : *list) {
@@ -197,6 +211,9 @@ class Suite {
     for (const std::string& p : o_.plugins) {
       if (!fs::exists(p)) throw InputError(p, "there is no such plugin");
     }
+    for (const std::string& d : o_.data) {
+      if (!fs::is_directory(d)) throw InputError("--data " + d, "there is no such folder");
+    }
     find_jobs();
     run_children();
     std::vector<CheckResult> results;
@@ -221,12 +238,13 @@ class Suite {
       done(std::move(r));
       return;
     }
-    std::vector<std::string> known;
+    std::vector<std::string> known, options;
     std::set<std::string> checks;
     for (const Value& c : list_.at("components").as_list()) {
       const std::string kind = c.at("kind").as_string(), name = c.at("name").as_string();
       known.push_back(kind + "/" + name);
       if (!wanted(kind, name)) continue;
+      for (const Value& option : c.at("options").as_list()) options.push_back(option.as_string());
       for (const Check* check : checks_of(kind)) {
         checks.insert(check->name);
         if (!o_.check.empty() && check->name != o_.check) continue;
@@ -237,6 +255,11 @@ class Suite {
         r.repeat = command(r, r.plugin.empty() ? std::vector<std::string>{} : std::vector{r.plugin});
         jobs_.push_back({r, r.plugin});
       }
+    }
+    for (const Value::Entry& e : options_of(o_.with).as_map()) {
+      if (std::ranges::find(options, e.key) == options.end())
+        throw InputError("--with",
+                         "nothing that is checked has an option '" + e.key + "'" + suggestion(e.key, options));
     }
     for (const Value& p : list_.at("problems").as_list()) {
       const std::string kind = p.at("kind").as_string(), name = p.at("name").as_string();
@@ -282,6 +305,8 @@ class Suite {
     words.insert(words.end(), plugins.begin(), plugins.end());
     if (r.check != loading) words.insert(words.end(), {"--only", r.component, "--check", r.check});
     for (const std::string& p : o_.search) words.insert(words.end(), {"--plugins", p});
+    for (const std::string& w : o_.with) words.insert(words.end(), {"--with", w});
+    for (const std::string& d : o_.data) words.insert(words.end(), {"--data", d});
     if (o_.timeout != SuiteOptions().timeout) words.insert(words.end(), {"--timeout", std::to_string(o_.timeout)});
     return words;
   }
@@ -426,6 +451,7 @@ void run_in_child(const SuiteOptions& options, const fs::path& report) {
   const rlimit none{0, 0};  // a core file would help nobody
   ::setrlimit(RLIMIT_CORE, &none);
   use_threads(threads);
+  example_options() = {.with = options_of(options.with), .data = options.data};
   const Value found = options.only.empty()    ? list_components(options)
                       : options.check.empty() ? carry_out_all(options, report)
                                               : carry_out(options);

@@ -13,6 +13,8 @@ struct SuiteOptions {
   std::vector<std::string>
       plugins;                      // libraries or folders of them; empty: the operations and scores of Espalier itself
   std::vector<std::string> search;  // where other components are looked for first
+  std::vector<std::string> with;    // options of what is checked: "tau: 0.1", or several with commas between
+  std::vector<std::string> data;    // folders of data, before the usual ones
   std::string only;                 // "regularizer/my_penalty" or "my_penalty"; empty: all
   std::string check;                // empty: all
   int64_t jobs = 1;

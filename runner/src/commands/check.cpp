@@ -81,7 +81,7 @@ void add_check_command(CLI::App& app) {
   struct Flags {
     SuiteOptions suite;
     std::string report;
-    bool json = false, list = false;
+    bool json = false, list = false, strict = false;
   };
   auto f = std::make_shared<Flags>();
   f->suite.jobs = std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -89,9 +89,19 @@ void add_check_command(CLI::App& app) {
       ->add_option("plugin", f->suite.plugins,
                    "Libraries, or folders of them; left out: the operations of Espalier itself")
       ->type_name("PLUGIN");
+  command
+      ->add_option("--with", f->suite.with,
+                   "Options that what is checked gets, as in a recipe: 'tau: 0.1'; may be repeated")
+      ->type_name("OPTIONS")
+      ->allow_extra_args(false);
+  command->add_option("--data", f->suite.data, "A folder in which data sets are looked for first; may be repeated")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   command->add_option("--only", f->suite.only, "One component: my_penalty, or regularizer/my_penalty")
       ->type_name("COMPONENT");
   command->add_option("--check", f->suite.check, "One check, as --list shows them")->type_name("NAME");
+  command->add_flag("--strict", f->strict,
+                    "Exit status 1 also where a check was skipped, and where none was carried out");
   command->add_flag("--list", f->list, "Shows which checks there are");
   command->add_flag("--json", f->json, "Prints JSON: {results, passed, failed, skipped}");
   command->add_option("--jobs", f->suite.jobs, "How many processes at a time (default: one for each core)")
@@ -112,7 +122,8 @@ void add_check_command(CLI::App& app) {
       "Examples:\n"
       "  espalier check build/libmy_penalty.so\n"
       "  espalier check build/libmy_penalty.so --only regularizer/my_penalty --check gradients\n"
-      "  espalier check build --jobs 4 --timeout 10 --json\n");
+      "  espalier check build --jobs 4 --timeout 10 --json\n"
+      "  espalier check build/libmy_table.so --with 'file: small.csv, target: price' --data . --strict\n");
   command->callback([f] {
     if (f->list) return print_checks();
     if (!f->report.empty()) return run_in_child(f->suite, f->report);
@@ -123,6 +134,7 @@ void add_check_command(CLI::App& app) {
       print(results);
     }
     if (count(results, "failed") > 0) throw CLI::RuntimeError(1);
+    if (f->strict && count(results, "passed") < std::max<size_t>(1, results.size())) throw CLI::RuntimeError(1);
   });
 }
 

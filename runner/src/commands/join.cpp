@@ -66,7 +66,7 @@ void require_several(const Recipe& recipe) {
   for (const StageSection& s : recipe.stages) {
     for (const OptimizerSection& o : s.optimizers) require_several("optimizer", o.spec);
     for (const Value& r : s.regularizers) require_several("regularizer", r);
-    require_several("controller", s.controller);
+    for (const Value& c : s.controllers) require_several("controller", c);
     require_several("schedule", s.schedule);
     require_several("loss", s.loss);
     if (!s.data) continue;

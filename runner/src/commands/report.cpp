@@ -94,9 +94,10 @@ void add_report_command(CLI::App& app) {
                    "report)")
       ->type_name("FILE");
   command
-      ->add_option("--format", o->format,
-                   "html (default), md, csv or json, else the end of the file's name says it; tensorboard: the pictures "
-                   "and the tables")
+      ->add_option(
+          "--format", o->format,
+          "html (default), md, csv or json, else the end of the file's name says it; tensorboard: the pictures "
+          "and the tables")
       ->type_name("NAME")
       ->check(CLI::IsMember({"html", "md", "csv", "json", "tensorboard"}));
   command->footer(

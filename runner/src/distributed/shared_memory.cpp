@@ -79,7 +79,8 @@ struct SharedMemory::Layout {
   alignas(64) Word sleepers;
 
   static int64_t header() { return (static_cast<int64_t>(sizeof(Layout)) + 4095) / 4096 * 4096; }
-  static size_t size(int64_t count) { return static_cast<size_t>(header() + count * slot_bytes); }
+  // What each process puts down, and the sums of all.
+  static size_t size(int64_t count) { return static_cast<size_t>(header() + (count + 1) * slot_bytes); }
 };
 
 SharedMemory::SharedMemory(int file, void* memory, int64_t rank, int64_t count)
@@ -195,8 +196,9 @@ void SharedMemory::reduce(T* values, int64_t n, How how) {
         throw Error("the processes of this run do different things: they add tensors of different sizes");
     }
     const auto from_process = [&](int64_t rank) { return rank == rank_ ? x : of(rank); };
-    // In the order of the processes. The sum goes to where the own piece has been left out.
-    T* sum = of(rank_);
+    // In the order of the processes. The sums have a place of their own: a process that is ahead puts down what it has
+    // at the next call while others still read them.
+    T* const sum = of(count_);
     std::copy(from_process(0) + from, from_process(0) + to, sum + from);
     for (int64_t r = 1; r < count_; ++r) {
       const T* other = from_process(r);
@@ -207,16 +209,14 @@ void SharedMemory::reduce(T* values, int64_t n, How how) {
       }
     }
     meet_all();
-    for (int64_t r = 0; r < count_; ++r)
-      std::copy(of(r) + begin(size, r), of(r) + begin(size, r + 1), x + begin(size, r));
+    std::copy_n(sum, size, x);
     done += size;
   } while (done < n);
 }
 
 void SharedMemory::reduce(const at::Tensor& tensor, How how) {
-  AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, tensor.scalar_type(), "sum over processes", [&] {
-    reduce(tensor.mutable_data_ptr<scalar_t>(), tensor.numel(), how);
-  });
+  AT_DISPATCH_ALL_TYPES_AND2(at::kHalf, at::kBFloat16, tensor.scalar_type(), "sum over processes",
+                             [&] { reduce(tensor.mutable_data_ptr<scalar_t>(), tensor.numel(), how); });
 }
 
 }  // namespace espalier

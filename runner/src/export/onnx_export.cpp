@@ -66,14 +66,17 @@ class Writer final : public OnnxNodes {
     return name;
   }
   std::string constant(const at::Tensor& value) override { return store(node_->name + ".constant", value); }
-  std::string add(const std::string& type, const std::vector<std::string>& inputs,
-                  const Attributes& attributes) override {
+  using OnnxNodes::add;
+  std::vector<std::string> add(const std::string& type, const std::vector<std::string>& inputs, size_t outputs,
+                               const Attributes& attributes) override {
     // Both the node and its value are called as the graph's node; a second one of the same node by its type too.
     const std::string name = unique(names_.contains(node_->name) ? node_->name + "." + type : node_->name);
-    nodes_.push_back({type, name, inputs, name, attributes});
+    std::vector<std::string> made{name};
+    while (made.size() < outputs) made.push_back(unique(name + "." + std::to_string(made.size())));
+    nodes_.push_back({type, name, inputs, made, attributes});
     check(nodes_.back());
-    known_.insert(name);
-    return name;
+    known_.insert(made.begin(), made.end());
+    return made;
   }
 
   Message graph() {
@@ -105,8 +108,7 @@ class Writer final : public OnnxNodes {
   struct Made {
     std::string type;
     std::string name;
-    std::vector<std::string> inputs;
-    std::string output;
+    std::vector<std::string> inputs, outputs;
     Attributes attributes;
   };
 
@@ -136,6 +138,10 @@ class Writer final : public OnnxNodes {
                   : "ONNX does not have"));
     }
     if (found->most_outputs == 0) fail("uses the operator '" + n.type + "', which ONNX has no longer");
+    if (n.outputs.empty() || n.outputs.size() > found->most_outputs) {
+      fail("asks for " + std::to_string(n.outputs.size()) + " outputs of ONNX's " + n.type + ", which has " +
+           std::to_string(found->most_outputs) + " at most");
+    }
     if (n.inputs.size() < found->least_inputs || n.inputs.size() > found->most_inputs) {
       fail("gives " + std::to_string(n.inputs.size()) + " inputs to ONNX's " + n.type + ", which takes " +
            std::to_string(found->least_inputs) +
@@ -191,14 +197,15 @@ class Writer final : public OnnxNodes {
 
   // The value of an output is called as the output.
   void name_output(const std::string& output, const std::string& value) {
-    const auto made = std::ranges::find(nodes_, value, &Made::output);
+    const auto made = std::ranges::find_if(
+        nodes_, [&](const Made& n) { return std::ranges::find(n.outputs, value) != n.outputs.end(); });
     // Inputs, constants and what is an output already keep their names.
     if (made == nodes_.end() || std::ranges::count(outputs_, value)) {
-      nodes_.push_back({"Identity", unique(output + ".Identity"), {value}, output, {}});
+      nodes_.push_back({"Identity", unique(output + ".Identity"), {value}, {output}, {}});
       return;
     }
     const std::string before = value;
-    made->output = output;
+    std::ranges::replace(made->outputs, before, output);
     for (Made& n : nodes_) std::ranges::replace(n.inputs, before, output);
     std::ranges::replace(values_, before, output);
   }
@@ -207,7 +214,8 @@ class Writer final : public OnnxNodes {
   static Message node_message(const Made& n) {
     Message m;
     for (const std::string& i : n.inputs) m.bytes(1, i);
-    m.bytes(2, n.output).bytes(3, n.name).bytes(4, n.type);
+    for (const std::string& o : n.outputs) m.bytes(2, o);
+    m.bytes(3, n.name).bytes(4, n.type);
     for (const auto& [name, value] : n.attributes) m.message(5, attribute_message(name, value));
     return m;
   }

@@ -272,15 +272,31 @@ Value keys_of(const Value& stage) {
   return keys;
 }
 
+// Calls `body` for each controller of the stage, in their order; what goes wrong is said at its place in the recipe.
+template <class Body>
+void for_controllers(const StageSection& stage, const Body& body) {
+  for (const Value& spec : stage.controllers) {
+    at_recipe(spec, "controller", [&] {
+      const auto controller = Registry::instance().create<Controller>(spec);
+      body(*controller, spec);
+      return 0;
+    });
+  }
+}
+
+bool concerns_controllers(const Awaited& awaited, const StageSection& stage) {
+  return std::ranges::any_of(stage.controllers, [&](const Value& c) { return awaited.concerns(c); });
+}
+
 // What a step of the stage takes: that of a controller that composes its own, or else an ordinary one. Not known yet
-// where the controller takes something from an earlier stage, or from a run that does not exist yet.
+// where a controller takes something from an earlier stage, or from a run that does not exist yet.
 StepCost step_cost_of(const StageSection& stage, const Awaited& awaited) {
-  if (awaited.concerns(stage.controller)) return {};
-  return at_recipe(stage.controller, "controller", [&] {
-    const auto controller = Registry::instance().create<Controller>(stage.controller);
-    const auto* own = dynamic_cast<const OwnStep*>(controller.get());
-    return own ? own->step_cost() : StepCost();
+  StepCost cost;
+  if (concerns_controllers(awaited, stage)) return cost;
+  for_controllers(stage, [&](const Controller& c, const Value&) {
+    if (const auto* own = dynamic_cast<const OwnStep*>(&c)) cost = own->step_cost();
   });
+  return cost;
 }
 
 // Steps of an epoch, or 0 where the data set must be read to know.
@@ -310,7 +326,7 @@ Value stage_line(const StageSection& s, const Value& resolved, const Value& outl
                      {"epochs", s.epochs},
                      {"optimizers", specs_of(s.optimizers)},
                      {"regularizers", Value(Value::List(s.regularizers.begin(), s.regularizers.end()))},
-                     {"controller", s.controller},
+                     {"controllers", Value(Value::List(s.controllers.begin(), s.controllers.end()))},
                      {"schedule", s.schedule},
                      {"keys", keys_of(resolved)},
                      {"outlook", outlook},
@@ -322,7 +338,8 @@ Value stage_line(const StageSection& s, const Value& resolved, const Value& outl
 // stage.
 Value outlook_of(const StageSection& stage, const DataSection& data, const Network& network, BeginningValues& values) {
   Value lines = Value::list();
-  const int64_t round = Registry::instance().create<Controller>(stage.controller)->round();
+  int64_t round = 0;  // the longest of all
+  for_controllers(stage, [&](const Controller& c, const Value&) { round = std::max(round, c.round()); });
   const int64_t steps = steps_of(data, network.info, stage.accumulate) * (round > 0 ? round : stage.epochs);
   if (steps == 0) return lines;
   const auto initial = [&]() -> const Weights& { return values.of(network.graph); };
@@ -537,39 +554,35 @@ void check_training(const StageSection& s, const Metrics& metrics, const Graph& 
   }
 }
 
-// What its controller says of the values that its network begins with.
-Value found_by_controller(const StageSection& stage, const Graph& graph, BeginningValues& values) {
+// What its controllers say of the values that its network begins with.
+Value found_by_controllers(const StageSection& stage, const Graph& graph, BeginningValues& values) {
   Value lines = Value::list();
   if (!values.known()) return lines;
   if (stage.epochs > 0) values.train();
-  at_recipe(stage.controller, "controller", [&] {
-    const auto controller = Registry::instance().create<Controller>(stage.controller);
-    const auto* says = dynamic_cast<const Foresight*>(controller.get());
-    if (!says) return 0;
+  for_controllers(stage, [&](const Controller& c, const Value& spec) {
+    const auto* says = dynamic_cast<const Foresight*>(&c);
+    if (!says) return;
     const std::vector<std::string> table = says->finds(graph, values.of(graph));
-    if (table.empty()) return 0;
-    lines.push_back(name_of(stage.controller, "controller") + " would find, of " + values.str() + ":");
+    if (table.empty()) return;
+    lines.push_back(name_of(spec, "controller") + " would find, of " + values.str() + ":");
     for (const std::string& line : table) lines.push_back(line);
-    return 0;
   });
   return lines;
 }
 
-// The changes that its controller will make of the values that its network begins with; `lines` gets why not.
-Edits foreseen_edits(const StageSection& stage, const Graph& graph, const Weights* values, Value& lines) {
-  return at_recipe(stage.controller, "controller", [&] {
-    const auto controller = Registry::instance().create<Controller>(stage.controller);
-    try {
-      Edits edits = controller->expected_edits(graph);
-      const auto* says = dynamic_cast<const Foresight*>(controller.get());
-      if (!edits.empty() || !says) return edits;
-      Foreseen foreseen = says->foresees(graph, values);
-      if (!foreseen.why_not.empty()) lines.push_back(name_of(stage.controller, "controller") + ": " + foreseen.why_not);
-      return std::move(foreseen.edits);
-    } catch (const EditError&) {
-      return Edits();  // with other positions it may be possible
-    }
-  });
+// The changes that a controller will make of the values that its network begins with; `lines` gets why not.
+Edits foreseen_edits(const Controller& controller, const Value& spec, const Graph& graph, const Weights* values,
+                     Value& lines) {
+  try {
+    Edits edits = controller.expected_edits(graph);
+    const auto* says = dynamic_cast<const Foresight*>(&controller);
+    if (!edits.empty() || !says) return edits;
+    Foreseen foreseen = says->foresees(graph, values);
+    if (!foreseen.why_not.empty()) lines.push_back(name_of(spec, "controller") + ": " + foreseen.why_not);
+    return std::move(foreseen.edits);
+  } catch (const EditError&) {
+    return {};  // with other positions it may be possible
+  }
 }
 
 void refuse_missing_runs(const Recipe& recipe) {
@@ -588,7 +601,7 @@ void check_parts(const StageSection& stage, const TargetSpec& target, const Awai
   };
   for (const OptimizerSection& o : stage.optimizers) make(o.spec, std::type_identity<Optimizer>());
   for (const Value& r : stage.regularizers) make(r, std::type_identity<Regularizer>());
-  make(stage.controller, std::type_identity<Controller>());
+  for (const Value& c : stage.controllers) make(c, std::type_identity<Controller>());
   const Value loss = loss_of(stage, target);
   if (has_reference(loss)) return;
   at_recipe(loss, Loss::kind, [&] {
@@ -690,15 +703,13 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
       if (awaited.covers(start.from)) values.lose();
     }
     // What depends on an artefact, or on a run, cannot be made before it is there.
-    const bool decided = !awaited.concerns(s.controller);
+    const bool decided = !concerns_controllers(awaited, s);
     if (decided) {
-      at_recipe(s.controller, "controller", [&] {
-        const auto controller = Registry::instance().create<Controller>(s.controller);
-        const Edits edits = controller->begin(network.graph);
+      for_controllers(s, [&](const Controller& c, const Value&) {
+        const Edits edits = c.begin(network.graph);
         apply(network.graph, {}, edits);
         // A file does not hold what is new (gates), and is not compared with it.
         if (!edits.empty() && !is_new) values.lose();
-        return 0;
       });
     }
     int64_t states = 0;
@@ -742,13 +753,10 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
         at_recipe(r, "regularizer", [&] { return Registry::instance().create<Regularizer>(r) != nullptr; });
       add_selectors(network.graph, "regularizer", r, s.name + "." + name_of(r, "regularizer"), selectors);
     }
-    add_selectors(network.graph, "controller", s.controller, s.name + ".controller", selectors);
-    if (decided) {
-      at_recipe(s.controller, "controller", [&] {
-        Registry::instance().create<Controller>(s.controller)->check(network.graph);
-        return 0;
-      });
-    }
+    for (const Value& c : s.controllers)
+      add_selectors(network.graph, "controller", c,
+                    s.name + "." + (s.controllers.size() > 1 ? name_of(c, "controller") : "controller"), selectors);
+    if (decided) for_controllers(s, [&](const Controller& c, const Value&) { c.check(network.graph); });
     const Value taught_by =
         check_loss(s, network.info, network.graph, at_end, recipe.resolved.at("data"), awaited, notes);
     for (const Value& t : taught_by.as_list()) teachers.push_back(t);
@@ -756,30 +764,40 @@ Value plan_recipe(const Recipe& recipe, bool with_values, MissingRuns missing) {
     Idle idle(s, network.graph, awaited, notes);
     for (const OptimizerSection& o : s.optimizers) idle.add<Optimizer>(o.spec);
     for (const Value& r : s.regularizers) idle.add<Regularizer>(r);
-    idle.add<Controller>(s.controller);
+    for (const Value& c : s.controllers) idle.add<Controller>(c);
     if (s.epochs > 0) idle.add<Schedule>(s.schedule);
     idle.add_keys();
     const bool made =
         decided && std::ranges::none_of(s.optimizers, [&](const auto& o) { return awaited.concerns(o.spec); });
     const bool untrained = with_values && values.untrained();
     const Value outlook = is_new && made ? outlook_of(s, data, network, values) : Value::list();
-    Value found = decided && with_values ? found_by_controller(s, network.graph, values) : Value::list();
+    Value found = decided && with_values ? found_by_controllers(s, network.graph, values) : Value::list();
     if (network.graph.parameter_count() > largest.parameter_count()) largest = network.graph;
     at_end[s.name] = network.graph;
     if (s.epochs > 0) values.train();
-    Edits edits;
-    if (decided) edits = foreseen_edits(s, network.graph, untrained ? &values.of(network.graph) : nullptr, found);
+    // Each of them sees what those before it will have done.
+    Graph after = network.graph;
+    bool changes = false, known = decided;
+    if (decided) {
+      const Weights* initial = untrained ? &values.of(network.graph) : nullptr;
+      for_controllers(s, [&](const Controller& c, const Value& spec) {
+        if (!known) return;
+        const Edits edits = foreseen_edits(c, spec, after, changes ? nullptr : initial, found);
+        try {
+          apply(after, {}, edits);
+          changes = changes || !edits.empty();
+        } catch (const EditError&) {
+          known = false;  // with other positions it may be possible: what the stages behind it find is not known then
+        }
+      });
+    }
     const Value of_step = decided && s.epochs > 0 ? step_line(step, network.graph, data.batch * s.accumulate,
                                                               steps_of(data, network.info, s.accumulate))
                                                   : Value();
     stages.push_back(stage_line(s, resolved, outlook, found, of_step));
-    try {
-      apply(network.graph, {}, edits);
-      if (!edits.empty()) values.lose();
-      at_end[s.name] = network.graph;
-    } catch (const EditError&) {
-      // With other positions it may be possible: what the stages behind it find is not known then.
-    }
+    network.graph = std::move(after);
+    if (changes) values.lose();
+    at_end[s.name] = network.graph;
   }
   plan["selectors"] = selectors;
   plan["stages"] = stages;
@@ -870,7 +888,8 @@ std::string plan_text(const Value& plan, bool all_axes) {
     text += "stage " + s.at("name").as_string() + ": " + std::to_string(s.at("epochs").as_int()) + " epochs";
     for (const Value& o : s.at("optimizers").as_list()) text += ", " + to_json(o);
     for (const Value& r : s.at("regularizers").as_list()) text += ", " + to_json(r);
-    text += ", " + to_json(s.at("controller")) + ", " + to_json(s.at("schedule"));
+    for (const Value& c : s.at("controllers").as_list()) text += ", " + to_json(c);
+    text += ", " + to_json(s.at("schedule"));
     for (const Value::Entry& k : s.at("keys").as_map()) text += ", " + k.key + " " + to_json(k.value);
     text += "\n";
     text += step_text(s.at("step"));

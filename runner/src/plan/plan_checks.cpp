@@ -117,7 +117,7 @@ std::vector<std::string> check_optimizers(const StageSection& stage, const Graph
   }
   std::vector<std::string> untrained;
   const std::vector<ParamId> frozen = stage.freeze.empty() ? std::vector<ParamId>() : stage.freeze.match(graph);
-  if (stage.epochs == 0 || has_own_optimizer(stage.controller)) return untrained;
+  if (stage.epochs == 0 || std::ranges::any_of(stage.controllers, has_own_optimizer)) return untrained;
   for (size_t i = 0; i < graph.parameters().size(); ++i) {
     if (graph.parameters()[i].role == Role::buffer || updated_by.contains(static_cast<int32_t>(i))) continue;
     if (std::ranges::find(frozen, ParamId{static_cast<int32_t>(i)}) != frozen.end()) continue;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string_view>
 #include <utility>
 
 #include "espalier/augmentation.h"
+#include "espalier/controller.h"
 #include "espalier/error.h"
 #include "recipe/choose_layout.h"
 #include "recipe/expect.h"
@@ -652,7 +654,7 @@ class Reader {
     }
     resolved["regularizers"] = std::move(list);
 
-    resolved["controller"] = s.controller = component_or("controller", k.controller.value, "none", stage.location);
+    read_controllers(k, stage, what, s, resolved);
     resolved["schedule"] = s.schedule = component_or(Schedule::kind, k.schedule.value, "constant", stage.location);
     // What schedules refuse beyond their declarations, they refuse when they are made.
     const std::unique_ptr<Schedule> schedule = [&]() -> std::unique_ptr<Schedule> {
@@ -681,13 +683,49 @@ class Reader {
       s.network = network_in_force_ = read_network(k.network.value, s.warm_start, resolved["network"]);
     }
 
-    participants.push_back({"controller", s.controller});
+    for (const Value& c : s.controllers) participants.push_back({"controller", c});
     participants.push_back({"backbone", network_in_force_});
     participants.push_back({"dataset", dataset_in_force_});
     std::vector<std::string> given;
     if (validation_in_force_ > 0) given.emplace_back("data:validation");
     check_needs(participants, given, s.name, registry_);
     return s;
+  }
+
+  void read_controllers(const StageKeys& k, const Value& stage, const std::string& what, StageSection& s,
+                        Value& resolved) const {
+    resolved.erase("controllers");
+    if (k.controllers.empty()) {
+      s.controllers = {component_or("controller", k.controller.value, "none", stage.location)};
+      resolved["controller"] = s.controllers.front();
+      return;
+    }
+    if (!k.controller.value.is_null()) {
+      throw InputError(key_location(stage, "controllers").str(),
+                       what + " has both 'controller' and 'controllers': write one of them");
+    }
+    resolved.erase("controller");
+    Value list = Value::list();
+    std::string stepper;
+    std::map<std::string, std::string> publishers;
+    for (const Nested& c : k.controllers) {
+      s.controllers.push_back(check("controller", c.value));
+      list.push_back(s.controllers.back());
+      const Component& component =
+          registry_.at("controller", name_of(c.value, "controller"), c.value.location).component;
+      const auto refuse = [&](const std::string& other, const std::string& why) {
+        throw InputError(c.value.location.str(), what + ": '" + other + "' and '" + component.name + "' " + why);
+      };
+      for (const Published& p : component.publishes) {
+        const auto [first, is_new] = publishers.try_emplace(p.name, component.name);
+        if (!is_new) refuse(first->second, "both publish '" + p.name + "': give each a stage of its own");
+      }
+      if (std::ranges::find(component.provides, Controller::own_step) == component.provides.end()) continue;
+      if (!stepper.empty())
+        refuse(stepper, "both have a training step of their own, and a stage carries out one: leave one of them out");
+      stepper = component.name;
+    }
+    resolved["controllers"] = std::move(list);
   }
 
   // The loss, with `label_smoothing`, which is short for the option of cross_entropy.

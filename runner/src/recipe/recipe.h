@@ -94,9 +94,9 @@ struct StageSection {
   int64_t epochs = 0;
   std::vector<OptimizerSection> optimizers;
   std::vector<Value> regularizers;
-  Value controller;  // {use: none} where left out
-  Value schedule;    // {use: constant} where left out
-  Value loss;        // null: that of the data's task
+  std::vector<Value> controllers;  // at least one: {use: none} where left out
+  Value schedule;                  // {use: constant} where left out
+  Value loss;                      // null: that of the data's task
   std::optional<double> clip_norm;
   double label_smoothing = 0;  // of a loss that the recipe does not name
   int64_t accumulate = 1;

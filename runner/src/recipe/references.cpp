@@ -46,7 +46,7 @@ StageArtefacts published_by(const StageSection& stage, const Registry& registry)
     for (const Published& p : registry.at(kind, name_of(spec, kind), spec.location).component.publishes)
       result.names.push_back(p.name);
   };
-  add("controller", stage.controller);
+  for (const Value& c : stage.controllers) add("controller", c);
   return result;
 }
 

@@ -72,6 +72,7 @@ struct StageKeys {
   std::vector<Nested> optimizers;
   std::vector<Nested> regularizers;
   Nested controller;
+  std::vector<Nested> controllers;
   Nested schedule;
   Nested loss;
   std::optional<double> clip_norm;

@@ -47,7 +47,7 @@ std::set<const Registered*> used_components(const Recipe& recipe) {
   for (const StageSection& s : recipe.stages) {
     if (s.data) add_used(used, "dataset", s.data->dataset);
     add_used(used, "backbone", s.network);
-    add_used(used, "controller", s.controller);
+    for (const Value& c : s.controllers) add_used(used, "controller", c);
     for (const OptimizerSection& o : s.optimizers) add_used(used, "optimizer", o.spec);
     for (const Value& r : s.regularizers) add_used(used, "regularizer", r);
   }

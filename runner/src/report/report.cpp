@@ -324,7 +324,8 @@ std::string report_events(const Value& report, const std::vector<fs::path>& path
   std::string events = event_file_start(now) + text_event(now, 0, "report", report_markdown(report));
   for (const fs::path& file : picture_files(paths, ".png", most)) {
     try {
-      events += picture_event(now, 0, file.parent_path().filename().string() + "/" + file.stem().string(), read_file(file));
+      events +=
+          picture_event(now, 0, file.parent_path().filename().string() + "/" + file.stem().string(), read_file(file));
     } catch (const Error& e) {
       log::warning(file.string() + ": " + e.what());
     }

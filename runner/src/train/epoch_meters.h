@@ -15,13 +15,13 @@ namespace espalier {
 // What an epoch's training steps come to: sums on the device, so that no step waits for it. Of loss_sum, loss_weight
 // and leading each process has what its part of the batches gave; all else is the same in all processes.
 struct EpochMeters {
-  at::Tensor loss_sum;           // float64 [], of means times their weights
-  at::Tensor loss_weight;        // float64 []
-  at::Tensor leading;            // contributions of the leading metric; undefined: none yet
-  at::Tensor gradient_norm;      // float64 [], over updates
-  int64_t penalties = 0;         // evaluations that penalty_of is of: one in an ordinary step
-  int64_t updates = 0;           // that gradient_norm is of
-  int64_t images = 0;            // samples, of all processes
+  at::Tensor loss_sum;       // float64 [], of means times their weights
+  at::Tensor loss_weight;    // float64 []
+  at::Tensor leading;        // contributions of the leading metric; undefined: none yet
+  at::Tensor gradient_norm;  // float64 [], over updates
+  int64_t penalties = 0;     // evaluations that penalty_of is of: one in an ordinary step
+  int64_t updates = 0;       // that gradient_norm is of
+  int64_t images = 0;        // samples, of all processes
   // What each regularizer gave, float64 [], over evaluations.
   std::vector<at::Tensor> penalty_of;
   Value metrics = Value::map();  // what the controller gave

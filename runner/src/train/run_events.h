@@ -19,8 +19,8 @@ std::string events_of_start(const Value& recipe, const std::vector<std::string>&
 // That a stage begins.
 std::string events_of_stage(int64_t step, const std::string& name, int64_t epochs);
 
-// The learning rate of each optimizer, lr/OPTIMIZER, and what each regularizer adds to the loss in the mean of an epoch,
-// penalty/REGULARIZER.
+// The learning rate of each optimizer, lr/OPTIMIZER, and what each regularizer adds to the loss in the mean of an
+// epoch, penalty/REGULARIZER.
 std::string events_of_epoch(int64_t step, const std::vector<std::pair<std::string, double>>& rates,
                             const std::vector<std::pair<std::string, double>>& penalties);
 

@@ -40,13 +40,22 @@ void StageParts::make(const StageSection& section, const std::function<Value(con
   regularizers_.clear();
   penalties_looked_at_ = false;
   for (const Value& r : section.regularizers) regularizers_.push_back(Made<Regularizer>::make(known(r)));
-  controller_ = Made<Controller>::make(known(section.controller));
-  const auto* own_step = dynamic_cast<const OwnStep*>(controller_.object.get());
+  controllers_.clear();
+  for (const Value& c : section.controllers) controllers_.push_back(Made<Controller>::make(known(c)));
+  const auto* own_step = dynamic_cast<const OwnStep*>(stepper().object.get());
   passes_ = own_step ? own_step->step_cost().passes : 1;
   schedule_ = Registry::instance().create<Schedule>(known(section.schedule));
   clip_factor_ = at::Tensor();
   loss_ = Made<Loss>::make(known(loss_of(section, target)));
   loss_.call([&](Loss& loss) { loss.check(target); });
+}
+
+const Made<Controller>& StageParts::stepper() const {
+  const auto own = std::ranges::find_if(controllers_, [](const Made<Controller>& c) {
+    const auto& provides = c.component->component.provides;
+    return std::ranges::find(provides, Controller::own_step) != provides.end();
+  });
+  return own == controllers_.end() ? controllers_.front() : *own;
 }
 
 StageParts::Group& StageParts::group_of(size_t section, double factor) {

@@ -32,7 +32,10 @@ class StageParts {
   void end_stage(const Graph& graph, Weights& weights) const;
 
   const Made<Loss>& loss() const { return loss_; }
-  const Made<Controller>& controller() const { return controller_; }
+  // In the order of the recipe; at least one.
+  const std::vector<Made<Controller>>& controllers() const { return controllers_; }
+  // The one whose step is carried out: that which has a step of its own, or the first.
+  const Made<Controller>& stepper() const;
   Schedule& schedule() const { return *schedule_; }
   // How often a batch goes forward and backward through the network in a step of the controller.
   int64_t passes() const { return passes_; }
@@ -88,7 +91,7 @@ class StageParts {
   int64_t passes_ = 1;
   std::vector<Made<Regularizer>> regularizers_;
   bool penalties_looked_at_ = false;  // in this stage: those that are exactly zero were noted
-  Made<Controller> controller_;
+  std::vector<Made<Controller>> controllers_;
   std::unique_ptr<Schedule> schedule_;
   at::Tensor clip_factor_;  // of the last update; undefined: nothing was to be clipped
 };

@@ -78,13 +78,14 @@ class Trainer final : public Run {
   void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) override;
   void train_step(const Batch& batch) override;
   using Run::add_gradients;
-  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
+  void add_gradients(const Batch& batch, Weights& weights, const GradientPass& pass) override;
   void add_regularizers(Weights& weights) override;
   using Run::update;
   void update(Weights& weights, const std::vector<Role>& roles) override;
   using Run::draw;
   Batch draw(std::string_view part, int64_t n) override;
-  Evaluation evaluate(std::string_view part) override;
+  using Run::evaluate;
+  Evaluation evaluate(std::string_view part, const Weights& weights) override;
   at::Tensor loss(const Batch& batch, const Observer& observe) override;
   double learning_rate(ParamId p) const override { return parts_.learning_rate(p, position_.lr_factor); }
   int64_t batch_size() const override { return data_.step_samples(); }
@@ -138,7 +139,8 @@ class Trainer final : public Run {
   // What is computed at a time of a batch: with `accumulate` several pieces, of which each process has its part.
   std::vector<Piece> pieces_of(const Batch& batch, const Made<Loss>* weighted) const;
   // Forward and backward through the network. share: of the whole batch's loss; undefined: it is the whole.
-  void add_piece(const Piece& piece, Weights& weights, std::string_view loss, const at::Tensor& share);
+  void add_piece(const Piece& piece, Weights& weights, const GradientPass& of, const at::Tensor& share);
+  void add_pieces(const Batch& batch, Weights& weights, const GradientPass& pass);
   // So that gradients which there were are counted once when those of all processes are added.
   void keep_once(Weights& weights) const;
   void sum_gradients(Weights& weights) const;
@@ -163,9 +165,17 @@ class Trainer final : public Run {
   void train_epoch();
   void finish_epoch();
   void restore_best();
-  // A turn in which the controller may change the network's values without an edit: what was evaluated before it no
-  // longer counts where it did.
-  void watch(const std::function<void(Controller&)>& turn);
+  // A controller's turn.
+  void call(const Made<Controller>& controller, const std::function<void(Controller&)>& turn);
+  // A turn of each controller of the stage, in their order.
+  void for_controllers(const std::function<void(Controller&)>& turn);
+  // Turns in which the controllers may change the network's values without an edit: what was evaluated before them no
+  // longer counts where one did.
+  void watch(const std::function<void()>& turns);
+  // Evaluations for which controllers may put other values into the network. Throws Error where they leave others.
+  void around_evaluation(const std::function<void()>& evaluations);
+  std::vector<at::Tensor> copy_of_values() const;
+  bool has_values(const std::vector<at::Tensor>& values) const;
   // The values that evaluations are of: the network's, or their average.
   const Weights& evaluated() const;
   // What selects the best checkpoint: the score on the validation part, or on the test part where nothing is held out.
@@ -208,6 +218,7 @@ class Trainer final : public Run {
   void save_last();
   // Between two steps: saves where it is time to, and stops where that was asked for.
   void checkpoint_if_due();
+  void resume_controllers(const Checkpoint& checkpoint);
   // Throws Error where the loss of the epoch or the weights are no longer finite.
   void check_loss() const;
   void check_weights() const;
@@ -262,6 +273,7 @@ class Trainer final : public Run {
   Position position_;
   const StageSection* stage_ = nullptr;
   StageParts parts_;
+  const Made<Controller>* whose_turn_ = nullptr;
   Metrics metrics_;
   Value teachers_ = Value::map();  // the checksum of each network that teaches and is no stage's
   std::optional<Ema> ema_;

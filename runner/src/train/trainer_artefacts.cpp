@@ -26,7 +26,8 @@ bool is_word(const std::string& name) {
 }  // namespace
 
 void Trainer::publish(const std::string& name, const Artefact& artefact) {
-  const Component& component = parts_.controller().component->component;
+  if (!whose_turn_) throw Error("only a controller publishes an artefact, in its turn");
+  const Component& component = whose_turn_->component->component;
   if (!is_word(name)) throw Error("an artefact is called by letters, digits, '_' and '-', not '" + name + "'");
   if (std::ranges::find(component.publishes, name, &Published::name) == component.publishes.end()) {
     throw Error("it publishes '" + name + "' without saying so: its component needs .publish(\"" + name +

@@ -71,7 +71,8 @@ std::vector<Trainer::Piece> Trainer::pieces_of(const Batch& batch, const Made<Lo
   return pieces;
 }
 
-void Trainer::add_piece(const Piece& piece, Weights& weights, std::string_view loss, const at::Tensor& share) {
+void Trainer::add_piece(const Piece& piece, Weights& weights, const GradientPass& of, const at::Tensor& share) {
+  const std::string_view loss = of.loss;
   const Made<Loss>& made = parts_.loss();
   const bool own = loss == "loss";
   const std::vector<std::string> names = own ? made.object->outputs() : std::vector{std::string(loss)};
@@ -81,7 +82,8 @@ void Trainer::add_piece(const Piece& piece, Weights& weights, std::string_view l
   {
     const ComputeType compute(recipe_.precision, machine_.device);
     const std::vector<at::Tensor> r = placed([&] {
-      const Pass pass{.training = true, .key = piece.key, .progress = progress(), .part = piece.part};
+      const Pass pass{
+          .training = true, .key = piece.key, .progress = progress(), .part = piece.part, .statistics = of.statistics};
       return espalier::run(network_.graph, weights, piece.batch.inputs, wanted, pass);
     });
     for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
@@ -105,16 +107,24 @@ void Trainer::add_piece(const Piece& piece, Weights& weights, std::string_view l
       value.backward();
     }
   });
+  if (!of.metrics) return;
   meters_.add(value, weight, {.outputs = outputs, .batch = piece.batch, .training = true}, metrics_,
               piece.part.samples > 0 || processes().leads());
 }
 
-void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
-  const PhaseTimer timer(*this, &Phases::gradients);
+void Trainer::add_gradients(const Batch& batch, Weights& weights, const GradientPass& pass) {
+  {
+    const PhaseTimer timer(*this, &Phases::gradients);
+    add_pieces(batch, weights, pass);
+  }
+  for_controllers([&](Controller& c) { c.backward_end(*this, weights); });
+}
+
+void Trainer::add_pieces(const Batch& batch, Weights& weights, const GradientPass& pass) {
   const bool several = processes().several();
-  const bool own = loss == "loss";
+  const bool own = pass.loss == "loss";
   if (!several && (stage_->accumulate == 1 || batch.size() <= data_.section().batch))
-    return add_piece({.batch = {batch.inputs, batch.targets}, .key = key()}, weights, loss, {});
+    return add_piece({.batch = {batch.inputs, batch.targets}, .key = key()}, weights, pass, {});
   const std::vector<Piece> pieces = pieces_of(batch, own ? &parts_.loss() : nullptr);
   // How much all of it counts.
   at::Tensor total;
@@ -132,7 +142,7 @@ void Trainer::add_gradients(const Batch& batch, Weights& weights, std::string_vi
   const auto samples = static_cast<double>(batch.whole > 0 ? batch.whole : batch.size());
   for (const Piece& piece : pieces) {
     const auto part = static_cast<double>(piece.batch.size());
-    add_piece(piece, weights, loss,
+    add_piece(piece, weights, pass,
               piece.weight.defined() ? piece.weight.to(at::kDouble) * piece.times / total
                                      : at::scalar_tensor(part * piece.times / samples, at::kDouble));
   }

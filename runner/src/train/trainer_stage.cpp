@@ -1,6 +1,7 @@
 // Stages, epochs and steps.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
@@ -129,14 +130,12 @@ void Trainer::begin_stage() {
   position_.best_selection.reset();
   position_.best_watched.reset();
   position_.waited = 0;
-  Edits edits;
-  parts_.controller().call([&](Controller& c) { edits = c.begin(network_.graph); });
-  edit(edits);
+  for_controllers([&](Controller& c) { edit(c.begin(network_.graph)); });
   for (const OptimizerSection& o : stage_->optimizers) o.on.require_matches(network_.graph);
   attach();
   begin_ema();
   stage_before_ = size();
-  watch([&](Controller& c) { c.stage_begin(*this); });
+  watch([&] { for_controllers([&](Controller& c) { c.stage_begin(*this); }); });
   position_.stage_begun = true;
   // Twice, so that the previous checkpoint too lies behind the beginning: from here on the best checkpoint is this
   // stage's, and what `start_from: best` takes is gone.
@@ -164,10 +163,13 @@ void Trainer::add_regularizers(Weights& weights) {
 
 void Trainer::update(Weights& weights, const std::vector<Role>& roles) {
   const PhaseTimer timer(*this, &Phases::update);
+  for_controllers([&](Controller& c) { c.update_begin(*this, weights); });
   const at::Tensor norm = parts_.update(network_.graph, weights, roles, position_.lr_factor);
-  if (!stage_->gradient_norm || !norm.defined()) return;
-  meters_.gradient_norm.add_(norm);
-  ++meters_.updates;
+  if (stage_->gradient_norm && norm.defined()) {
+    meters_.gradient_norm.add_(norm);
+    ++meters_.updates;
+  }
+  for_controllers([&](Controller& c) { c.update_end(*this, weights); });
 }
 
 void Trainer::train_step(const Batch& batch) {
@@ -210,8 +212,8 @@ Evaluation Trainer::evaluate_part(std::string_view part, bool interruptible, con
   });
 }
 
-Evaluation Trainer::evaluate(std::string_view part) {
-  return evaluate_part(part, false, *network_.weights);  // whoever asks is in the middle of something
+Evaluation Trainer::evaluate(std::string_view part, const Weights& weights) {
+  return evaluate_part(part, false, weights);  // whoever asks is in the middle of something
 }
 
 at::Tensor Trainer::loss(const Batch& batch, const Observer& observe) {
@@ -260,7 +262,7 @@ void Trainer::begin_epoch() {
     attach();
     note("the frozen parameters are trained from now on");
   }
-  parts_.controller().call([&](Controller& c) { c.epoch_begin(*this); });
+  for_controllers([&](Controller& c) { c.epoch_begin(*this); });
   meet("the beginning of an epoch");
   position_.epoch_begun = true;
 }
@@ -278,11 +280,9 @@ void Trainer::train_one_step(int64_t steps) {
   tested_.stale = true;
   position_.macs_sum +=
       network_.step_macs * static_cast<double>(parts_.passes() * data_.section().repeat) / static_cast<double>(steps);
-  parts_.controller().call([&](Controller& c) {
-    c.step(*this, batch);
-    if (ema_) ema_->step(*network_.weights);
-    c.step_end(*this);
-  });
+  call(parts_.stepper(), [&](Controller& c) { c.step(*this, batch); });
+  if (ema_) ema_->step(*network_.weights);
+  for_controllers([&](Controller& c) { c.step_end(*this); });
   ++position_.step;
   ++position_.steps_done;
 }
@@ -319,9 +319,11 @@ void Trainer::finish_epoch() {
   Evaluation validation, averaged;
   if (evaluates) {
     try {
-      evaluate_now(true);
-      if (data_.validation()) validation = evaluate_part("validation", true);
-      if (beside) averaged = evaluate_part("test", true, *ema_->weights());
+      around_evaluation([&] {
+        evaluate_now(true);
+        if (data_.validation()) validation = evaluate_part("validation", true);
+        if (beside) averaged = evaluate_part("test", true, *ema_->weights());
+      });
     } catch (const Interrupted&) {
       save_last();
       throw;
@@ -378,7 +380,7 @@ void Trainer::finish_epoch() {
   text += "  " + count_text(now.params) + " params  " + count_text(now.macs) + " MACs  " + fixed(images / seconds, 0) +
           (is_image(data_.info().input) ? " images/s  " : " samples/s  ") + Progress::duration(seconds);
   progress_.note(text);
-  watch([&](Controller& c) { c.epoch_end(*this); });
+  watch([&] { for_controllers([&](Controller& c) { c.epoch_end(*this); }); });
   for (const Value::Entry& m : meters_.metrics.as_map()) line[m.key] = m.value;
   folder_.add_metrics(line);
   add_events();
@@ -450,9 +452,9 @@ void Trainer::run_stage() {
     ema_.reset();
   }
   meters_.metrics = Value::map();  // those of the last epoch are written
-  watch([&](Controller& c) {
+  watch([&] {
     parts_.end_stage(network_.graph, *network_.weights);
-    c.stage_end(*this);
+    for_controllers([&](Controller& c) { c.stage_end(*this); });
   });
   MetricValues measured;
   for (const Value::Entry& m : meters_.metrics.as_map()) measured.emplace_back(m.key, m.value.as_double());
@@ -484,16 +486,58 @@ void Trainer::run_stage() {
     throw Interrupted(static_cast<int>(signal));
 }
 
-void Trainer::watch(const std::function<void(Controller&)>& turn) {
+void Trainer::call(const Made<Controller>& controller, const std::function<void(Controller&)>& turn) {
+  // A turn lies within another where a step calls the parts of it.
+  const Made<Controller>* outer = std::exchange(whose_turn_, &controller);
+  controller.call(turn);
+  whose_turn_ = outer;
+}
+
+void Trainer::for_controllers(const std::function<void(Controller&)>& turn) {
+  for (const Made<Controller>& c : parts_.controllers()) call(c, turn);
+}
+
+std::vector<at::Tensor> Trainer::copy_of_values() const {
+  std::vector<at::Tensor> all;
+  for (const Role r : {Role::weight, Role::architecture, Role::buffer})
+    all.push_back(network_.weights->bank(r).values.flat().clone());
+  return all;
+}
+
+bool Trainer::has_values(const std::vector<at::Tensor>& values) const {
   constexpr Role roles[] = {Role::weight, Role::architecture, Role::buffer};
-  std::vector<at::Tensor> before;
-  if (!tested_.stale) {
-    for (const Role r : roles) before.push_back(network_.weights->bank(r).values.flat().clone());
+  return std::ranges::equal(
+      values, roles, [&](const at::Tensor& v, Role r) { return v.equal(network_.weights->bank(r).values.flat()); });
+}
+
+void Trainer::around_evaluation(const std::function<void()>& evaluations) {
+  const std::vector<at::Tensor> before = copy_of_values();
+  for_controllers([&](Controller& c) { c.evaluation_begin(*this); });
+  const bool others = !has_values(before);
+  const auto end = [&] {
+    for_controllers([&](Controller& c) { c.evaluation_end(*this); });
+    if (has_values(before)) return;
+    throw Error("a controller has put other values into the network for the evaluation and left them there: " +
+                std::string("evaluation_end() must put back what was there before evaluation_begin()"));
+  };
+  if (others) tested_.stale = true;
+  try {
+    evaluations();
+  } catch (const Interrupted&) {  // the checkpoint that comes now holds the values of the training
+    end();
+    throw;
   }
-  parts_.controller().call(turn);
-  meet("a turn of the controller");
-  for (size_t i = 0; !tested_.stale && i < before.size(); ++i)
-    tested_.stale = !before[i].equal(network_.weights->bank(roles[i]).values.flat());
+  end();
+  // What was measured is not what the network has.
+  if (others) tested_.stale = true;
+}
+
+void Trainer::watch(const std::function<void()>& turns) {
+  std::vector<at::Tensor> before;
+  if (!tested_.stale) before = copy_of_values();
+  turns();
+  meet("a turn of the controllers");
+  if (!tested_.stale) tested_.stale = !has_values(before);
 }
 
 void Trainer::restore_best() {

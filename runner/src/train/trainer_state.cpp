@@ -47,7 +47,13 @@ State Trainer::state() const {
   if (position_.stage_begun) {
     p["name"] = stage_->name;
     p["before"] = Value::map({{"params", stage_before_.params}, {"macs", stage_before_.macs}});
-    parts_.controller().call([&](Controller& c) { p["controller"] = c.save(); });
+    Value saved = Value::list();
+    for (const Made<Controller>& made : parts_.controllers()) {
+      made.call([&](Controller& c) {
+        saved.push_back(Value::map({{"name", made.component->component.name}, {"saved", c.save()}}));
+      });
+    }
+    p["controllers"] = std::move(saved);
     p["schedule"] = parts_.schedule().save();
     p["teachers"] = teachers_;
   }
@@ -219,7 +225,7 @@ void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
              (by == "early_stop" ? " (leaves it out), or =" + std::string("'{patience: N}' with a larger number")
                                  : " (leaves it out)"));
     }
-    refuse(": the controller of stage '" + last.name +
+    refuse(": a controller of stage '" + last.name +
            "' ended it, so that more epochs change nothing; `network: {from: " + run +
            "}` in another recipe trains the network on");
   }
@@ -230,6 +236,26 @@ void Trainer::require_something_to_do(const Checkpoint& checkpoint) const {
          "' behind it, and the recipe asks for no more than " + std::to_string(last.epochs) +
          "; nothing is left to do. To train on: espalier resume " + run + flag + " --set stages." + last.name +
          ".epochs=" + std::to_string(2 * std::max<int64_t>(1, done)));
+}
+
+void Trainer::resume_controllers(const Checkpoint& checkpoint) {
+  const Value* saved = checkpoint.progress.find("controllers");
+  if (!saved) {  // an older checkpoint, of a stage with one
+    for_controllers([&](Controller& c) { c.resume(*this, checkpoint.progress.at("controller")); });
+    return;
+  }
+  const auto& made = parts_.controllers();
+  for (size_t i = 0; i < std::max(made.size(), saved->size()); ++i) {
+    const std::string now = i < made.size() ? made[i].component->component.name : "none";
+    const std::string then = i < saved->size() ? saved->as_list()[i].at("name").as_string() : "none";
+    if (now != then) {
+      throw InputError(checkpoint.path.string(), "controller " + std::to_string(i + 1) + " of the stage was '" + then +
+                                                     "' and is '" + now +
+                                                     "' now: the controllers of a stage that has begun can get other "
+                                                     "numbers, but not be replaced");
+    }
+    call(made[i], [&](Controller& c) { c.resume(*this, saved->as_list()[i].at("saved")); });
+  }
 }
 
 void Trainer::restore(const Checkpoint& checkpoint) {
@@ -266,7 +292,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     require_same_teachers(p);
     attach();
     begin_ema();
-    parts_.controller().call([&](Controller& c) { c.resume(*this, p.at("controller")); });
+    resume_controllers(checkpoint);
     parts_.schedule().load(p.at("schedule"));
   }
   checkpoint.restore(*network_.weights, "", position_.stage_begun);
@@ -294,9 +320,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     meters_.loss_sum = checkpoint.tensor("loss_sum").to(machine_.device);
     meters_.loss_weight = checkpoint.tensor("loss_weight").to(machine_.device);
     // Older checkpoints have the sum of all.
-    const at::Tensor penalties = checkpoint.tensor("penalty").to(machine_.device).flatten();
-    for (size_t i = 0; i < meters_.penalty_of.size() && static_cast<int64_t>(i) < penalties.numel(); ++i)
-      meters_.penalty_of[i].copy_(penalties[static_cast<int64_t>(i)]);
+    const at::Tensor penalty_of = checkpoint.tensor("penalty").to(machine_.device).flatten();
+    for (size_t i = 0; i < meters_.penalty_of.size() && static_cast<int64_t>(i) < penalty_of.numel(); ++i)
+      meters_.penalty_of[i].copy_(penalty_of[static_cast<int64_t>(i)]);
     meters_.gradient_norm = checkpoint.tensor("gradient_norm").to(machine_.device);
     meters_.updates = p.at("updates").as_int();
     // Older checkpoints do not have it; each step evaluated the penalties once.

@@ -47,6 +47,8 @@ struct Component {
   std::vector<Published> publishes{};
   // Why it cannot work where several processes train one network, each with a part of every batch; empty if it can.
   std::string one_process{};
+  // Options with which `espalier check` tries it, where required ones cannot be made up: maps without `use`.
+  std::vector<Value> examples{};
   // Checks the options and creates the object. Throws InputError if an option does not fit.
   std::function<std::unique_ptr<Object>(const Value& options)> create;
 
@@ -73,6 +75,13 @@ struct Component {
   Component&& publish(std::string what, std::string of_what) && {
     return std::move(publish(std::move(what), std::move(of_what)));
   }
+  // Adds options for `espalier check`: component<Replay>(...).example(from_json(R"({"layers": [3, 5]})")).
+  Component& example(Value options) & {
+    examples.push_back(std::move(options));
+    return *this;
+  }
+  // Adds options for `espalier check`.
+  Component&& example(Value options) && { return std::move(example(std::move(options))); }
   // Says that it is of no use where several processes train one network, and why: "its loss compares all samples of a
   // batch with each other". Recipes that name it are then refused there. What uses the batch of a step by itself, other
   // than by Run::add_gradients and Run::train_step, sees a part of the batch and has to say so.
@@ -93,6 +102,8 @@ Component component(std::string name, std::string doc) {
   c.name = std::move(name);
   c.doc = std::move(doc);
   c.parameters = Declare<typename T::Options>().parameters();
+  // What a kind says of its classes: Controller, whether the class has a step of its own.
+  if constexpr (requires { T::template describe<T>(c); }) T::template describe<T>(c);
   c.create = [what = c.kind + " '" + c.name + "'"](const Value& options) -> std::unique_ptr<Object> {
     return std::make_unique<T>(Declare<typename T::Options>().read(options, what));
   };

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "espalier/component.h"
 #include "espalier/run.h"
 
@@ -11,12 +13,18 @@ namespace espalier {
 //   for each epoch:
 //     epoch_begin
 //     for each batch: step, step_end       a checkpoint may be written after each step_end
-//     (evaluation; the best checkpoint is chosen; the schedule is told the accuracy)
+//       within the step: backward_end after each backward pass, update_begin and update_end around each update
+//     evaluation_begin, evaluation_end     around the evaluations; then the best checkpoint is chosen
 //     epoch_end                            the metrics of the epoch are written after it
 //   stage_end                              the network is evaluated again if anything changed
 //
 // What a controller does not override does nothing. Run::edit may be called in all of them that take a Run, except
-// between the parts of a training step. An example that trains as usual and removes filters at the end of the stage:
+// within a training step and around evaluations.
+//
+// A stage may have several controllers (`controllers:`). Each function is called for all of them in the order of the
+// recipe, and each sees what those before it have done. Only `step` is called for one of them: for the one whose class
+// overrides it, and a stage may have one of those at most. An example that trains as usual and removes filters at the
+// end of the stage:
 //
 //   class KeepStrong final : public Controller {
 //    public:
@@ -69,8 +77,21 @@ class ESPALIER_API Controller : public Object {
   // Does one training step with a batch. Override it to compose another step from the parts that Run offers; the
   // schedule and the number of the step are set already.
   virtual void step(Run& run, const Batch& batch) { run.train_step(batch); }
+  // Is called within a step when a backward pass has added its gradients to those of `weights`, which are the network's
+  // or others that are followed; those of the regularizers come after it.
+  virtual void backward_end(Run&, Weights& /*weights*/) {}
+  // Is called within a step before an update of `weights`: all gradients are there and nothing is clipped yet.
+  virtual void update_begin(Run&, Weights& /*weights*/) {}
+  // Is called within a step after an update of `weights`.
+  virtual void update_end(Run&, Weights& /*weights*/) {}
   // Is called after each step; run.step() is still the number of that step.
   virtual void step_end(Run&) {}
+  // Is called before the network is evaluated on the test part, and on what is held out for validation: to put other
+  // values into the network's weights, such as their average. Run::evaluate, which controllers call, does not call it.
+  virtual void evaluation_begin(Run&) {}
+  // Is called after these evaluations, also if one of them was interrupted. The values must be again what they were
+  // before evaluation_begin(), bit for bit.
+  virtual void evaluation_end(Run&) {}
   // Is called after the evaluation of each epoch. What it changes is measured by the next evaluation: that of the next
   // epoch, or the one at the end of the stage.
   virtual void epoch_end(Run&) {}
@@ -82,6 +103,15 @@ class ESPALIER_API Controller : public Object {
   // Is called in place of stage_begin() when a run goes on from a checkpoint, with what save() returned. Register the
   // same states and follow the same Weights as in stage_begin(); their values are set afterwards.
   virtual void resume(Run&, const Value& /*saved*/) {}
+
+  // The word that a component provides whose class overrides step().
+  static constexpr const char* own_step = "step";
+  // Is called by component<T>(): says whether T overrides step().
+  template <class T>
+  static void describe(Component& c) {
+    if constexpr (!requires { requires std::is_same_v<decltype(&T::step), void (Controller::*)(Run&, const Batch&)>; })
+      c.provides.emplace_back(own_step);
+  }
 };
 
 }  // namespace espalier

@@ -32,11 +32,16 @@ class ESPALIER_API OnnxNodes {
   virtual std::string parameter(size_t i) = 0;
   // Returns the values of that parameter, for forms that need them cut or reordered.
   virtual at::Tensor values(size_t i) const = 0;
-  // Adds a constant and returns its name.
+  // Adds a constant and returns its name. Integers of any width are written as int64, truth values as bool, all other
+  // numbers as float.
   virtual std::string constant(const at::Tensor& value) = 0;
+  // Adds a node of ONNX and returns the names of its first `outputs` outputs.
+  virtual std::vector<std::string> add(const std::string& type, const std::vector<std::string>& inputs, size_t outputs,
+                                       const Attributes& attributes) = 0;
   // Adds a node of ONNX and returns the name of its first output.
-  virtual std::string add(const std::string& type, const std::vector<std::string>& inputs,
-                          const Attributes& attributes = {}) = 0;
+  std::string add(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes = {}) {
+    return add(type, inputs, 1, attributes).front();
+  }
 };
 
 }  // namespace espalier

@@ -31,6 +31,8 @@ struct Pass {
   const std::vector<AxisChange>* without = nullptr;
   // Which part of the batch the inputs are, where several processes compute it together.
   BatchPart part{};
+  // Whether a training pass leaves its traces in the buffers, such as the running statistics of batch norms.
+  bool statistics = true;
 };
 
 // What an operation sees while its node is added to a graph.

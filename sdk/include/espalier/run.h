@@ -39,6 +39,15 @@ struct Artefact {
   NamedTensors tensors{};
 };
 
+// How gradients are added.
+struct GradientPass {
+  std::string_view loss = "loss";  // that of the recipe, or the name of a scalar output of the graph
+  bool statistics = true;          // whether running statistics, such as those of batch norms, move
+  // Whether the loss and the leading metric are added to those of the epoch, and the samples counted. A second pass
+  // over the same batch, such as that of sharpness-aware minimization, says no.
+  bool metrics = true;
+};
+
 // What the runner offers to a controller. A controller that removes the weakest filter of each layer, after every
 // epoch:
 //
@@ -95,12 +104,15 @@ class ESPALIER_API Run {
   // Does the ordinary training step: clears the gradients, adds those of the loss and of the regularizers, and updates.
   virtual void train_step(const Batch& batch) = 0;
   // Adds the gradients of a loss to those that there are; this and the next two are the parts of a step, for
-  // controllers that compose their own. The forward pass runs in training mode (running statistics of batch norms move)
-  // with key(), under autocast if the recipe's precision is bf16. The loss and the leading metric are added to those of
-  // the epoch. `loss` is "loss" for that of the recipe, or names a scalar output of the graph.
-  virtual void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) = 0;
+  // controllers that compose their own. The forward pass runs in training mode with key(), under autocast if the
+  // recipe's precision is bf16.
+  virtual void add_gradients(const Batch& batch, Weights& weights, const GradientPass& pass) = 0;
+  // Adds the gradients of the recipe's loss, or of a scalar output of the graph.
+  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) {
+    add_gradients(batch, weights, GradientPass{.loss = loss});
+  }
   // Adds the gradients of the recipe's loss.
-  void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, "loss"); }
+  void add_gradients(const Batch& batch, Weights& weights) { add_gradients(batch, weights, GradientPass{}); }
   // Adds the gradients of the stage's regularizers, and their values to the penalty of the epoch's metrics.
   virtual void add_regularizers(Weights& weights) = 0;
   // Clips the gradients of these roles, if the stage has `clip_norm`, and steps the optimizers of parameters of these
@@ -115,9 +127,11 @@ class ESPALIER_API Run {
   virtual Batch draw(std::string_view part, int64_t n) = 0;
   // Returns the first drawn batch of this step.
   Batch draw(std::string_view part) { return draw(part, 0); }
-  // Evaluates the network on all samples of "test", "validation" or "train", without augmentation. Throws Error if
-  // there is no such part.
-  virtual Evaluation evaluate(std::string_view part) = 0;
+  // Evaluates the network with these values (its own, or others that are followed) on all samples of "test",
+  // "validation" or "train", without augmentation. Throws Error if there is no such part.
+  virtual Evaluation evaluate(std::string_view part, const Weights& weights) = 0;
+  // Evaluates the network with its own values.
+  Evaluation evaluate(std::string_view part) { return evaluate(part, weights()); }
 
   // Returns the recipe's loss for a batch, a scalar that autograd connects to the network's parameters (without
   // regularizers and without what only helps training). It is a pass of evaluation: nothing is drawn at random, the

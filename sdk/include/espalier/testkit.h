@@ -81,7 +81,7 @@ class ESPALIER_API TestRun final : public Run {
   void train_step(const Batch&) override {}
   // Adds the gradients of the cross-entropy, or of an output of the graph; there are no regularizers and no optimizers.
   using Run::add_gradients;
-  void add_gradients(const Batch& batch, Weights& weights, std::string_view loss) override;
+  void add_gradients(const Batch& batch, Weights& weights, const GradientPass& pass) override;
   void add_regularizers(Weights&) override {}
   using Run::update;
   void update(Weights&, const std::vector<Role>&) override {}
@@ -89,7 +89,8 @@ class ESPALIER_API TestRun final : public Run {
   Batch draw(std::string_view, int64_t n) override;
   // Returns the cross-entropy.
   at::Tensor loss(const Batch& batch, const Observer& observe) override;
-  Evaluation evaluate(std::string_view part) override {
+  using Run::evaluate;
+  Evaluation evaluate(std::string_view part, const Weights&) override {
     const auto it = evaluations.find(part);
     return it == evaluations.end() ? Evaluation{} : it->second;
   }

@@ -111,6 +111,17 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
                             const std::vector<std::string_view>& outputs, const Pass& given, const Observer& observe) {
   Pass pass = given;
   if (observe) pass.fuse = false;
+  if (pass.training && !pass.statistics) {
+    pass.statistics = true;
+    const at::Tensor& buffers = weights.bank(Role::buffer).values.flat();
+    if (buffers.defined() && buffers.numel() > 0) {
+      // Without telling autograd: no derivative depends on what a training pass writes there.
+      const at::Tensor memory = buffers.variable_data(), kept = memory.clone();
+      std::vector<at::Tensor> results = run(graph, weights, inputs, outputs, pass, observe);
+      memory.copy_(kept);
+      return results;
+    }
+  }
   // Which nodes the outputs need, and how often each edge is still read: activations go as soon as nothing reads them.
   std::vector<int> readers(graph.edges().size(), 0);
   std::vector<bool> needed(graph.nodes().size(), false);
