@@ -30,6 +30,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "COMPATIBILITY.md": "compatibility.md",
     "SECURITY.md": "security.md",
+    "examples/plugins/README.md": "examples.md",
 }
 
 
