@@ -294,7 +294,7 @@ def on_page_markdown(markdown, page, config, files):
     return show_templates(markdown, page.file.src_uri)
 
 
-# What a browser loads of itself. It does not load links that the reader follows, nor where a page or its neighbours are.
+# What a browser loads of itself: neither links that the reader follows, nor where a page or its neighbours are.
 LOADED = re.compile(
     r"<(?:script|img|iframe|source|link(?![^>]*\brel=[\"']?(?:canonical|prev|next)))\b"
     r"[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)"
