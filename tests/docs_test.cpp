@@ -1,4 +1,4 @@
-// The tables of docs/recipes.md and the declarations of the keys say the same.
+// The tables of docs/recipes.md and the declarations of the keys say the same, and each kind of plugin has a guide.
 #include <algorithm>
 #include <map>
 #include <sstream>
@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "plugins/loader.h"
 #include "recipe/sections.h"
 #include "recipe/yaml.h"
 #include "system/files.h"
@@ -92,6 +93,19 @@ TEST(DocsOfRecipes, NameEveryKeyWithItsDefaultAndNoOther) {
     }
     for (const std::string& key : s.more) rows.erase(key);
     for (const auto& [key, fallback] : rows) ADD_FAILURE() << s.heading << ": there is no key '" << key << "'";
+  }
+}
+
+// out_of_tree_test.cpp builds and runs what the guides show.
+TEST(Guides, ShowForEachKindWhatEspalierNewWrites) {
+  for (const std::string& kind : component_kinds()) {
+    const std::string guide = read_file(ESPALIER_SOURCE_DIR "/docs/guides/" + kind + ".md");
+    EXPECT_NE(guide.find("\n    espalier new " + kind + " "), std::string::npos) << kind;
+    for (const std::string file : {"plugin.cpp", "plugin_test.cpp", "recipe.yaml"}) {
+      const std::string path = "sdk/templates/" + kind + "/" + file;
+      EXPECT_NE(guide.find("\n[" + path + "](../../" + path + ")\n"), std::string::npos)
+          << "docs/guides/" << kind << ".md has no line that is a link to " << path;
+    }
   }
 }
 

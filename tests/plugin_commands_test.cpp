@@ -170,6 +170,8 @@ TEST(Describe, ListsAllNamesWhereNoneIsGiven) {
                     ::testing::ContainsRegex("section +stage ")));
   const Value schedules = from_json(espalier_command("describe --kind schedule --json").text);
   EXPECT_EQ(schedules.size(), 4U);
+  const Value constant = from_json(espalier_command("describe constant --kind schedule --json").text);
+  EXPECT_EQ(to_json(schedules.as_list()[0]), to_json(constant.as_list()[0])) << "each is described as by itself";
   const Output unknown = espalier_command("describe --kind optimiser");
   EXPECT_EQ(unknown.status, 1);
   EXPECT_THAT(unknown.text, HasSubstr("did you mean 'optimizer'?"));

@@ -221,6 +221,7 @@ std::string check_learning_rate(const Registered& r) {
 }
 
 std::string check_speed(const Registered& r) {
+  const c10::NoGradGuard no_grad;
   Trial t(r, at::kFloat, {}, large_sample());
   const at::Tensor& from = t.weights.bank(Role::weight).values.flat();
   at::Tensor to = at::zeros_like(from);

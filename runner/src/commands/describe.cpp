@@ -167,7 +167,7 @@ void describe(const std::string& name, const std::string& kind, bool json) {
   if (json) std::cout << to_json(found, 1) << "\n";
 }
 
-// All that can be described, a line each: kind, name and what it is.
+// All that can be described: a line each with kind, name and what it is; in JSON with everything.
 void list_names(const std::string& kind, bool json) {
   Value list = Value::list();
   std::vector<std::vector<std::string>> rows{{"kind", "name", ""}};
@@ -175,7 +175,7 @@ void list_names(const std::string& kind, bool json) {
   for (const Subject& s : all_subjects()) {
     kinds.insert(s.kind);
     if (!kind.empty() && s.kind != kind) continue;
-    list.push_back(Value::map({{"kind", s.kind}, {"name", s.name}, {"doc", s.doc}}));
+    list.push_back(to_value(s));
     rows.push_back({s.kind, s.name, s.doc});
   }
   if (list.size() == 0)

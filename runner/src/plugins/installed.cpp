@@ -10,6 +10,7 @@
 #include "espalier/datasets/checksum.h"
 #include "espalier/datasets/unpack.h"
 #include "espalier/error.h"
+#include "espalier/value.h"
 #include "plugins/compatibility.h"
 #include "plugins/elf_stamp.h"
 #include "system/files.h"
