@@ -97,8 +97,8 @@ def growth(run):
 
 def front(groups, against="params", metric=None):
     """A metric against the size of networks. groups: {name: runs or a sweep}; of runs a line, of a sweep all its runs
-    and those on the front. against: `params`, `macs`, or a function that gives the size of a run in millions. metric: by
-    its name, or NAME_best (default: the leading one's best; of a sweep the leading one as its runs ended)."""
+    and those on the front. against: `params`, `macs`, or a function that gives the size of a run in millions. metric:
+    by its name, or NAME_best (default: the leading one's best; of a sweep the leading one as its runs ended)."""
     import matplotlib.pyplot as plt
     size_of = against if callable(against) else lambda run: run.results[against] / 1e6
     figure, panel = plt.subplots(figsize=(6, 4.5))

@@ -10,7 +10,7 @@ import espalier
 
 matplotlib.use("agg")
 
-# In the first stage filters and units are driven to zero and removed when it ends.
+# When the first stage ends, filters and units with a norm up to tau are removed.
 RECIPE = """
 espalier: 1
 name: tiny
@@ -22,7 +22,7 @@ stages:
     epochs: 3
     optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
     regularizers: [{use: kernel_number, weight: 0.02}]
-    controller: {use: threshold, tau: 0.05}
+    controller: {use: threshold, tau: 0.25}
   - name: finetune
     epochs: 1
     optimizer: {use: sgd, lr: 1e-5, momentum: 0.9}

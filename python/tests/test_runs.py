@@ -84,7 +84,7 @@ def test_network_computes_what_the_program_exports(run, tmp_path):
 
 def test_recipe_has_all_defaults_as_numbers(run):
     assert run.recipe["name"] == "tiny"
-    assert run.recipe["stages"][1]["optimizer"]["lr"] == 1e-5
+    assert run.recipe["stages"][1]["optimizers"][0]["lr"] == 1e-5
     assert run.recipe["data"]["count"] == 512
 
 

@@ -49,10 +49,10 @@ espalier_environment() {
 
 # Sets `environment` to a virtual environment of a script's own, and makes it first where it is not there.
 #   espalier_venv NAME WHAT PYTHON [PIP_OPTION...] -r PINS...
-# NAME begins the folder's name, and WHAT names what is installed. With the Python of the toolchain, the environment sees
-# the PyTorch and the NumPy there.
+# NAME begins the folder's name, and WHAT names what is installed. With the Python of the toolchain, the environment
+# sees the PyTorch and the NumPy there.
 espalier_venv() {
-  local name=$1 what=$2 python=$3 hash option
+  local name=$1 what=$2 python=$3 hash option sites
   shift 3
   hash=$(for option; do [[ ! -f $option ]] || cat "$option"; done | sha256sum)
   environment=$espalier_cache/$name-${hash:0:16}
@@ -61,7 +61,8 @@ espalier_venv() {
   "$python" -m venv "$environment"
   "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$@"
   if [[ $python == "$ESPALIER_TOOLCHAIN"/* ]]; then
-    echo "$ESPALIER_TOOLCHAIN"/lib/python3.*/site-packages >"$(echo "$environment"/lib/python3.*/site-packages)/torch.pth"
+    sites=$(echo "$environment"/lib/python3.*/site-packages)
+    echo "$ESPALIER_TOOLCHAIN"/lib/python3.*/site-packages >"$sites/torch.pth"
   fi
   touch "$environment/complete"
 }
