@@ -1,5 +1,6 @@
 """Figures of runs. Each function returns a matplotlib.figure.Figure, to be shown, changed, or saved by `savefig`."""
 from .files import Wrong, leading_of, metric_of, on_front
+from .runs import Run
 
 COUNTS = {"params": "parameters, millions", "macs": "multiply-accumulates, millions"}
 
@@ -16,6 +17,13 @@ def trained_metric(run):
     return next((name.removeprefix("train_") for name in run.metrics if name.startswith("train_")), None)
 
 
+def require_runs(runs):
+    for run in runs:
+        if not isinstance(run, Run):
+            raise Wrong(f"{getattr(run, 'folder', run)}: this figure is of runs; give what `espalier.load` makes of "
+                        "the folder of a run, or the `runs` of a sweep")
+
+
 def begins_of_stages(run):
     """After how many epochs of the run each further stage began."""
     stages = run.metrics["stage"]
@@ -26,6 +34,7 @@ def curves(*runs, metric=None):
     """The loss of training and a metric on the test part over the epochs, a line for each run. metric: by its name as
     in `accuracy` (default: the leading one, or else the loss)."""
     import matplotlib.pyplot as plt
+    require_runs(runs)
     if not runs:
         raise Wrong("curves: give at least one run")
     name = metric or trained_metric(runs[0]) or "loss"
@@ -55,10 +64,16 @@ def mark_stages(run, panels):
             panel.axvline(begin, color="grey", linewidth=0.8, linestyle=":")
 
 
+def draw_steps(panel, values, last, **style):
+    """Each of the values holds from its place in the index to the next one's, and the last one to the end."""
+    panel.step([*values.index, last], [*values, values.iloc[-1]], where="post", **style)
+
+
 def growth(run):
     """How the structure of a run grew or shrank: its widths, the metric with the parameters, and the time of an epoch
     with the multiply-accumulates, over the epochs; where a controller measured the selected shares, these, too."""
     import matplotlib.pyplot as plt
+    require_runs([run])
     metrics, widths = run.metrics, run.widths
     if widths.columns.empty:
         raise Wrong(f"{run.folder}: no edit has changed a width of this run (see its history.jsonl)")
@@ -69,8 +84,7 @@ def growth(run):
     last = max(metrics.index[-1], widths.index[-1])
     for i, axis in enumerate(widths):
         colour = colours(i / max(1, len(widths.columns) - 1))
-        at = [*widths.index, last]
-        panels[0].step(at, [*widths[axis], widths[axis].iloc[-1]], where="post", color=colour, label=axis)
+        draw_steps(panels[0], widths[axis], last, color=colour, label=axis)
     panels[0].set_ylabel("width")
     for i, column in enumerate(shares):
         panels[1].plot(metrics[column].dropna(), color=colours(i / max(1, len(shares) - 1)), marker=".", linewidth=0.8)
@@ -83,7 +97,7 @@ def growth(run):
         panel.plot(metrics[column].dropna(), color="black")
         panel.set_ylabel(label)
         beside = panel.twinx()
-        beside.step(metrics.index, metrics[size] / 1e6, where="mid", color="tab:orange")
+        draw_steps(beside, run.sizes[size] / 1e6, last, color="tab:orange")
         beside.set_ylabel(COUNTS[size], color="tab:orange")
         if panel is panels[-1]:
             beside.set_ylim(bottom=0)

@@ -52,11 +52,9 @@ class Run:
     def metrics(self):
         """A data frame with a row for each epoch, numbered from 1 over all stages, and a column for each number."""
         import pandas as pd
-        path = self.folder / "metrics.jsonl"
-        lines = lines_of(path) if path.exists() else []
-        if not lines:
+        if not self._epochs:
             raise Wrong(f"{self.folder}: the run has not finished an epoch yet, so it has no metrics")
-        return pd.DataFrame(lines, index=pd.RangeIndex(1, len(lines) + 1, name="run_epoch"))
+        return pd.DataFrame(self._epochs, index=pd.RangeIndex(1, len(self._epochs) + 1, name="run_epoch"))
 
     @cached_property
     def history(self):
@@ -79,8 +77,9 @@ class Run:
 
     @cached_property
     def widths(self):
-        """A data frame with a column for each width that an edit changed: a row for the beginning of the run and one
-        for each line of the history. A width that came into being by an edit has no number before its first change."""
+        """A data frame with a column for each width that an edit changed or that a controller watches: a row for the
+        beginning of the run and one for each line of the history. The columns of a run that ended are in the order of
+        the network."""
         import pandas as pd
         rows = [{}]
         for line in self._history:
@@ -88,8 +87,27 @@ class Run:
                 if not any(axis["name"] in row for row in rows):
                     rows[0][axis["name"]] = axis["before"]
             rows.append({axis["name"]: axis["after"] for axis in line["axes"]})
+        # Of what a controller watches, the history does not have what stayed as it was.
+        for column in dict.fromkeys(name for epoch in self._epochs for name in epoch if name.startswith("width.")):
+            found = {epoch[column] for epoch in self._epochs if column in epoch}
+            if len(found) == 1:
+                rows[0].setdefault(column.removeprefix("width."), *found)
         index = pd.Index([0.0, *self._epochs_of_edits()], name="run_epoch")
-        return pd.DataFrame(rows, index=index).ffill()
+        frame = pd.DataFrame(rows, index=index).ffill().astype(int)
+        if not (self.folder / "graph.json").exists():
+            return frame
+        order = [axis["name"] for axis in self.graph["axes"]]
+        return frame[sorted(frame, key=lambda name: order.index(name) if name in order else len(order))]
+
+    @cached_property
+    def sizes(self):
+        """A data frame with `params` and `macs`, and the rows of `widths`."""
+        import pandas as pd
+        if self._history:
+            rows = [self._history[0]["before"], *(line["after"] for line in self._history)]
+        else:
+            rows = [{size: self.metrics[size].iloc[0] for size in ("params", "macs")}]
+        return pd.DataFrame(rows, index=self.widths.index)
 
     def tensors(self):
         """The parameters and buffers that the run ended with, as arrays by their names."""
@@ -124,8 +142,16 @@ class Run:
         return self.model_py.load_model()
 
     @cached_property
+    def _epochs(self):
+        return self._lines_of("metrics.jsonl")
+
+    @cached_property
     def _history(self):
-        path = self.folder / "history.jsonl"
+        return self._lines_of("history.jsonl")
+
+    def _lines_of(self, name):
+        """A file that is not there before the run has something to write into it."""
+        path = self.folder / name
         return lines_of(path) if path.exists() else []
 
     def _left_at_the_end(self, name):
@@ -140,8 +166,7 @@ class Run:
         import numpy as np
         if not self._history:
             return []
-        path = self.folder / "metrics.jsonl"
-        epochs = lines_of(path) if path.exists() else []
+        epochs = self._epochs
         stages = [stage["name"] for stage in self.recipe["stages"]]
         ends = [0] + [line["step"] for line in epochs]
         numbers = range(len(ends))

@@ -61,6 +61,20 @@ def test_growth_draws_widths_as_steps_to_the_end(run):
     assert points_of(fc1)[1][1] == points_of(fc1)[2][1] == run.tensors()["fc1.bias"].size < 500 < small
 
 
+def test_growth_draws_sizes_when_they_change(run):
+    *_, params, macs = espalier.figures.growth(run).axes
+    base, final = run.summary["base"], run.summary["final"]
+    for panel, size in ((params, "params"), (macs, "macs")):
+        before, after = base[size] / 1e6, final[size] / 1e6
+        assert points_of(panel.lines[0]) == [(0, before), (3, after), (EPOCHS, after)]
+
+
+def test_figures_of_runs_refuse_a_sweep(sweep):
+    for draw in (espalier.figures.growth, espalier.figures.curves):
+        with pytest.raises(espalier.Wrong, match="seeds: this figure is of runs; give .* the `runs` of a sweep"):
+            draw(sweep)
+
+
 def test_growth_refuses_a_run_without_edits(made, tmp_path):
     for name in ("recipe.yaml", "metrics.jsonl"):
         (tmp_path / name).write_bytes((made / name).read_bytes())

@@ -49,13 +49,16 @@ def test_times_of_edits_count_epochs_of_the_run(written):
     folder = written({
         "recipe.yaml": "stages: [{name: one}, {name: none}, {name: two}]",
         # Ten steps in each epoch of the first stage, twenty in that of the third; the second has no epoch.
-        "metrics.jsonl": "".join(json.dumps({"stage": stage, "epoch": epoch, "step": step}) + "\n" for
+        "metrics.jsonl": "".join(json.dumps({"stage": stage, "epoch": epoch, "step": step, "width.b": 7.0,
+                                             "width.c": float(step)}) + "\n" for
                                  stage, epoch, step in (("one", 1, 10), ("one", 2, 20), ("two", 1, 40))),
         "history.jsonl": "\n".join([edit("one", 0, 0, 1, 2), edit("one", 1, 5, 2, 3), edit("one", 2, 0, 3, 4),
                                     edit("none", 0, 0, 4, 5), edit("two", 0, 15, 5, 6)]) + "\n"})
     run = espalier.load(folder)
     assert list(run.history["run_epoch"]) == [0, 1.5, 2, 2, 2.75]
     assert list(run.widths["a"]) == [1, 2, 3, 4, 5, 6]
+    assert list(run.widths["b"]) == [7] * 6  # watched, and never changed; c has another name in the history
+    assert list(run.widths) == ["a", "b"]
     assert run.history["edit"][1] == "grow a 2 → 3"
     assert run.history["removal_difference"].isna().all()
 
