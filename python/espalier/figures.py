@@ -82,12 +82,13 @@ def growth(run):
     colours = plt.get_cmap("viridis")
     figure, panels = plt.subplots(count, 1, figsize=(8, 3 * count), sharex=True)
     last = max(metrics.index[-1], widths.index[-1])
-    for i, axis in enumerate(widths):
-        colour = colours(i / max(1, len(widths.columns) - 1))
+    colour_of = {axis: colours(i / max(1, len(widths.columns) - 1)) for i, axis in enumerate(widths)}
+    for axis, colour in colour_of.items():
         draw_steps(panels[0], widths[axis], last, color=colour, label=axis)
     panels[0].set_ylabel("width")
-    for i, column in enumerate(shares):
-        panels[1].plot(metrics[column].dropna(), color=colours(i / max(1, len(shares) - 1)), marker=".", linewidth=0.8)
+    for column in shares:
+        colour = colour_of.get(column.removeprefix("selected."), "grey")
+        panels[1].plot(metrics[column].dropna(), color=colour, marker=".", linewidth=0.8)
         panels[1].set_ylabel("share selected, $s^l$")
         panels[1].set_ylim(-0.02, 1.02)
     name = trained_metric(run) or "loss"

@@ -92,13 +92,13 @@ def test_front_of_runs_is_a_line_by_size(tmp_path):
 
 def test_front_of_a_sweep_leaves_out_what_another_run_beats(tmp_path):
     entries = []
-    for i, of in enumerate([(90, 3e6), (80, 1e6), (70, 2e6), (None, 5e5)]):
+    for i, of in enumerate([(90, 3e6), (80, 1e6), (70, 2e6), (60, 1e6), (None, 5e5)]):
         made_run(tmp_path / str(i), summary(of[0] or 0, of[1], metrics={"accuracy": of[0]}))
         entries.append({"folder": str(i), "values": {}, "status": "finished"})
     (tmp_path / "sweep.json").write_text(json.dumps({"runs": entries}))
     panel, = espalier.figures.front({"all": espalier.load(tmp_path)}, against="macs").axes
     everything, best = panel.lines
-    assert sorted(points_of(everything)) == [(1, 80), (2, 70), (3, 90)]  # one is not finite
+    assert sorted(points_of(everything)) == [(1, 60), (1, 80), (2, 70), (3, 90)]  # one is not finite
     assert points_of(best) == [(1, 80), (3, 90)]
     assert panel.get_xlabel() == "multiply-accumulates, millions"
 
@@ -109,7 +109,7 @@ def test_front_refuses_what_cannot_be_compared(tmp_path):
     with pytest.raises(espalier.Wrong, match="the runs of 'both' do not have the same leading metric"):
         espalier.figures.front({"both": [one, other]})
     with pytest.raises(espalier.Wrong, match="no run of 'none' has finished"):
-        espalier.figures.front({"none": []})
+        espalier.figures.front({"none": [made_run(tmp_path / "half", summary(90, 1e6, status="interrupted"))]})
 
 
 @pytest.mark.parametrize("name, arguments", [("growth", ["RUN"]), ("shrinking", ["RUN"]), ("front", ["SWEEP"]),

@@ -1,9 +1,14 @@
+import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from conftest import EPOCHS, STEPS_OF_EPOCH, program
 
 import espalier
@@ -14,6 +19,11 @@ CLASSES = 4
 def parameters_of_lenet5(conv1, conv2, fc1):
     """By hand, for images of 16 x 16: kernels of 5 x 5, and a single pixel is left in front of fc1."""
     return 26 * conv1 + (25 * conv1 + 1) * conv2 + (conv2 + 1) * fc1 + (fc1 + 1) * CLASSES
+
+
+def test_the_package_has_the_version_of_the_project():
+    project = (Path(__file__).parents[2] / "CMakeLists.txt").read_text()
+    assert importlib.metadata.version("espalier") == re.search(r"VERSION (\d+\.\d+\.\d+)", project)[1]
 
 
 def test_metrics_have_a_row_for_each_epoch(run):
@@ -70,8 +80,6 @@ def test_tensors_are_the_parameters(run):
 
 
 def test_network_computes_what_the_program_exports(run, tmp_path):
-    torch = pytest.importorskip("torch", reason="the environment has no PyTorch")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the environment has no ONNX Runtime")
     network = run.network()
     assert sum(p.numel() for p in network.parameters()) == run.summary["final"]["params"]
     program("export", run.folder, "--to", "onnx", "--out", tmp_path / "model.onnx")
