@@ -1,54 +1,12 @@
 """Figures of networks that grow or shrink: widths, selected filters, time and memory over the epochs."""
 from pathlib import Path
 
-from run_files import Wrong, lines_of, save, tensors_of
+from run_files import Wrong, figures, lines_of, load, save, tensors_of
 
 
 def growth(run, out):
     """Widths and selected shares of every layer, accuracy, parameters, time and MACs, over the epochs."""
-    import matplotlib.pyplot as plt
-    metrics = lines_of(Path(run) / "metrics.jsonl")
-    epochs = range(1, len(metrics) + 1)
-    layers = [key.split(".", 1)[1] for key in metrics[0] if key.startswith("width.")]
-    if not layers:
-        raise Wrong(f"{Path(run) / 'metrics.jsonl'}: no widths: the run's first stage has no controller that "
-                    "grows (adenel)")
-    stages = [i for i in range(1, len(metrics)) if metrics[i]["stage"] != metrics[i - 1]["stage"]]
-    colours = plt.get_cmap("viridis")
-    figure, panels = plt.subplots(4, 1, figsize=(8, 12), sharex=True)
-    last = {}
-    for i, layer in enumerate(layers):
-        colour = colours(i / max(1, len(layers) - 1))
-        widths = []
-        for line in metrics:
-            last[layer] = line.get(f"width.{layer}", last.get(layer))
-            widths.append(last[layer])
-        panels[0].step(epochs, widths, where="mid", color=colour, label=layer)
-        shares = [(e, line[f"selected.{layer}"]) for e, line in zip(epochs, metrics) if f"selected.{layer}" in line]
-        panels[1].plot(*zip(*shares), color=colour, marker=".", linewidth=0.8)
-    panels[0].set_ylabel("filters")
-    panels[1].set_ylabel("share selected, $s^l$")
-    panels[1].set_ylim(-0.02, 1.02)
-    leading = next((key[len("train_"):] for key in metrics[-1] if key.startswith("train_")), "accuracy")
-    panels[2].plot(epochs, [line.get("test_" + leading) for line in metrics], color="black")
-    panels[2].set_ylabel("test " + leading + (", %" if leading == "accuracy" else ""))
-    parameters = panels[2].twinx()
-    parameters.step(epochs, [line["params"] / 1e6 for line in metrics], where="mid", color="tab:orange")
-    parameters.set_ylabel("parameters, millions", color="tab:orange")
-    panels[3].plot(epochs, [line["seconds"] for line in metrics], color="black")
-    panels[3].set_ylabel("seconds of the epoch")
-    panels[3].set_ylim(bottom=0)
-    panels[3].set_xlabel("epoch")
-    macs = panels[3].twinx()
-    macs.step(epochs, [line["macs"] / 1e6 for line in metrics], where="mid", color="tab:orange")
-    macs.set_ylabel("multiply-accumulates, millions", color="tab:orange")
-    macs.set_ylim(bottom=0)
-    for panel in panels:
-        for begin in stages:
-            panel.axvline(begin + 0.5, color="grey", linewidth=0.8, linestyle=":")
-    panels[0].legend(fontsize="x-small", ncols=max(1, len(layers) // 14 + 1), loc="center left",
-                     bbox_to_anchor=(1.01, 0.5))
-    save(figure, out, "growth")
+    save(figures.growth(load(run)), out, "growth")
 
 
 def filters(run, beside, weight, out):

@@ -46,3 +46,23 @@ espalier_environment() {
   # Two clones share what ccache keeps.
   export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ESPALIER_ROOT} CCACHE_NOHASHDIR=1
 }
+
+# Sets `environment` to a virtual environment of a script's own, and makes it first where it is not there.
+#   espalier_venv NAME WHAT PYTHON [PIP_OPTION...] -r PINS...
+# NAME begins the folder's name, and WHAT names what is installed. With the Python of the toolchain, the environment
+# sees the PyTorch and the NumPy there.
+espalier_venv() {
+  local name=$1 what=$2 python=$3 hash option sites
+  shift 3
+  hash=$(for option; do [[ ! -f $option ]] || cat "$option"; done | sha256sum)
+  environment=$espalier_cache/$name-${hash:0:16}
+  [[ ! -e $environment/complete ]] || return 0
+  echo "Installing $what into $environment" >&2
+  "$python" -m venv "$environment"
+  "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$@"
+  if [[ $python == "$ESPALIER_TOOLCHAIN"/* ]]; then
+    sites=$(echo "$environment"/lib/python3.*/site-packages)
+    echo "$ESPALIER_TOOLCHAIN"/lib/python3.*/site-packages >"$sites/torch.pth"
+  fi
+  touch "$environment/complete"
+}
