@@ -29,7 +29,15 @@ class PixelCsv final : public Dataset {
 
   explicit PixelCsv(Options options) : o_(std::move(options)) {}
 
-  DatasetInfo info() const override { return {.input = {1, o_.size, o_.size}, .target = {o_.classes}}; }
+  DatasetInfo info() const override {
+    DatasetInfo i;
+    i.input = {1, o_.size, o_.size};
+    i.target.outputs = o_.classes;
+    // What grey values from 0 to 1 are brought to numbers around zero by.
+    i.mean = {0.5};
+    i.deviation = {0.25};
+    return i;
+  }
 
   Split load(const std::string& part, const DataPaths& paths) const override {
     if (part != "train" && part != "test")
