@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 constexpr const char* rest = R"(espalier: 1
 name: several
 threads: 1
-data: {use: synthetic, size: 12, classes: 4, count: 60, batch: 20, validation: 0.2}
+data: {use: synthetic, size: 16, classes: 4, count: 60, batch: 20, validation: 0.2}
 network: {use: lenet5, conv1: 4, conv2: 6, hidden: 12}
 stages:
   - name: train

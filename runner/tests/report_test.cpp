@@ -171,7 +171,7 @@ TEST(Report, HasThePicturesThatWereDrawnOfItsRuns) {
   EXPECT_THAT(events, HasSubstr("003-f4/kept"));
   EXPECT_THAT(events, HasSubstr(png));
   EXPECT_THAT(events, HasSubstr("| x | short | 2 | 91.00 %")) << "the tables, as a text";
-  EXPECT_THAT(events, Not(HasSubstr("other")));
+  EXPECT_THAT(events, Not(HasSubstr("003-f4/other")));
 }
 
 TEST(Report, SaysWhereThereIsNoRun) {
