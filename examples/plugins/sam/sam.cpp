@@ -1,3 +1,4 @@
+#include <ATen/TensorOperators.h>
 #include <c10/core/GradMode.h>
 
 #include <espalier/controller.h>

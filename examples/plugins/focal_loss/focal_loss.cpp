@@ -35,6 +35,6 @@ class Focal final : public Loss {
   Options o_;
 };
 
-ESPALIER_PLUGIN("focal", "0.1.0", component<Focal>("focal", "cross-entropy that counts sure samples less"));
+ESPALIER_PLUGIN("focal_loss", "0.1.0", component<Focal>("focal_loss", "cross-entropy that counts sure samples less"));
 
 }  // namespace espalier

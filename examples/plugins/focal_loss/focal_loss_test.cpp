@@ -12,14 +12,14 @@ namespace espalier {
 namespace {
 
 at::Tensor focal(double gamma, const at::Tensor& logits, const at::Tensor& classes) {
-  const auto loss = Registry::instance().create<Loss>(Value::map({{"use", "focal"}, {"gamma", gamma}}));
+  const auto loss = Registry::instance().create<Loss>(Value::map({{"use", "focal_loss"}, {"gamma", gamma}}));
   const NamedTensors outputs{{"logits", logits}};
   const Batch batch{.inputs = {{"input", logits}}, .targets = {{"target", classes}}};
   return loss->value({outputs, batch, true});
 }
 
 TEST(Focal, IsItsFormulaAndCrossEntropyAtZero) {
-  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libfocal.so");
+  testkit::load_plugin(ESPALIER_PLUGIN_DIR "/libfocal_loss.so");
   // Two samples of two classes, whose probabilities are 3/4 and 1/2.
   const at::Tensor logits = at::tensor({std::log(3.0), 0.0, 0.0, 0.0}, at::kDouble).reshape({2, 2});
   const at::Tensor classes = at::tensor({0, 1}, at::kLong);
