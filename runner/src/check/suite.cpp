@@ -256,7 +256,8 @@ class Suite {
         jobs_.push_back({r, r.plugin});
       }
     }
-    for (const Value::Entry& e : options_of(o_.with).as_map()) {
+    const Value with = options_of(o_.with);
+    for (const Value::Entry& e : with.as_map()) {
       if (std::ranges::find(options, e.key) == options.end())
         throw InputError("--with",
                          "nothing that is checked has an option '" + e.key + "'" + suggestion(e.key, options));
