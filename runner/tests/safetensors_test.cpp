@@ -22,15 +22,18 @@ using ::testing::HasSubstr;
 TEST(Safetensors, AreReadAsTheyWereWritten) {
   const TempFolder folder;
   const at::Tensor strided = at::randn({3, 4, 5, 2}).contiguous(at::MemoryFormat::ChannelsLast);
-  save_safetensors(
-      folder / "a.safetensors",
-      {{{"w", strided}, {"n", at::arange(7, at::kLong)}, {"d", at::randn({2}).to(at::kDouble)}}, {{"key", "text"}}});
+  save_safetensors(folder / "a.safetensors", {{{"w", strided},
+                                               {"none", at::randn({0})},
+                                               {"n", at::arange(7, at::kLong)},
+                                               {"d", at::randn({2}).to(at::kDouble)}},
+                                              {{"key", "text"}}});
   const TensorFile back = load_safetensors(folder / "a.safetensors");
-  ASSERT_EQ(back.tensors.size(), 3U);
+  ASSERT_EQ(back.tensors.size(), 4U);
+  EXPECT_EQ(back.tensors[1].second.numel(), 0);
   EXPECT_EQ(back.tensors[0].first, "w");
   EXPECT_TRUE(back.tensors[0].second.equal(strided));
-  EXPECT_TRUE(back.tensors[1].second.equal(at::arange(7, at::kLong)));
-  EXPECT_EQ(back.tensors[2].second.scalar_type(), at::kDouble);
+  EXPECT_TRUE(back.tensors[2].second.equal(at::arange(7, at::kLong)));
+  EXPECT_EQ(back.tensors[3].second.scalar_type(), at::kDouble);
   EXPECT_EQ(back.metadata.at("key"), "text");
   EXPECT_FALSE(std::filesystem::exists(folder / "a.safetensors.part"));
 }

@@ -85,7 +85,10 @@ void save_safetensors(const std::filesystem::path& path, const TensorFile& file,
   std::memcpy(start.data(), &size, 8);
   start += text;
   uLong sum = crc32_z(0, reinterpret_cast<const Bytef*>(start.data()), start.size());
-  for (const at::Tensor& t : tensors) sum = crc32_z(sum, static_cast<const Bytef*>(t.const_data_ptr()), t.nbytes());
+  for (const at::Tensor& t : tensors) {
+    // Where there is no memory, as of a tensor without elements, crc32_z() would begin anew.
+    if (t.nbytes() > 0) sum = crc32_z(sum, static_cast<const Bytef*>(t.const_data_ptr()), t.nbytes());
+  }
   put_checksum(start, sum);
   AtomicFile out(path);
   out.write(start);
