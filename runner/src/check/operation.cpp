@@ -217,7 +217,11 @@ std::string check_shapes(const Registered& r) {
       for (const int64_t batch : {5, 1}) {
         if (training && batch == 1) continue;  // batch norm of vectors has no variance there
         const Values v(t.graph, dtype);
-        const auto y = outputs_of(t.graph, v.weights, feed(t.graph, batch, dtype), {.training = training, .key = key});
+        const Fed fed = feed(t.graph, batch, dtype);
+        const auto y = outputs_of(t.graph, v.weights, fed, {.training = training, .key = key});
+        // The same draws again: other nodes read these inputs, too.
+        for (const auto& [name, x] : feed(t.graph, batch, dtype))
+          expect_equal("the input '" + name + "' as it was before", x, tensor_at(fed, name, "input"));
         for (size_t i = 0; i < y.size(); ++i) {
           const Shape& shape = t.graph[t.graph.outputs()[i].edge].shape;
           std::vector<int64_t> declared = t.graph.sizes(shape);
@@ -613,7 +617,7 @@ std::string check_speed(const Registered& r) {
 std::vector<Check> operation_checks() {
   const std::string kind = Operation::kind;
   return {
-      {kind, "shapes", "outputs are finite, of the declared sizes and of the inputs' type", check_shapes},
+      {kind, "shapes", "outputs are finite, of the declared sizes and of the inputs' type; inputs stay as they are", check_shapes},
       {kind, "deterministic", "the same inputs and key give the same bytes, in two objects", check_deterministic},
       {kind, "fused", "computed together with its neighbours, the same as by itself", check_fused},
       {kind, "samples", "for a batch it gives what it gives for each sample alone", check_samples},
