@@ -617,7 +617,8 @@ std::string check_speed(const Registered& r) {
 std::vector<Check> operation_checks() {
   const std::string kind = Operation::kind;
   return {
-      {kind, "shapes", "outputs are finite, of the declared sizes and of the inputs' type; inputs stay as they are", check_shapes},
+      {kind, "shapes", "outputs are finite and as declared, of the inputs' type; inputs stay as they are",
+       check_shapes},
       {kind, "deterministic", "the same inputs and key give the same bytes, in two objects", check_deterministic},
       {kind, "fused", "computed together with its neighbours, the same as by itself", check_fused},
       {kind, "samples", "for a batch it gives what it gives for each sample alone", check_samples},
