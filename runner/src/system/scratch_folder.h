@@ -1,9 +1,8 @@
 #pragma once
 
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
-
-#include <stdlib.h>
 
 #include "espalier/error.h"
 
