@@ -47,21 +47,22 @@ std::string free_port() {
   return std::to_string(ntohs(address.sin_port));
 }
 
-// The processes of one run, as torchrun starts them. What process 0 and the others say goes to files.
+// The processes of one run, as torchrun starts them. What process 0 and the others say goes to files. shared_memory: on
+// or off, or those of process 0 and of the others.
 class Together {
  public:
   Together(size_t count, const std::vector<std::string>& arguments, const TempFolder& folder,
-           const std::string& shared_memory = "on")
+           const std::vector<std::string>& shared_memory = {"on"})
       : says_{folder / "leader.txt", folder / "others.txt"} {
     for (const fs::path& file : says_) fs::remove(file);
     const std::string port = free_port();
     for (size_t i = 0; i < count; ++i) {
       processes_.emplace_back(
           arguments, says_[i == 0 ? 0 : 1],
-          std::vector<std::string>{"RANK=" + std::to_string(i), "LOCAL_RANK=" + std::to_string(i),
-                                   "WORLD_SIZE=" + std::to_string(count), "MASTER_ADDR=127.0.0.1",
-                                   "MASTER_PORT=" + port, "OMP_NUM_THREADS=1", "ESPALIER_STORE=none",
-                                   "ESPALIER_SHARED_MEMORY=" + shared_memory});
+          std::vector<std::string>{
+              "RANK=" + std::to_string(i), "LOCAL_RANK=" + std::to_string(i), "WORLD_SIZE=" + std::to_string(count),
+              "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port, "OMP_NUM_THREADS=1", "ESPALIER_STORE=none",
+              "ESPALIER_SHARED_MEMORY=" + (i == 0 ? shared_memory.front() : shared_memory.back())});
     }
   }
   Child& operator[](size_t i) { return *std::next(processes_.begin(), static_cast<std::ptrdiff_t>(i)); }
@@ -168,10 +169,12 @@ class Parallel : public ::testing::Test {
 TempFolder* Parallel::folder_ = nullptr;
 
 TEST_F(Parallel, TwoProcessesTrainAsOneDoesAcrossGrowthAndRemoval) {
-  // By memory that both share, as on one machine, and by Gloo, as on several.
-  for (const char* shared_memory : {"on", "off"}) {
-    SCOPED_TRACE(shared_memory);
-    const fs::path run = *folder_ / ("two-" + std::string(shared_memory));
+  // By memory that both share, as on one machine, and by Gloo, as on several, or where one of them wants that.
+  const std::vector<std::vector<std::string>> ways{{"on"}, {"off"}, {"off", "on"}, {"on", "off"}};
+  for (const std::vector<std::string>& shared_memory : ways) {
+    const std::string way = shared_memory.front() + "-" + shared_memory.back();
+    SCOPED_TRACE(way);
+    const fs::path run = *folder_ / ("two-" + way);
     Together two(2, run_arguments(recipe(), run), *folder_, shared_memory);
     EXPECT_EQ(two.wait(), zeros(2)) << two.leader() << two.others();
     EXPECT_THAT(two.leader(), HasSubstr("2 processes"));
@@ -209,7 +212,7 @@ TEST_F(Parallel, GoesOnAfterSignalsAndKillsAlsoWithOtherNumbersOfProcesses) {
                 AllOf(HasSubstr("process 1 of 2 has ended"), HasSubstr("espalier resume " + run.string())));
   }
   {
-    Together three(3, resume, *folder_, "off");
+    Together three(3, resume, *folder_, {"off"});
     wait_for_lines(three, lines() + 2);
     three[0].send(SIGKILL);
     EXPECT_EQ(three.wait(), (std::vector<int>{128 + SIGKILL, 1, 1}));

@@ -11,6 +11,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "espalier/datasets/unpack.h"
 #include "espalier/error.h"
 #include "text.h"
 

@@ -4,8 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "espalier/datasets/unpack.h"
-
 namespace espalier {
 
 // Unpacks the named files, whatever their folder in the archive, into a folder; everything else in it is passed over.

@@ -143,4 +143,3 @@ def on_front(points, larger_is_better):
     return sorted((size, m) for size, m in points
                   if not any(s <= size and sign * other >= sign * m and (s < size or other != m)
                              for s, other in points))
-

@@ -152,11 +152,12 @@ Processes::Processes(const ProcessPlace& place, at::Device device) : Processes()
   }
   group_ = std::move(group);
   const char* wanted = std::getenv("ESPALIER_SHARED_MEMORY");
+  const auto tell = [&](const std::string& text) { group_->write("memory", text); };
   std::unique_ptr<SharedMemory> memory;
   if (!wanted || std::string_view(wanted) != "off") {
-    memory = SharedMemory::meet(
-        place.rank, place.count, [&](const std::string& text) { group_->write("memory", text); },
-        [&] { return group_->read("memory"); });
+    memory = SharedMemory::meet(place.rank, place.count, tell, [&] { return group_->read("memory"); });
+  } else if (leads()) {
+    tell("none");  // others may have been told nothing of it by their environment
   }
   if (!any("sharing memory", !memory)) group_->memory = std::move(memory);
 }

@@ -88,9 +88,7 @@ void StageKeys::declare(Declare<StageKeys>& p) {
   p("controller", &StageKeys::controller, of_kind("controller"),
     "Controller, which decides between steps and edits the structure. Left out: none.");
   p("controllers", &StageKeys::controllers, of_kind("controller"),
-    "Several controllers: each of their turns is taken in this order, and one of them at most has a training step of "
-    "its "
-    "own.");
+    "Several controllers, which take their turns in this order; at most one has a training step of its own.");
   p("schedule", &StageKeys::schedule, of_kind("schedule"), "Schedule of the learning rates. Left out: constant.");
   p("loss", &StageKeys::loss, of_kind("loss"),
     "Loss that the training makes small. Left out: that of the data's task.");
