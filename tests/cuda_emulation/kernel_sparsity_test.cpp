@@ -96,6 +96,14 @@ struct Filters {
     };
     for (const int64_t r : zeros) for_elements(r, [](T& x) { x = 0; });
     for (const int64_t r : equals) for_elements(r, [](T& x) { x = x < 0 ? T(-0.75) : T(0.75); });
+    // The first filter of nested groups has the largest sizes in the first piece and in the last one, so that a piece
+    // between them has no gradient of largest sizes.
+    for (const ChainRow& row : rows) {
+      const ChainFamily& f = families[static_cast<size_t>(row.family)];
+      if (f.groups == 1 || row.size != f.groups) continue;
+      w[static_cast<size_t>(row.offset)] = T(1.25);
+      w[static_cast<size_t>(row.offset + f.channels * f.positions - 1)] = T(-1.5);
+    }
     return w;
   }
 };
