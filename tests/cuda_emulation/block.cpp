@@ -28,12 +28,12 @@ std::vector<std::unique_ptr<Fibre>>& busy_fibres() {
   return all;
 }
 
-bool is_same(const std::source_location& a, const std::source_location& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+bool is_same(const Place& a, const Place& b) {
+  return a.line == b.line && std::strcmp(a.file, b.file) == 0;
 }
 
-std::string line_of(const std::source_location& where) {
-  return std::string(where.file_name()) + ":" + std::to_string(where.line());
+std::string line_of(const Place& where) {
+  return std::string(where.file) + ":" + std::to_string(where.line);
 }
 
 // "3 threads (0, 1, 2)"
@@ -150,7 +150,7 @@ void Block::run() {
   }
 }
 
-void Block::wait(unsigned mask, uint64_t value, const char* what, std::source_location where) {
+void Block::wait(unsigned mask, uint64_t value, const char* what, Place where) {
   Thread* const own = running_;
   become(nullptr);
   own->state = Thread::waiting;
@@ -163,11 +163,11 @@ void Block::wait(unsigned mask, uint64_t value, const char* what, std::source_lo
   become(own);
 }
 
-void Block::wait_for_block(std::source_location where) {
+void Block::wait_for_block(Place where) {
   wait(0, 0, "__syncthreads", where);
 }
 
-const uint64_t* Block::wait_for_lanes(unsigned mask, uint64_t value, const char* what, std::source_location where) {
+const uint64_t* Block::wait_for_lanes(unsigned mask, uint64_t value, const char* what, Place where) {
   const Thread& own = *running_;
   if (!(mask >> own.lane & 1)) {
     fail(std::string(what) + " in " + line_of(where) + ": lane " + std::to_string(own.lane) + " of warp " +
@@ -222,10 +222,10 @@ void Block::release_warp(const Thread& last) {
 
 void Block::fail_waiting() const {
   std::map<std::pair<std::string, bool>, std::vector<size_t>> places;  // and whether they wait there
-  for (size_t i = 0; i < threads_.size(); ++i) {
-    const Thread& t = threads_[i];
+  for (const Thread& t : threads_) {
     const bool waits = t.state == Thread::waiting;
-    places[{waits ? std::string(t.what) + " in " + line_of(t.where) : "", waits}].push_back(i);
+    places[{waits ? std::string(t.what) + " in " + line_of(t.where) : "", waits}].push_back(
+        static_cast<size_t>(t.moment.thread));
   }
   std::string text;
   for (const auto& [place, threads] : places) {

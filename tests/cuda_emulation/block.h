@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <random>
-#include <source_location>
 #include <string>
 #include <vector>
 
@@ -35,9 +34,9 @@ class Block {
 
   // For the thread that runs:
   // Waits for all threads of the block.
-  void wait_for_block(std::source_location where);
+  void wait_for_block(Place where);
   // Waits for the lanes of the mask. Returns what each lane of the warp gave; only those of the mask are meant.
-  const uint64_t* wait_for_lanes(unsigned mask, uint64_t value, const char* what, std::source_location where);
+  const uint64_t* wait_for_lanes(unsigned mask, uint64_t value, const char* what, Place where);
   // Returns the lane, 0 to 31.
   int lane() const { return running_->lane; }
   // Ends the block with an error.
@@ -58,7 +57,7 @@ class Block {
     // What it waits for: a mask without lanes means the whole block.
     unsigned mask = 0;
     const char* what = nullptr;
-    std::source_location where;
+    Place where;
     uint64_t given = 0, got[Moment::lanes] = {};
   };
   struct Memory {
@@ -76,7 +75,7 @@ class Block {
   // Makes a thread the one whose numbers and accesses these are; null: none.
   void become(Thread* thread);
   // Leaves the running thread's fibre until somebody has made it ready.
-  void wait(unsigned mask, uint64_t value, const char* what, std::source_location where);
+  void wait(unsigned mask, uint64_t value, const char* what, Place where);
   bool release_block();
   // Lets the lanes go on that `last` waits for, if all have come.
   void release_warp(const Thread& last);

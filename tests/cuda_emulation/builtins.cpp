@@ -6,11 +6,11 @@
 
 using cuda_emulation::Block;
 
-void __syncthreads(std::source_location where) {
+void __syncthreads(cuda_emulation::Place where) {
   Block::current().wait_for_block(where);
 }
 
-void __syncwarp(unsigned mask, std::source_location where) {
+void __syncwarp(unsigned mask, cuda_emulation::Place where) {
   Block::current().wait_for_lanes(mask, 0, "__syncwarp", where);
 }
 
@@ -20,18 +20,18 @@ int lane() {
   return Block::current().lane();
 }
 
-uint64_t exchange(unsigned mask, uint64_t value, int from, const char* what, std::source_location where) {
+uint64_t exchange(unsigned mask, uint64_t value, int from, const char* what, cuda_emulation::Place where) {
   Block& block = Block::current();
   const uint64_t* given = block.wait_for_lanes(mask, value, what, where);
   if (!(mask >> from & 1)) {
-    block.fail(std::string(what) + " in " + where.file_name() + ":" + std::to_string(where.line()) + ": lane " +
+    block.fail(std::string(what) + " in " + where.file + ":" + std::to_string(where.line) + ": lane " +
                std::to_string(block.lane()) + " reads from lane " + std::to_string(from) +
                ", which the mask does not name");
   }
   return given[from];
 }
 
-unsigned vote(unsigned mask, bool value, const char* what, std::source_location where) {
+unsigned vote(unsigned mask, bool value, const char* what, cuda_emulation::Place where) {
   const uint64_t* given = Block::current().wait_for_lanes(mask, value, what, where);
   unsigned votes = 0;
   for (unsigned i = 0; i < 32; ++i) {

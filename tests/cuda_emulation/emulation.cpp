@@ -4,6 +4,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "block.h"
 #include "cuda_emulation.h"
@@ -21,14 +22,9 @@ Order order;
 int64_t most_blocks = INT64_MAX;
 Configuration last;
 
-struct KnownKernel {
-  std::string name, place;
-  auto operator<=>(const KnownKernel&) const = default;
-};
-
 // Functions, because rewritten sources add kernels before main().
-std::set<KnownKernel>& known_kernels() {
-  static std::set<KnownKernel> all;
+std::set<std::pair<std::string, std::string>>& known_kernels() {
+  static std::set<std::pair<std::string, std::string>> all;  // name and place
   return all;
 }
 std::set<std::string>& launched_kernels() {
@@ -78,7 +74,7 @@ bool watches_races() {
 }
 
 Kernel::Kernel(const char* name, const char* place) {
-  known_kernels().insert({name, place});
+  known_kernels().emplace(name, place);
 }
 
 std::vector<std::string> kernels_without_a_launch() {

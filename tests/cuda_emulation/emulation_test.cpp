@@ -96,12 +96,12 @@ TEST(Emulation, VotesCountTheLanes) {
 }
 
 TEST(Emulation, TurnsAMatrixByTilesOfThreadsInTwoDimensions) {
-  constexpr int rows = 19, columns = 13;
+  constexpr size_t rows = 19, columns = 13;
   std::vector<float> x(rows * columns);
   std::iota(x.begin(), x.end(), 0.F);
   const auto turned = in_every_order([&] {
     std::vector<float> out(x.size());
-    samples::transpose(x.data(), out.data(), rows, columns);
+    samples::transpose(x.data(), out.data(), static_cast<int>(rows), static_cast<int>(columns));
     return out;
   });
   for (size_t r = 0; r < rows; ++r) {

@@ -170,14 +170,15 @@ TYPED_TEST(KernelSparsityKernels, ChainsEqualTheCpu) {
       {"largest, added", {.weight = 0.1, .largest = true, .measures = false}, true},
       {"added to scales alone", {.weight = 0.1, .measures = false, .kernels = false}, true},
   };
-  for (const auto& [name, task, coupled] : cases) {
-    const auto arenas_of = [&, is_coupled = coupled](Written<T>& to) {
+  for (const Case& c : cases) {
+    const ChainTask& task = c.task;
+    const auto arenas_of = [&](Written<T>& to) {
       ChainArenas<T> a{.w = this->weights.data(),
                        .g = to.g.data(),
                        .scales = this->scales.data(),
                        .scale_gradients = to.scale_gradients.data(),
                        .variances = this->variances.data()};
-      if (!is_coupled) {
+      if (!c.coupled) {
         a.values = to.values.data();
         return a;
       }
@@ -204,7 +205,7 @@ TYPED_TEST(KernelSparsityKernels, ChainsEqualTheCpu) {
       return written.all();
     });
     for (size_t i = 0; i < got.size(); ++i)
-      expect_near(expected.all()[i], got[i], this->tolerance(), std::string(name) + ": " + names[i]);
+      expect_near(expected.all()[i], got[i], this->tolerance(), std::string(c.name) + ": " + names[i]);
   }
 }
 

@@ -69,12 +69,12 @@ bool comes_after(const Moment& moment, const Access& a) {
          moment.clock[a.thread % Moment::lanes] >= a.period;
 }
 
-void meet(const Moment& moment, uintptr_t address, const Access& earlier, const Access& own, bool earlier_writes,
+void meet(const Moment& moment, const void* address, const Access& earlier, const Access& own, bool earlier_writes,
           bool writes) {
   if (comes_after(moment, earlier) || (earlier.atomic && own.atomic)) return;
   const auto is_known = [&](const Race& r) { return r.first.code == earlier.code && r.second.code == own.code; };
   if (races.size() < most_races && std::ranges::none_of(races, is_known))
-    races.push_back({name_of_memory(reinterpret_cast<const void*>(address)), earlier, own, earlier_writes, writes});
+    races.push_back({name_of_memory(address), earlier, own, earlier_writes, writes});
 }
 
 void note(const void* at, size_t size, bool writes, bool atomic, const void* code) {
@@ -91,8 +91,8 @@ void note(const void* at, size_t size, bool writes, bool atomic, const void* cod
                    .code = code,
                    .atomic = atomic};
   for (size_t i = 0; i < size; ++i) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(at) + i;
-    Byte& byte = byte_at(address);
+    const void* address = begin + i;
+    Byte& byte = byte_at(reinterpret_cast<uintptr_t>(address));
     meet(moment, address, byte.write, own, true, writes);
     if (writes) {
       for (const Access& read : byte.reads) meet(moment, address, read, own, false, true);

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -37,7 +39,8 @@ template <class T>
 void expect_same_bytes(const std::vector<T>& expected, const std::vector<T>& got, const std::string& what) {
   ASSERT_EQ(expected.size(), got.size()) << what;
   for (size_t i = 0; i < got.size(); ++i) {
-    if (std::memcmp(&expected[i], &got[i], sizeof(T)) == 0) continue;
+    using Bytes = std::array<std::byte, sizeof(T)>;
+    if (std::bit_cast<Bytes>(expected[i]) == std::bit_cast<Bytes>(got[i])) continue;
     ADD_FAILURE() << what << ", element " << i << ": expected " << expected[i] << ", got " << got[i];
     return;
   }

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -24,6 +23,14 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A line of a source. As the default of an argument it is the line of the call.
+struct Place {
+  const char* file;
+  int line;
+  constexpr Place(const char* in = __builtin_FILE(), int at = __builtin_LINE())  // NOLINT(google-explicit-constructor)
+      : file(in), line(at) {}
+};
+
 // In which order the threads of a block run between two barriers, and the blocks of a grid. CUDA promises none, so a
 // kernel's results must not depend on it.
 struct Order {
@@ -37,7 +44,7 @@ class Scope {
  public:
   // Sets the order, and of how many blocks a grid has at most: a kernel with a loop over the grid then goes round
   // several times without millions of threads. 0: launches are only written down (last_launch()).
-  explicit Scope(Order order, int64_t most_blocks = INT64_MAX);
+  explicit Scope(Order in_order, int64_t at_most = INT64_MAX);
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
@@ -112,7 +119,7 @@ template <class T>
 bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
-[[noreturn]] void orders_differ(Order order, size_t vector, size_t vectors);
+[[noreturn]] void orders_differ(Order which, size_t vector, size_t vectors);
 
 template <class T>
 void expect_same(Order order, const std::vector<T>& a, const std::vector<T>& b) {
@@ -132,7 +139,7 @@ auto in_every_order(const Run& run, int64_t most_blocks) {
     const Scope scope(order, most_blocks);
     return run();
   };
-  const auto first = in({Order::forward, 1});
+  auto first = in({Order::forward, 1});
   for (const Order order : {Order{Order::backward, 2}, Order{Order::random, 3}})
     detail::expect_same(order, first, in(order));
   return first;

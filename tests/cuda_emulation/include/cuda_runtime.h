@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <type_traits>
 
 #include <math.h>
@@ -29,10 +28,10 @@ extern dim3 blockDim, gridDim;
 inline constexpr int warpSize = 32;
 
 // Waits until all threads of the block are here. All must come to the same line, and none may have ended.
-void __syncthreads(std::source_location where = std::source_location::current());
+void __syncthreads(cuda_emulation::Place where = cuda_emulation::Place());
 
 // Waits until the lanes of the mask are here, and orders what they wrote before against what they read afterwards.
-void __syncwarp(unsigned mask = 0xffffffffU, std::source_location where = std::source_location::current());
+void __syncwarp(unsigned mask = 0xffffffffU, cuda_emulation::Place where = cuda_emulation::Place());
 
 // What a memory fence orders between blocks is nothing here: blocks run one after the other.
 inline void __threadfence() {}
@@ -41,14 +40,14 @@ inline void __threadfence_block() {}
 namespace cuda_emulation::detail {
 
 // Gives `value` to the lanes of the mask, waits for theirs, and returns the one of lane `from`. `what` is for messages.
-uint64_t exchange(unsigned mask, uint64_t value, int from, const char* what, std::source_location where);
+uint64_t exchange(unsigned mask, uint64_t value, int from, const char* what, cuda_emulation::Place where);
 // Returns the lanes of the mask that gave a number other than zero.
-unsigned vote(unsigned mask, bool value, const char* what, std::source_location where);
+unsigned vote(unsigned mask, bool value, const char* what, cuda_emulation::Place where);
 // Returns the calling thread's lane, 0 to 31.
 int lane();
 
 template <class T>
-T exchange_value(unsigned mask, T value, int from, const char* what, std::source_location where) {
+T exchange_value(unsigned mask, T value, int from, const char* what, cuda_emulation::Place where) {
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "shuffles take numbers of 4 or 8 bytes");
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
@@ -62,40 +61,39 @@ T exchange_value(unsigned mask, T value, int from, const char* what, std::source
 // Values of other lanes, each within its group of `width` lanes (a power of two); a lane whose partner would lie
 // outside of the group gets its own value.
 template <class T>
-T __shfl_sync(unsigned mask, T value, int from, int width = 32,
-              std::source_location where = std::source_location::current()) {
+T __shfl_sync(unsigned mask, T value, int from, int width = 32, cuda_emulation::Place where = cuda_emulation::Place()) {
   const int first = cuda_emulation::detail::lane() / width * width;
   return cuda_emulation::detail::exchange_value(mask, value, first + (from & (width - 1)), "__shfl_sync", where);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32,
-                 std::source_location where = std::source_location::current()) {
+                 cuda_emulation::Place where = cuda_emulation::Place()) {
   const int lane = cuda_emulation::detail::lane(), first = lane / width * width;
   const int from = lane - static_cast<int>(by);
   return cuda_emulation::detail::exchange_value(mask, value, from < first ? lane : from, "__shfl_up_sync", where);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32,
-                   std::source_location where = std::source_location::current()) {
+                   cuda_emulation::Place where = cuda_emulation::Place()) {
   const int lane = cuda_emulation::detail::lane(), last = lane / width * width + width - 1;
   const int from = lane + static_cast<int>(by);
   return cuda_emulation::detail::exchange_value(mask, value, from > last ? lane : from, "__shfl_down_sync", where);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32,
-                  std::source_location where = std::source_location::current()) {
+                  cuda_emulation::Place where = cuda_emulation::Place()) {
   const int lane = cuda_emulation::detail::lane(), last = lane / width * width + width - 1;
   const int from = lane ^ bits;
   return cuda_emulation::detail::exchange_value(mask, value, from > last ? lane : from, "__shfl_xor_sync", where);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int value, std::source_location where = std::source_location::current()) {
+inline unsigned __ballot_sync(unsigned mask, int value, cuda_emulation::Place where = cuda_emulation::Place()) {
   return cuda_emulation::detail::vote(mask, value != 0, "__ballot_sync", where);
 }
-inline int __any_sync(unsigned mask, int value, std::source_location where = std::source_location::current()) {
+inline int __any_sync(unsigned mask, int value, cuda_emulation::Place where = cuda_emulation::Place()) {
   return cuda_emulation::detail::vote(mask, value != 0, "__any_sync", where) != 0;
 }
-inline int __all_sync(unsigned mask, int value, std::source_location where = std::source_location::current()) {
+inline int __all_sync(unsigned mask, int value, cuda_emulation::Place where = cuda_emulation::Place()) {
   return cuda_emulation::detail::vote(mask, value != 0, "__all_sync", where) == mask;
 }
 
