@@ -56,7 +56,8 @@ Graph small_network() {
 }
 
 OptimizerComparison compare_optimizer(const std::string& python, const OptimizerTrial& trial) {
-  OptimizerComparison found{.graph = small_network()};
+  OptimizerComparison found;
+  found.graph = small_network();
   const Graph& g = found.graph;
   found.weights = std::make_unique<Weights>(g, at::kDouble, at::kCPU);
   Weights& w = *found.weights;
