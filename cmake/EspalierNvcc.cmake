@@ -1,5 +1,5 @@
-# Looks for the nvcc that fits LibTorch: CUDACXX or CMAKE_CUDA_COMPILER where set, then the one beside LibTorch, which is
-# preferred over one that happens to be in PATH. Sets CMAKE_CUDA_COMPILER, and ESPALIER_NO_NVCC to why there is none
+# Looks for the nvcc that fits LibTorch: CUDACXX or CMAKE_CUDA_COMPILER where set, then the one beside LibTorch, which
+# is preferred over one that happens to be in PATH. Sets CMAKE_CUDA_COMPILER, and ESPALIER_NO_NVCC to why there is none
 # (empty where there is one).
 macro(espalier_find_nvcc)
   set(ESPALIER_NO_NVCC "")

@@ -39,7 +39,8 @@ def main(templates, source, recipe):
         includes.update(re.findall(r"^#include .*$", text, re.MULTILINE))
         text = re.sub(r"^#include .*\n", "", text, flags=re.MULTILINE).strip()
         offered = PLUGIN.search(text)
-        text = text.replace(offered.group(0), f"std::vector<Component> components() {{ return {{{offered.group(1)}}}; }}")
+        function = f"std::vector<Component> components() {{ return {{{offered.group(1)}}}; }}"
+        text = text.replace(offered.group(0), function)
         text = text.replace("namespace espalier {", f"namespace espalier::of_{kind} {{")
         text = text.replace("@CLASS@", f"Kept{kind.title()}").replace("@NAME@", f"kept_{kind}")
         parts.append(text)
