@@ -61,8 +61,8 @@ TEST(Abi, AKeptPluginRunsItsRecipeOrIsRefused) {
     ASSERT_EQ(o.status, 0) << o.text;
     const Value summary = from_json(read_file(folder / "run" / "summary.json"));
     EXPECT_EQ(summary.at("status").as_string(), "finished");
-    // Noise that is brighter on one side is learned at once.
-    EXPECT_GE(summary.at("metrics").at("accuracy").as_double(), 90);
+    // Which of two sides is brighter is learned soon; guessing gives 50.
+    EXPECT_GE(summary.at("metrics").at("accuracy").as_double(), 75);
     // Each kind has a component that was used or can be made.
     const Output listed = espalier_command("plugins" + others);
     for (const char* kind : {"augmentation", "backbone", "controller", "dataset", "loss", "metric", "operation",

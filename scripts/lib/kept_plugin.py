@@ -17,16 +17,16 @@ network: {use: kept_operation_network}
 metrics: [kept_metric, accuracy]
 stages:
   - name: train
-    epochs: 2
-    optimizer: {use: kept_optimizer, lr: 0.001}
+    epochs: 4
+    optimizer: {use: kept_optimizer, lr: 0.003}
     schedule: {use: kept_schedule, power: 2}
     loss: {use: kept_loss, margin: 0.05}
     regularizers: [{use: kept_regularizer, weight: 1e-4}]
     controller: {use: kept_controller, keep: 0.5}
   - name: prune
     network: {use: kept_backbone, width: 16}
-    epochs: 1
-    optimizer: {use: kept_optimizer, lr: 0.001}
+    epochs: 6
+    optimizer: {use: kept_optimizer, lr: 0.003}
     controller: {use: prune, score: kept_score, target: {macs: 0.8}}
 """
 
