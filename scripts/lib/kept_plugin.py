@@ -26,7 +26,7 @@ stages:
   - name: prune
     network: {use: kept_backbone, width: 16}
     epochs: 6
-    optimizer: {use: kept_optimizer, lr: 0.003}
+    optimizer: {use: sgd, lr: 0.05, momentum: 0.9}
     controller: {use: prune, score: kept_score, target: {macs: 0.8}}
 """
 
