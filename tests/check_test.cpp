@@ -96,7 +96,7 @@ TEST(Check, FindsFaultsWithTheCommandsThatRepeatThem) {
       Fault{"optimizer/hidden_state", "edits", "elements differ"},
       Fault{"optimizer/late_counter", "checkpoint", "elements differ"},
       Fault{"optimizer/late_signs", "checkpoint", "elements differ"},
-      Fault{"operation/four_inputs", "gradients", "the derivative"},
+      Fault{"operation/four_inputs", "gradients", "."},
       Fault{"operation/adds_one", "zero", "1 ("},
       Fault{"operation/first_sample", "samples", "elements differ"},
       Fault{"backbone/first_sample_network", "samples", "elements differ"},

@@ -85,18 +85,38 @@ TEST(TestRun, TrainsOnABatchThatItIsGiven) {
   EXPECT_LE(run.loss(batch, {}).item<double>(), first / 2);
 }
 
-TEST(TestRun, AddsPenaltiesAndActsAfterUpdates) {
-  testkit::load_plugin(testkit::plugins_folder() / "libkernel_number.so");
-  testkit::TestRun plain(testkit::small_network(), 1), penalised(testkit::small_network(), 1);
-  penalised.regularize_with(R"({"use": "kernel_number", "weight": 0.1})");
-  double norms[2];
-  for (testkit::TestRun* run : {&plain, &penalised}) {
-    run->classes = 3, run->samples = 16, run->of_steps = 20, run->descent = 0.1;
+// The gradient of weight / 2 * |w|^2 is what weight decay adds.
+TEST(TestRun, AddsPenaltiesToTheGradients) {
+  for (const char* library : {"libsgd.so", "libl2.so"}) testkit::load_plugin(testkit::plugins_folder() / library);
+  testkit::TestRun penalised(testkit::small_network(), 1), decayed(testkit::small_network(), 1);
+  penalised.descent = 0.1;
+  penalised.regularize_with(R"({"use": "l2", "weight": 0.3, "on": "all"})");
+  decayed.optimize_with(R"({"use": "sgd", "lr": 0.1, "weight_decay": 0.3, "decay_on": "all"})");
+  for (testkit::TestRun* run : {&penalised, &decayed}) {
+    run->classes = 3, run->samples = 16, run->of_steps = 5;
     Idle idle;
     run->train(idle);
-    norms[run == &penalised] = run->weights()[run->graph().parameter("fc.weight")].detach().norm().item<double>();
   }
-  EXPECT_LT(norms[1], 0.9 * norms[0]);
+  const at::Tensor a = penalised.weights().bank(Role::weight).values.flat(),
+                   b = decayed.weights().bank(Role::weight).values.flat();
+  EXPECT_LE((a - b).abs().max().item<double>(), 1e-14);
+}
+
+// A proximal step of the learning rate times the weight zeroes what is smaller, and draws the rest towards zero by it.
+TEST(TestRun, LetsRegularizersActAfterUpdatesWithTheRateOfTheStep) {
+  testkit::load_plugin(testkit::plugins_folder() / "libl1.so");
+  testkit::TestRun run(testkit::small_network(), 1), plain(testkit::small_network(), 1);
+  run.regularize_with(R"({"use": "l1", "weight": 0.5, "on": "fc.weight", "solver": "proximal"})");
+  for (testkit::TestRun* r : {&run, &plain}) {
+    r->classes = 3, r->samples = 16, r->descent = 0.1;
+    Idle idle;
+    r->train(idle);
+  }
+  const ParamId fc = run.graph().parameter("fc.weight");
+  const at::Tensor w = plain.weights()[fc].detach();
+  const at::Tensor wanted = w.sign() * (w.abs() - 0.1 * 0.5).clamp_min(0);
+  EXPECT_LE((run.weights()[fc].detach() - wanted).abs().max().item<double>(), 1e-15);
+  EXPECT_TRUE(wanted.eq(0).any().item<bool>());
 }
 
 TEST(TestRun, SaysWhatIsMissing) {
