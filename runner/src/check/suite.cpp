@@ -232,10 +232,11 @@ std::string sanitizer_of(const std::vector<std::string>& plugins) {
     if (fs::is_directory(p)) {
       libraries.clear();
       for (const fs::directory_entry& e : fs::directory_iterator(p)) {
-        if (e.path().extension() == ".so" && e.is_regular_file()) libraries.push_back(e.path());
+        if (e.path().extension() == ".so") libraries.push_back(e.path());
       }
     }
     for (const fs::path& library : libraries) {
+      if (!fs::is_regular_file(library)) continue;
       const std::string bytes = read_file(library);
       static const std::string begin = "libasan.so.";
       const size_t at = bytes.find(begin);
