@@ -168,6 +168,21 @@ TEST(Check, ShowsTheWholeReportOfASanitizer) {
                             HasSubstr("SUMMARY: AddressSanitizer")));
 }
 
+// The sanitizer would end the program.
+TEST(Check, OtherCommandsRefuseALibraryOfASanitizerAndSayWhatToDo) {
+  const std::string folder = " --plugins '" ESPALIER_FIXTURE_DIR "/libsanitized.so'";
+  Output o = espalier_command("plugins" + folder);
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("libsanitized.so: was built with the address sanitizer"));
+  const std::string line = "LD_PRELOAD=libasan.so.";
+  ASSERT_THAT(o.text, HasSubstr(line));
+  const size_t at = o.text.find(line);
+  const std::string advised = o.text.substr(at, o.text.find(" (`espalier check`", at) - at);
+  o = shell(advised + " '" ESPALIER_PROGRAM "' plugins" + folder);
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("writes_beyond"));
+}
+
 // By its form there is nothing wrong with it.
 TEST(Check, FindsAWrongOnnxFormByRunningIt) {
   const std::string check = "check '" + nonconforming + "' --only wrong_onnx --check exports";

@@ -1,7 +1,6 @@
 #include "check/suite.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -23,6 +22,7 @@
 #include "check/samples.h"
 #include "espalier/operation.h"
 #include "espalier/score.h"
+#include "plugins/elf_stamp.h"
 #include "plugins/loader.h"
 #include "recipe/yaml.h"
 #include "system/files.h"
@@ -224,26 +224,17 @@ std::string last_words(const std::string& written) {
   return words;
 }
 
-// A library that was built with the address sanitizer can be loaded only where the sanitizer's own library was loaded
-// first. Gives its name, "libasan.so.8"; empty: no plugin was built so.
+// The library of the address sanitizer that one of the plugins was built with, and that has to be loaded before it,
+// "libasan.so.8"; empty: none was built so.
 std::string sanitizer_of(const std::vector<std::string>& plugins) {
   for (const std::string& p : plugins) {
     std::vector<fs::path> libraries{p};
-    if (fs::is_directory(p)) {
-      libraries.clear();
-      for (const fs::directory_entry& e : fs::directory_iterator(p)) {
-        if (e.path().extension() == ".so") libraries.push_back(e.path());
-      }
-    }
+    if (fs::is_directory(p)) libraries.assign(fs::directory_iterator(p), fs::directory_iterator());
     for (const fs::path& library : libraries) {
-      if (!fs::is_regular_file(library)) continue;
-      const std::string bytes = read_file(library);
-      static const std::string begin = "libasan.so.";
-      const size_t at = bytes.find(begin);
-      if (at == std::string::npos) continue;
-      size_t end = at + begin.size();
-      while (end < bytes.size() && std::isdigit(static_cast<unsigned char>(bytes[end]))) ++end;
-      return bytes.substr(at, end - at);
+      try {
+        if (std::string name = find_stamp(library).sanitizer; !name.empty()) return name;
+      } catch (const Error&) {  // no plugin: the check `loading` says so
+      }
     }
   }
   return {};
