@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# PyTorch 2.11.0, CPU without AVX-512 (most AMD processors before Zen 4, many Intel ones): in bfloat16 a linear layer and
-# a convolution take several times as long as in float32, forward and backward. One would expect about the same time,
-# since converting both factors to float32 first costs a few percent of the product, and bfloat16 is half of the memory.
+# PyTorch 2.11.0, CPU without AVX-512 (most AMD processors before Zen 4, many Intel ones): in bfloat16 a linear layer
+# and a convolution take several times as long as in float32, forward and backward. One would expect about the same
+# time, since converting both factors to float32 first costs a few percent of the product, and bfloat16 is half of the memory.
 # Nothing is said: autocast to bfloat16 makes the training of an ordinary network about ten times as slow.
 #
 # It matters to those who train with one recipe on machines of several kinds: with AVX-512 or AMX bfloat16 is the faster
@@ -42,7 +42,8 @@ def compare(name, make, call, least):
     factors = {t: [x.to(t) for x in make()] for t in (float32, bfloat16)}
     taken = {t: milliseconds(lambda t=t: call(*factors[t])) for t in (float32, bfloat16)}
     convert = milliseconds(lambda: [x.to(float32) for x in factors[bfloat16]])
-    print(f"{name:24} float32 {taken[float32]:7.1f} ms, bfloat16 {taken[bfloat16]:7.1f} ms, conversion {convert:.1f} ms")
+    print(f"{name:24} float32 {taken[float32]:7.1f} ms, bfloat16 {taken[bfloat16]:7.1f} ms, "
+          f"conversion {convert:.1f} ms")
     assert taken[bfloat16] > least * taken[float32], f"{name}: bfloat16 is no longer much slower than float32"
     assert convert < 0.5 * taken[float32], f"{name}: the conversion is not cheap"
 
