@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
@@ -130,6 +131,13 @@ Read read_annotation(const Element& element) {
   return read;
 }
 
+void check_pixels(const Element& element, const ImageEntry& image) {
+  if (image.height >= 1 && image.width >= 1 && image.height <= std::numeric_limits<uint32_t>::max() / image.width)
+    return;
+  element.fail("has " + std::to_string(image.height) + " x " + std::to_string(image.width) +
+               " pixels, which no image has");
+}
+
 // Reads the file element by element, and keeps no more of it than what is asked for.
 class Reader {
  public:
@@ -147,6 +155,8 @@ class Reader {
     } catch (const Json::parse_error& e) {
       throw InputError(all_.file, "is not JSON from byte " + std::to_string(e.byte) +
                                       " on; it may have been cut short: fetch it again");
+    } catch (const Json::exception& e) {
+      throw InputError(all_.file, "holds something that cannot be read as JSON: " + std::string(e.what()));
     }
     for (const auto& [name, there] : {std::pair("images", images_there_), std::pair("annotations", annotations_there_),
                                       std::pair("categories", categories_there_)}) {
@@ -176,7 +186,7 @@ class Reader {
       const Element element(parsed, "image", place_++, all_.file);
       all_.images.push_back(
           {element.id(), element.text("file_name"), element.integer("height"), element.integer("width")});
-      if (all_.images.back().height < 1 || all_.images.back().width < 1) element.fail("has no pixels");
+      check_pixels(element, all_.images.back());
     } else if (list_ == "categories") {
       const Element element(parsed, "category", place_++, all_.file);
       all_.categories.push_back({element.id(), element.text("name")});

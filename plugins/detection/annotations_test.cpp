@@ -112,13 +112,14 @@ TEST(Annotations, NameWhatIsDamaged) {
   EXPECT_THAT(with(annotations, "\"area\": 3", "\"area\": \"3\""),
               HasSubstr("annotation 20 has something else than a"));
   EXPECT_THAT(with(images, "\"id\": 7", "\"id\": 4"), HasSubstr("image 4 occurs twice"));
-  EXPECT_THAT(with(images, "\"height\": 2,", "\"height\": 0,"), HasSubstr("image 4 has no pixels"));
+  EXPECT_THAT(with(images, "\"height\": 2,", "\"height\": 0,"), HasSubstr("image 4 has 0 x 3 pixels"));
   EXPECT_THAT(with(images, "\"file_name\": \"a.jpg\",", ""), HasSubstr("image 4 has no \"file_name\""));
   EXPECT_THAT(with(categories, "\"id\": 90", "\"id\": 1"), HasSubstr("category 1 occurs twice"));
   EXPECT_THAT(error_of("[]"), HasSubstr("no object with images"));
   EXPECT_THAT(error_of(R"({"images": [], "annotations": []})"), HasSubstr("has no list \"categories\""));
   EXPECT_THAT(error_of(Made().text().substr(0, 300)),
               AllOf(HasSubstr("is not JSON from byte"), HasSubstr("fetch it again")));
+  EXPECT_THAT(with(annotations, "\"area\": 11.5", "\"area\": 1e999"), HasSubstr("cannot be read as JSON"));
   EXPECT_THROW(read_instances("/nonexistent/instances.json"), InputError);
 }
 

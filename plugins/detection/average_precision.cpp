@@ -77,13 +77,13 @@ class Matching {
   std::vector<size_t> order_;
 };
 
-void match_group(int64_t image, int64_t category, const Group& group, Shape shape, Matches& matches) {
+void match_group(int64_t image, int64_t category, const Group& group, IouType type, Matches& matches) {
   const size_t count = group.found.size();
   std::vector<double> overlaps;
   for (const FoundObject* found : group.found) {
     for (const TrueObject* object : group.truth) {
-      overlaps.push_back(shape == Shape::box ? box_iou(found->box, object->box, object->crowd)
-                                             : mask_iou(found->mask, object->mask, object->crowd));
+      overlaps.push_back(type == IouType::box ? box_iou(found->box, object->box, object->crowd)
+                                              : mask_iou(found->mask, object->mask, object->crowd));
     }
   }
   const size_t first = matches.found.size();
@@ -104,7 +104,7 @@ void match_group(int64_t image, int64_t category, const Group& group, Shape shap
         const std::optional<size_t> object = matching.take(d, threshold(t));
         const FoundObject& found = *group.found[d];
         const double area =
-            shape == Shape::box ? found.box[2] * found.box[3] : static_cast<double>(area_of(found.mask));
+            type == IouType::box ? found.box[2] * found.box[3] : static_cast<double>(area_of(found.mask));
         if (object) entry.right[r] |= bit;
         if (object ? matching.ignored(*object) : out_of_range(area, range)) entry.ignored[r] |= bit;
       }
@@ -151,7 +151,7 @@ struct Mean {
 
 }  // namespace
 
-void match_image(int64_t image, std::span<const TrueObject> truth, std::span<const FoundObject> found, Shape shape,
+void match_image(int64_t image, std::span<const TrueObject> truth, std::span<const FoundObject> found, IouType type,
                  Matches& matches) {
   std::map<int64_t, Group> groups;
   for (const TrueObject& object : truth) groups[object.category].truth.push_back(&object);
@@ -160,7 +160,7 @@ void match_image(int64_t image, std::span<const TrueObject> truth, std::span<con
     std::ranges::stable_sort(group.found, std::ranges::greater(), &FoundObject::score);
     if (std::ssize(group.found) > most_detections.back())
       group.found.resize(static_cast<size_t>(most_detections.back()));
-    match_group(image, category, group, shape, matches);
+    match_group(image, category, group, type, matches);
   }
 }
 

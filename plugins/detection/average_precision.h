@@ -10,7 +10,7 @@
 namespace espalier::detection {
 
 // What is compared: rectangles or masks.
-enum class Shape { box, mask };
+enum class IouType { box, mask };
 
 // An object that is in an image, or a region with a crowd of them.
 struct TrueObject {
@@ -59,7 +59,7 @@ struct Matches {
 // it meets best and that no other has taken, but one that counts rather than one that does not. Crowds may be taken any
 // number of times. A detection that took nothing is ignored where its own area is out of range. The area of a detection
 // is that of what is compared. Throws Error if masks are compared that differ in size.
-void match_image(int64_t image, std::span<const TrueObject> truth, std::span<const FoundObject> found, Shape shape,
+void match_image(int64_t image, std::span<const TrueObject> truth, std::span<const FoundObject> found, IouType type,
                  Matches& matches);
 
 // COCO's twelve numbers, shares of 1; -1 where no object counts.

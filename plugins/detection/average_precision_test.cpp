@@ -18,7 +18,7 @@ FoundObject found(int64_t category, double score, Xywh box) {
 
 AveragePrecision of_one(const std::vector<TrueObject>& truth, const std::vector<FoundObject>& detections) {
   Matches matches;
-  match_image(1, truth, detections, Shape::box, matches);
+  match_image(1, truth, detections, IouType::box, matches);
   return average_precision(matches);
 }
 
@@ -108,10 +108,10 @@ TEST(AveragePrecision, DoesNotDependOnTheOrderOfImages) {
   const auto two = [](bool swapped, int64_t right, int64_t wrong) {
     Matches matches;
     const auto add_right = [&] {
-      match_image(right, std::vector{object(0, here)}, std::vector{found(0, 0.5, here)}, Shape::box, matches);
+      match_image(right, std::vector{object(0, here)}, std::vector{found(0, 0.5, here)}, IouType::box, matches);
     };
     if (!swapped) add_right();
-    match_image(wrong, {}, std::vector{found(0, 0.5, here)}, Shape::box, matches);
+    match_image(wrong, {}, std::vector{found(0, 0.5, here)}, IouType::box, matches);
     if (swapped) add_right();
     return average_precision(matches).ap;
   };
@@ -133,7 +133,7 @@ TEST(AveragePrecision, ComparesMasks) {
     matches = {};
     match_image(1, truth,
                 std::vector<FoundObject>{{.category = 0, .score = 1, .box = truth[0].box, .mask = half(right)}},
-                Shape::mask, matches);
+                IouType::mask, matches);
     EXPECT_NEAR(average_precision(matches).ap, right ? 1 : 0, 1e-12);
     EXPECT_NEAR(average_precision(matches).ap_small, right ? 1 : 0, 1e-12);
   }
