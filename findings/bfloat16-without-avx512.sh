@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # PyTorch 2.11.0, CPU without AVX-512 (most AMD processors before Zen 4, many Intel ones): in bfloat16 a linear layer
 # and a convolution take several times as long as in float32, forward and backward. One would expect about the same
-# time, since converting both factors to float32 first costs a few percent of the product, and bfloat16 is half of the memory.
-# Nothing is said: autocast to bfloat16 makes the training of an ordinary network about ten times as slow.
+# time, since converting both factors to float32 first costs a few percent of the product, and bfloat16 is half of the
+# memory. Nothing is said: autocast to bfloat16 makes the training of an ordinary network about ten times as slow.
 #
 # It matters to those who train with one recipe on machines of several kinds: with AVX-512 or AMX bfloat16 is the faster
 # one. What helps is to convert to float32 before the product and to round the result: a product of bfloat16 numbers is
