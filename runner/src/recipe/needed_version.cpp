@@ -72,8 +72,9 @@ void check_needed_sdk(const Value& recipe) {
   const Value* needed = recipe.is_map() ? recipe.find("needs_sdk") : nullptr;
   if (!needed || needed->is_null() || (needed->is_string() && needed->as_string().empty())) return;
   const std::string where = needed->location.str();
-  if (!needed->is_string())
-    throw InputError(where, "'needs_sdk' is a text, in quotes: needs_sdk: \">= " + to_json(*needed) + "\"");
+  if (needed->is_number())
+    throw InputError(where, "'needs_sdk' must be a string, in quotes: needs_sdk: \">= " + to_json(*needed) + "\"");
+  if (!needed->is_string()) return;  // which the check of all keys says
   const std::string& conditions = needed->as_string();
   try {
     if (fits_version(ESPALIER_VERSION, conditions)) return;
