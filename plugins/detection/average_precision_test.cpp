@@ -72,6 +72,14 @@ TEST(AveragePrecision, GivesAnObjectToOneDetection) {
               1, 1e-12);
 }
 
+TEST(AveragePrecision, GivesADetectionTheObjectThatItMeetsBest) {
+  // The second detection meets the second object alone (0.56 of the union, and 0.46 with the first), so nothing is left
+  // for it if the first detection does not take the first object.
+  const AveragePrecision ap = of_one({object(0, {0, 0, 60, 50}), object(0, {5, 0, 60, 50})},
+                                     {found(0, 0.9, {0, 0, 60, 50}), found(0, 0.8, {22, 0, 60, 50})});
+  EXPECT_NEAR(ap.ap50, 1, 1e-12);
+}
+
 TEST(AveragePrecision, LeavesCrowdsOut) {
   const TrueObject crowd = object(0, {100, 0, 300, 300}, true);
   // Any number of detections in a crowd, also better ones than the right one.
