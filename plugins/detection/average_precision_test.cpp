@@ -58,6 +58,8 @@ TEST(AveragePrecision, AveragesOverThresholds) {
   EXPECT_NEAR(ap.ar100, 0.3, 1e-12);
   EXPECT_EQ(ap.ap_small, -1);
   EXPECT_NEAR(ap.ap_large, 0.3, 1e-12);
+  // 93 %: wrong at the last threshold alone, 0.95.
+  EXPECT_NEAR(of_one({object(0, {0, 0, 100, 100})}, {found(0, 0.9, {0, 0, 93, 100})}).ap, 0.9, 1e-12);
 }
 
 TEST(AveragePrecision, GivesAnObjectToOneDetection) {
