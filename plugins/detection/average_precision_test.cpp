@@ -58,6 +58,8 @@ TEST(AveragePrecision, AveragesOverThresholds) {
   EXPECT_NEAR(ap.ar100, 0.3, 1e-12);
   EXPECT_EQ(ap.ap_small, -1);
   EXPECT_NEAR(ap.ap_large, 0.3, 1e-12);
+  // 93 %: wrong at the last threshold alone, 0.95.
+  EXPECT_NEAR(of_one({object(0, {0, 0, 100, 100})}, {found(0, 0.9, {0, 0, 93, 100})}).ap, 0.9, 1e-12);
 }
 
 TEST(AveragePrecision, GivesAnObjectToOneDetection) {
@@ -70,6 +72,14 @@ TEST(AveragePrecision, GivesAnObjectToOneDetection) {
                      {found(0, 0.9, {5, 0, 60, 50}), found(0, 0.8, {0, 0, 60, 50})})
                   .ap,
               1, 1e-12);
+}
+
+TEST(AveragePrecision, GivesADetectionTheObjectThatItMeetsBest) {
+  // The second detection meets the second object alone (0.56 of the union, and 0.46 with the first), so nothing is left
+  // for it if the first detection does not take the first object.
+  const AveragePrecision ap = of_one({object(0, {0, 0, 60, 50}), object(0, {5, 0, 60, 50})},
+                                     {found(0, 0.9, {0, 0, 60, 50}), found(0, 0.8, {22, 0, 60, 50})});
+  EXPECT_NEAR(ap.ap50, 1, 1e-12);
 }
 
 TEST(AveragePrecision, LeavesCrowdsOut) {

@@ -48,6 +48,8 @@ TEST(Masks, AreRunsOfColumns) {
   EXPECT_EQ(decoded(mask), bytes);
   EXPECT_EQ(area_of(mask), 3);
   EXPECT_EQ(box_of(mask), (Xywh{1, 0, 2, 2}));
+  // A run from the last pixel of one column to the first one of the next touches both edges.
+  EXPECT_EQ(box_of(mask_of_runs(std::vector<int64_t>{2, 2, 5}, 3, 3)), (Xywh{0, 0, 2, 3}));
   const Bytes full(6, 9);
   EXPECT_THAT(encode_mask(full.data(), 2, 3).runs, ElementsAre(0, 6));
   const Rle empty = encode_mask(Bytes(6, 0).data(), 2, 3);

@@ -1,12 +1,11 @@
 #include "adagrad.h"
 
 #include <espalier/flat_optimizer.h>
-#include <espalier/isa.h>
-#include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
 
 #include "adagrad_cuda.h"
+#include "adagrad_pass.h"
 
 namespace espalier {
 
@@ -63,12 +62,8 @@ class Adagrad final : public FlatOptimizer {
       return launch_adagrad(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, sum,
                             formula, weights.device().index());
     }
-    const T lr = static_cast<T>(scalars_.data()[0]);
-    for (const Span& span : part.spans) {
-      parallel_for(span.end - span.begin, 1 << 14, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        vector_loop(span.begin + begin, span.begin + end, [=](int64_t i) { formula(w[i], g[i], sum[i], lr, decay); });
-      });
-    }
+    for (const Span& span : part.spans)
+      adagrad_pass(span.begin, span.end, span.decay, scalars_.data()[0], w, g, sum, formula);
   }
 
   Options o_;

@@ -4,12 +4,11 @@
 
 #include <espalier/flat_optimizer.h>
 #include <espalier/foresight.h>
-#include <espalier/isa.h>
-#include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
 
 #include "adam_cuda.h"
+#include "adam_pass.h"
 
 namespace espalier {
 
@@ -81,14 +80,8 @@ class Adam : public FlatOptimizer, public Foresight {
       return launch_adam(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, v, formula,
                          weights.device().index());
     }
-    const double* s = scalars_.data();
-    const T lr = static_cast<T>(s[0]), step_size = static_cast<T>(s[1]), root = static_cast<T>(s[2]);
-    for (const Span& span : part.spans) {
-      parallel_for(span.end - span.begin, 1 << 14, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        vector_loop(span.begin + begin, span.begin + end,
-                    [=](int64_t i) { formula(w[i], g[i], m[i], v[i], lr, step_size, root, decay); });
-      });
-    }
+    for (const Span& span : part.spans)
+      adam_pass(span.begin, span.end, span.decay, scalars_.data(), w, g, m, v, formula);
   }
 
   Options o_;

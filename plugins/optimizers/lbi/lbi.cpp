@@ -10,59 +10,15 @@
 #include <ATen/ops/empty.h>
 
 #include <espalier/foresight.h>
-#include <espalier/isa.h>
 #include <espalier/optimizer.h>
-#include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/reduce.h>
 #include <espalier/step_scalars.h>
 
 #include "lbi_cuda.h"
+#include "lbi_pass.h"
 
 namespace espalier {
-
-namespace {
-
-template <class T>
-inline T share_beyond(const T* z, int64_t n, T lambda) {
-  int64_t count = 0;
-#pragma omp simd reduction(+ : count)
-  for (int64_t i = 0; i < n; ++i) count += z[i] > lambda || z[i] < -lambda;
-  return static_cast<T>(count) / static_cast<T>(n);
-}
-
-template <class T>
-inline void step_row(const LbiRow& row, const LbiArenas<T>& arenas, const LbiFormula<T>& given, T lr) {
-  const LbiFormula<T> formula = given;  // in registers
-  T* w = arenas.w + row.offset;
-  const T* g = arenas.g + row.offset;
-  T* m = arenas.m + row.offset;
-  T* z = arenas.z + row.offset;
-  const int64_t n = row.size;
-  const T decay = static_cast<T>(row.decay);
-  switch (row.kind) {
-    case LbiRow::plain:
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) formula.plain(w[i], g[i], m[i], lr, decay);
-      return;
-    case LbiRow::group: {
-      const T scale = arenas.scale[row.state];
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) formula.coupled(w[i], g[i], m[i], z[i], scale * z[i], lr, decay);
-      const T next = formula.scale(sum_of_squares(z, n), n);
-      arenas.scale[row.state] = next;
-      arenas.support[row.state] = next > 0;
-      return;
-    }
-    case LbiRow::elements:
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) formula.coupled(w[i], g[i], m[i], z[i], formula.threshold(z[i]), lr, decay);
-      arenas.support[row.state] = share_beyond(z, n, formula.lambda);
-      return;
-  }
-}
-
-}  // namespace
 
 // DI-ISS by linearized Bregman iteration (paper 000; facts of the authors' code: weight decay is coupled, Z and Gamma
 // begin at zero, Gamma's groups are the output filters of convolutions and the single weights of linear layers).
@@ -321,12 +277,7 @@ class Lbi final : public Optimizer, public Foresight {
                         weights.device().index());
     }
     const int64_t mean = std::max<int64_t>(1, part.bank->values.numel() / std::max<int64_t>(1, count));
-    const T lr = static_cast<T>(scalars_.data()[0]);
-    parallel_for(count, std::max<int64_t>(1, (1 << 15) / mean), [&](int64_t begin, int64_t end) {
-      with_isa([=, rows = part.rows.data()] {
-        for (int64_t r = begin; r < end; ++r) step_row(rows[r], a, f, lr);
-      });
-    });
+    lbi_pass(part.rows.data(), count, std::max<int64_t>(1, (1 << 15) / mean), scalars_.data()[0], a, f);
   }
 
   Options o_;

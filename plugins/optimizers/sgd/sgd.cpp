@@ -2,12 +2,11 @@
 
 #include <espalier/flat_optimizer.h>
 #include <espalier/foresight.h>
-#include <espalier/isa.h>
-#include <espalier/parallel.h>
 #include <espalier/plugin.h>
 #include <espalier/step_scalars.h>
 
 #include "sgd_cuda.h"
+#include "sgd_pass.h"
 
 namespace espalier {
 
@@ -75,12 +74,8 @@ class Sgd final : public FlatOptimizer, public Foresight {
       return launch_sgd(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, formula,
                         weights.device().index());
     }
-    const T lr = static_cast<T>(scalars_.data()[0]);
-    for (const Span& span : part.spans) {
-      parallel_for(span.end - span.begin, 1 << 15, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
-        vector_loop(span.begin + begin, span.begin + end, [=](int64_t i) { formula(w[i], g[i], m[i], lr, decay); });
-      });
-    }
+    for (const Span& span : part.spans)
+      sgd_pass(span.begin, span.end, span.decay, scalars_.data()[0], w, g, m, formula);
   }
 
   Options o_;

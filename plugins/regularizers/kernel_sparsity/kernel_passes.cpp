@@ -1,6 +1,7 @@
 #include "kernel_passes.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <espalier/isa.h>
 #include <espalier/parallel.h>
@@ -243,6 +244,26 @@ void chain_scale_pass(const Chains& chains, T* w, const double* by, int64_t rows
   });
 }
 
+// Row by row, so that neighbours in memory are one vector.
+template <class T>
+void column_pass(const T* w, T* g, int64_t count, int64_t rows, double weight, double* norms, double* total) {
+  std::fill_n(norms, count, 0.0);
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = w + r * count;
+    vector_loop(0, count, [=](int64_t k) { norms[k] += static_cast<double>(row[k]) * static_cast<double>(row[k]); });
+  }
+  for (int64_t k = 0; k < count; ++k) {
+    const double norm = std::sqrt(norms[k]);
+    *total += weight * norm;
+    norms[k] = norm > 0 ? weight / norm : 0;
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = w + r * count;
+    T* gradient = g + r * count;
+    vector_loop(0, count, [=](int64_t k) { gradient[k] += static_cast<T>(norms[k]) * row[k]; });
+  }
+}
+
 template void chain_pass(const Chains&, const ChainArenas<float>&, const ChainTask&, int64_t, int64_t);
 template void chain_pass(const Chains&, const ChainArenas<double>&, const ChainTask&, int64_t, int64_t);
 template void chain_proximal_pass(const Chains&, float*, const float*, const float*, const double*, const ChainTask&,
@@ -251,5 +272,7 @@ template void chain_proximal_pass(const Chains&, double*, const double*, const d
                                   int64_t, int64_t);
 template void chain_scale_pass(const Chains&, float*, const double*, int64_t, int64_t);
 template void chain_scale_pass(const Chains&, double*, const double*, int64_t, int64_t);
+template void column_pass(const float*, float*, int64_t, int64_t, double, double*, double*);
+template void column_pass(const double*, double*, int64_t, int64_t, double, double*, double*);
 
 }  // namespace espalier

@@ -23,4 +23,9 @@ void chain_proximal_pass(const Chains& chains, T* w, const T* scales, const T* v
 template <class T>
 void chain_scale_pass(const Chains& chains, T* w, const double* by, int64_t rows, int64_t grain);
 
+// g += weight * w / norm for each of `count` columns of a matrix of `rows` rows; adds weight * norm to *total. norms:
+// room for `count` numbers.
+template <class T>
+void column_pass(const T* w, T* g, int64_t count, int64_t rows, double weight, double* norms, double* total);
+
 }  // namespace espalier

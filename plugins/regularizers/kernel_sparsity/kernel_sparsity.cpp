@@ -11,7 +11,6 @@
 #include <c10/core/GradMode.h>
 
 #include <espalier/foresight.h>
-#include <espalier/isa.h>
 #include <espalier/plugin.h>
 #include <espalier/regularizer.h>
 
@@ -440,31 +439,11 @@ class KernelNumber final : public GroupPenalty, public Foresight {
       if (weights.device().is_cuda()) {
         launch_columns(w + c.offset, g + c.offset, c.count, c.rows, o_.weight, total, weights.device().index());
       } else {
-        pass_columns(w + c.offset, g + c.offset, c, total);
+        norms_.resize(static_cast<size_t>(c.count));
+        column_pass(w + c.offset, g + c.offset, c.count, c.rows, o_.weight, norms_.data(), total);
       }
     }
     bank.gradients.touch();
-  }
-
-  // Row by row, so that neighbours in memory are one vector.
-  template <class T>
-  void pass_columns(const T* w, T* g, const Columns& c, double* total) {
-    norms_.assign(static_cast<size_t>(c.count), 0);
-    double* sums = norms_.data();
-    for (int64_t r = 0; r < c.rows; ++r) {
-      const T* row = w + r * c.count;
-      vector_loop(0, c.count, [=](int64_t k) { sums[k] += static_cast<double>(row[k]) * static_cast<double>(row[k]); });
-    }
-    for (int64_t k = 0; k < c.count; ++k) {
-      const double norm = std::sqrt(sums[k]);
-      *total += o_.weight * norm;
-      sums[k] = norm > 0 ? o_.weight / norm : 0;
-    }
-    for (int64_t r = 0; r < c.rows; ++r) {
-      const T* row = w + r * c.count;
-      T* gradient = g + r * c.count;
-      vector_loop(0, c.count, [=](int64_t k) { gradient[k] += static_cast<T>(sums[k]) * row[k]; });
-    }
   }
 
   Options o_;

@@ -10,7 +10,7 @@
 
 #include "cuda/kernels.h"
 #include "espalier/error.h"
-#include "espalier/parallel.h"
+#include "weights/dropout_mask.h"
 
 namespace espalier {
 
@@ -21,15 +21,7 @@ void fill_dropout_mask(at::Tensor& mask, double p, RandomKey key, int64_t first)
   const double kept = 1 / (1 - p);
   if (mask.is_cuda()) return cuda::fill_dropout_mask(mask, threshold, kept, key, first);
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, mask.scalar_type(), "fill_dropout_mask", [&] {
-    auto* out = mask.data_ptr<scalar_t>();
-    const int64_t words = first / 4;  // of four draws each, which come before
-    parallel_for((first + n + 3) / 4 - words, 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = words + begin; i < words + end; ++i) {
-        const Random4 r = philox(key.value(), static_cast<uint64_t>(i));
-        for (int64_t j = std::max(4 * i, first); j < std::min(4 * i + 4, first + n); ++j)
-          out[j - first] = static_cast<scalar_t>(r.v[j & 3] < threshold ? 0 : kept);
-      }
-    });
+    dropout_mask_on_cpu(mask.data_ptr<scalar_t>(), first, n, threshold, kept, key);
   });
 }
 
