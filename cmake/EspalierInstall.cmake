@@ -11,17 +11,16 @@ configure_package_config_file(cmake/EspalierConfig.cmake.in
   INSTALL_DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfigVersion.cmake
   COMPATIBILITY SameMinorVersion)
-configure_file(cmake/EspalierTorch.cmake
-               ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTorch.cmake COPYONLY)
-configure_file(cmake/EspalierPlugin.cmake
-               ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierPlugin.cmake COPYONLY)
+foreach(file EspalierTorch EspalierNvcc EspalierPlugin)
+  configure_file(cmake/${file}.cmake ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/${file}.cmake COPYONLY)
+endforeach()
 export(EXPORT EspalierTargets NAMESPACE espalier::
        FILE ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierTargets.cmake)
 
 install(EXPORT EspalierTargets NAMESPACE espalier:: DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 install(FILES ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfig.cmake
   ${PROJECT_BINARY_DIR}/${ESPALIER_INSTALL_CMAKE_DIR}/EspalierConfigVersion.cmake
-  cmake/EspalierTorch.cmake cmake/EspalierPlugin.cmake
+  cmake/EspalierTorch.cmake cmake/EspalierNvcc.cmake cmake/EspalierPlugin.cmake
   DESTINATION ${ESPALIER_INSTALL_CMAKE_DIR})
 
 # share/espalier/{recipes,templates,report,datasets}: linked in the build tree, copied by an installation.

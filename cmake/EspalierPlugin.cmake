@@ -1,6 +1,7 @@
 # espalier_add_plugin(<name> SOURCES <file>... [TEST <file>...] [OUTPUT_DIRECTORY <folder>])
 #
 # Builds lib<name>.so, a plugin, from C++ files and CUDA kernels (.cu; left out where Espalier is built without CUDA).
+# Kernels are C++20, or C++17 where CMake is older than 3.26.
 # `cmake --install` puts it into lib/espalier/plugins of its prefix. TEST adds a GoogleTest program to ctest; it sees
 # the macro ESPALIER_PLUGIN_DIR, the folder of the built library.
 
@@ -24,9 +25,9 @@ function(espalier_add_plugin name)
   if(NOT ESPALIER_WITH_CUDA)
     list(FILTER arg_SOURCES EXCLUDE REGEX "\\.cu$")
   elseif(kernels AND NOT CMAKE_CUDA_COMPILER)
-    message(FATAL_ERROR "espalier_add_plugin(${name}): kernels need project(... LANGUAGES CXX CUDA), or CUDACXX set to "
-                        "an nvcc of "
-                        "CUDA ${ESPALIER_CUDA_VERSION}")
+    message(FATAL_ERROR "espalier_add_plugin(${name}): this Espalier has CUDA ${ESPALIER_CUDA_VERSION}, so kernels are "
+                        "compiled, which needs\n  find_package(Espalier REQUIRED COMPONENTS CUDA)\nand says there what "
+                        "is missing")
   endif()
 
   add_library(${name} MODULE ${arg_SOURCES})
@@ -56,9 +57,14 @@ endfunction()
 function(_espalier_plugin_properties target)
   set_target_properties(${target} PROPERTIES
     CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
-    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY None
+    CUDA_RUNTIME_LIBRARY None
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE ON)
+  if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+    set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+  else()  # Debian's CMake 3.25 does not know that nvcc can do more; without a number it would take that of C++
+    set_target_properties(${target} PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+  endif()
   if(ESPALIER_WITH_CUDA)
     # Not CMake's default, the oldest that nvcc knows.
     set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${ESPALIER_CUDA_ARCHITECTURES}")

@@ -94,6 +94,9 @@ TEST(Check, FindsFaultsWithTheCommandsThatRepeatThem) {
       Fault{"regularizer/overwrites", "adds", "elements differ"},
       Fault{"optimizer/hidden_state", "checkpoint", "elements differ"},
       Fault{"optimizer/hidden_state", "edits", "elements differ"},
+      Fault{"optimizer/late_counter", "checkpoint", "elements differ"},
+      Fault{"optimizer/late_signs", "checkpoint", "elements differ"},
+      Fault{"operation/four_inputs", "gradients", "."},
       Fault{"operation/adds_one", "zero", "1 ("},
       Fault{"operation/first_sample", "samples", "elements differ"},
       Fault{"backbone/first_sample_network", "samples", "elements differ"},
@@ -139,6 +142,45 @@ TEST(Check, RepeatsAFailureACrashAndAnEndlessLoop) {
     EXPECT_EQ(o.status, 1);
     EXPECT_THAT(o.text, AllOf(HasSubstr("FAILED"), HasSubstr(got), HasSubstr("0 passed, 1 failed, 0 skipped")));
   }
+}
+
+// For a debugger: what is wrong is told as by another process, and a crash is the program's own.
+TEST(Check, ChecksInItsOwnProcessWhereAsked) {
+  Output o = espalier_command("check '" + nonconforming + "' --only overwrites --check adds --in-process");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("FAILED"), HasSubstr("elements differ"), HasSubstr("0 passed, 1 failed")));
+  o = espalier_command("check '" + nonconforming + "' --only crashes --check shapes --in-process");
+  EXPECT_EQ(o.status, 128 + 6) << o.text;
+  o = espalier_command("check '" + nonconforming + "' --in-process");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("name one by --only"), HasSubstr("regularizer/overwrites")));
+  o = espalier_command("check '" + nonconforming + "' --in-process --only overwritez");
+  EXPECT_THAT(o.text, HasSubstr("did you mean 'overwrites'?"));
+}
+
+// A library that was built with the address sanitizer is loaded into an ordinary program, and its report is shown to
+// the line that writes beyond its memory.
+TEST(Check, ShowsTheWholeReportOfASanitizer) {
+  const Output o =
+      espalier_command("check '" ESPALIER_FIXTURE_DIR "/libsanitized.so' --only writes_beyond --check shapes");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.text, AllOf(HasSubstr("ERROR: AddressSanitizer: heap-buffer-overflow"), HasSubstr("sanitized.cpp:"),
+                            HasSubstr("SUMMARY: AddressSanitizer")));
+}
+
+// The sanitizer would end the program.
+TEST(Check, OtherCommandsRefuseALibraryOfASanitizerAndSayWhatToDo) {
+  const std::string folder = " --plugins '" ESPALIER_FIXTURE_DIR "/libsanitized.so'";
+  Output o = espalier_command("plugins" + folder);
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("libsanitized.so: was built with the address sanitizer"));
+  const std::string line = "LD_PRELOAD=libasan.so.";
+  ASSERT_THAT(o.text, HasSubstr(line));
+  const size_t at = o.text.find(line);
+  const std::string advised = o.text.substr(at, o.text.find(" (`espalier check`", at) - at);
+  o = shell(advised + " '" ESPALIER_PROGRAM "' plugins" + folder);
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_THAT(o.text, HasSubstr("writes_beyond"));
 }
 
 // By its form there is nothing wrong with it.

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "espalier/build_config.h"
 #include "plugins/loader.h"
 #include "recipe/sections.h"
 #include "recipe/yaml.h"
@@ -94,6 +95,12 @@ TEST(DocsOfRecipes, NameEveryKeyWithItsDefaultAndNoOther) {
     for (const std::string& key : s.more) rows.erase(key);
     for (const auto& [key, fallback] : rows) ADD_FAILURE() << s.heading << ": there is no key '" << key << "'";
   }
+}
+
+// A reader looks there before rebuilding a plugin.
+TEST(Compatibility, TellsTheSdkAbiOfThisProgram) {
+  const std::string page = read_file(ESPALIER_SOURCE_DIR "/COMPATIBILITY.md");
+  EXPECT_NE(page.find("| SDK ABI | " + std::to_string(ESPALIER_SDK_ABI) + " |"), std::string::npos);
 }
 
 // out_of_tree_test.cpp builds and runs what the guides show.

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "espalier/build_config.h"
 #include "espalier/error.h"
 #include "plugins/loader.h"
 #include "recipe/recipe.h"
@@ -92,6 +93,15 @@ const Wrong wrong_recipes[] = {
     {"NoVersion", "name: x\n", "1:1", {"needs", "'espalier'"}},
     {"OtherVersion", "espalier: 2\nname: x\n", "1:11", {"version 2", "'espalier: 1'"}},
     {"VersionOfText", "espalier: one\nname: x\n", "1:11", {"'espalier' must be an integer", "'one'"}},
+    // Before anything else: a later version may have other keys.
+    {"NeedsALaterSdk",
+     head + "needs_sdk: '>= 99.1'\nkey_of_later: 1\n",
+     "3:12",
+     {"needs Espalier >= 99.1 (needs_sdk)", "this is Espalier " ESPALIER_VERSION}},
+    {"NeedsAnEarlierSdk", head + "needs_sdk: '>= 0.1, < 0.1'\n", "3:12", {"needs Espalier >= 0.1, < 0.1"}},
+    {"NeedsSdkWithoutSign", full + "needs_sdk: '1.2'\n", "9:12", {"'1.2' is no condition", "\">= 1.2\""}},
+    {"NeedsSdkWithoutQuotes", full + "needs_sdk: 1.2\n", "9:12", {"in quotes", "\">= 1.2\""}},
+    {"NeedsSdkOfWords", full + "needs_sdk: latest\n", "9:12", {"'latest' is no condition"}},
     {"NoName", "espalier: 1\n", "1:1", {"'name'"}},
     {"NameIsAPath",
      "espalier: 1\nname: ../../etc\ndata: toy_images\nnetwork: toy_net\n" + stage,

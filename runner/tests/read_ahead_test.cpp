@@ -11,7 +11,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -243,6 +247,71 @@ TEST(OnDemand, WhatIsThrownNamesTheComponent) {
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), testing::AllOf(HasSubstr("dataset 'broken'"), HasSubstr("oh")));
   }
+}
+
+// Images of 1 + number x 2 + number pixels that all hold their number, with as many rows of a target.
+class Unequal final : public Samples {
+ public:
+  int64_t size() const override { return 6; }
+  Sample sample(int64_t number, bool training, RandomKey key) const override {
+    const double drawn = training ? unit_float(philox(key.value(), 0).v[0]) : 0;
+    return {.inputs = {{"input", at::full({2, 1 + number, 2 + number}, number, at::kByte)},
+                       {"sizes", at::tensor({1.0 + static_cast<double>(number), 2.0 + static_cast<double>(number)})}},
+            .targets = {{"image", at::tensor({number, number * number}, at::kLong)}},
+            .rows = {{"boxes", at::full({number, 4}, drawn, at::kDouble)}}};
+  }
+};
+
+std::unique_ptr<DataPipeline> unequal_pipeline(const Split& split, int64_t threads = 2) {
+  const OnDemand reading{.image = image, .threads = threads, .size_multiple = 4};
+  Normalization normalization = plain();
+  for (float& shift : normalization.shift) shift = 10;
+  return std::make_unique<DataPipeline>(split, normalization, at::kCPU, at::kFloat, reading);
+}
+
+TEST(OnDemand, PadsImagesThatDifferInSize) {
+  const Split all{.inputs = {}, .targets = {}, .samples = std::make_shared<Unequal>()};
+  const auto pipeline = unequal_pipeline(all);
+  const Batch batch = pipeline->plain_batch(1, 5);
+  // Of the largest image, 5 x 6, the next multiples of 4.
+  ASSERT_EQ(batch.input().sizes(), (std::vector<int64_t>{4, 2, 8, 8}));
+  for (int64_t i = 0; i < 4; ++i) {
+    const int64_t number = i + 1;
+    const at::Tensor x = batch.input()[i];
+    const at::Tensor inside = x.slice(1, 0, 1 + number).slice(2, 0, 2 + number);
+    EXPECT_TRUE(inside.eq(0.5 * static_cast<double>(number) + 10).all().item<bool>());
+    // Zeros after the normalisation, wherever else.
+    EXPECT_EQ(x.ne(0).sum().item<int64_t>(), inside.numel());
+  }
+  EXPECT_EQ(batch.input("sizes").scalar_type(), at::kFloat);
+  EXPECT_TRUE(batch.input("sizes")[2].equal(at::tensor({4.0F, 5.0F})));
+  EXPECT_TRUE(batch.target("image")[3].equal(at::tensor({4, 16}, at::kLong)));
+  EXPECT_EQ(batch.target("boxes").sizes(), (std::vector<int64_t>{1 + 2 + 3 + 4, 4}));
+  EXPECT_EQ(batch.target("boxes").scalar_type(), at::kDouble);
+  EXPECT_TRUE(batch.target("boxes.offsets").equal(at::tensor({0, 1, 3, 6, 10}, at::kLong)));
+  EXPECT_EQ(batch.size(), 4);
+  // A batch of images without rows.
+  EXPECT_EQ(pipeline->plain_batch(0, 1).target("boxes").sizes(), (std::vector<int64_t>{0, 4}));
+  EXPECT_THROW(unequal_pipeline({.inputs = {{"input", at::zeros({3, 2})}}, .targets = {}}), Error);
+}
+
+TEST(OnDemand, DrawsFromTheKeyOfEachImageThatDiffersInSize) {
+  const Split all{.inputs = {}, .targets = {}, .samples = std::make_shared<Unequal>()};
+  const auto rows = [&](const Split& split, int64_t threads, int64_t batch) {
+    const auto pipeline = unequal_pipeline(split, threads);
+    std::vector<at::Tensor> boxes;
+    for (int64_t begin = 0; begin < pipeline->size(); begin += batch) {
+      boxes.push_back(
+          pipeline->batch(begin, std::min(begin + batch, pipeline->size()), {}, RandomKey(3)).target("boxes"));
+    }
+    return at::cat(boxes);
+  };
+  const at::Tensor one = rows(all, 1, 2);
+  EXPECT_TRUE(one.equal(rows(all, 3, 2)));
+  EXPECT_TRUE(one.equal(rows(all, 2, 5)));
+  // A part of the data set is numbered by itself, and reads the samples of the whole.
+  const Batch part = unequal_pipeline(subset(all, {1, 4}))->plain_batch(0, 2);
+  EXPECT_TRUE(part.target("image")[1].equal(at::tensor({4, 16}, at::kLong)));
 }
 
 TEST(OnDemand, RefusesTargetsThatDoNotFit) {

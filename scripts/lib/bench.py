@@ -2,7 +2,8 @@
 
 Both do the same: the same initial values, images and order, the data set in memory as bytes. PyTorch is tuned:
 channels_last, the fused optimizer, no data loader. On the CPU it runs with the allocator's defaults ("python") and with
-the settings that Espalier makes for itself ("python, allocator"). The losses of the first 50 steps must agree as far
+the settings that Espalier makes for itself ("python, allocator"), and with --compile also under torch.compile with
+these settings. The losses of the first 50 steps must agree as far
 as PyTorch agrees with itself when it runs on another number of threads.
 """
 import argparse
@@ -79,6 +80,9 @@ def compare(name, options):
         contestants = {"espalier": (ours, None), "python": (theirs, None)}
         if options.device == "cpu":
             contestants["python, allocator"] = (theirs, ALLOCATOR)
+        for mode in options.compile:
+            contestants[f"python, {mode}"] = ([*theirs, "--compile", mode],
+                                              ALLOCATOR if options.device == "cpu" else None)
         results = {c: [] for c in contestants}
         for pair in range(options.pairs):
             order = list(contestants)
@@ -131,12 +135,18 @@ def main():
                "  scripts/bench structure             edits of large networks, and kernels of different sizes\n"
                "  scripts/bench optimizers            what the update pass of lbi costs over that of sgd\n"
                "  scripts/bench regularizers          what the passes of kernel_number and kernel_size cost\n"
-               "  scripts/bench runs RUN SWEEP        the times of pruned networks beside that of another run\n")
+               "  scripts/bench runs RUN SWEEP        the times of pruned networks beside that of another run\n"
+               "  scripts/bench inference             the forward pass in evaluation\n"
+               "  scripts/bench widths                networks of odd widths beside those of multiples of 16\n"
+               "  scripts/bench growth RECIPE         the time of a run beside its train cost\n"
+               "  scripts/bench resnet20 --compile default --compile max-autotune\n")
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes/bench/NAME.yaml (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each (default 5)")
     parser.add_argument("--steps", type=int, help="steps timed in each run (default: by recipe)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bf16"), help="overrides the recipe's")
+    parser.add_argument("--compile", action="append", default=[], choices=("default", "max-autotune"),
+                        help="also against torch.compile in this mode; may be repeated")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--data", action="append", default=[], metavar="DIR",
                         help="a folder of data sets; may be repeated")

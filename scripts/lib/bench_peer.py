@@ -33,6 +33,22 @@ def penalties_of(stage, model):
     return terms
 
 
+def time_inference(o, module, model):
+    """Prints the median time of a pass over inputs of the shape of the data."""
+    inputs = module.load_safetensors(o.folder / "data.safetensors")["inputs"]
+    x = torch.randn(o.batch, *inputs.shape[1:])
+    if x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    forward = torch.compile(model, mode=o.compile, dynamic=False) if o.compile else model
+    times = []
+    with torch.inference_mode(), torch.autocast(o.device, torch.bfloat16, enabled=o.precision == "bf16"):
+        for _ in range(o.warmup + o.steps):
+            since = time.perf_counter()
+            forward(x)
+            times.append(time.perf_counter() - since)
+    print(json.dumps({"step_ms": 1e3 * statistics.median(times[o.warmup:]), "first_step_at": time.time()}))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -40,6 +56,8 @@ def main():
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--compile", choices=("default", "max-autotune"), help="by torch.compile in this mode")
+    parser.add_argument("--inference", action="store_true", help="the forward pass in evaluation, of made-up inputs")
     parser.add_argument("--losses", action="store_true", help="only the losses of the first 50 steps")
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
@@ -50,6 +68,8 @@ def main():
 
     device = torch.device(o.device)
     model = module.load_model(o.folder / "model.safetensors").to(device).train()
+    if o.inference:
+        return time_inference(o, module, model.eval())
     stage = json.loads((o.folder / "stage.json").read_text())
     optimizer, penalties = optimizer_of(stage, model), penalties_of(stage, model)
     loss_of = torch.nn.functional.cross_entropy if hasattr(module, "CLASSES") else torch.nn.functional.mse_loss
@@ -69,10 +89,16 @@ def main():
         form = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
         return inputs[index].to(torch.float32, memory_format=form).mul_(scale).add_(shift), targets[index]
 
+    def loss_at(x, y):
+        with torch.autocast(o.device, torch.bfloat16, enabled=o.precision == "bf16", cache_enabled=False):
+            return loss_of(model(x), y)
+
+    if o.compile:
+        loss_at = torch.compile(loss_at, mode=o.compile, dynamic=False)
+
     def step(i):
         x, y = batch(i)
-        with torch.autocast(o.device, torch.bfloat16, enabled=o.precision == "bf16", cache_enabled=False):
-            loss = loss_of(model(x), y)
+        loss = loss_at(x, y)
         total = loss
         for penalty in penalties:
             total = total + penalty()

@@ -2,7 +2,8 @@
 
 - README.md and other pages of the root are pages of the site.
 - A link to a file that is no page becomes text, since a site does not hold the sources.
-- A line that is only a link to a template of `espalier new` shows the template, filled in for a plugin my-KIND.
+- A line that is only a link to a template of `espalier new` shows the template, filled in for a plugin my-KIND; one
+  that is only a link to a file of examples/plugins shows that file.
 - The pages on components are made from what the program says of them, if it is built.
 - The output of scripts/reference is part of the site, if it is there.
 - A page that would load something from the network is an error.
@@ -99,17 +100,21 @@ class TreeExtension(Extension):
 links = LinksOfTree()
 
 
-# ---- templates of `espalier new` ----
+# ---- templates of `espalier new`, and examples ----
 
-LONE_LINK = re.compile(r"^\[[^\]\n]*\]\(([^)\n]*sdk/templates/[^)\n]+)\)$", re.MULTILINE)
-LANGUAGES = {".cpp": "cpp", ".yaml": "yaml", ".txt": "cmake"}
+LONE_LINK = re.compile(
+    r"^\[[^\]\n]*\]\(([^)\n]*(?:sdk/templates|examples/plugins/[a-z_]+)/[^)\n]+)\)$", re.MULTILINE
+)
+LANGUAGES = {".cpp": "cpp", ".cu": "cpp", ".h": "cpp", ".yaml": "yaml", ".txt": "cmake"}
 
 
 def filled_template(target):
     """Returns the name and the text of the file that `espalier new KIND my-KIND` makes of a template."""
     path = ROOT / target
     if not path.is_file():
-        raise PluginError(f"a guide shows {target}, and there is no such template")
+        raise PluginError(f"a guide shows {target}, and there is no such file")
+    if "templates" not in path.parts:
+        return path.name, path.read_text(encoding="utf-8")
     kind = path.parent.name if path.parent.name != "common" else "regularizer"
     name = f"my_{kind}"
     text = path.read_text(encoding="utf-8")

@@ -133,6 +133,18 @@ def tables(corpora):
         corpora.add("npz", save.__name__, buffer.getvalue())
 
 
+def instances(corpora):
+    outline = [1, 1, 1, 6.5, 8.25, 6, 8, 1]
+    objects = [{"segmentation": [outline, [3, 3, 5, 3, 4, 7]]},
+               {"segmentation": {"size": [8, 12], "counts": [3, 9, 84]}, "iscrowd": 1},
+               {"segmentation": {"size": [8, 12], "counts": "3g26"}}, {}]
+    corpora.add("instances", "objects.json", json.dumps({
+        "images": [{"id": 3, "file_name": "a.jpg", "height": 8, "width": 12}],
+        "annotations": [{"id": i, "image_id": 3, "category_id": 5, "bbox": [1, 1, 7, 5], "area": 30.5, **o}
+                        for i, o in enumerate(objects)],
+        "categories": [{"id": 5, "name": "thing"}]}))
+
+
 def plugins(corpora, program):
     """The smallest one, without what it says for debuggers."""
     library = min((Path(program).parent.parent / "plugins").glob("*.so"), key=lambda p: p.stat().st_size)
@@ -155,6 +167,7 @@ def main():
     pytorch(corpora)
     datasets(corpora)
     tables(corpora)
+    instances(corpora)
     plugins(corpora, args.program)
 
 

@@ -2,9 +2,11 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 
 #include <zlib.h>
 
+#include "annotations.h"
 #include "driver.h"
 #include "espalier/datasets/cifar.h"
 #include "espalier/datasets/idx.h"
@@ -165,6 +167,16 @@ void archive(const fs::path& file) {
   unpack_archive(file, {"train.bin", "test.bin"}, folder);
 }
 
+void instances(const fs::path& file) {
+  const detection::Instances all = detection::read_instances(file);
+  for (const detection::Annotation& a : all.annotations) {
+    const detection::Rle mask = mask_of(a, all.images[static_cast<size_t>(a.image)]);
+    static_cast<void>(box_of(mask));
+    if (detection::mask_of_text(text_of(mask), mask.height, mask.width) != mask)
+      throw std::logic_error("a mask is not the one that its text says");
+  }
+}
+
 }  // namespace
 
 const std::vector<Target>& targets() {
@@ -183,7 +195,8 @@ const std::vector<Target>& targets() {
                                           {"npy", npy},
                                           {"npz", npz},
                                           {"elf", elf},
-                                          {"archive", archive}};
+                                          {"archive", archive},
+                                          {"instances", instances}};
   return all;
 }
 

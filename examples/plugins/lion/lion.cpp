@@ -1,6 +1,9 @@
+#include "lion.h"
+
 #include <espalier/flat_optimizer.h>
 #include <espalier/parallel.h>
 #include <espalier/plugin.h>
+#include <espalier/step_scalars.h>
 
 namespace espalier {
 
@@ -29,39 +32,39 @@ class Lion final : public FlatOptimizer {
  protected:
   // It follows every edit of the structure because it is named here.
   std::vector<std::string> states() const override { return {"momentum"}; }
-  void begin_step(Weights&, double learning_rate) override { lr_ = learning_rate; }
+  // The spans carry it, for the kernel as for the CPU.
+  double weight_decay() const override { return o_.weight_decay; }
+  void begin_step(Weights& weights, double lr) override { scalars_.set({lr}, weights.device()); }
 
   void update(Weights& weights, Part& part) override {
-    if (!weights.device().is_cpu()) throw Error("lion runs on the CPU only");
     if (weights.dtype() == at::kDouble) {
-      pass<double>(part);
+      pass<double>(weights, part);
     } else {
-      pass<float>(part);
+      pass<float>(weights, part);
     }
   }
 
  private:
   template <class T>
-  void pass(Part& part) {
+  void pass(const Weights& weights, Part& part) {
+    const LionFormula<T> formula{static_cast<T>(o_.beta1), static_cast<T>(o_.beta2)};
     T* w = part.bank->values.flat().data_ptr<T>();
     const T* g = part.bank->gradients.flat().data_ptr<T>();
     T* m = arena(part, state_name("momentum")).flat().data_ptr<T>();
-    const T lr = static_cast<T>(lr_), b1 = static_cast<T>(o_.beta1), b2 = static_cast<T>(o_.beta2);
-    const T decay = static_cast<T>(o_.weight_decay);
+    if (weights.device().is_cuda()) {
+      return launch_lion(part.bank->values.numel(), part.table.data_ptr<double>(), scalars_.data(), w, g, m, formula,
+                         weights.device().index());
+    }
+    const T lr = static_cast<T>(*scalars_.data());
     for (const Span& span : part.spans) {
-      parallel_for(span.end - span.begin, 1 << 15, [&](int64_t begin, int64_t end) {
-        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) {
-          const T c = b1 * m[i] + (1 - b1) * g[i];
-          const T sign = c > 0 ? T(1) : c < 0 ? T(-1) : T(0);
-          w[i] -= lr * (sign + decay * w[i]);
-          m[i] = b2 * m[i] + (1 - b2) * g[i];
-        }
+      parallel_for(span.end - span.begin, 1 << 15, [&, decay = static_cast<T>(span.decay)](int64_t begin, int64_t end) {
+        for (int64_t i = span.begin + begin; i < span.begin + end; ++i) formula(w[i], g[i], m[i], lr, decay);
       });
     }
   }
 
   Options o_;
-  double lr_ = 0;
+  StepScalars scalars_;
 };
 
 ESPALIER_PLUGIN(

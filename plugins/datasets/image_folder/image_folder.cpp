@@ -174,7 +174,7 @@ class Files final : public Samples {
     const Image image = read_image(folder_ + (names_.c_str() + begins_[static_cast<size_t>(sample)]));
     const bool random = training && cutting_.random;
     resize(image, random ? cutting_.draw(image.width, image.height, key) : cutting_.centre(image.width, image.height),
-           cutting_.size, out);
+           cutting_.size, cutting_.size, out);
   }
 
   void identify(const std::function<void(std::string_view)>& add) const override {

@@ -52,18 +52,18 @@ Taps taps_of(int from, int to, int begin, int n) {
 
 }  // namespace
 
-void resize(const Image& image, const Cut& cut, int size, uint8_t* out) {
-  const Taps across = taps_of(cut.width, cut.to_width, cut.left, size);
-  const Taps down = taps_of(cut.height, cut.to_height, cut.top, size);
+void resize(const Image& image, const Cut& cut, int out_width, int out_height, uint8_t* out) {
+  const Taps across = taps_of(cut.width, cut.to_width, cut.left, out_width);
+  const Taps down = taps_of(cut.height, cut.to_height, cut.top, out_height);
   // The rows that any output row needs, resized across.
   const int begin = down.first.front(), end = down.first.back() + down.count.back();
-  const ptrdiff_t row = ptrdiff_t{3} * size;
+  const ptrdiff_t row = ptrdiff_t{3} * out_width;
   std::vector<uint8_t> narrow(static_cast<size_t>((end - begin) * row));
   for (int y = begin; y < end; ++y) {
     const uint8_t* line =
         image.pixels.get() + static_cast<size_t>(cut.y + y) * image.row_bytes() + ptrdiff_t{3} * cut.x;
     uint8_t* to = narrow.data() + (y - begin) * row;
-    for (int i = 0; i < size; ++i, to += 3) {
+    for (int i = 0; i < out_width; ++i, to += 3) {
       const uint8_t* from = line + ptrdiff_t{3} * across.first[static_cast<size_t>(i)];
       const int32_t* weight = across.of(i);
       int32_t r = half, g = half, b = half;
@@ -78,7 +78,7 @@ void resize(const Image& image, const Cut& cut, int size, uint8_t* out) {
     }
   }
   std::vector<int32_t> sums(static_cast<size_t>(row));
-  for (int i = 0; i < size; ++i) {
+  for (int i = 0; i < out_height; ++i) {
     std::ranges::fill(sums, half);
     const uint8_t* from = narrow.data() + (down.first[static_cast<size_t>(i)] - begin) * row;
     for (int k = 0; k < down.count[static_cast<size_t>(i)]; ++k, from += row) {
@@ -86,8 +86,8 @@ void resize(const Image& image, const Cut& cut, int size, uint8_t* out) {
       for (ptrdiff_t x = 0; x < row; ++x) sums[static_cast<size_t>(x)] += from[x] * weight;
     }
     for (ptrdiff_t c = 0; c < 3; ++c) {
-      uint8_t* to = out + (c * size + i) * size;
-      for (ptrdiff_t x = 0; x < size; ++x) to[x] = byte_of(sums[static_cast<size_t>(3 * x + c)]);
+      uint8_t* to = out + (c * out_height + i) * out_width;
+      for (ptrdiff_t x = 0; x < out_width; ++x) to[x] = byte_of(sums[static_cast<size_t>(3 * x + c)]);
     }
   }
 }

@@ -19,6 +19,12 @@
 namespace espalier {
 namespace {
 
+Value values_of(const at::Tensor& t) {
+  const at::Tensor c = t.detach().to(at::kDouble).contiguous();
+  const auto* first = c.const_data_ptr<double>();
+  return Value(std::vector<double>(first, first + c.numel()));
+}
+
 // The authors' step for a list of tensors, as facts and paper 000 give it; written without the code under test.
 constexpr const char* transcription = R"py(
 class Lbi:

@@ -5,9 +5,9 @@ namespace espalier {
 const std::vector<Check>& all_checks() {
   static const std::vector<Check> checks = [] {
     std::vector<Check> all;
-    for (auto* part :
-         {parameter_checks, operation_checks, backbone_checks, regularizer_checks, optimizer_checks, controller_checks,
-          dataset_checks, schedule_checks, augmentation_checks, loss_checks, metric_checks, score_checks}) {
+    for (auto* part : {parameter_checks, operation_checks, backbone_checks, regularizer_checks, optimizer_checks,
+                       controller_checks, dataset_checks, schedule_checks, augmentation_checks, loss_checks,
+                       metric_checks, score_checks, cuda_checks}) {
       for (Check& c : part()) all.push_back(std::move(c));
     }
     return all;

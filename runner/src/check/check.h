@@ -48,5 +48,6 @@ std::vector<Check> augmentation_checks();
 std::vector<Check> loss_checks();
 std::vector<Check> metric_checks();
 std::vector<Check> score_checks();
+std::vector<Check> cuda_checks();  // none where there is no GPU
 
 }  // namespace espalier

@@ -8,13 +8,10 @@
 #include <utility>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cross_entropy_loss.h>
-#include <c10/core/GradMode.h>
 
 #include "check/check.h"
 #include "check/expect.h"
 #include "check/samples.h"
-#include "espalier/execute.h"
 #include "espalier/optimizer.h"
 #include "espalier/testkit.h"
 
@@ -22,135 +19,35 @@ namespace espalier {
 
 namespace {
 
-constexpr int64_t epochs = 2, steps = 3, samples_drawn = 6, classes = 3;
+constexpr int64_t epochs = 2, steps = 3, samples = 6, classes = 3;
 constexpr double step_size = 0.05;
 
 // A run on random data. What the controller needs of an optimizer comes from one that provides it; without any, steps
 // are those of gradient descent.
-class CheckRun final : public Run {
+class CheckRun final : public testkit::TestRun {
  public:
-  CheckRun(Graph graph, const Registered& controller)
-      : graph_(std::move(graph)), weights_(graph_, at::kDouble, at::kCPU) {
+  CheckRun(Graph graph, const Registered& controller) : TestRun(std::move(graph), /*seed=*/4) {
+    of_epochs = espalier::epochs, of_steps = steps;
+    rate = descent = step_size;
+    TestRun::samples = espalier::samples;
+    TestRun::classes = espalier::classes;
+    derived = Value::map();
     for (const Need& need : controller.component.needs) {
       for (const Registered* r : Registry::instance().all()) {
         const auto& provides = r->component.provides;
         if (r->component.kind != Optimizer::kind ||
             std::find(provides.begin(), provides.end(), need.what) == provides.end())
           continue;
-        optimizers_.emplace_back(r->component.name, make_example<Optimizer>(*r));
+        optimize_with(make_example<Optimizer>(*r), r->component.name);
         break;
       }
     }
-    attach();
   }
-  void begin() { fill(graph_, weights_); }
 
-  const Graph& graph() const override { return graph_; }
-  Weights& weights() override { return weights_; }
-  const std::string& stage() const override { return stage_; }
-  int64_t epochs() const override { return espalier::epochs; }
-  void end_stage() override {}
-  int64_t epoch() const override { return epoch_; }
-  int64_t step() const override { return step_; }
-  RandomKey key() const override {
-    return RandomKey(4).with(static_cast<uint64_t>(epoch_)).with(static_cast<uint64_t>(step_));
-  }
-  void at(int64_t epoch, int64_t step) { epoch_ = epoch, step_ = step; }
-
-  using Run::edit;
-  void edit(const Edits& edits) override {
-    const auto followed = followers();
-    std::vector<Weights*> all{&weights_};
-    for (const auto& [name, w] : followed) all.push_back(w.get());
-    apply(graph_, all, edits);
-    attach();
-    edits_ += edits.size();
-  }
-  using Run::follow;
-  void follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) override {
-    followers_[name] = {weights, optimized};
-    attach();
-  }
-  void train_step(const Batch& batch) override {
-    weights_.zero_gradients();
-    add_gradients(batch, weights_, "loss");
-    update(weights_, {Role::weight, Role::architecture});
-  }
-  using Run::add_gradients;
-  void add_gradients(const Batch& batch, Weights& weights, const GradientPass& of) override {
-    const Pass pass{.training = true, .key = key(), .statistics = of.statistics};
-    if (of.loss != "loss") {
-      espalier::run(graph_, weights, batch.inputs, {of.loss}, pass)[0].backward();
-    } else {
-      testkit::cross_entropy(graph_, weights, batch.input(), batch.target(), pass).backward();
-    }
-    if (of_turn_) of_turn_->backward_end(*this, weights);
-  }
-  void add_regularizers(Weights&) override {}
-  using Run::update;
-  void update(Weights& weights, const std::vector<Role>& roles) override {
-    const c10::NoGradGuard no_grad;
-    if (of_turn_) of_turn_->update_begin(*this, weights);
-    for (const auto& [label, o] : optimizers_) o->step(weights, o->learning_rate());
-    for (const Role role : roles) {
-      const Bank& b = weights.bank(role);
-      if (optimizers_.empty() && b.values.numel() > 0) at::Tensor(b.values.flat()).sub_(b.gradients.flat(), step_size);
-    }
-    if (of_turn_) of_turn_->update_end(*this, weights);
-  }
-  Batch draw(std::string_view part, int64_t n) override {
-    const uint64_t seed = key().with(part).with(static_cast<uint64_t>(n)).value();
-    return {.inputs = {{"input", testkit::input_of(graph_, samples_drawn, seed)}},
-            .targets = {{"target", testkit::target_of(classes, samples_drawn, seed)}}};
-  }
-  using Run::evaluate;
-  Evaluation evaluate(std::string_view part, const Weights& weights) override {
-    const c10::NoGradGuard no_grad;
-    const uint64_t seed = RandomKey(4).with(part).value();
-    const at::Tensor target = testkit::target_of(classes, samples_drawn, seed);
-    const at::Tensor logits =
-        espalier::run(graph_, weights, {{"input", testkit::input_of(graph_, samples_drawn, seed)}}, {"logits"})[0];
-    const double accuracy = 100 * logits.argmax(-1).eq(target).to(at::kDouble).mean().item<double>();
-    return {.loss = at::cross_entropy_loss(logits, target).item<double>(),
-            .metrics = {{"accuracy", accuracy}},
-            .score = accuracy};
-  }
-  at::Tensor loss(const Batch& batch, const Observer& observe) override {
-    const at::Tensor logits = espalier::run(graph_, weights_, batch.inputs, {"logits"}, {}, observe)[0];
-    return at::cross_entropy_loss(logits, batch.target());
-  }
-  double learning_rate(ParamId) const override { return step_size; }
-  int64_t batch_size() const override { return samples_drawn; }
-  bool clipped() const override { return false; }
-  void publish(const std::string& name, const Artefact& artefact) override {
-    artefacts_[stage_ + "." + name] = artefact;
-  }
-  const Artefact& artefact(const std::string& name) const override {
-    const auto found = artefacts_.find(name);
-    if (found == artefacts_.end()) throw Error("no stage published '" + name + "'");
-    return found->second;
-  }
-  Value derive() const override { return Value::map(); }
-  void metric(const std::string& name, double value) override { metrics_[name] = value; }
-  void record(const std::string&, const NamedTensors&) override {}
-  void note(const std::string&) override {}
-
-  // Calls `body`, a step of the controller, which is told of the parts of it.
-  template <class Body>
-  void in_step(Controller& c, const Body& body) {
-    of_turn_ = &c;
-    body();
-    of_turn_ = nullptr;
-  }
-  void evaluate_around(Controller& c) {
-    c.evaluation_begin(*this);
-    evaluate("test");
-    c.evaluation_end(*this);
-  }
   std::vector<at::Tensor> copy_of_values() const {
     std::vector<at::Tensor> all;
     for (const Role role : {Role::weight, Role::architecture, Role::buffer})
-      all.push_back(weights_.bank(role).values.flat().clone());
+      all.push_back(values().bank(role).values.flat().clone());
     return all;
   }
   void expect_values(const std::vector<at::Tensor>& wanted, const std::string& what) const {
@@ -158,18 +55,9 @@ class CheckRun final : public Run {
     for (size_t i = 0; i < now.size(); ++i) expect(now[i].equal(wanted[i]), "the same values " + what, "others");
   }
 
-  size_t edits() const { return edits_; }
-  const std::map<std::string, double>& metrics() const { return metrics_; }
-  std::map<std::string, std::shared_ptr<Weights>> followers() const {
-    std::map<std::string, std::shared_ptr<Weights>> alive;
-    for (const auto& [name, f] : followers_) {
-      if (auto w = f.weights.lock()) alive.emplace(name, std::move(w));
-    }
-    return alive;
-  }
   // What a checkpoint of the other run holds.
   void restore(const CheckRun& other) {
-    copy_all(other.weights_, weights_, "resume()");
+    copy_all(other.values(), weights(), "resume()");
     const auto mine = followers();
     for (const auto& [name, w] : other.followers()) {
       expect(mine.contains(name), "resume() follows the Weights '" + name + "', as stage_begin() did", "it does not");
@@ -177,69 +65,28 @@ class CheckRun final : public Run {
     }
   }
   void expect_same_as(const CheckRun& other, const std::string& what) const {
-    expect(to_json(graph_.to_value()) == to_json(other.graph_.to_value()), "the same structure " + what, "another");
-    expect_same(what, graph_, other.weights_, weights_);
+    expect(to_json(graph().to_value()) == to_json(other.graph().to_value()), "the same structure " + what, "another");
+    expect_same(what, graph(), other.values(), values());
     const auto mine = followers();
     for (const auto& [name, w] : other.followers()) {
       expect(mine.contains(name), "the followed Weights '" + name + "' " + what, "none");
-      expect_same(what + ", '" + name + "'", graph_, *w, *mine.at(name));
+      expect_same(what + ", '" + name + "'", graph(), *w, *mine.at(name));
     }
-    for (const auto& [name, value] : other.metrics_) {
-      const auto found = metrics_.find(name);
-      expect(found != metrics_.end() && found->second == value,
+    for (const auto& [name, value] : other.metrics()) {
+      const auto found = metrics().find(name);
+      expect(found != metrics().end() && found->second == value,
              "the metric '" + name + "' " + what + ": " + std::to_string(value),
-             found == metrics_.end() ? "none" : std::to_string(found->second));
+             found == metrics().end() ? "none" : std::to_string(found->second));
     }
   }
-
- private:
-  struct Follower {
-    std::weak_ptr<Weights> weights;
-    bool optimized = false;
-  };
-  void attach() {
-    for (const auto& [label, o] : optimizers_) {
-      o->attach(graph_, weights_, {}, label);
-      for (const auto& [name, f] : followers_) {
-        if (const auto w = f.weights.lock(); w && f.optimized) o->attach(graph_, *w, {}, label);
-      }
-    }
-  }
-
-  Graph graph_;
-  Weights weights_;
-  std::vector<std::pair<std::string, std::unique_ptr<Optimizer>>> optimizers_;
-  std::map<std::string, Follower> followers_;
-  std::map<std::string, double> metrics_;
-  std::map<std::string, Artefact> artefacts_;
-  std::string stage_ = "check";
-  int64_t epoch_ = 0, step_ = 0;
-  size_t edits_ = 0;
-  Controller* of_turn_ = nullptr;  // whose step is under way
 };
 
-// A stage from the end of `done` of its steps on; after each step, `between` is told how many are done.
-void go_on(Controller& c, CheckRun& run, int64_t done, const std::function<void(int64_t done)>& between = {}) {
-  while (done < epochs * steps) {
-    const int64_t epoch = done / steps, step = done % steps;
-    run.at(epoch, step);
-    if (step == 0) c.epoch_begin(run);
-    run.in_step(c, [&] { c.step(run, run.draw("train", 0)); });
-    c.step_end(run);
-    ++done;
-    if (between) between(done);
-    if (step + 1 < steps) continue;
-    run.evaluate_around(c);
-    c.epoch_end(run);
-  }
-  c.stage_end(run);
-}
-
+// A stage whose values are far from zero and known.
 void one_stage(Controller& c, CheckRun& run, const std::function<void(int64_t done)>& between = {}) {
   run.edit(c.begin(run.graph()));
-  run.begin();
+  fill(run.graph(), run.weights());
   c.stage_begin(run);
-  go_on(c, run, 0, between);
+  run.go_on(c, 0, between);
 }
 
 // The first network that it can work on.
@@ -306,7 +153,7 @@ std::string check_resume(const Registered& r) {
       if (done != stop) return;
       // As a continuation does: values are set when resume() has registered what they belong to.
       resumed = std::make_unique<CheckRun>(whole.graph(), r);
-      resumed->at((done - 1) / steps, (done - 1) % steps);
+      resumed->at_epoch = (done - 1) / steps, resumed->at_step = (done - 1) % steps;
       const Value saved = before->save();
       after->resume(*resumed, saved.is_null() ? saved : from_json(to_json(saved)));
       resumed->restore(whole);
@@ -316,7 +163,7 @@ std::string check_resume(const Registered& r) {
       resumed->evaluate_around(*after);
       after->epoch_end(*resumed);
     }
-    go_on(*after, *resumed, stop);
+    resumed->go_on(*after, stop);
     // A metric of an epoch before is not given again.
     for (const auto& [name, value] : whole.metrics()) {
       if (!resumed->metrics().contains(name)) resumed->metric(name, value);

@@ -37,12 +37,48 @@ std::vector<uint8_t> read(const Samples& samples, const InputSpec& image, int64_
   return bytes;
 }
 
-void check_samples(const Split& s, const InputSpec& image, const std::string& of) {
+// One sample whose size is its own.
+Sample read_whole(const Samples& samples, const DatasetInfo& info, int64_t number, bool training, uint64_t key) {
+  Sample sample = samples.sample(number, training, RandomKey(key));
+  const at::Tensor* image = find_tensor(sample.inputs, "input");
+  const bool fits = image && image->dim() == 3 && image->scalar_type() == at::kByte && image->is_cpu() &&
+                    image->size(0) == info.input.channels && image->numel() > 0;
+  expect(fits,
+         "an image \"input\", uint8 [" + std::to_string(info.input.channels) + ", height, width], of sample " +
+             std::to_string(number),
+         image ? "another tensor" : "none");
+  for (const InputSpec::Other& other : info.input.others) {
+    const at::Tensor* x = find_tensor(sample.inputs, other.name);
+    expect(x && x->is_floating_point() && x->sizes().vec() == other.sizes,
+           "the input '" + other.name + "' of the sizes that info() says", x ? "other sizes" : "none");
+  }
+  return sample;
+}
+
+bool same_tensors(const NamedTensors& one, const NamedTensors& other) {
+  if (one.size() != other.size()) return false;
+  for (size_t i = 0; i < one.size(); ++i) {
+    if (one[i].first != other[i].first || !one[i].second.equal(other[i].second)) return false;
+  }
+  return true;
+}
+
+bool same_sample(const Sample& a, const Sample& b) {
+  return same_tensors(a.inputs, b.inputs) && same_tensors(a.targets, b.targets) && same_tensors(a.rows, b.rows);
+}
+
+void check_samples(const Split& s, const DatasetInfo& info, const std::string& of) {
   expect(!s.input().defined(), "inputs" + of + ", or samples that are read on demand", "both");
   const int64_t n = s.samples->size();
   expect(n > 0, "samples" + of, "none");
   for (const int64_t sample : {int64_t{0}, n - 1}) {
-    for (const bool training : {false, true}) read(*s.samples, image, sample, training, 1);
+    for (const bool training : {false, true}) {
+      if (info.size_multiple > 0) {
+        read_whole(*s.samples, info, sample, training, 1);
+      } else {
+        read(*s.samples, info.input, sample, training, 1);
+      }
+    }
   }
 }
 
@@ -91,7 +127,7 @@ std::string check_load(const Registered& r) {
   for (const std::string part : {"train", "test"}) {
     const Split s = load(*dataset, part);
     const std::string of = " of '" + part + "'";
-    if (s.samples) check_samples(s, info.input, of);
+    if (s.samples) check_samples(s, info, of);
     try {
       check_split(s, part, info, r, {});
     } catch (const InputError& e) {
@@ -113,23 +149,25 @@ std::string check_load(const Registered& r) {
 std::string check_deterministic(const Registered& r) {
   const auto dataset = make_example<Dataset>(r);
   const Split a = load(*make_example<Dataset>(r), "test"), b = load(*dataset, "test");
-  const auto same = [](const NamedTensors& one, const NamedTensors& other) {
-    if (one.size() != other.size()) return false;
-    for (size_t i = 0; i < one.size(); ++i) {
-      if (one[i].first != other[i].first || !one[i].second.equal(other[i].second)) return false;
-    }
-    return true;
-  };
-  expect(same(a.targets, b.targets) && same(a.inputs, b.inputs), "the same when it is loaded again", "other data");
+  expect(same_tensors(a.targets, b.targets) && same_tensors(a.inputs, b.inputs), "the same when it is loaded again",
+         "other data");
   if (!a.samples) return {};
-  const InputSpec image = dataset->info().input;
+  const DatasetInfo info = dataset->info();
   for (int64_t sample = 0; sample < std::min<int64_t>(3, a.samples->size()); ++sample) {
     for (const bool training : {false, true}) {
-      const auto first = read(*a.samples, image, sample, training, 1);
-      read(*a.samples, image, sample, training, 2);
-      expect(first == read(*a.samples, image, sample, training, 1) &&
-                 first == read(*b.samples, image, sample, training, 1),
-             "the same sample for the same key", "another one");
+      bool same = false;
+      if (info.size_multiple > 0) {
+        const Sample first = read_whole(*a.samples, info, sample, training, 1);
+        read_whole(*a.samples, info, sample, training, 2);
+        same = same_sample(first, read_whole(*a.samples, info, sample, training, 1)) &&
+               same_sample(first, read_whole(*b.samples, info, sample, training, 1));
+      } else {
+        const auto first = read(*a.samples, info.input, sample, training, 1);
+        read(*a.samples, info.input, sample, training, 2);
+        same = first == read(*a.samples, info.input, sample, training, 1) &&
+               first == read(*b.samples, info.input, sample, training, 1);
+      }
+      expect(same, "the same sample for the same key", "another one");
     }
   }
   return {};

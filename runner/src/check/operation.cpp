@@ -15,6 +15,7 @@
 
 #include "check/check.h"
 #include "check/expect.h"
+#include "check/operation_trial.h"
 #include "check/samples.h"
 #include "espalier/edit.h"
 #include "espalier/execute.h"
@@ -30,187 +31,13 @@ namespace {
 
 constexpr double precise = 1e-9;  // relative, of float64
 constexpr double single = 1e-4;   // of float32
-const RandomKey key(3);
-
-std::shared_ptr<const Operation> builtin(const char* type, Value options = Value::map()) {
-  options["use"] = type;
-  return Registry::instance().create<Operation>(options);
-}
-
-Dim constant(int64_t n) {
-  return Dim::of(n);
-}
-
-// An input of fixed widths, and a layer that makes the wanted ones from it, so that edits have something to act on.
-Edge layer(Graph& g, const std::string& name, Shape input, const char* type, Value options, std::vector<Axis> made) {
-  const Edge in = g.add_input("input." + name, std::move(input));
-  const int32_t node = g.add_node(name, builtin(type, std::move(options)), {in}, std::move(made));
-  return g.nodes()[static_cast<size_t>(node)].outputs[0];
-}
-Dim given(Graph& g, const std::string& name, int64_t size) {
-  return Dim::of(g.add_axis("input." + name, size, /*fixed=*/true));
-}
-Edge image(Graph& g, const std::string& name, Axis channels) {
-  return layer(g, name, {given(g, name, 2), constant(6), constant(6)}, "conv2d", Value::map({{"kernel", 1}}),
-               {channels});
-}
-Edge vector(Graph& g, const std::string& name, Axis features) {
-  return layer(g, name, {given(g, name, 3)}, "linear", Value::map(), {features});
-}
-Edge tokens(Graph& g, const std::string& name, std::vector<Axis> channels) {
-  return layer(g, name, {constant(7), given(g, name, 3)}, "linear", Value::map(), std::move(channels));
-}
-Edge grid(Graph& g, const std::string& name, std::vector<Axis> channels) {
-  return layer(g, name, {constant(7), constant(7), given(g, name, 3)}, "linear", Value::map(), std::move(channels));
-}
-Edge coefficients(Graph& g, Axis axis) {
-  const int32_t node = g.add_node("coefficients", builtin("coefficient"), {}, {axis});
-  return g.nodes()[static_cast<size_t>(node)].outputs[0];
-}
-
-// Inputs that operations take, the plainest first.
-struct Inputs {
-  const char* what;
-  std::vector<Edge> (*add)(Graph&);
-};
-const Inputs known_inputs[] = {
-    {"an image", [](Graph& g) { return std::vector{image(g, "x", g.add_axis("a", 4))}; }},
-    {"a vector", [](Graph& g) { return std::vector{vector(g, "x", g.add_axis("a", 5))}; }},
-    {"tokens", [](Graph& g) { return std::vector{tokens(g, "x", {g.add_axis("a", 6)})}; }},
-    {"a grid of tokens", [](Graph& g) { return std::vector{grid(g, "x", {g.add_axis("a", 6)})}; }},
-    {"two images",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 4);
-       return std::vector{image(g, "x", a), image(g, "y", a)};
-     }},
-    {"two vectors",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 5);
-       return std::vector{vector(g, "x", a), vector(g, "y", a)};
-     }},
-    {"two of tokens",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 6);
-       return std::vector{tokens(g, "x", {a}), tokens(g, "y", {a})};
-     }},
-    {"an image and a coefficient for each channel",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 4);
-       return std::vector{image(g, "x", a), coefficients(g, a)};
-     }},
-    {"an image and a vector of as many",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 4);
-       return std::vector{image(g, "x", a), vector(g, "s", a)};
-     }},
-    {"two images and a coefficient for each",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 4);
-       return std::vector{image(g, "x", a), image(g, "y", a), coefficients(g, g.add_axis("terms", 2, /*fixed=*/true))};
-     }},
-    {"two images and a vector of two",
-     [](Graph& g) {
-       const Axis a = g.add_axis("a", 4);
-       return std::vector{image(g, "x", a), image(g, "y", a), vector(g, "s", g.add_axis("terms", 2, /*fixed=*/true))};
-     }},
-    {"tokens and a matrix between them",
-     [](Graph& g) {
-       return std::vector{tokens(g, "x", {g.add_axis("a", 6)}), g.add_input("matrix", {constant(7), constant(7)})};
-     }},
-    {"queries, keys and values",
-     [](Graph& g) {
-       const std::vector<Axis> a{g.add_axis("heads", 3), g.add_axis("a", 4)};
-       return std::vector{tokens(g, "q", a), tokens(g, "k", a), tokens(g, "v", a)};
-     }},
-    {"a grid of queries, keys and values",
-     [](Graph& g) {
-       const std::vector<Axis> a{g.add_axis("heads", 3), g.add_axis("a", 4)};
-       return std::vector{grid(g, "q", a), grid(g, "k", a), grid(g, "v", a)};
-     }},
-    {"logits and a class",
-     [](Graph& g) {
-       return std::vector{vector(g, "x", g.add_axis("a", 5)), g.add_input("class", {})};
-     }},
-    {"nothing", [](Graph&) { return std::vector<Edge>{}; }},
-};
-constexpr size_t most_made = 3;  // axes that an operation makes
-constexpr int64_t made_size = 3;
-
-// The operation in a graph, with values.
-struct Trial {
-  Trial(Graph g, size_t n) : graph(std::move(g)), node(n) {}
-  const Node& the_node() const { return graph.nodes()[node]; }
-  const Operation& operation() const { return *the_node().op; }
-
-  Graph graph;
-  size_t node;
-};
-
-std::optional<Trial> try_inputs(const Registered& r, const Inputs& inputs, size_t made, std::string& why) {
-  Graph g;
-  try {
-    const std::vector<Edge> x = inputs.add(g);
-    std::vector<Axis> axes;
-    for (size_t i = 0; i < made; ++i) axes.push_back(g.add_axis("made" + std::to_string(i), made_size));
-    const int32_t n = g.add_node("node", make_example<Operation>(r), x, std::move(axes));
-    const std::vector<Edge> outputs = g.nodes()[static_cast<size_t>(n)].outputs;
-    expect(!outputs.empty(), "build() declares an output", "none");
-    for (size_t i = 0; i < outputs.size(); ++i) g.add_output("y" + std::to_string(i), outputs[i]);
-    return Trial(std::move(g), static_cast<size_t>(n));
-  } catch (const CheckFailure&) {
-    throw;
-  } catch (const Error& e) {
-    if (why.empty()) why = e.what();
-    return std::nullopt;
-  }
-}
-
-Trial trial_of(const Registered& r) {
-  std::string why;
-  for (const Inputs& inputs : known_inputs) {
-    for (size_t made = 0; made <= most_made; ++made) {
-      if (std::optional<Trial> t = try_inputs(r, inputs, made, why)) return std::move(*t);
-    }
-  }
-  throw CheckSkipped("it takes none of the inputs that are tried, with its defaults; of an image: " + why);
-}
-
-using Fed = NamedTensors;
-
-Fed feed(const Graph& g, int64_t batch, at::ScalarType dtype) {
-  Fed fed;
-  for (const Port& p : g.inputs()) {
-    std::vector<int64_t> sizes = g.sizes(g[p.edge].shape);
-    sizes.insert(sizes.begin(), batch);
-    fed.emplace_back(p.name, p.name == "class" ? at::zeros(sizes, at::kLong)
-                                               : normal(sizes, 1, RandomKey(2).with(p.name)).to(dtype));
-  }
-  return fed;
-}
-
-std::vector<at::Tensor> outputs_of(const Graph& g, const Weights& w, const Fed& fed, const Pass& pass) {
-  std::vector<std::string_view> names;
-  for (const Port& p : g.outputs()) names.push_back(p.name);
-  return run(g, w, fed, names, pass);
-}
-
-struct Values {
-  Values(const Graph& g, at::ScalarType dtype) : weights(g, dtype, at::kCPU) { fill(g, weights); }
-  Weights weights;
-};
-
-std::vector<at::Tensor> values_of(const Graph& g, const Weights& w, bool training, bool fuse = true,
-                                  const std::vector<AxisChange>* without = nullptr) {
-  const c10::NoGradGuard no_grad;
-  return outputs_of(g, w, feed(g, 5, w.dtype()), {.training = training, .key = key, .fuse = fuse, .without = without});
-}
 
 const char* mode(bool training) {
   return training ? "training" : "evaluation";
 }
 
 // Other nodes read what the node reads, too.
-void expect_kept_inputs(const Trial& t, const Weights& weights, const Fed& fed, const Pass& pass) {
+void expect_kept_inputs(const OperationTrial& t, const Weights& weights, const NamedTensors& fed, const Pass& pass) {
   std::vector<std::pair<at::Tensor, at::Tensor>> read;  // as it is, and as it was
   std::vector<std::string_view> names;
   for (const Port& p : t.graph.outputs()) names.push_back(p.name);
@@ -222,15 +49,15 @@ void expect_kept_inputs(const Trial& t, const Weights& weights, const Fed& fed, 
 }
 
 std::string check_shapes(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   const c10::NoGradGuard no_grad;
   for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
     for (const bool training : {false, true}) {
       for (const int64_t batch : {5, 1}) {
         if (training && batch == 1) continue;  // batch norm of vectors has no variance there
-        const Values v(t.graph, dtype);
-        const Fed fed = feed(t.graph, batch, dtype);
-        const Pass pass{.training = training, .key = key};
+        const FilledWeights v(t.graph, dtype);
+        const NamedTensors fed = feed(t.graph, batch, dtype);
+        const Pass pass{.training = training, .key = trial_key};
         const auto y = outputs_of(t.graph, v.weights, fed, pass);
         expect_kept_inputs(t, v.weights, fed, pass);
         for (size_t i = 0; i < y.size(); ++i) {
@@ -261,19 +88,21 @@ std::string check_shapes(const Registered& r) {
 std::string check_samples(const Registered& r) {
   constexpr int64_t batch = 3;
   const c10::NoGradGuard no_grad;
-  for (const Inputs& inputs : known_inputs) {
-    std::string why;
-    std::optional<Trial> t;
-    for (size_t made = 0; made <= most_made && !t; ++made) t = try_inputs(r, inputs, made, why);
-    if (!t) continue;
+  std::vector<std::pair<std::string, OperationTrial>> trials;
+  for (const OperationInputs& inputs : operation_inputs()) {
+    if (auto t = operation_trial(r, inputs)) trials.emplace_back(inputs.what, std::move(*t));
+  }
+  if (trials.empty()) trials.emplace_back("the node of a backbone", operation_trial(r));
+  for (const auto& [what, trial] : trials) {
+    const OperationTrial* t = &trial;
     if (t->operation().mixes_samples()) return "mixes_samples() is true";
-    const Values v(t->graph, at::kDouble);
-    const Pass pass{.training = false, .key = key};
-    const Fed all = feed(t->graph, batch, at::kDouble);
+    const FilledWeights v(t->graph, at::kDouble);
+    const Pass pass{.training = false, .key = trial_key};
+    const NamedTensors all = feed(t->graph, batch, at::kDouble);
     const auto together = outputs_of(t->graph, v.weights, all, pass);
     std::vector<at::Tensor> sums(together.size());
     for (int64_t i = 0; i < batch; ++i) {
-      Fed one;
+      NamedTensors one;
       for (const auto& [name, x] : all) one.emplace_back(name, x.narrow(0, i, 1));
       const auto alone = outputs_of(t->graph, v.weights, one, pass);
       for (size_t k = 0; k < alone.size(); ++k) {
@@ -282,7 +111,7 @@ std::string check_samples(const Registered& r) {
           continue;
         }
         const bool shared = together[k].size(0) == 1;  // coefficients of free parameters
-        expect_near("output " + std::to_string(k) + " of " + inputs.what + " for sample " + std::to_string(i) + " of " +
+        expect_near("output " + std::to_string(k) + " of " + what + " for sample " + std::to_string(i) + " of " +
                         std::to_string(batch) + " as for it alone",
                     alone[k], shared ? together[k] : together[k].narrow(0, i, 1), precise);
       }
@@ -297,9 +126,9 @@ std::string check_samples(const Registered& r) {
 }
 
 std::string check_deterministic(const Registered& r) {
-  const Trial t = trial_of(r), again = trial_of(r);
+  const OperationTrial t = operation_trial(r), again = operation_trial(r);
   for (const bool training : {false, true}) {
-    const Values v(t.graph, at::kFloat), w(again.graph, at::kFloat);
+    const FilledWeights v(t.graph, at::kFloat), w(again.graph, at::kFloat);
     const auto y = values_of(t.graph, v.weights, training), z = values_of(again.graph, w.weights, training);
     for (size_t i = 0; i < y.size(); ++i)
       expect_equal(std::string("the same output of the same inputs and key in ") + mode(training), y[i], z[i]);
@@ -308,18 +137,18 @@ std::string check_deterministic(const Registered& r) {
 }
 
 std::string check_fused(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   // Also with something behind it that could be computed together with it.
   const Edge y = t.the_node().outputs[0];
   Value without_outputs = t.graph.to_value();  // which would be second readers
   without_outputs["outputs"] = Value::map();
   Graph chained = Graph::from_value(without_outputs);
-  const int32_t relu = chained.add_node("relu", builtin("relu"), {y});
+  const int32_t relu = chained.add_node("relu", builtin_operation("relu"), {y});
   chained.add_output("y", chained.nodes()[static_cast<size_t>(relu)].outputs[0]);
   for (const Graph* g : std::initializer_list<const Graph*>{&t.graph, &chained}) {
     for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, precise}, {at::kFloat, single}}) {
       for (const bool training : {false, true}) {
-        const Values v(*g, dtype), w(*g, dtype);
+        const FilledWeights v(*g, dtype), w(*g, dtype);
         const auto apart = values_of(*g, v.weights, training, /*fuse=*/false);
         const auto fused = values_of(*g, w.weights, training, /*fuse=*/true);
         for (size_t i = 0; i < apart.size(); ++i) {
@@ -332,25 +161,14 @@ std::string check_fused(const Registered& r) {
   return {};
 }
 
-// A number that depends on all outputs.
-at::Tensor mixed(const std::vector<at::Tensor>& outputs) {
-  at::Tensor sum = at::zeros({}, at::kDouble);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const at::Tensor& y = outputs[i];
-    if (!y.is_floating_point()) continue;
-    sum = sum + (y * normal(y.sizes().vec(), 1, RandomKey(9).with(i))).sum();
-  }
-  return sum;
-}
-
 std::string check_gradients(const Registered& r) {
   constexpr int64_t elements = 12;  // of each tensor
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   for (const bool training : {false, true}) {
     for (const bool fuse : {true, false}) {
-      const Pass pass{.training = training, .key = key, .fuse = fuse};
-      Values v(t.graph, at::kDouble);
-      Fed fed = feed(t.graph, 4, at::kDouble);
+      const Pass pass{.training = training, .key = trial_key, .fuse = fuse};
+      FilledWeights v(t.graph, at::kDouble);
+      NamedTensors fed = feed(t.graph, 4, at::kDouble);
       std::vector<std::pair<std::string, at::Tensor>> leaves;
       for (auto& [name, x] : fed) {
         if (x.is_floating_point()) leaves.emplace_back("'" + name + "'", x.set_requires_grad(true));
@@ -424,7 +242,7 @@ bool has(const Graph& g, const std::vector<Edge>& edges, Axis axis) {
 }
 
 std::string check_edits(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   const c10::NoGradGuard no_grad;
   size_t carried_out = 0;
   std::string refused;
@@ -433,7 +251,7 @@ std::string check_edits(const Registered& r) {
     const int64_t size = t.graph[axis].size;
     const Indices keep = kept_positions(size);
     Graph g = t.graph;
-    Values v(g, at::kDouble);
+    FilledWeights v(g, at::kDouble);
     std::vector<AxisChange> changes;
     std::vector<at::Tensor> before;
     const std::vector<at::Tensor> values = copied_values(g, v.weights);
@@ -465,10 +283,10 @@ std::string check_edits(const Registered& r) {
     }
 
     Graph h = t.graph;
-    Values w(h, at::kDouble), whole(h, at::kDouble);
+    FilledWeights w(h, at::kDouble), whole(h, at::kDouble);
     const auto first = values_of(h, w.weights, /*training=*/false);
     try {
-      apply(h, {&w.weights}, grow(h, axis, 2, "random", key));
+      apply(h, {&w.weights}, grow(h, axis, 2, "random", trial_key));
       for (const at::Tensor& y : values_of(h, w.weights, /*training=*/false))
         expect_finite("an output after '" + name + "' grows by 2", y);
       Indices old;
@@ -490,14 +308,14 @@ std::string check_edits(const Registered& r) {
 }
 
 std::string check_zero(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   if (!t.operation().preserves_zero()) return "preserves_zero() is false: there is nothing to hold";
   const c10::NoGradGuard no_grad;
   size_t seen = 0;
   for (const Axis axis : free_axes(t.graph)) {
     if (!has(t.graph, t.the_node().outputs, axis)) continue;
     for (const bool training : {false, true}) {
-      Values v(t.graph, at::kDouble);
+      FilledWeights v(t.graph, at::kDouble);
       zero(t.graph, v.weights, axis, {1});
       const auto y = values_of(t.graph, v.weights, training);
       for (size_t i = 0; i < y.size(); ++i) {
@@ -515,7 +333,7 @@ std::string check_zero(const Registered& r) {
 }
 
 std::string check_serialization(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   const Operation& op = t.operation();
   expect(op.type() == r.component.name, "type() is the component's name, '" + r.component.name + "'", op.type());
   Value spec = op.options();
@@ -529,7 +347,7 @@ std::string check_serialization(const Registered& r) {
   const Graph read = Graph::from_value(from_json(text));
   expect(to_json(read.to_value()) == text, "the same graph after writing and reading it: " + text,
          to_json(read.to_value()));
-  const Values v(t.graph, at::kDouble), w(read, at::kDouble);
+  const FilledWeights v(t.graph, at::kDouble), w(read, at::kDouble);
   const auto y = values_of(t.graph, v.weights, false), z = values_of(read, w.weights, false);
   for (size_t i = 0; i < y.size(); ++i)
     expect_equal("the same output of the graph after writing and reading it", y[i], z[i]);
@@ -553,9 +371,9 @@ bool has_form(const std::function<void()>& form) {
 }
 
 std::string check_exports(const Registered& r) {
-  const Trial t = trial_of(r);
+  const OperationTrial t = operation_trial(r);
   const Node& node = t.the_node();
-  const Values v(t.graph, at::kFloat);
+  const FilledWeights v(t.graph, at::kFloat);
   std::vector<std::string> outputs;
   for (const Port& p : t.graph.outputs()) outputs.push_back(p.name);
   const NamedTensors inputs = feed(t.graph, 3, at::kFloat);
@@ -607,10 +425,10 @@ std::string check_exports(const Registered& r) {
 }
 
 std::string check_speed(const Registered& r) {
-  const Trial t = trial_of(r);
-  const Values v(t.graph, at::kFloat);
-  const Fed fed = feed(t.graph, 64, at::kFloat);
-  const Pass pass{.training = true, .key = key};
+  const OperationTrial t = operation_trial(r);
+  const FilledWeights v(t.graph, at::kFloat);
+  const NamedTensors fed = feed(t.graph, 64, at::kFloat);
+  const Pass pass{.training = true, .key = trial_key};
   int64_t numel = 0;
   for (const at::Tensor& y : values_of(t.graph, v.weights, true)) numel += y.numel();
   for (const auto& [name, x] : fed) numel += x.numel();

@@ -46,8 +46,11 @@ struct Trial {
   void step(double learning_rate) {
     const c10::NoGradGuard no_grad;
     ++steps;
+    const double sign = turns && steps % 3 == 0 ? -1 : 1;
     each([&](ParamId p) {
-      at::Tensor(weights.gradient(p)).copy_(weights.state(gradients, p)).mul_(1 + 0.1 * static_cast<double>(steps));
+      at::Tensor(weights.gradient(p))
+          .copy_(weights.state(gradients, p))
+          .mul_(sign * (1 + 0.1 * static_cast<double>(steps)));
     });
     optimizer->step(weights, learning_rate);
   }
@@ -61,6 +64,7 @@ struct Trial {
   Weights weights;
   std::unique_ptr<Optimizer> optimizer;
   int steps = 0;
+  bool turns = false;  // whether every third gradient has the other sign; without, the signs are constant
 };
 
 std::string check_deterministic(const Registered& r) {
@@ -170,15 +174,33 @@ std::string check_edits(const Registered& r) {
   return coordinates ? "element by element" : "not element by element: with zeros in what goes";
 }
 
+// After any step there may be a checkpoint. What is kept between steps may show only after several more (an average
+// every few steps), or only where gradients change their signs, or only where they do not.
 std::string check_checkpoint(const Registered& r) {
-  Trial whole(r), continued(r);
-  whole.several(3);
-  copy_all(whole.weights, continued.weights, "attach()");
-  continued.steps = whole.steps;
-  whole.several(3);
-  continued.several(3);
-  expect_same("a new object goes on with values, states and counters as the old one does; after three steps",
-              whole.graph, whole.weights, continued.weights);
+  constexpr int stops = 6, more = 6;
+  for (const bool turns : {false, true}) {
+    Trial whole(r);
+    whole.turns = turns;
+    std::vector<std::unique_ptr<Trial>> continued;
+    for (int stop = 1; stop <= stops; ++stop) {
+      whole.step();
+      for (const auto& t : continued) t->step();
+      auto t = std::make_unique<Trial>(r);
+      t->turns = turns;
+      copy_all(whole.weights, t->weights, "attach()");
+      t->steps = whole.steps;
+      continued.push_back(std::move(t));
+    }
+    whole.several(more);
+    for (int stop = 1; stop <= stops; ++stop) {
+      Trial& t = *continued[static_cast<size_t>(stop) - 1];
+      t.several(more);
+      expect_same("a new object goes on with values, states and counters after step " + std::to_string(stop) +
+                      " as the old one does, " +
+                      (turns ? "with gradients that change their signs" : "with gradients of constant signs"),
+                  whole.graph, whole.weights, t.weights);
+    }
+  }
   return {};
 }
 

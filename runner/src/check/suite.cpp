@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "check/samples.h"
 #include "espalier/operation.h"
 #include "espalier/score.h"
+#include "plugins/elf_stamp.h"
 #include "plugins/loader.h"
 #include "recipe/yaml.h"
 #include "system/files.h"
@@ -197,22 +199,73 @@ Value carry_out_all(const SuiteOptions& o, const fs::path& report) {
 
 // ---- in the parent ----
 
+void take(CheckResult& r, const Value& found) {
+  const auto text = [&](const char* key) { return found.find(key) ? found.at(key).as_string() : std::string(); };
+  r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
+  r.seconds = found.at("seconds").as_double();
+}
+
+// What a process wrote at its end; of a sanitizer's report the whole, for the plugin's frame is in its middle.
+std::string last_words(const std::string& written) {
+  constexpr size_t most = 8, of_report = 120;
+  std::vector<std::string> lines;
+  std::istringstream text(written);
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  const auto report = std::ranges::find_if(lines, [](const std::string& line) {
+    return line.find("ERROR: ") != std::string::npos && line.find("Sanitizer") != std::string::npos;
+  });
+  const auto error = std::ranges::find_if(
+      lines, [](const std::string& line) { return line.find(": runtime error: ") != std::string::npos; });
+  auto from = std::min(report, error);
+  if (from == lines.end()) from = lines.size() > most ? lines.end() - most : lines.begin();
+  std::string words;
+  for (auto line = from; line != lines.end() && line - from < static_cast<std::ptrdiff_t>(of_report); ++line)
+    words += (words.empty() ? "" : "\n") + *line;
+  return words;
+}
+
+// The library of the address sanitizer that one of the plugins was built with, and that has to be loaded before it,
+// "libasan.so.8"; empty: none was built so.
+std::string sanitizer_of(const std::vector<std::string>& plugins) {
+  for (const std::string& p : plugins) {
+    std::vector<fs::path> libraries{p};
+    if (fs::is_directory(p)) libraries.assign(fs::directory_iterator(p), fs::directory_iterator());
+    for (const fs::path& library : libraries) {
+      try {
+        if (std::string name = find_stamp(library).sanitizer; !name.empty()) return name;
+      } catch (const Error&) {  // no plugin: the check `loading` says so
+      }
+    }
+  }
+  return {};
+}
+
 // A check of a component, or (of no component) the list of all. The checks of a component share a child.
 struct Job {
   CheckResult result;
   std::string plugin;  // that it loads; empty: all
 };
 
+void require_files(const SuiteOptions& o) {
+  for (const std::string& p : o.plugins) {
+    if (!fs::exists(p)) throw InputError(p, "there is no such plugin");
+  }
+  for (const std::string& d : o.data) {
+    if (!fs::is_directory(d)) throw InputError("--data " + d, "there is no such folder");
+  }
+}
+
 class Suite {
  public:
   explicit Suite(const SuiteOptions& options) : o_(options), program_(fs::read_symlink("/proc/self/exe")) {}
 
   std::vector<CheckResult> run() {
-    for (const std::string& p : o_.plugins) {
-      if (!fs::exists(p)) throw InputError(p, "there is no such plugin");
-    }
-    for (const std::string& d : o_.data) {
-      if (!fs::is_directory(d)) throw InputError("--data " + d, "there is no such folder");
+    require_files(o_);
+    if (const std::string first = sanitizer_of(o_.plugins); !first.empty()) {
+      const char* already = std::getenv("LD_PRELOAD");
+      ::setenv("LD_PRELOAD", (already ? first + ":" + already : first).c_str(), /*overwrite=*/1);
+      // LibTorch never frees some of what it allocates.
+      ::setenv("ASAN_OPTIONS", "detect_leaks=0", /*overwrite=*/0);
     }
     find_jobs();
     run_children();
@@ -403,12 +456,6 @@ class Suite {
     }
   }
 
-  static void take(CheckResult& r, const Value& found) {
-    const auto text = [&](const char* key) { return found.find(key) ? found.at(key).as_string() : std::string(); };
-    r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
-    r.seconds = found.at("seconds").as_double();
-  }
-
   // status: as run_processes() gives it.
   void failed(CheckResult& r, int status, const std::string& written) const {
     r.status = "failed";
@@ -420,18 +467,7 @@ class Suite {
     } else {
       r.got = "its end with status " + std::to_string(status);
     }
-    if (const std::string words = last_lines(written); !words.empty()) r.got += "; it had written:\n" + words;
-  }
-
-  static std::string last_lines(const std::string& written) {
-    constexpr size_t most = 8;
-    std::vector<std::string> lines;
-    std::istringstream text(written);
-    for (std::string line; std::getline(text, line);) lines.push_back(line);
-    std::string last;
-    for (size_t i = lines.size() > most ? lines.size() - most : 0; i < lines.size(); ++i)
-      last += (last.empty() ? "" : "\n") + lines[i];
-    return last;
+    if (const std::string words = last_words(written); !words.empty()) r.got += "; it had written:\n" + words;
   }
 
   SuiteOptions o_;
@@ -445,6 +481,47 @@ class Suite {
 
 std::vector<CheckResult> run_suite(const SuiteOptions& options) {
   return Suite(options).run();
+}
+
+std::vector<CheckResult> run_in_this_process(const SuiteOptions& options) {
+  require_files(options);
+  use_threads(threads);
+  example_options() = {.with = options_of(options.with), .data = options.data};
+  load(options);
+  std::vector<const Registered*> found;
+  std::vector<std::string> known;
+  for (const Registered* r : Registry::instance().all()) {
+    if (options.plugins.empty() ? !is_own(*r) : r->origin.path.empty() || !is_given(options, r->origin.path)) continue;
+    const std::string name = r->component.kind + "/" + r->component.name;
+    known.push_back(options.only.find('/') == std::string::npos ? r->component.name : name);
+    if (options.only.empty() || options.only == name || options.only == r->component.name) found.push_back(r);
+  }
+  if (found.empty())
+    throw InputError("--only", "no component is called '" + options.only + "'" + suggestion(options.only, known));
+  if (found.size() > 1) {
+    std::string names;
+    for (const Registered* r : found)
+      names += (names.empty() ? "" : ", ") + r->component.kind + "/" + r->component.name;
+    throw InputError("--in-process",
+                     "checks one component in this process, and there are several: name one by --only (" + names + ")");
+  }
+  const Registered& component = *found.front();
+  std::vector<CheckResult> results;
+  std::vector<std::string> checks;
+  for (const Check* c : checks_of(component.component.kind)) {
+    checks.push_back(c->name);
+    if (!options.check.empty() && c->name != options.check) continue;
+    CheckResult r;
+    r.plugin = component.origin.path;
+    r.component = component.component.kind + "/" + component.component.name;
+    r.check = c->name;
+    take(r, found_by(*c, component));
+    results.push_back(std::move(r));
+  }
+  if (results.empty())
+    throw InputError("--check", "there is no check '" + options.check + "' of " +
+                                    with_article(component.component.kind) + suggestion(options.check, checks));
+  return results;
 }
 
 void run_in_child(const SuiteOptions& options, const fs::path& report) {

@@ -38,6 +38,11 @@ struct CheckResult {
 // InputError where nothing fits the options, Interrupted when a signal asks to stop.
 std::vector<CheckResult> run_suite(const SuiteOptions& options);
 
+// Carries out the checks of one component (`only`), or one of them, in this process, one after the other: for a
+// debugger. A crash ends the process, and nothing ends a check that takes too long. Throws InputError where nothing
+// fits the options, or where several components do.
+std::vector<CheckResult> run_in_this_process(const SuiteOptions& options);
+
 // In a process that run_suite() starts: the one check that the options name, or every check of the component that they
 // name, or, if they name none, the list of components. Writes what was found to `report`.
 void run_in_child(const SuiteOptions& options, const std::filesystem::path& report);

@@ -59,8 +59,8 @@ void print(const std::vector<CheckResult>& results) {
     std::cout << "\n"
               << r.component << ", " << r.check << ":\n"
               << "  expected  " << indented(r.expected) << "\n"
-              << "  got       " << indented(r.got) << "\n"
-              << "  repeat    " << r.repeat << "\n";
+              << "  got       " << indented(r.got) << "\n";
+    if (!r.repeat.empty()) std::cout << "  repeat    " << r.repeat << "\n";
   }
   std::cout << "\n"
             << count(results, "passed") << " passed, " << count(results, "failed") << " failed, "
@@ -81,7 +81,7 @@ void add_check_command(CLI::App& app) {
   struct Flags {
     SuiteOptions suite;
     std::string report;
-    bool json = false, list = false, strict = false;
+    bool json = false, list = false, strict = false, in_process = false;
   };
   auto f = std::make_shared<Flags>();
   f->suite.jobs = std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -102,6 +102,8 @@ void add_check_command(CLI::App& app) {
   command->add_option("--check", f->suite.check, "One check, as --list shows them")->type_name("NAME");
   command->add_flag("--strict", f->strict,
                     "Exit status 1 also where a check was skipped, and where none was carried out");
+  command->add_flag("--in-process", f->in_process,
+                    "Checks one component (--only) in this process instead of others, for a debugger");
   command->add_flag("--list", f->list, "Shows which checks there are");
   command->add_flag("--json", f->json, "Prints JSON: {results, passed, failed, skipped}");
   command->add_option("--jobs", f->suite.jobs, "How many processes at a time (default: one for each core)")
@@ -123,11 +125,12 @@ void add_check_command(CLI::App& app) {
       "  espalier check build/libmy_penalty.so\n"
       "  espalier check build/libmy_penalty.so --only regularizer/my_penalty --check gradients\n"
       "  espalier check build --jobs 4 --timeout 10 --json\n"
+      "  gdb --args espalier check build/libmy_penalty.so --check gradients --in-process\n"
       "  espalier check build/libmy_table.so --with 'file: small.csv, target: price' --data . --strict\n");
   command->callback([f] {
     if (f->list) return print_checks();
     if (!f->report.empty()) return run_in_child(f->suite, f->report);
-    const std::vector<CheckResult> results = run_suite(f->suite);
+    const std::vector<CheckResult> results = f->in_process ? run_in_this_process(f->suite) : run_suite(f->suite);
     if (f->json) {
       std::cout << to_json(to_value(results), 1) << "\n";
     } else {

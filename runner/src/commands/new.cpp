@@ -95,6 +95,7 @@ void write_plugin(const std::string& kind, const std::string& given, const std::
   std::error_code code;
   if (!fs::create_directories(folder, code)) throw Error(folder.string() + ": cannot be made: " + code.message());
   constexpr std::pair<const char*, const char*> common[] = {{"CMakeLists.txt", "CMakeLists.txt"},
+                                                            {"CMakePresets.json", "CMakePresets.json"},
                                                             {"README.md", "README.md"},
                                                             {"LICENSE", "LICENSE"},
                                                             {"gitignore", ".gitignore"},

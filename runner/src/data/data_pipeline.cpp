@@ -7,8 +7,11 @@
 #include <ATen/ops/_upsample_bicubic2d_aa.h>
 #include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include "data/gather_cuda.h"
@@ -33,6 +36,23 @@ at::Tensor resized(const at::Tensor& images, const ResizeSection& to) {
   return x.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
+// A key of its own, so that what a data set draws has nothing to do with the augmentation.
+RandomKey reading(RandomKey key) {
+  return key.with("read");
+}
+
+int64_t rounded_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// Of one name, from each sample: the same ones in all, as those of the first.
+std::vector<at::Tensor> of_all(const std::vector<Sample>& samples, NamedTensors Sample::*tensors,
+                               const std::string& name) {
+  std::vector<at::Tensor> all;
+  for (const Sample& sample : samples) all.push_back(tensor_at(sample.*tensors, name, "tensor of a sample called"));
+  return all;
+}
+
 // Of what is read ahead; those of samples() come after them.
 constexpr int64_t plain_stream = 0, batch_stream = 1, first_stream = 2;
 
@@ -49,6 +69,7 @@ DataPipeline::DataPipeline(const Split& split, const Normalization& normalizatio
       reader_(split.samples ? reader_of(split, device, on_demand) : nullptr),
       classes_(on_demand.classes),
       resize_(on_demand.resize),
+      size_multiple_(on_demand.size_multiple),
       normalization_(normalization),
       dtype_(dtype) {
   const auto brought = [&](const NamedTensors& tensors) {
@@ -63,6 +84,7 @@ DataPipeline::DataPipeline(const Split& split, const Normalization& normalizatio
   inputs_ = brought(split.inputs);
   targets_ = brought(split.targets);
   const int64_t count = split.size();
+  if (size_multiple_ > 0 && !reader_) throw Error("images that differ in size must be read on demand");
   if (!reader_) {
     if (inputs_.empty()) throw Error("a data set's part has no input");
     const at::Tensor& first = inputs_.front().second;
@@ -95,6 +117,8 @@ void DataPipeline::set_order(const std::vector<int64_t>& order) {
 }
 
 Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentations& augmentations, RandomKey key) const {
+  if (size_multiple_ > 0)
+    return collate(reader_->read_samples(batch_stream, order_.numbers(), begin, end, true, reading(key)));
   const bool whole = in_order_ && begin == 0 && end == size() && !has_bytes();
   return make(bytes_of(batch_stream, order_.numbers(), begin, end, true, key),
               whole ? at::Tensor() : order_.on_device.slice(0, begin, end), part(order_.numbers(), begin, end),
@@ -103,6 +127,8 @@ Batch DataPipeline::batch(int64_t begin, int64_t end, const Augmentations& augme
 
 Batch DataPipeline::samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
                             const Augmentations& augmentations, RandomKey key) const {
+  if (size_multiple_ > 0)
+    return collate(reader_->read_samples(first_stream + stream, order, begin, end, true, reading(key)));
   const std::span<const int64_t> numbers = part(order, begin, end);
   return make(bytes_of(first_stream + stream, order, begin, end, true, key),
               at::tensor(at::ArrayRef<int64_t>(numbers.data(), numbers.size()), at::kLong).to(device_), numbers,
@@ -110,6 +136,8 @@ Batch DataPipeline::samples(int64_t stream, std::span<const int64_t> order, int6
 }
 
 Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const {
+  if (size_multiple_ > 0)
+    return collate(reader_->read_samples(plain_stream, all_.numbers(), begin, end, false, reading(RandomKey())));
   const bool whole = begin == 0 && end == size() && !has_bytes();
   return make(bytes_of(plain_stream, all_.numbers(), begin, end, false, RandomKey()),
               whole ? at::Tensor() : all_.on_device.slice(0, begin, end), {}, {}, RandomKey());
@@ -118,8 +146,7 @@ Batch DataPipeline::plain_batch(int64_t begin, int64_t end) const {
 at::Tensor DataPipeline::bytes_of(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
                                   bool training, RandomKey key) const {
   if (!reader_) return bytes_;
-  // A key of its own, so that what a data set draws has nothing to do with the augmentation.
-  const at::Tensor bytes = reader_->read(stream, order, begin, end, training, key.with("read"));
+  const at::Tensor bytes = reader_->read(stream, order, begin, end, training, reading(key));
   return bytes.to(device_, /*non_blocking=*/true);
 }
 
@@ -137,6 +164,48 @@ Batch DataPipeline::make(const at::Tensor& bytes, const at::Tensor& samples, std
   }
   batch.targets = rows_of(targets_, samples);
   if (!augmentations.others.empty()) apply(augmentations, numbers, key, batch);
+  return batch;
+}
+
+Batch DataPipeline::collate(const std::vector<Sample>& samples) const {
+  if (samples.empty()) throw Error("a batch without samples was asked for");
+  const std::vector<at::Tensor> images = of_all(samples, &Sample::inputs, "input");
+  const auto count = static_cast<int64_t>(images.size()), channels = images.front().size(0);
+  int64_t height = 1, width = 1;
+  for (const at::Tensor& image : images) {
+    if (image.dim() != 3 || image.scalar_type() != at::kByte || image.size(0) != channels || channels > max_channels)
+      throw Error("the image of a sample must be uint8 [channels, height, width], of as many channels as the others");
+    height = std::max(height, image.size(1));
+    width = std::max(width, image.size(2));
+  }
+  const at::Tensor bytes =
+      at::zeros({count, channels, rounded_up(height, size_multiple_), rounded_up(width, size_multiple_)},
+                at::TensorOptions().dtype(at::kByte).pinned_memory(device_.is_cuda()));
+  for (int64_t i = 0; i < count; ++i) {
+    const at::Tensor& image = images[static_cast<size_t>(i)];
+    bytes[i].slice(1, 0, image.size(1)).slice(2, 0, image.size(2)).copy_(image);
+  }
+  Batch batch;
+  const at::Tensor input = gather(bytes.to(device_, /*non_blocking=*/true), all_.on_device.slice(0, 0, count), {}, {});
+  for (int64_t i = 0; i < count; ++i) {
+    const at::Tensor& image = images[static_cast<size_t>(i)];
+    input[i].slice(1, image.size(1)).zero_();
+    input[i].slice(2, image.size(2)).zero_();
+  }
+  batch.inputs.emplace_back("input", input);
+  for (const auto& [name, x] : samples.front().inputs) {
+    if (name != "input")
+      batch.inputs.emplace_back(name, at::stack(of_all(samples, &Sample::inputs, name)).to(device_, dtype_));
+  }
+  for (const auto& [name, x] : samples.front().targets)
+    batch.targets.emplace_back(name, at::stack(of_all(samples, &Sample::targets, name)).to(device_));
+  for (const auto& [name, x] : samples.front().rows) {
+    const std::vector<at::Tensor> all = of_all(samples, &Sample::rows, name);
+    std::vector<int64_t> offsets = {0};
+    for (const at::Tensor& rows : all) offsets.push_back(offsets.back() + rows.size(0));
+    batch.targets.emplace_back(name, at::cat(all).to(device_));
+    batch.targets.emplace_back(name + offsets_suffix, at::tensor(offsets, at::kLong).to(device_));
+  }
   return batch;
 }
 

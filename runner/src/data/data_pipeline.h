@@ -21,6 +21,8 @@ struct OnDemand {
   int64_t threads = 0;     // 0: as many as compute
   int64_t classes = 0;     // for augmentations that mix labels
   ResizeSection resize{};  // of every image
+  // Above 0: images differ in size (DatasetInfo::size_multiple).
+  int64_t size_multiple = 0;
 };
 
 // A split kept on the device, images as bytes, or read ahead and brought there batch by batch; batches are gathered,
@@ -63,6 +65,8 @@ class DataPipeline {
   at::Tensor gather(const at::Tensor& bytes, const at::Tensor& samples, const Augmentations& augmentations,
                     RandomKey key) const;
 
+  // Samples whose images differ in size, put together: images padded, rows one below the other.
+  Batch collate(const std::vector<Sample>& samples) const;
   // What is not done in the one pass.
   void apply(const Augmentations& augmentations, std::span<const int64_t> numbers, RandomKey key, Batch& batch) const;
 
@@ -73,6 +77,7 @@ class DataPipeline {
   NamedTensors targets_;
   int64_t classes_ = 0;
   ResizeSection resize_;
+  int64_t size_multiple_ = 0;
   Order order_;
   bool in_order_ = true;  // order_ is 0 ... N - 1
   Order all_;             // 0 ... N - 1

@@ -20,9 +20,10 @@ struct ReadAhead::Job {
   bool training = false;
   RandomKey key;
   at::Tensor bytes;
-  uint8_t* to = nullptr;  // those of bytes
-  size_t next = 0;        // the first that no thread has taken
-  size_t left = 0;        // not yet read
+  uint8_t* to = nullptr;        // those of bytes; null where samples are read one by one
+  std::vector<Sample> samples;  // instead of bytes
+  size_t next = 0;              // the first that no thread has taken
+  size_t left = 0;              // not yet read
   // Of the first image that failed: the same one whatever the threads.
   size_t failed = std::numeric_limits<size_t>::max();
   std::exception_ptr error;
@@ -74,8 +75,12 @@ void ReadAhead::work() {
     std::exception_ptr error;
     try {
       const int64_t number = job->numbers[i];
-      samples_->read(number, job->training, job->key.with(static_cast<uint64_t>(number)),
-                     job->to + static_cast<int64_t>(i) * image);
+      const RandomKey key = job->key.with(static_cast<uint64_t>(number));
+      if (job->to) {
+        samples_->read(number, job->training, key, job->to + static_cast<int64_t>(i) * image);
+      } else {
+        job->samples[i] = samples_->sample(number, job->training, key);
+      }
     } catch (...) {
       error = std::current_exception();
     }
@@ -89,15 +94,28 @@ void ReadAhead::work() {
   }
 }
 
+at::Tensor ReadAhead::memory(size_t images) const {
+  return at::empty({static_cast<int64_t>(images), image_.channels, image_.height, image_.width},
+                   at::TensorOptions().dtype(at::kByte).pinned_memory(pinned_));
+}
+
 at::Tensor ReadAhead::read(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end, bool training,
                            RandomKey key) {
+  const std::shared_ptr<Job> job = finished(stream, order, begin, end, training, key, false);
+  return job ? job->bytes : memory(0);
+}
+
+std::vector<Sample> ReadAhead::read_samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
+                                            bool training, RandomKey key) {
+  const std::shared_ptr<Job> job = finished(stream, order, begin, end, training, key, true);
+  return job ? std::move(job->samples) : std::vector<Sample>();
+}
+
+std::shared_ptr<ReadAhead::Job> ReadAhead::finished(int64_t stream, std::span<const int64_t> order, int64_t begin,
+                                                    int64_t end, bool training, RandomKey key, bool whole) {
   end = std::min(end, static_cast<int64_t>(order.size()));
   const auto count = static_cast<size_t>(std::max<int64_t>(end - begin, 0));
-  const auto memory = at::TensorOptions().dtype(at::kByte).pinned_memory(pinned_);
-  const auto empty = [&](size_t n) {
-    return at::empty({static_cast<int64_t>(n), image_.channels, image_.height, image_.width}, memory);
-  };
-  if (count == 0) return empty(0);
+  if (count == 0) return nullptr;
   if (threads_.empty()) start();
   // This batch and the next ones. Only this thread changes the list of jobs, so it may look at it unlocked.
   Jobs wanted;
@@ -114,8 +132,12 @@ at::Tensor ReadAhead::read(int64_t stream, std::span<const int64_t> order, int64
     job->numbers.assign(numbers.begin(), numbers.end());
     job->training = training;
     job->key = key;
-    job->bytes = empty(numbers.size());
-    job->to = job->bytes.mutable_data_ptr<uint8_t>();
+    if (whole) {
+      job->samples.resize(numbers.size());
+    } else {
+      job->bytes = memory(numbers.size());
+      job->to = job->bytes.mutable_data_ptr<uint8_t>();
+    }
     job->left = numbers.size();
     wanted.push_back(std::move(job));
   }
@@ -128,7 +150,7 @@ at::Tensor ReadAhead::read(int64_t stream, std::span<const int64_t> order, int64
   done_.wait(lock, [&] { return now->left == 0; });
   std::erase(jobs_, now);
   if (now->error) std::rethrow_exception(now->error);
-  return now->bytes;
+  return now;
 }
 
 }  // namespace espalier

@@ -17,7 +17,7 @@ namespace espalier {
 // not depend on the threads: each image draws from its own key.
 class ReadAhead {
  public:
-  // pinned: into memory that a GPU copies from by itself.
+  // pinned: read() reads into memory that a GPU copies from by itself.
   ReadAhead(std::shared_ptr<const Samples> samples, const InputSpec& image, int64_t threads, bool pinned);
   // Waits for the images that are being read at this moment.
   ~ReadAhead();
@@ -29,6 +29,9 @@ class ReadAhead {
   // stream expected before is forgotten. Throws what the first of them that cannot be read threw.
   at::Tensor read(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end, bool training,
                   RandomKey key);
+  // The same of samples whose images differ in size, one by one.
+  std::vector<Sample> read_samples(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
+                                   bool training, RandomKey key);
 
   static constexpr int64_t batches_ahead = 2;
 
@@ -37,9 +40,14 @@ class ReadAhead {
   using Jobs = std::vector<std::shared_ptr<Job>>;
 
   void start();
+  // For so many images.
+  at::Tensor memory(size_t images) const;
   void work();
   // One with images that no thread has taken yet, or null.
   std::shared_ptr<Job> next_job() const;
+  // The batch, read. whole: sample by sample; otherwise into one tensor. Null where no samples are asked for.
+  std::shared_ptr<Job> finished(int64_t stream, std::span<const int64_t> order, int64_t begin, int64_t end,
+                                bool training, RandomKey key, bool whole);
 
   std::shared_ptr<const Samples> samples_;
   InputSpec image_;

@@ -23,6 +23,9 @@ class SomeSamples final : public Samples {
   void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const override {
     all_->read(numbers_[static_cast<size_t>(sample)], training, key, out);
   }
+  Sample sample(int64_t number, bool training, RandomKey key) const override {
+    return all_->sample(numbers_[static_cast<size_t>(number)], training, key);
+  }
 
  private:
   std::shared_ptr<const Samples> all_;
@@ -36,6 +39,11 @@ class LabelledSamples final : public Samples {
   int64_t size() const override { return samples_->size(); }
   void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const override {
     labelled(component_, where_, [&] { samples_->read(sample, training, key, out); });
+  }
+  Sample sample(int64_t number, bool training, RandomKey key) const override {
+    Sample sample;
+    labelled(component_, where_, [&] { sample = samples_->sample(number, training, key); });
+    return sample;
   }
   void identify(const std::function<void(std::string_view)>& add) const override { samples_->identify(add); }
 
@@ -138,7 +146,11 @@ void check_split(const Split& split, const std::string& part, const DatasetInfo&
     check_tensor("input", input ? *input : at::Tensor(), sizes, info.input.height > 0 && info.input.nodes == 0,
                  "the input");
   }
+  const bool whole_samples = info.size_multiple > 0;
+  if (whole_samples && !split.samples)
+    refuse("its images differ in size (size_multiple), so it must give `samples`, and it gives tensors");
   for (const InputSpec::Other& other : info.input.others) {
+    if (whole_samples) continue;  // each sample brings its own
     const at::Tensor* input = find_tensor(split.inputs, other.name);
     check_tensor(other.name, input ? *input : at::Tensor(), other.sizes, false, "the input");
   }
@@ -193,6 +205,11 @@ DatasetInfo resized(DatasetInfo info, const DataSection& section) {
     throw InputError(section.dataset.location.str(), "data: 'resize' is for images, and these data are " +
                                                          std::string(info.input.nodes > 0 ? "graphs" : "vectors") +
                                                          ": leave it out");
+  }
+  if (info.size_multiple > 0) {
+    throw InputError(section.dataset.location.str(),
+                     "data: 'resize' makes all images square, and this data set keeps their shapes: leave it out, and "
+                     "see the options of the data set");
   }
   if (info.preparation.size() == 0) {
     info.preparation = Value::map({{"resize", size},

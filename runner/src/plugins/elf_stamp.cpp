@@ -157,6 +157,20 @@ Stamp read_section(Image& image, const Elf64_Shdr& section) {
   return stamp;
 }
 
+// Among the names of the libraries that it needs.
+std::string sanitizer_in(Image& image, const std::vector<Elf64_Shdr>& sections) {
+  for (const Elf64_Shdr& section : sections) {
+    if (section.sh_type != SHT_DYNAMIC || section.sh_link >= sections.size()) continue;
+    const Elf64_Shdr& table = sections[section.sh_link];
+    if (table.sh_type != SHT_STRTAB) continue;
+    const auto bytes = image.table<char>(table.sh_offset, table.sh_size);
+    const std::string_view names(bytes.data(), bytes.size());
+    const size_t begin = names.find("libasan.so");
+    if (begin != std::string_view::npos) return std::string(names.substr(begin, names.find('\0', begin) - begin));
+  }
+  return {};
+}
+
 }  // namespace
 
 StampInFile find_stamp(std::istream& library) {
@@ -186,10 +200,10 @@ StampInFile find_stamp(std::istream& library) {
     found = &section;
   }
   if (!found) throw Error("is not an Espalier plugin: it has no stamp (does a source file say ESPALIER_PLUGIN(...)?)");
-  return {read_section(image, *found), found->sh_offset};
+  return {read_section(image, *found), found->sh_offset, sanitizer_in(image, sections)};
 }
 
-Stamp read_stamp(const std::filesystem::path& library) {
+StampInFile find_stamp(const std::filesystem::path& library) {
   std::error_code error;
   const auto type = std::filesystem::status(library, error).type();
   if (type == std::filesystem::file_type::directory) throw Error("is a folder, not a shared library");
@@ -198,7 +212,11 @@ Stamp read_stamp(const std::filesystem::path& library) {
   errno = 0;
   std::ifstream in(library, std::ios::binary);
   if (!in) throw Error("cannot be read: " + std::generic_category().message(errno));
-  return find_stamp(in).stamp;
+  return find_stamp(in);
+}
+
+Stamp read_stamp(const std::filesystem::path& library) {
+  return find_stamp(library).stamp;
 }
 
 }  // namespace espalier

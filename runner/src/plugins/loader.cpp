@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include <boost/dll/shared_library.hpp>
+#include <dlfcn.h>
 
 #include "espalier/error.h"
 #include "espalier/plugin.h"
@@ -99,9 +100,16 @@ class Loader {
       if (canonical.parent_path() != own_) {
         if (const std::string why = open_to_others(canonical); !why.empty()) throw Error(why);
       }
-      const Stamp stamp = read_stamp(path);
+      const auto [stamp, offset, sanitizer] = find_stamp(path);
       if (const auto different = differences(stamp, program_stamp()); !different.empty())
         throw Error(rejection(stamp, different));
+      // The sanitizer ends a process that loads it later.
+      if (!sanitizer.empty() && !::dlsym(RTLD_DEFAULT, "__asan_init")) {
+        throw Error(
+            "was built with the address sanitizer, which has to be loaded before everything else: begin the "
+            "command with LD_PRELOAD=" +
+            sanitizer + " ASAN_OPTIONS=detect_leaks=0 (`espalier check` of this plugin does so by itself)");
+      }
       if (const auto [first, is_new] = names_.try_emplace(stamp.name, path); !is_new) {
         report_.notes.push_back({path, "not loaded: " + first->second.string() +
                                            ", which was found before, is called " + std::string(stamp.name) +

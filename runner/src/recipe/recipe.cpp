@@ -12,6 +12,7 @@
 #include "recipe/choose_layout.h"
 #include "recipe/expect.h"
 #include "recipe/extends.h"
+#include "recipe/needed_version.h"
 #include "recipe/needs.h"
 #include "recipe/overrides.h"
 #include "recipe/references.h"
@@ -105,6 +106,7 @@ class Reader {
   explicit Reader(const Registry& registry) : registry_(registry) {}
 
   Recipe read(const Value& given) {
+    check_needed_sdk(given);
     needs_ = given.is_map() ? needed_recipes(given) : std::vector<NeededRecipe>();
     const Value root = with_whole_network(given);
     const std::vector<ParameterInfo> keys = Declare<RecipeKeys>().parameters();
@@ -136,6 +138,7 @@ class Reader {
     r.synchronised_norms = k.batch_norm == "synchronised";
     // It says nothing of a run of one process, and a run of an earlier version is still one of the same recipe.
     if (r.synchronised_norms) all.erase("batch_norm");
+    if (k.needs_sdk.empty()) all.erase("needs_sdk");
     r.network = read_network(k.network.value, r.warm_start, all["network"]);
     // In the order in which people write them.
     const Value network = all.at("network");

@@ -15,6 +15,8 @@ void RecipeKeys::declare(Declare<RecipeKeys>& p) {
   p("batch_norm", &RecipeKeys::batch_norm, one_of({"synchronised", "per_process"}),
     "Which samples a batch norm takes its statistics of where several processes train the network: those of the whole "
     "batch, or those of each process by itself. One process is not changed by it.");
+  p("needs_sdk", &RecipeKeys::needs_sdk,
+    "Versions of Espalier that the recipe is for, as conditions that must all hold: \">= 1.2\" or \">= 1.2, < 2\".");
   p("needs", &RecipeKeys::needs,
     "Recipes whose runs this one reads, by paths relative to its own folder. `espalier validate` notes a run of theirs "
     "that is missing, and checks the rest.");

@@ -21,6 +21,7 @@ struct RecipeKeys {
   std::string precision = "float32";
   int64_t threads = 0;
   std::string batch_norm = "synchronised";
+  std::string needs_sdk;
   std::vector<std::string> needs;
   std::vector<Nested> metrics;
   Nested network;

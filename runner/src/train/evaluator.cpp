@@ -62,8 +62,13 @@ Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeli
   const ComputeType compute(options.precision, device);
   const auto zero = [&] { return at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device)); };
   at::Tensor loss_sum = zero(), loss_weight = zero();
-  const std::vector<std::string> names = loss.object->outputs();
-  const std::vector<std::string_view> wanted = outputs_of(names);
+  std::vector<std::string> names = loss.object->outputs();
+  for (const Made<Metric>& metric : metrics.all()) {
+    for (std::string& name : metric.object->outputs()) {
+      if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+    }
+  }
+  const std::vector<std::string_view> wanted(names.begin(), names.end());
   std::vector<std::vector<at::Tensor>> contributions(metrics.all().size());
   const int64_t n = part.size();
   const int64_t batches = (n + options.batch - 1) / options.batch;
@@ -112,7 +117,11 @@ Evaluation evaluate(const Graph& graph, const Weights& weights, const DataPipeli
       const at::Tensor all = metric.concatenates()
                                  ? put_together(mine, batches, device, processes)
                                  : summed(mine.empty() ? at::Tensor() : mine.front(), device, processes);
-      e.metrics.emplace_back(made.component->component.name, metric.value(all.cpu().contiguous()));
+      const at::Tensor together = all.cpu().contiguous();
+      const std::string& name = made.component->component.name;
+      e.metrics.emplace_back(name, metric.value(together));
+      for (const auto& [further, number] : metric.further(together))
+        e.metrics.emplace_back(name + "." + further, number);
     });
   }
   e.score = metrics.leading().score(e.metrics.front().second);

@@ -70,8 +70,11 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
   scalings_ = espalier::scalings(section.normalize, info_, scalings_);
   const Normalization normalization = normalization_of(scalings_, info_.input);
   const auto pipeline = [&](const Split& split) {
-    const OnDemand on_demand{
-        .image = info_.input, .threads = section.workers, .classes = info_.target.outputs, .resize = section.resize};
+    const OnDemand on_demand{.image = info_.input,
+                             .threads = section.workers,
+                             .classes = info_.target.outputs,
+                             .resize = section.resize,
+                             .size_multiple = info_.size_multiple};
     return std::make_unique<DataPipeline>(scaled(split, scalings_), normalization, device_, dtype_, on_demand);
   };
   validation_ = has_validation ? pipeline(validation) : nullptr;
@@ -81,6 +84,12 @@ void RunData::load(const DataSection& section, const std::function<void(const Va
   if (!section.augment.empty() && !train_->has_bytes()) {
     throw InputError(section.dataset.location.str(),
                      "data: 'augment' changes images of bytes, and these data are floating point: leave it out");
+  }
+  if (!section.augment.empty() && info_.size_multiple > 0) {
+    throw InputError(
+        section.dataset.location.str(),
+        "data: 'augment' changes images alone, and what is learned of these depends on where things are in "
+        "them: leave it out, and see the options of the data set");
   }
   draws_.clear();
   pass_ = -1;

@@ -29,8 +29,9 @@ inline constexpr char offsets_suffix[] = ".offsets";
 struct Batch {
   // What the network reads, by the names of its inputs; the first is called "input": [batch, channels, height, width]
   // in channels_last memory format for images, [batch, features] for vectors, [batch, nodes, features] for graphs.
-  // Floating point of the weights' dtype. Data sets with several inputs add others, such as "adjacency" [batch, nodes,
-  // nodes].
+  // Floating point of the weights' dtype. Images that differ in size are padded with zeros at the right and at the
+  // bottom (DatasetInfo::size_multiple), so height and width differ from batch to batch. Data sets with several inputs
+  // add others, such as "adjacency" [batch, nodes, nodes].
   NamedTensors inputs;
   // What losses and metrics compare with. The first is called "target", and the task says what it holds (TargetSpec):
   //   classification  class numbers, int64 [batch], or [batch, nodes] if each node of a graph has a class; -100 does

@@ -182,6 +182,15 @@ class ESPALIER_API GraphBuilder {
   Edge concat(const std::vector<Edge>& xs);
   // Reads the channels of x at the given positions (-1 gives zero), and gives them an axis of their own: an index view.
   Edge select(const std::string& name, Edge x, const Indices& index, const Select& options);
+  // Cuts the channels into neighbouring parts of these sizes, which must add up to all of them. Each part is an index
+  // view with an axis of its own, and its channels are removed together with those that they read.
+  std::vector<Edge> split(Edge x, const std::vector<int64_t>& sizes);
+  // Cuts the channels into so many equal parts: `const auto parts = g.chunk(x, 2)` for a gated linear unit.
+  std::vector<Edge> chunk(Edge x, int64_t parts);
+  // Makes the axis of the channels two, groups x channels, wherever it is read, as a grouped convolution does: edits
+  // then act on whole groups, or on a channel of every group. Throws Error if the channels are not one axis (they were
+  // put together or split before) or if the groups do not divide them.
+  void factor(Edge x, int64_t groups);
   // Makes a shortcut between unequal widths: pads the channels with zeros or crops them, half on either side (the
   // smaller half first), and takes every stride-th pixel.
   Edge pad_or_crop(Edge x, int64_t width, int64_t stride = 1);

@@ -39,10 +39,26 @@ struct DatasetInfo {
   std::vector<std::string> standardize{};
   // Whether load("validation") gives a part of its own. Otherwise the recipe may hold a share of the training part out.
   bool has_validation = false;
+  // Above 0: images differ in size, and `input` says the size that costs are counted with. The images of a batch get
+  // the height and the width of its largest ones, rounded up to multiples of this number of pixels: what is missing at
+  // the right and at the bottom are zeros after the normalisation. Parts then give Samples::sample().
+  int64_t size_multiple = 0;
+};
+
+// One sample of a data set whose images differ in size.
+struct Sample {
+  // The first is called "input": an image as bytes, uint8 [channels, height, width] of any height and width. Others are
+  // as InputSpec::others says, floating point, and reach the network as the type that it computes with.
+  NamedTensors inputs;
+  // What is learned of it, of the same sizes for all samples. A batch has [batch, ...], in the type given here.
+  NamedTensors targets;
+  // The same with a number of rows of its own, [rows, ...]: boxes, say. A batch has the rows of all samples one below
+  // the other, and NAME.offsets (Batch::targets).
+  NamedTensors rows;
 };
 
 // Images that are read when they are needed, for data sets that no memory holds. It is called by several threads at a
-// time, and it outlives the data set that made it.
+// time, and it outlives the data set that made it. It overrides read(), or sample() where images differ in size.
 class ESPALIER_API Samples : public Object {
  public:
   // Returns how many samples there are.
@@ -50,7 +66,11 @@ class ESPALIER_API Samples : public Object {
   // Writes the bytes of one image to `out`: [channels, height, width], of the sizes that info() says. In training the
   // data set may change the image at random, by draws from the key alone. Throws InputError with the file and what is
   // wrong with it.
-  virtual void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const = 0;
+  virtual void read(int64_t sample, bool training, RandomKey key, uint8_t* out) const;
+  // Returns one sample where images differ in size (DatasetInfo::size_multiple), with what is learned of it: targets
+  // that follow what happened to the image, such as boxes. In training the data set may change it at random, by draws
+  // from the key alone. Throws InputError as read() does.
+  virtual Sample sample(int64_t number, bool training, RandomKey key) const;
   // Calls `add`, piece by piece, with what tells these samples from others without reading them all: for example the
   // names and sizes of their files. A run keeps a checksum of it, and its continuation compares. If nothing is added,
   // only the number of samples is compared.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -30,6 +31,8 @@ class ESPALIER_API Metric : public Object {
   virtual bool larger_is_better() const { return true; }
   // Returns the unit, for tables: "%" or nothing.
   virtual std::string unit() const { return ""; }
+  // Returns the outputs of the network that it looks at. In training steps it finds those of the loss and "logits".
+  virtual std::vector<std::string> outputs() const { return {"logits"}; }
   // Throws Error if it means nothing for such a task.
   virtual void check(const TargetSpec& /*target*/) const {}
   // Returns what a batch adds, float64 on the batch's device, without gradients: [k] numbers, which are summed over the
@@ -40,6 +43,9 @@ class ESPALIER_API Metric : public Object {
   virtual bool concatenates() const { return false; }
   // Returns the number, from the contributions of all batches, on the CPU.
   virtual double value(const at::Tensor& all) const = 0;
+  // Returns further numbers that come from the same contributions, each with its name. The run records them as
+  // METRIC.NAME beside the number above. Larger ones are better, as far as anybody asks.
+  virtual std::vector<std::pair<std::string, double>> further(const at::Tensor& /*all*/) const { return {}; }
 };
 
 // Returns the specs of the metrics that a task has where the recipe names none, the leading one first: accuracy (and

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "espalier/error.h"
 #include "espalier/operation.h"
@@ -185,6 +186,46 @@ Edge GraphBuilder::concat(const std::vector<Edge>& xs) {
 Edge GraphBuilder::select(const std::string& name, Edge x, const Indices& index, const Select& o) {
   return node("select", name, {x}, Declare<SelectOptions>().write({index, o.stride, o.drops}),
               {static_cast<int64_t>(index.size())});
+}
+
+std::vector<Edge> GraphBuilder::split(Edge x, const std::vector<int64_t>& sizes) {
+  const int64_t have = channels(x);
+  int64_t wanted = 0;
+  for (const int64_t n : sizes) {
+    if (n < 1) throw Error("split() into parts of " + to_string(sizes) + " channels: a part needs at least one");
+    wanted += n;
+  }
+  if (wanted != have) {
+    throw Error("split() into parts of " + to_string(sizes) + " channels, " + std::to_string(wanted) + " in all, of '" +
+                graph_[x].name + "', which has " + std::to_string(have));
+  }
+  std::vector<Edge> parts;
+  int64_t first = 0;
+  for (const int64_t n : sizes) {
+    Indices index(static_cast<size_t>(n));
+    std::iota(index.begin(), index.end(), first);
+    parts.push_back(select(auto_name("part"), x, index, {.drops = true}));
+    first += n;
+  }
+  return parts;
+}
+
+std::vector<Edge> GraphBuilder::chunk(Edge x, int64_t parts) {
+  const int64_t have = channels(x);
+  if (parts < 1 || have % parts != 0) {
+    throw Error("chunk() into " + std::to_string(parts) + " equal parts of '" + graph_[x].name + "', which has " +
+                std::to_string(have) + " channels");
+  }
+  return split(x, std::vector<int64_t>(static_cast<size_t>(parts), have / parts));
+}
+
+void GraphBuilder::factor(Edge x, int64_t groups) {
+  const Axis whole = graph_[x].shape[channel_dim(graph_[x].shape)].whole();
+  if (whole.id < 0) {
+    throw Error("factor() of '" + graph_[x].name +
+                "': its channels are not one axis, since they were put together or split before");
+  }
+  graph_.factor(whole, groups, graph_[whole].name + ".groups");
 }
 
 Edge GraphBuilder::pad_or_crop(Edge x, int64_t width, int64_t stride) {

@@ -9,6 +9,7 @@
 #include "builtin.h"
 #include "constants.h"
 #include "espalier/onnx.h"
+#include "fast_bfloat16.h"
 
 namespace espalier {
 
@@ -56,6 +57,13 @@ class Attention final : public OperationOf<Attention, AttentionOptions> {
       return x.reshape({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
     };
     const at::Tensor q = split(0), k = split(1), v = split(2);
+    if (f.pass.fuse && is_bfloat16_on_cpu(q) && is_bfloat16_slow()) {
+      const WithoutAutocast off;
+      const auto number = [](const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); };
+      const at::Tensor y = at::scaled_dot_product_attention(number(q), number(k), number(v), {}, /*dropout_p=*/0,
+                                                            /*is_causal=*/false, o_.scale);
+      return {y.transpose(1, 2).flatten(2).to(at::kBFloat16)};
+    }
     // LibTorch's fused forms have no second derivative.
     const at::Tensor y =
         f.pass.fuse ? at::scaled_dot_product_attention(q, k, v, {}, /*dropout_p=*/0, /*is_causal=*/false, o_.scale)

@@ -9,6 +9,7 @@
 #include "espalier/onnx.h"
 #include "espalier/rewrite.h"
 #include "espalier/weights.h"
+#include "fast_bfloat16.h"
 #include "fast_cpu.h"
 #include "operations/kernel_sizes.h"
 
@@ -72,6 +73,10 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     if (o_.kernel == 1 && stride > 1 && o_.padding == 0 && x.is_cpu()) {
       x = every_pixel(x, stride);
       stride = 1;
+    }
+    if (f.pass.fuse && is_bfloat16_on_cpu(x) && is_bfloat16_slow() && f.parameter(0).scalar_type() == at::kFloat) {
+      return {conv_through_float(x, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), stride, o_.padding,
+                                 o_.dilation, groups(f.graph, f.node))};
     }
     return {at::conv2d(x, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {stride, stride},
                        {o_.padding, o_.padding}, {o_.dilation, o_.dilation}, groups(f.graph, f.node))};

@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/graph_task.h>
 
+#include "fast_bfloat16.h"
 #include "fast_cpu.h"
 #include "kernels/bfloat16_kernels.h"
 
@@ -104,7 +105,11 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
     const at::Tensor x = given_x.to(at::kBFloat16), weight = given_weight.to(at::kBFloat16);
     context->save_for_backward({x, weight, given_weight});
     context->saved_data["bias"] = bias.has_value();
-    return at::linear(x, weight, bias ? std::optional(bias->to(at::kBFloat16)) : std::nullopt);
+    const auto b = bias ? std::optional(bias->to(at::kBFloat16)) : std::nullopt;
+    if (!is_bfloat16_slow()) return at::linear(x, weight, b);
+    const WithoutAutocast off;
+    return product(x.to(at::kFloat), weight.to(at::kFloat), b ? std::optional(b->to(at::kFloat)) : std::nullopt)
+        .to(at::kBFloat16);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -113,8 +118,20 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
     const at::Tensor &x = saved[0], &weight = saved[1], &parameter = saved[2];
     const at::Tensor gy = gradients[0].contiguous();
     at::Tensor gx, gw, gb;
-    if (context->needs_input_grad(0)) gx = gy.mm(weight);
     if (context->saved_data["bias"].toBool()) gb = gy.sum(0, /*keepdim=*/false, at::kFloat);
+    if (is_bfloat16_slow()) {
+      const WithoutAutocast off;
+      const at::Tensor g = gy.to(at::kFloat);
+      if (context->needs_input_grad(0)) gx = product(g, weight.to(at::kFloat).t(), {}).to(at::kBFloat16);
+      if (!context->needs_input_grad(1)) return {gx, gw, gb};
+      if (adds_into(parameter)) {
+        add_product(at::Tensor(parameter.grad()), g.t(), x.to(at::kFloat).t());
+      } else {
+        gw = g.t().mm(x.to(at::kFloat));
+      }
+      return {gx, gw, gb};
+    }
+    if (context->needs_input_grad(0)) gx = gy.mm(weight);
     if (!context->needs_input_grad(1)) return {gx, gw, gb};
     gw = gy.t().mm(x);
     if (adds_into(parameter) && parameter.grad().is_contiguous() && gw.is_contiguous()) {

@@ -4,6 +4,7 @@
 #include "builtin.h"
 #include "espalier/onnx.h"
 #include "espalier/weights.h"
+#include "fast_bfloat16.h"
 #include "fast_cpu.h"
 #include "fast_linear.h"
 
@@ -44,8 +45,7 @@ class Linear final : public OperationOf<Linear, LinearOptions> {
       const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
       at::Tensor y;
       if (!autocast && is_fast_cpu(rows)) y = fast_linear(rows, f.parameter(0), bias);
-      if (autocast && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16)
-        y = fast_linear_bfloat16(rows, f.parameter(0), bias);
+      if (is_bfloat16_on_cpu(x)) y = fast_linear_bfloat16(rows, f.parameter(0), bias);
       if (y.defined()) {
         if (x.dim() == 2) return {y};
         std::vector<int64_t> sizes = x.sizes().vec();

@@ -24,6 +24,14 @@ const at::Tensor& tensor_at(const NamedTensors& tensors, std::string_view name, 
               (known.empty() ? "" : "; there are: " + known));
 }
 
+void Samples::read(int64_t, bool, RandomKey, uint8_t*) const {
+  throw Error("this data set's images differ in size, so they are read by Samples::sample()");
+}
+
+Sample Samples::sample(int64_t, bool, RandomKey) const {
+  throw Error("this data set's images have one size, so they are read by Samples::read()");
+}
+
 int64_t Split::size() const {
   if (samples) return samples->size();
   return inputs.empty() ? 0 : inputs.front().second.size(0);

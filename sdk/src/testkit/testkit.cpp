@@ -6,9 +6,11 @@
 #include <set>
 #include <sstream>
 
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <boost/dll/shared_library.hpp>
 #include <c10/core/GradMode.h>
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include "espalier/error.h"
@@ -109,43 +111,31 @@ double gradient_error(Regularizer& regularizer, const Graph& graph, Weights& wei
   return largest > 0 ? error / largest : error;
 }
 
-TestRun::TestRun(Graph graph, uint64_t seed)
-    : graph_(std::move(graph)), key_(seed), weights_(graph_, at::kDouble, at::kCPU) {
-  weights_.initialize(graph_, key_);
-}
-
-void TestRun::edit(const Edits& edits) {
-  std::vector<std::shared_ptr<Weights>> alive;
-  std::vector<Weights*> all{&weights_};
-  for (const auto& f : followers_) {
-    if (auto w = f.lock()) alive.push_back(std::move(w)), all.push_back(alive.back().get());
+double autograd_error(Regularizer& regularizer, const Graph& graph, Weights& weights,
+                      const std::function<at::Tensor(const Graph&, const Weights&)>& penalty) {
+  regularizer.attach(graph, weights);
+  at::Tensor value = uniform({}, 0, 0, RandomKey());
+  weights.zero_gradients();
+  regularizer.add(graph, weights, value);
+  std::vector<at::Tensor> ours;
+  const auto gradient = [&](size_t i) {
+    const ParamId id{static_cast<int32_t>(i)};
+    return graph[id].role == Role::buffer ? at::Tensor() : weights.gradient(id).clone();
+  };
+  for (size_t i = 0; i < graph.parameters().size(); ++i) ours.push_back(gradient(i));
+  weights.zero_gradients();
+  const at::Tensor theirs = penalty(graph, weights);
+  theirs.backward();
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    if (!ours[i].defined()) continue;
+    const at::Tensor expected = gradient(i);
+    largest = std::max(largest, expected.abs().max().item<double>());
+    error = std::max(error, (ours[i] - expected).abs().max().item<double>());
   }
-  apply(graph_, all, edits);
-  edits_ += static_cast<int64_t>(edits.size());
-}
-
-Batch TestRun::draw(std::string_view, int64_t n) {
-  if (!batches) throw Error("a test run has no data to draw from");
-  return batches(n);
-}
-
-at::Tensor TestRun::loss(const Batch& batch, const Observer& observe) {
-  const at::Tensor logits = espalier::run(graph_, weights_, batch.inputs, {"logits"}, {}, observe)[0];
-  return at::cross_entropy_loss(logits.flatten(0, -2), batch.target().flatten());
-}
-
-const Artefact& TestRun::artefact(const std::string& name) const {
-  const auto it = artefacts.find(name);
-  if (it == artefacts.end()) throw Error("no stage published '" + name + "'");
-  return it->second;
-}
-
-void TestRun::add_gradients(const Batch& batch, Weights& weights, const GradientPass& of) {
-  const Pass pass{.training = true, .key = key(), .statistics = of.statistics};
-  if (of.loss != "loss") return espalier::run(graph_, weights, batch.inputs, {of.loss}, pass)[0].backward();
-  at::cross_entropy_loss(espalier::run(graph_, weights, batch.inputs, {"logits"}, pass)[0].flatten(0, -2),
-                         batch.target().flatten())
-      .backward();
+  if (largest > 0) error /= largest;
+  const double wanted = theirs.item<double>(), apart = std::abs(value.item<double>() - wanted);
+  return std::max(error, wanted == 0 ? apart : apart / std::abs(wanted));
 }
 
 namespace {
@@ -156,7 +146,45 @@ std::string shell_quoted(const std::string& text) {
   return quoted + "'";
 }
 
+// Runs a command and returns what it printed. Throws Error with what it said if it fails; errors of it go to a file of
+// their own, so that warnings are not taken for what it printed.
+std::string output_of(const std::string& command, const std::string& what) {
+  const std::string errors =
+      std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".err");
+  FILE* pipe = popen((command + " 2> " + shell_quoted(errors)).c_str(), "r");
+  if (!pipe) throw Error("cannot run " + command);
+  std::string output;
+  char buffer[4096];
+  while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, n);
+  const int status = pclose(pipe);
+  std::ostringstream complaint;
+  complaint << std::ifstream(errors).rdbuf();
+  std::filesystem::remove(errors);
+  if (status != 0) throw Error(what + " failed: " + complaint.str() + output);
+  return output;
+}
+
+// PREFIX/lib/libespalier.so -> PREFIX/lib
+std::filesystem::path library_folder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&load_plugin), &info) == 0 || !info.dli_fname)
+    throw Error("cannot find out where libespalier lies");
+  return std::filesystem::canonical(info.dli_fname).parent_path();
+}
+
 }  // namespace
+
+std::filesystem::path plugins_folder() {
+  return library_folder() / "espalier" / "plugins";
+}
+
+std::string run_espalier(const std::vector<std::string>& arguments) {
+  const std::filesystem::path program = library_folder().parent_path() / "bin" / "espalier";
+  if (!std::filesystem::exists(program)) throw Error("there is no program " + program.string());
+  std::string command = shell_quoted(program);
+  for (const std::string& a : arguments) command += " " + shell_quoted(a);
+  return output_of(command, "espalier " + (arguments.empty() ? "" : arguments.front()));
+}
 
 std::string run_python(const std::string& python, const std::string& script,
                        const std::vector<std::string>& arguments) {
@@ -166,20 +194,14 @@ std::string run_python(const std::string& python, const std::string& script,
   // Threads that spin while they wait take the cores from those they wait for, where other programs run too.
   std::string command = "OMP_WAIT_POLICY=passive " + shell_quoted(python) + " " + shell_quoted(file);
   for (const std::string& a : arguments) command += " " + shell_quoted(a);
-  // Warnings of PyTorch's go to a file of their own: what is returned is what the script printed.
-  const std::string errors = file + ".err";
-  FILE* pipe = popen((command + " 2> " + shell_quoted(errors)).c_str(), "r");
-  if (!pipe) throw Error("cannot run " + command);
-  std::string output;
-  char buffer[4096];
-  while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, n);
-  const int status = pclose(pipe);
-  std::ostringstream complaint;
-  complaint << std::ifstream(errors).rdbuf();
-  std::filesystem::remove(file);
-  std::filesystem::remove(errors);
-  if (status != 0) throw Error("the Python script failed: " + complaint.str());
-  return output;
+  try {
+    std::string output = output_of(command, "the Python script");
+    std::filesystem::remove(file);
+    return output;
+  } catch (...) {
+    std::filesystem::remove(file);
+    throw;
+  }
 }
 
 }  // namespace espalier::testkit
