@@ -22,13 +22,14 @@ Order order;
 int64_t most_blocks = INT64_MAX;
 Configuration last;
 
-// Functions, because rewritten sources add kernels before main().
-std::set<std::pair<std::string, std::string>>& known_kernels() {
-  static std::set<std::pair<std::string, std::string>> all;  // name and place
-  return all;
-}
-std::set<std::string>& launched_kernels() {
-  static std::set<std::string> all;
+// Kernels with their places, or sources with their names, and which of them were launched. In a function, because
+// rewritten sources add theirs before main().
+struct Launches {
+  std::set<std::pair<std::string, std::string>> kernels, sources;
+  std::set<std::string> launched_kernels, launching_sources;
+};
+Launches& launches() {
+  static Launches all;
   return all;
 }
 
@@ -74,13 +75,21 @@ bool watches_races() {
 }
 
 Kernel::Kernel(const char* name, const char* place) {
-  known_kernels().emplace(name, place);
+  launches().kernels.emplace(name, place);
 }
 
-std::vector<std::string> kernels_without_a_launch() {
+Source::Source(const char* file, const char* name) {
+  launches().sources.emplace(file, name);
+}
+
+std::vector<std::string> without_a_launch() {
+  const Launches& all = launches();
   std::vector<std::string> names;
-  for (const auto& [name, place] : known_kernels()) {
-    if (!launched_kernels().contains(name)) names.push_back(name + " (" + place + ")");
+  for (const auto& [name, place] : all.kernels) {
+    if (!all.launched_kernels.contains(name)) names.push_back("kernel " + name + " (" + place + ")");
+  }
+  for (const auto& [file, name] : all.sources) {
+    if (!all.launching_sources.contains(file)) names.push_back("source " + name);
   }
   return names;
 }
@@ -95,7 +104,8 @@ void detail::launch(const Configuration& configuration, const std::function<void
   last = configuration;
   check(configuration);
   if (most_blocks == 0) return;
-  launched_kernels().insert(configuration.kernel);
+  launches().launched_kernels.insert(configuration.kernel);
+  launches().launching_sources.insert(configuration.source);
   gridDim = configuration.grid;
   gridDim.x = static_cast<unsigned>(std::min<int64_t>(gridDim.x, most_blocks));
   blockDim = configuration.block;

@@ -27,10 +27,10 @@ using testing::HasSubstr;
 class EveryKernel final : public testing::Environment {
   void TearDown() override {
     if (testing::GTEST_FLAG(filter) != "*") return;
-    for (const std::string& kernel : kernels_without_a_launch()) {
+    for (const std::string& name : without_a_launch()) {
       // Of the samples, each program launches those whose mistake it can find.
-      if (kernel.find("(tests/cuda_emulation/samples.cu:") != std::string::npos) continue;
-      ADD_FAILURE() << "no test launches the kernel " << kernel << ": add one to tests/cuda_emulation";
+      if (name.find("(tests/cuda_emulation/samples.cu:") != std::string::npos) continue;
+      ADD_FAILURE() << "no test runs the " << name << ": add one to tests/cuda_emulation";
     }
   }
 };

@@ -16,6 +16,7 @@
 #include "optimizers/lbi/lbi_pass.h"
 #include "optimizers/sgd/sgd_cuda.h"
 #include "optimizers/sgd/sgd_pass.h"
+#include "plugins/lion/lion.h"
 #include "test_values.h"
 
 namespace espalier {
@@ -126,6 +127,24 @@ TYPED_TEST(FlatKernels, Adam) {
           adam_pass(b, e, decay, scalars.data(), v[0].data(), g.data(), v[1].data(), v[2].data(), f);
         });
   }
+}
+
+// An example, whose pass is a loop over its formula.
+TYPED_TEST(FlatKernels, Lion) {
+  using T = TypeParam;
+  const std::vector<double> scalars{0.01};
+  const LionFormula<T> f{T(0.9), T(0.99)};
+  this->expect_equal(
+      "lion", 2,
+      [&](int64_t n, const double* table, auto& v) {
+        const std::vector<T> g = this->gradients(n);
+        launch_lion(n, table, scalars.data(), v[0].data(), g.data(), v[1].data(), f, 0);
+      },
+      [&](int64_t b, int64_t e, double decay, auto& v) {
+        const std::vector<T> g = this->gradients(static_cast<int64_t>(v[0].size()));
+        for (auto i = static_cast<size_t>(b); i < static_cast<size_t>(e); ++i)
+          f(v[0][i], g[i], v[1][i], static_cast<T>(scalars[0]), static_cast<T>(decay));
+      });
 }
 
 // Every size gets a grid that a GPU takes and that has a thread for each element, as long as there are so many.

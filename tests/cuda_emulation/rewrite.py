@@ -5,12 +5,13 @@
 NAME is what messages of the compiler and of the emulation call the source. Three things of a .cu or .cuh file are not
 C++, and only these are changed; lines stay where they are:
 
-- `kernel<<<grid, block>>>(x, y)` becomes `::cuda_emulation::Launch("kernel", [&](auto&... a) { kernel(a...); }, grid,
-  block)(x, y)`.
+- `kernel<<<grid, block>>>(x, y)` becomes
+  `::cuda_emulation::Launch(__BASE_FILE__, "kernel", [&](auto&... a) { kernel(a...); }, grid, block)(x, y)`.
 - `__shared__ float x[64], y;` becomes references to memory that the emulation makes anew for each block.
 - `extern __shared__ float x[];` becomes a pointer to the memory whose size the launch says.
 
-The end of the file tells the emulation the names of the kernels, so that the tests notice one that nothing launches.
+The end of the file tells the emulation the names of the source and of its kernels, so that the tests notice one that
+nothing launches.
 """
 
 import re
@@ -82,7 +83,7 @@ def _launches(text, code):
         lines = "\n" * text.count("\n", begin, opening.end())
         plain = re.sub(r"<.*>$", "", name).split("::")[-1]
         call = f"[&](auto&... emulated_arguments) {{ {name}(emulated_arguments...); }}"
-        yield begin, opening.end(), f'::cuda_emulation::Launch("{plain}", {call}, {lines}'
+        yield begin, opening.end(), f'::cuda_emulation::Launch(__BASE_FILE__, "{plain}", {call}, {lines}'
         yield closing, closing + 3, ")"
 
 
@@ -153,6 +154,8 @@ def rewritten(text, name):
         variable = f"emulated_kernel_{zlib.crc32(name.encode()):x}_{line}"  # a source may include other rewritten files
         parts.append("[[maybe_unused]] static const ::cuda_emulation::Kernel "
                      f'{variable}{{"{kernel}", "{name}:{line}"}};\n')
+    if name.endswith(".cu"):
+        parts.append(f'static const ::cuda_emulation::Source emulated_source{{__BASE_FILE__, "{name}"}};\n')
     return "".join(parts)
 
 

@@ -56,6 +56,7 @@ class Scope {
 
 // What the last launch asked for.
 struct Configuration {
+  std::string source;  // the file that the compiler read
   std::string kernel;
   dim3 grid, block;
   size_t shared = 0;  // bytes of dynamic shared memory
@@ -76,8 +77,15 @@ class Kernel {
   Kernel(const char* name, const char* place);
 };
 
-// Returns those kernels that no launch has run so far, as "name (file:line)".
-std::vector<std::string> kernels_without_a_launch();
+// A .cu file of those that this program was made of: the file that the compiler read, and the name of the source.
+class Source {
+ public:
+  Source(const char* file, const char* name);
+};
+
+// Returns what no launch has run so far: kernels, as "kernel NAME (FILE:LINE)", and sources that have launched none, as
+// "source NAME". A kernel that a header holds for several sources must be launched from each of them.
+std::vector<std::string> without_a_launch();
 
 // From here on: what rewritten sources call.
 
@@ -86,12 +94,13 @@ void launch(const Configuration& configuration, const std::function<void()>& thr
 void* shared_memory(const void* declaration, const char* name, size_t size, size_t alignment);
 }  // namespace detail
 
-// Runs a kernel: Launch(name, kernel, grid, block, bytes, stream)(arguments...).
+// Runs a kernel: Launch(source, name, kernel, grid, block, bytes, stream)(arguments...).
 template <class Kernel>
 class Launch {
  public:
-  Launch(const char* name, Kernel kernel, dim3 grid, dim3 block, size_t shared = 0, cudaStream_t = nullptr)
-      : configuration_{name, grid, block, shared}, kernel_(kernel) {}
+  Launch(const char* source, const char* name, Kernel kernel, dim3 grid, dim3 block, size_t shared = 0,
+         cudaStream_t = nullptr)
+      : configuration_{source, name, grid, block, shared}, kernel_(kernel) {}
   template <class... Arguments>
   void operator()(Arguments... arguments) const {
     static_assert((std::is_trivially_copyable_v<Arguments> && ...), "arguments are copied to the GPU as bytes");
