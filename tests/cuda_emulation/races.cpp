@@ -163,11 +163,12 @@ std::string found_races() {
 
 }  // namespace cuda_emulation
 
-// What -fsanitize=thread makes a source call.
+#if CUDA_EMULATION_RACES
+// What -fsanitize=thread makes a source call, with the types that g++ knows.
 extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
+void __tsan_func_exit(void*) {}
 #define CUDA_EMULATION_ACCESS(size)                                            \
   void __tsan_read##size(void* at) {                                           \
     cuda_emulation::note(at, size, false, false, __builtin_return_address(0)); \
@@ -187,10 +188,11 @@ CUDA_EMULATION_ACCESS(4)
 CUDA_EMULATION_ACCESS(8)
 CUDA_EMULATION_ACCESS(16)
 #undef CUDA_EMULATION_ACCESS
-void __tsan_read_range(void* at, size_t size) {
-  cuda_emulation::note(at, size, false, false, __builtin_return_address(0));
+void __tsan_read_range(void* at, long size) {
+  cuda_emulation::note(at, static_cast<size_t>(size), false, false, __builtin_return_address(0));
 }
-void __tsan_write_range(void* at, size_t size) {
-  cuda_emulation::note(at, size, true, false, __builtin_return_address(0));
+void __tsan_write_range(void* at, long size) {
+  cuda_emulation::note(at, static_cast<size_t>(size), true, false, __builtin_return_address(0));
 }
 }
+#endif
