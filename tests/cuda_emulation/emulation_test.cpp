@@ -138,6 +138,26 @@ TEST(Emulation, RoundsToBfloat16AsItsDefinitionSays) {
   EXPECT_EQ(__bfloat162float(__float2bfloat16(INFINITY)), INFINITY);
 }
 
+// A kernel whose results are the order in which its threads ran.
+TEST(Emulation, RunsThreadsAndBlocksInTheOrderOfTheScope) {
+  const std::vector<int> x = counted(100);
+  const auto in = [&](Order order) {
+    const Scope scope(order);
+    std::vector<int> out(100);
+    int count = 0;
+    samples::takes_places_by_chance(x.data(), 100, out.data(), &count);
+    EXPECT_EQ(count, 100);
+    return out;
+  };
+  EXPECT_EQ(in({Order::forward, 0}), x);
+  EXPECT_EQ(in({Order::backward, 0}), std::vector<int>(x.rbegin(), x.rend()));
+  const std::vector<int> random = in({Order::random, 1});
+  EXPECT_THAT(random, testing::UnorderedElementsAreArray(x));
+  EXPECT_EQ(random, in({Order::random, 1}));
+  EXPECT_NE(random, in({Order::random, 2}));
+  EXPECT_NE(random, x);
+}
+
 TEST(Emulation, LaunchesAreWrittenDownAndNotRunWhereNoBlockMay) {
   const Scope scope({}, 0);
   samples::launches(7, 96, 12);
