@@ -10,7 +10,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 
 #include <c10/util/Exception.h>
 #include <fcntl.h>
@@ -20,9 +19,9 @@
 
 #include "check/check.h"
 #include "check/samples.h"
+#include "check/sanitizers.h"
 #include "espalier/operation.h"
 #include "espalier/score.h"
-#include "plugins/elf_stamp.h"
 #include "plugins/loader.h"
 #include "recipe/yaml.h"
 #include "system/files.h"
@@ -203,41 +202,6 @@ void take(CheckResult& r, const Value& found) {
   const auto text = [&](const char* key) { return found.find(key) ? found.at(key).as_string() : std::string(); };
   r.status = text("status"), r.remark = text("remark"), r.expected = text("expected"), r.got = text("got");
   r.seconds = found.at("seconds").as_double();
-}
-
-// What a process wrote at its end; of a sanitizer's report the whole, for the plugin's frame is in its middle.
-std::string last_words(const std::string& written) {
-  constexpr size_t most = 8, of_report = 120;
-  std::vector<std::string> lines;
-  std::istringstream text(written);
-  for (std::string line; std::getline(text, line);) lines.push_back(line);
-  const auto report = std::ranges::find_if(lines, [](const std::string& line) {
-    return line.find("ERROR: ") != std::string::npos && line.find("Sanitizer") != std::string::npos;
-  });
-  const auto error = std::ranges::find_if(
-      lines, [](const std::string& line) { return line.find(": runtime error: ") != std::string::npos; });
-  auto from = std::min(report, error);
-  if (from == lines.end()) from = lines.size() > most ? lines.end() - most : lines.begin();
-  std::string words;
-  for (auto line = from; line != lines.end() && line - from < static_cast<std::ptrdiff_t>(of_report); ++line)
-    words += (words.empty() ? "" : "\n") + *line;
-  return words;
-}
-
-// The library of the address sanitizer that one of the plugins was built with, and that has to be loaded before it,
-// "libasan.so.8"; empty: none was built so.
-std::string sanitizer_of(const std::vector<std::string>& plugins) {
-  for (const std::string& p : plugins) {
-    std::vector<fs::path> libraries{p};
-    if (fs::is_directory(p)) libraries.assign(fs::directory_iterator(p), fs::directory_iterator());
-    for (const fs::path& library : libraries) {
-      try {
-        if (std::string name = find_stamp(library).sanitizer; !name.empty()) return name;
-      } catch (const Error&) {  // no plugin: the check `loading` says so
-      }
-    }
-  }
-  return {};
 }
 
 // A check of a component, or (of no component) the list of all. The checks of a component share a child.
@@ -490,18 +454,18 @@ std::vector<CheckResult> run_in_this_process(const SuiteOptions& options) {
   load(options);
   std::vector<const Registered*> found;
   std::vector<std::string> known;
+  std::string names;  // of what was found
   for (const Registered* r : Registry::instance().all()) {
     if (options.plugins.empty() ? !is_own(*r) : r->origin.path.empty() || !is_given(options, r->origin.path)) continue;
     const std::string name = r->component.kind + "/" + r->component.name;
     known.push_back(options.only.find('/') == std::string::npos ? r->component.name : name);
-    if (options.only.empty() || options.only == name || options.only == r->component.name) found.push_back(r);
+    if (!options.only.empty() && options.only != name && options.only != r->component.name) continue;
+    names += (names.empty() ? "" : ", ") + name;
+    found.push_back(r);
   }
   if (found.empty())
     throw InputError("--only", "no component is called '" + options.only + "'" + suggestion(options.only, known));
   if (found.size() > 1) {
-    std::string names;
-    for (const Registered* r : found)
-      names += (names.empty() ? "" : ", ") + r->component.kind + "/" + r->component.name;
     throw InputError("--in-process",
                      "checks one component in this process, and there are several: name one by --only (" + names + ")");
   }
@@ -512,9 +476,7 @@ std::vector<CheckResult> run_in_this_process(const SuiteOptions& options) {
     checks.push_back(c->name);
     if (!options.check.empty() && c->name != options.check) continue;
     CheckResult r;
-    r.plugin = component.origin.path;
-    r.component = component.component.kind + "/" + component.component.name;
-    r.check = c->name;
+    r.plugin = component.origin.path, r.component = names, r.check = c->name;
     take(r, found_by(*c, component));
     results.push_back(std::move(r));
   }

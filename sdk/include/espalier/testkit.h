@@ -126,7 +126,7 @@ class ESPALIER_API TestRun : public Run {
   void step_with(Controller& controller, const Batch& batch);
   // Evaluates the part "test" with the controller's hooks around it.
   void evaluate_around(Controller& controller);
-  // Returns the other Weights that are followed and alive, by name.
+  // Returns the other Weights that are followed and alive, by name; of several of one name, the first.
   std::map<std::string, std::shared_ptr<Weights>> followers() const;
   // Returns the values of the network.
   const Weights& values() const { return weights_; }
@@ -184,7 +184,7 @@ class ESPALIER_API TestRun : public Run {
   Graph graph_;
   RandomKey key_;
   Weights weights_;
-  std::map<std::string, Follower> followers_;
+  std::multimap<std::string, Follower> followers_;  // by name; a test may follow several of one name
   std::vector<std::pair<std::string, std::unique_ptr<Optimizer>>> optimizers_;
   std::vector<std::unique_ptr<Regularizer>> regularizers_;
   std::string stage_ = "test";

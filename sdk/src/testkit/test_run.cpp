@@ -44,14 +44,13 @@ void TestRun::regularize_with(const std::string& spec) {
 
 // Layouts of arenas change with edits, so whoever works on arenas looks at them again.
 void TestRun::attach() {
-  std::vector<Weights*> updated{&weights_};
-  const auto alive = followers();
-  for (const auto& [name, w] : alive) {
-    if (followers_.at(name).optimized) updated.push_back(w.get());
-  }
-  for (Weights* w : updated) {
-    for (const auto& [label, o] : optimizers_) o->attach(graph_, *w, {}, label);
-    for (const auto& r : regularizers_) r->attach(graph_, *w);
+  const auto attach_to = [&](Weights& w) {
+    for (const auto& [label, o] : optimizers_) o->attach(graph_, w, {}, label);
+    for (const auto& r : regularizers_) r->attach(graph_, w);
+  };
+  attach_to(weights_);
+  for (const auto& [name, f] : followers_) {
+    if (const auto w = f.weights.lock(); w && f.optimized) attach_to(*w);
   }
 }
 
@@ -64,14 +63,21 @@ std::map<std::string, std::shared_ptr<Weights>> TestRun::followers() const {
 }
 
 void TestRun::follow(const std::string& name, const std::shared_ptr<Weights>& weights, bool optimized) {
-  followers_[name] = {weights, optimized};
+  // Edits act once on what is followed, also if it is said again.
+  std::erase_if(followers_, [&](const auto& f) {
+    const auto alive = f.second.weights.lock();
+    return !alive || alive == weights;
+  });
+  followers_.emplace(name, Follower{weights, optimized});
   attach();
 }
 
 void TestRun::edit(const Edits& edits) {
-  const auto alive = followers();
+  std::vector<std::shared_ptr<Weights>> alive;
   std::vector<Weights*> all{&weights_};
-  for (const auto& [name, w] : alive) all.push_back(w.get());
+  for (const auto& [name, f] : followers_) {
+    if (auto w = f.weights.lock()) alive.push_back(std::move(w)), all.push_back(alive.back().get());
+  }
   apply(graph_, all, edits);
   attach();
   edits_ += static_cast<int64_t>(edits.size());
