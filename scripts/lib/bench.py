@@ -124,8 +124,8 @@ def show(report):
     phases = ", ".join(f"{p} {ms:.3f}" for p, ms in report["contestants"]["espalier"]["phases_ms"].items())
     print(f"  espalier's step, ms: {phases}")
     word = "agree" if report["losses_agree"] else "DO NOT AGREE"
-    print(f"  the losses of the first {report['compared_steps']} steps {word} (largest relative difference {report['loss_difference']:.1e}; "
-          f"python's own on another number of threads {report['python_difference']:.1e})")
+    print(f"  the losses of the first {report['compared_steps']} steps {word} (largest relative difference "
+          f"{report['loss_difference']:.1e}; python's own on another number of threads {report['python_difference']:.1e})")
 
 
 def main():
