@@ -125,7 +125,8 @@ def show(report):
     print(f"  espalier's step, ms: {phases}")
     word = "agree" if report["losses_agree"] else "DO NOT AGREE"
     print(f"  the losses of the first {report['compared_steps']} steps {word} (largest relative difference "
-          f"{report['loss_difference']:.1e}; python's own on another number of threads {report['python_difference']:.1e})")
+          f"{report['loss_difference']:.1e}; python's own on another number of threads "
+          f"{report['python_difference']:.1e})")
 
 
 def main():
