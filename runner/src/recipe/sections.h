@@ -9,7 +9,7 @@
 
 // The keys of a recipe, declared as the parameters of components are: validation, defaults, `describe` and the JSON
 // Schema come from here. Keys that hold another section (data, stages, augment, normalize, rename, expect, base) are
-// read by recipe.cpp.
+// read by the function of that section.
 namespace espalier {
 
 struct RecipeKeys {
