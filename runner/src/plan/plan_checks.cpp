@@ -4,10 +4,22 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <type_traits>
 
 #include "espalier/augmentation.h"
+#include "espalier/controller.h"
 #include "espalier/error.h"
+#include "espalier/loss.h"
+#include "espalier/metric.h"
+#include "espalier/optimizer.h"
 #include "espalier/registry.h"
+#include "espalier/regularizer.h"
+#include "plan/at_recipe.h"
+#include "plan/selectors.h"
+#include "recipe/expect.h"
+#include "recipe/loss.h"
+#include "recipe/references.h"
+#include "recipe/sections.h"
 
 namespace espalier {
 
@@ -139,6 +151,66 @@ void check_roles_apart(const StageSection& stage, const Graph& graph) {
     if (has(Role::weight) && has(Role::architecture))
       throw InputError((o.on.empty() ? o.spec.location : o.on_location).str(), roles_apart_advice);
   }
+}
+
+void check_metrics(const Recipe& recipe, const TargetSpec& target, Value& notes) {
+  std::vector<std::string> names = expected_of_every_run();
+  for (const Value& spec : recipe.metrics.empty() ? default_metrics(target) : recipe.metrics) {
+    const auto metric = Registry::instance().create<Metric>(spec);
+    at_recipe(spec, Metric::kind, [&] {
+      metric->check(target);
+      return 0;
+    });
+    names.push_back(name_of(spec, Metric::kind));
+    if (names.size() == expected_of_every_run().size() + 1) names.push_back(names.back() + "_best");
+  }
+  if (!recipe.expect.is_map()) return;
+  for (const Value::Entry& e : recipe.expect.as_map()) {
+    if (std::ranges::find(names, e.key) != names.end() || is_measured_by_a_stage(e.key, recipe)) continue;
+    std::string known;
+    for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
+    notes.push_back("expect: '" + e.key + "' is not measured with these data; measured are " + known);
+  }
+}
+
+void check_training(const StageSection& s, const Metrics& metrics, const Graph& graph, Value& selectors) {
+  const auto require = [&](const Selector& selector, const char* key) {
+    if (selector.empty()) return;
+    try {
+      selector.require_matches(graph);
+    } catch (const Error& e) {
+      throw InputError(s.location.str(), "stage '" + s.name + "', " + key + ": " + e.what());
+    }
+    selectors.push_back(Value::map(
+        {{"where", s.name + "." + key}, {"selector", selector.str()}, {"matches", names_of(graph, selector)}}));
+  };
+  require(s.freeze, "freeze");
+  for (const auto& [selector, factor] : s.lr_scale.by_selector) require(selector, "lr_scale");
+  if (s.early_stop && !s.early_stop->metric.empty()) {
+    std::vector<std::string> names = metrics.names();
+    names.emplace_back("loss");
+    if (std::ranges::find(names, s.early_stop->metric) == names.end()) {
+      throw InputError(s.early_stop->location.str(),
+                       "stage '" + s.name + "', early_stop: no metric of the run is called '" + s.early_stop->metric +
+                           "'" + suggestion(s.early_stop->metric, names));
+    }
+  }
+}
+
+void check_parts(const StageSection& stage, const TargetSpec& target, const Awaited& awaited) {
+  const auto make = [&]<class T>(const Value& spec, std::type_identity<T>) {
+    if (!awaited.concerns(spec))
+      at_recipe(spec, T::kind, [&] { return Registry::instance().create<T>(spec) != nullptr; });
+  };
+  for (const OptimizerSection& o : stage.optimizers) make(o.spec, std::type_identity<Optimizer>());
+  for (const Value& r : stage.regularizers) make(r, std::type_identity<Regularizer>());
+  for (const Value& c : stage.controllers) make(c, std::type_identity<Controller>());
+  const Value loss = loss_of(stage, target);
+  if (has_reference(loss)) return;
+  at_recipe(loss, Loss::kind, [&] {
+    Registry::instance().create<Loss>(loss)->check(target);
+    return 0;
+  });
 }
 
 }  // namespace espalier

@@ -5,7 +5,9 @@
 
 #include "espalier/dataset.h"
 #include "espalier/graph.h"
+#include "plan/awaited.h"
 #include "recipe/recipe.h"
+#include "train/metrics.h"
 
 // What the parts of a recipe must be to each other, seen once the network is built. Each throws InputError at the
 // recipe's place.
@@ -34,5 +36,15 @@ void check_roles_apart(const StageSection& stage, const Graph& graph);
 
 // What such an optimizer is told, here and in the step that would do it.
 extern const char* const roles_apart_advice;
+
+// Metrics that the recipe names, and those that it compares with, are for the task.
+void check_metrics(const Recipe& recipe, const TargetSpec& target, Value& notes);
+
+// What the training keys of a stage name: parameters of its network, which are added to `selectors`, and a metric.
+void check_training(const StageSection& s, const Metrics& metrics, const Graph& graph, Value& selectors);
+
+// What components refuse beyond their declarations, they refuse when they are made: those of a stage whose network is
+// not known yet.
+void check_parts(const StageSection& stage, const TargetSpec& target, const Awaited& awaited);
 
 }  // namespace espalier
