@@ -5,8 +5,9 @@
 #include <string>
 
 #include <espalier/declare.h>
+#include <espalier/selector.h>
 
-// Groups of options of the controller `prune`.
+// The options of the controller `prune`.
 namespace espalier {
 
 // The option `target`: what is to be reached.
@@ -70,5 +71,53 @@ inline double share_done(const std::string& curve, int64_t done, int64_t steps) 
   const double t = static_cast<double>(done) / static_cast<double>(steps);
   return curve == "cubic" ? 1 - (1 - t) * (1 - t) * (1 - t) : t;
 }
+
+struct PruneOptions {
+  Nested score{Value::map({{"use", "l2"}})};
+  Target target = half_of_the_macs();
+  std::string what = "widths";
+  std::string scope = "global";
+  std::string normalize = "none";
+  double protect = 0.1;
+  int64_t round_to = 1;
+  Selector on;
+  std::optional<Rounds> schedule;
+  std::string when = "begin";
+  bool soft = false;
+  bool fold = false;
+
+  static void declare(Declare<PruneOptions>& p) {
+    p("score", &PruneOptions::score, of_kind("score"),
+      "Score of each filter, unit, head or head dimension; the smallest go first.");
+    p("target", &PruneOptions::target,
+      "How much stays: one of macs, params, share, quantile, threshold, latency and latency_ms.");
+    p("what", &PruneOptions::what, one_of({"widths", "blocks"}),
+      "What goes; widths: positions of widths; blocks: whole residual blocks whose input and output have the same "
+      "shape, those with the smallest mean score of the widths within them.");
+    p("scope", &PruneOptions::scope, one_of({"global", "layer", "block"}),
+      "What is ranked together; global: the positions of all widths; layer: those of each width, so that all lose "
+      "the same share; block: those of each residual block, so that all blocks lose the same share.");
+    p("normalize", &PruneOptions::normalize, one_of({"none", "mean", "max", "gaussian"}),
+      "What the scores of each width are divided by before they are compared with those of others; gaussian: their "
+      "mean is taken away, and they are divided by their standard deviation.");
+    p("protect", &PruneOptions::protect, at_least(0), at_most(1),
+      "Share of each width, or of the blocks, that stays in any case; at least one position does.");
+    p("round_to", &PruneOptions::round_to, at_least(1), at_most(1e6),
+      "Number of which the width that is left is a multiple, unless nothing of the width goes.");
+    p("on", &PruneOptions::on,
+      "Layers whose widths may shrink. A width that others share goes from all of them. The view through which a "
+      "layer reads its input shrinks with the layer's name, too, if what it reads does not. Left out: all layers.");
+    p("schedule", &PruneOptions::schedule, or_word("once"), "Removal in several steps with training between them.");
+    p("when", &PruneOptions::when, one_of({"begin", "end", "epochs"}),
+      "Moment of the stage at which something goes; begin: before it, and with a schedule after every few epochs, "
+      "too; end: after it; epochs: after every few epochs by the schedule.");
+    p("soft", &PruneOptions::soft,
+      "Whether the chosen filters only become zero, after every epoch or by the schedule, and go on being trained "
+      "(He et al. 2018). What has the smallest scores goes at the end of the stage.");
+    p("fold", &PruneOptions::fold,
+      "Whether the coefficients of gates become part of the layers beside them once all has been removed, which "
+      "changes no output.");
+  }
+};
 
 }  // namespace espalier
