@@ -10,14 +10,9 @@
 #include <vector>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/topk.h>
-#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
-#include <espalier/builder.h>
 #include <espalier/controller.h>
-#include <espalier/execute.h>
 #include <espalier/foresight.h>
 #include <espalier/operation.h>
 #include <espalier/plugin.h>
@@ -25,9 +20,12 @@
 #include <espalier/rewrite.h>
 
 #include "competition.h"
+#include "competition_nodes.h"
 #include "competition_norm.h"
 #include "component_lasso.h"
 #include "groups.h"
+#include "sparse_adjacency.h"
+#include "sparsify_options.h"
 
 namespace espalier {
 
@@ -35,103 +33,11 @@ namespace {
 
 constexpr const char* suffix = ".competition";  // of the node that makes the coefficients of a group
 
-template <class T>
-const T* operation_of(const Node& n) {
-  return dynamic_cast<const T*>(n.op.get());
-}
-
-struct AdjacencyGroupOptions {
-  std::string candidates = "given";
-  bool self_loops = true;
-  std::string thresholds = "min";
-  std::string normalize = "sequential";
-  int64_t iterations = 20;
-  bool symmetric = false;
-
-  static void declare(Declare<AdjacencyGroupOptions>& p) {
-    p("candidates", &AdjacencyGroupOptions::candidates, one_of({"given", "all"}),
-      "Entries that may be other than zero; given: those of the graph's own adjacency; all: every pair of nodes.");
-    p("self_loops", &AdjacencyGroupOptions::self_loops, "Whether nodes may be connected with themselves.");
-    p("thresholds", &AdjacencyGroupOptions::thresholds, one_of({"min", "sum", "product"}),
-      "How the thresholds of an entry's row and column combine, as `describe adjacency_competition` says.");
-    p("normalize", &AdjacencyGroupOptions::normalize, one_of({"sequential", "balanced", "none"}),
-      "Sinkhorn normalisation: rows and columns by turns, both at once, or none.");
-    p("iterations", &AdjacencyGroupOptions::iterations, at_least(0), at_most(10000), "Iterations of it.");
-    p("symmetric", &AdjacencyGroupOptions::symmetric, "Whether an entry and its mirror image are one.");
-  }
-};
-
-// The first graph convolution, whose adjacency all of them share; null: there is none.
-const Node* reader_of_adjacency(const Graph& graph) {
-  for (const Node& n : graph.nodes()) {
-    if (n.op->type() == "graph_conv") return &n;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 class Sparsify final : public Controller, public Foresight {
  public:
-  struct Options : SparseForm {
-    std::string groups = "blocks";
-    std::vector<std::string> on;
-    bool first_block = true;
-    std::string coefficients = "competition";
-    bool null = false;
-    std::string scale = "one";
-    std::optional<double> alpha;
-    std::optional<double> beta;
-    AdjacencyGroupOptions adjacency;
-    std::string remove = "training";
-    int64_t patience = 100;
-    int64_t every = 10;
-    std::vector<int64_t> keep;
-    std::string rank = "magnitude";
-    bool fold = true;
-
-    static void declare(Declare<Options>& p) {
-      p("groups", &Options::groups, one_of({"blocks", "branches", "connections", "adjacency", "sums"}),
-        "What competes with each other; blocks: the residual blocks of each stage; branches: the groups of each "
-        "grouped convolution; connections: what each densely connected layer reads; adjacency: the entries of each row "
-        "and each column of the adjacency that graph convolutions share; sums: the terms of each sum that `on` names.");
-      p("on", &Options::on,
-        "Names of groups, with * and ?: stages (layer1), grouped convolutions (layer1.0.conv2), layers (dense1.*) or "
-        "sums. Left out: all, and of sums none.");
-      p("first_block", &Options::first_block,
-        "Whether the block that changes the width or the size of a stage competes, too. What its shortcut gives is "
-        "then the input of the stage.");
-      p("coefficients", &Options::coefficients, one_of({"competition", "softmax", "sampled", "free", "none"}),
-        "What multiplies the components; competition: coefficients that become exactly zero by gradients; softmax: of "
-        "free parameters, of which the largest are kept at the end; sampled: each step draws `keep` components, and "
-        "the largest are kept; free: free parameters, for proximal steps; none: nothing, and components are judged by "
-        "their weights.");
-      declare_sparse_form(p);
-      p("null_component", &Options::null, "Whether a null component competes, too: what falls below the threshold.");
-      p("scale", &Options::scale, one_of({"one", "count"}),
-        "What the coefficients are multiplied by: 1, so that a component is weighed by about one over their number at "
-        "first, or the number of components.");
-      p("alpha", &Options::alpha, "What the free parameters begin with. Left out: as `coefficients` has it.");
-      p("beta", &Options::beta,
-        "What the parameter of the threshold begins with. Left out: equal chances for each component and for none.");
-      p("adjacency", &Options::adjacency, "How an adjacency is made, for `groups: adjacency`.");
-      p("remove", &Options::remove, one_of({"training", "end", "never"}),
-        "When a component that is exactly zero leaves the network; training: once it has been zero for `patience` "
-        "steps, and at the end; end: when the stage ends; never: it stays and is multiplied by zero.");
-      p("patience", &Options::patience, at_least(0), unit("steps"),
-        "Steps for which a coefficient must be zero before its component leaves. A look at it counts as the steps "
-        "since the look before.");
-      p("every", &Options::every, at_least(1), unit("steps"), "Steps between two looks at the coefficients.");
-      p("keep", &Options::keep, at_least(0),
-        "How many components each group keeps when the stage ends, in the order of the groups; one number stands for "
-        "all. Of an adjacency: how many entries. Left out: those that are not zero.");
-      p("rank", &Options::rank, one_of({"magnitude", "random"}),
-        "Which components `keep` keeps where there are no coefficients; magnitude: those with the largest mean square "
-        "of their weights; random: any.");
-      p("fold", &Options::fold,
-        "Whether the coefficients become part of the layers when the stage ends, which changes no output.");
-    }
-  };
+  using Options = SparsifyOptions;
 
   explicit Sparsify(Options o) : o_(std::move(o)), groups_{group_kind(o_.groups), o_.on, o_.first_block} {
     const auto only = [&](bool is_set, const char* option, const char* of) {
@@ -161,29 +67,7 @@ class Sparsify final : public Controller, public Foresight {
     check(graph);
     Edits edits;
     if (o_.coefficients == "none") return edits;
-    if (is_adjacency()) {
-      const Node* reader = reader_of_adjacency(graph);
-      if (!reader || find_competition(graph, adjacency_name)) return edits;
-      const Edge edge = reader->inputs[1];
-      std::vector<std::string> readers;
-      for (const Node& n : graph.nodes()) {
-        if (n.op->type() == "graph_conv" && n.inputs[1] == edge) readers.push_back(n.name);
-      }
-      const AdjacencyGroupOptions& a = o_.adjacency;
-      Value operation = Value::map({{"use", AdjacencyCompetition::name},
-                                    {"size", graph.sizes(graph[edge].shape).front()},
-                                    {"form", o_.coefficients == "competition" ? "sparse" : o_.coefficients},
-                                    {"gamma", o_.gamma},
-                                    {"revive", o_.revive},
-                                    {"slope", o_.slope},
-                                    {"thresholds", a.thresholds},
-                                    {"normalize", a.normalize},
-                                    {"iterations", a.iterations},
-                                    {"symmetric", a.symmetric}});
-      edits.push_back({Substitute{
-          .edge = graph[edge].name, .node = adjacency_name, .operation = std::move(operation), .readers = readers}});
-      return edits;
-    }
+    if (is_adjacency()) return adjacency().begin(graph);
     for (const ComponentGroup& g : component_groups(graph, groups_)) {
       if (g.places.empty() || g.components.size() < 2) continue;
       Value operation = Value::map({{"use", Competition::name},
@@ -205,11 +89,7 @@ class Sparsify final : public Controller, public Foresight {
   }
 
   void check(const Graph& graph) const override {
-    if (is_adjacency()) {
-      if (!reader_of_adjacency(graph)) throw Error("`groups: adjacency` is for networks with graph convolutions");
-      if (o_.keep.size() > 1) throw Error("'keep' must be one number of entries for `groups: adjacency`");
-      return;
-    }
+    if (is_adjacency()) return adjacency().check(graph);
     for (const std::string& pattern : o_.on) {
       std::vector<std::string> names;
       for (const ComponentGroup& g : component_groups(graph, {groups_.kind, {}, true})) names.push_back(g.name);
@@ -254,7 +134,7 @@ class Sparsify final : public Controller, public Foresight {
 
   void stage_begin(Run& run) override {
     check(run.graph());
-    if (is_adjacency()) begin_adjacency(run);
+    if (is_adjacency()) adjacency().stage_begin(run);
     for (const ComponentGroup& g : component_groups(run.graph(), groups_)) names_.push_back(g.name);
     record(run);
   }
@@ -286,20 +166,14 @@ class Sparsify final : public Controller, public Foresight {
 
   void stage_end(Run& run) override {
     const c10::NoGradGuard no_grad;
-    if (is_adjacency()) return end_adjacency(run);
+    if (is_adjacency()) return adjacency().stage_end(run);
     end_groups(run);
     record(run);
   }
 
  private:
-  static constexpr const char* adjacency_name = "adjacency.competition";
-
   bool is_adjacency() const { return o_.groups == "adjacency"; }
-  static const Node* find_competition(const Graph& graph, const std::string& name) {
-    const auto it = std::ranges::find(graph.nodes(), name, &Node::name);
-    return it == graph.nodes().end() ? nullptr : &*it;
-  }
-
+  SparseAdjacency adjacency() const { return SparseAdjacency(o_); }
   // ---- groups of components ----
 
   // The coefficients of a group, on the CPU; empty if it has none.
@@ -416,18 +290,7 @@ class Sparsify final : public Controller, public Foresight {
   // What the stage will do at its end to any values: the number that goes by `keep` counts, not which.
   Edits edits_at_end(const Graph& graph) const {
     Edits edits;
-    if (is_adjacency()) {
-      const Node* n = find_competition(graph, adjacency_name);
-      if (!n || !o_.fold) return edits;
-      const int64_t size = graph.sizes(graph[n->outputs.front()].shape).front();
-      Indices rows, columns;
-      for (int64_t i = 0; i < (o_.keep.empty() ? size : std::min(o_.keep.front(), size * size)); ++i) {
-        rows.push_back(i / size);
-        columns.push_back(i % size);
-      }
-      edits.push_back(learned(graph, *n, size, rows, columns, /*keep_values=*/false));
-      return edits;
-    }
+    if (is_adjacency()) return adjacency().edits_at_end(graph);
     std::vector<ComponentGroup> groups = component_groups(graph, groups_);
     for (size_t i = 0; i < groups.size() && !o_.keep.empty(); ++i) {
       ComponentGroup& g = groups[i];
@@ -510,97 +373,6 @@ class Sparsify final : public Controller, public Foresight {
     }
     run.publish("left", {std::move(counts)});
     run.publish("components", {std::move(names)});
-  }
-
-  // ---- an adjacency ----
-
-  void begin_adjacency(Run& run) {
-    const c10::NoGradGuard no_grad;
-    const Node* n = find_competition(run.graph(), adjacency_name);
-    if (!n) return;
-    at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
-    // A stage before has chosen the candidates already.
-    if (mask.eq(0).any().item<bool>()) return;
-    const at::Tensor given = given_adjacency(run, mask.size(0));
-    if (o_.adjacency.candidates == "given") {
-      mask.copy_(given.ne(0));
-    }
-    mask.fill_diagonal_(o_.adjacency.self_loops ? 1 : 0);
-    if (o_.coefficients != "free") return;
-    // What the data give is where a free adjacency begins.
-    at::Tensor alpha = run.weights()[n->parameters.front()].detach();
-    alpha.copy_(given);
-    run.weights().bank(Role::architecture).values.touch();
-  }
-
-  // What the graph convolutions would read without the competition.
-  static at::Tensor given_adjacency(Run& run, int64_t size) {
-    const Batch batch = run.draw("train");
-    for (const auto& [name, tensor] : batch.inputs) {
-      if (name == "adjacency") return tensor[0];
-    }
-    // Of an image: the grid of its pixels, which has left the network with its last reader.
-    const std::vector<int64_t> image = run.graph().sizes(run.graph()[run.graph().inputs().front().edge].shape);
-    if (image.size() == 3 && image[1] * image[2] == size) {
-      GraphBuilder b({.channels = image[0], .height = image[1], .width = image[2]});
-      const Graph grid = b.output(b.grid_adjacency(b.input()));
-      const Weights none(grid, run.weights().dtype(), run.weights().device());
-      return espalier::run(grid, none, batch.inputs, {"logits"})[0][0];
-    }
-    throw Error("the data give no input 'adjacency', and the network has no grid of pixels");
-  }
-
-  void end_adjacency(Run& run) {
-    const Node* n = find_competition(run.graph(), adjacency_name);
-    if (!n) return;
-    at::Tensor a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
-    say_empty(run, a);
-    at::Tensor keep = a.ne(0);
-    if (!o_.keep.empty() && o_.keep.front() < keep.sum().item<int64_t>()) {
-      const at::Tensor flat = a.abs().flatten();
-      keep = at::zeros_like(flat).index_fill(0, std::get<1>(at::topk(flat, o_.keep.front())), 1).view_as(a).ne(0);
-      at::Tensor mask = run.weights()[n->parameters[AdjacencyCompetition::mask_at]];
-      mask.copy_(keep);
-      // Beside fewer candidates the others have other shares.
-      a = operation_of<AdjacencyCompetition>(*n)->values(*n, run.weights());
-      keep = a.ne(0);
-    }
-    const auto left = keep.sum().item<int64_t>();
-    run.metric("components", static_cast<double>(left));
-    const double candidates = run.weights()[n->parameters[AdjacencyCompetition::mask_at]].sum().item<double>();
-    run.metric("zeros", o_.fold ? 0 : candidates - static_cast<double>(left));
-    Value count = Value::list();
-    count.push_back(left);
-    run.publish("left", {std::move(count)});
-    run.publish("components", {Value::map({{"adjacency", left}}), {{"adjacency", a.to(at::kCPU)}}});
-    if (!o_.fold) return;
-    const at::Tensor places = keep.nonzero().to(at::kCPU).contiguous();
-    Indices rows, columns;
-    for (int64_t i = 0; i < places.size(0); ++i) {
-      rows.push_back(places.const_data_ptr<int64_t>()[2 * i]);
-      columns.push_back(places.const_data_ptr<int64_t>()[2 * i + 1]);
-    }
-    if (rows.empty()) throw Error("no entry of the adjacency is left: the penalty is too strong");
-    run.edit(learned(run.graph(), *n, a.size(0), rows, columns, /*keep_values=*/true));
-  }
-
-  // The entries of the competition become a constant matrix.
-  static Edit learned(const Graph& graph, const Node& competition, int64_t size, const Indices& rows,
-                      const Indices& columns, bool keep_values) {
-    return {Substitute{
-        .edge = graph[competition.outputs.front()].name,
-        .node = "adjacency.learned",
-        .operation = Value::map({{"use", "sparse_constant"}, {"size", size}, {"rows", rows}, {"columns", columns}}),
-        .keep_values = keep_values}};
-  }
-
-  static void say_empty(Run& run, const at::Tensor& a) {
-    const int64_t rows = a.ne(0).any(1).logical_not().sum().item<int64_t>();
-    const int64_t columns = a.ne(0).any(0).logical_not().sum().item<int64_t>();
-    if (rows + columns == 0) return;
-    run.note(std::to_string(rows) + " rows and " + std::to_string(columns) +
-             " columns of the adjacency have no entry left: those nodes see none, or are seen by none, and their sums "
-             "are zero instead of one");
   }
 
   void record(Run& run) {
