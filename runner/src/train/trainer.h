@@ -149,7 +149,7 @@ class Trainer final : public Run {
   // The edits of the process that leads.
   Edits agreed(const Edits& edits) const;
 
-  // ---- trainer_stage.cpp: stages, epochs and steps ----
+  // ---- trainer_stage.cpp: stages, epochs and steps; trainer_evaluation.cpp: what is measured ----
   // The stage's components, not yet attached.
   void make_parts(size_t index);
   // Tells the loss what it learns from, and the networks that teach.
