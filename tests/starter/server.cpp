@@ -136,7 +136,8 @@ int serve_all(int, char**, char**) {
 
 }  // namespace
 
-// The function of the C library that calls main.
+// The function of the C library that calls main, by its own name.
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(Main program, int argc, char** argv,
                                                                         void (*init)(), void (*fini)(),
                                                                         void (*rtld_fini)(), void* stack_end) {

@@ -19,7 +19,7 @@ namespace espalier {
 // Starts a server for a program (README.md), which ends with this process, and gives the words of a shell command that
 // stand for the program. Where there is no server, as under a sanitizer, they are the program itself.
 inline std::string start_server([[maybe_unused]] const std::string& program) {
-  const std::string itself = "'" + program + "'";
+  std::string itself = "'" + program + "'";
 #ifdef ESPALIER_STARTER_LIBRARY
   static const ScratchFolder folder;
   const std::filesystem::path socket = folder.path() / "socket";

@@ -140,7 +140,8 @@ std::string run_python(const std::string& python, const std::string& script,
     process.reset();  // the next script gets another
     throw;
   }
-  const std::string printed = text_of(output), complaint = text_of(errors);
+  const std::string complaint = text_of(errors);
+  std::string printed = text_of(output);
   std::filesystem::remove(output);
   std::filesystem::remove(errors);
   if (status != 0) throw Error("the Python script failed: " + complaint + printed);
