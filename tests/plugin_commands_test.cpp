@@ -186,7 +186,7 @@ TEST(Program, UsageErrorsExitWithTwo) {
 }
 
 TEST(Program, SaysWhereItsOutputCannotBeWritten) {
-  const Output o = shell("'" ESPALIER_PROGRAM "' describe lenet5 2>&1 >/dev/full");
+  const Output o = shell("('" ESPALIER_PROGRAM "' describe lenet5 2>&1 >/dev/full)");
   EXPECT_EQ(o.status, 1);
   EXPECT_NE(o.text.find("could not be written: No space left on device"), std::string::npos) << o.text;
 }
