@@ -176,7 +176,7 @@ class MaskRcnnLoss final : public Loss {
     at::Tensor boxes = widened(p.output("boxes" + name)).index_select(0, objects.rows);
     if (boxes.size(1) > 4) {
       const at::Tensor four = objects.classes.view({-1, 1, 1}).expand({objects.classes.size(0), 1, 4});
-      boxes = boxes.reshape({boxes.size(0), -1, 4}).gather(1, four).squeeze(1);
+      boxes = boxes.reshape({boxes.size(0), boxes.size(1) / 4, 4}).gather(1, four).squeeze(1);
     }
     at::Tensor moved;
     if (o_.boxes == "giou") {

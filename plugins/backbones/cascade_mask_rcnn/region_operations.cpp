@@ -140,7 +140,7 @@ class RefineRegions final : public OperationOf<RefineRegions, StageOptions>, pub
       at::Tensor after = boxes.slice(0, begin, end);
       if (after.size(1) > 4) {
         const at::Tensor four = of.view({-1, 1, 1}).expand({of.size(0), 1, 4});
-        after = after.reshape({after.size(0), -1, 4}).gather(1, four).squeeze(1);
+        after = after.reshape({after.size(0), after.size(1) / 4, 4}).gather(1, four).squeeze(1);
       }
       if (kept.defined()) after = after.index_select(0, kept);
       refined.push_back(regions_of(clipped(after, sizes[i]), i));

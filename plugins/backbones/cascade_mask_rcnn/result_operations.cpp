@@ -62,7 +62,7 @@ class Detections final : public OperationOf<Detections, DetectionsOptions>, publ
       const at::Tensor probable = at::nonzero(scores.slice(0, begin, end).slice(1, 0, classes) > o_.least);
       const at::Tensor row = probable.select(1, 0), of = probable.select(1, 1);
       const at::Tensor score = scores.slice(0, begin, end).flatten().index_select(0, row * (classes + 1) + of);
-      const at::Tensor all = boxes.slice(0, begin, end).reshape({end - begin, -1, 4});
+      const at::Tensor all = boxes.slice(0, begin, end).reshape({end - begin, boxes.size(1) / 4, 4});
       const at::Tensor box = clipped(all.size(1) == 1 ? all.select(1, 0).index_select(0, row)
                                                       : all.flatten(0, 1).index_select(0, row * classes + of),
                                      sizes[i]);
