@@ -178,7 +178,8 @@ struct Detector {
       return inputs;
     };
     const std::vector<Edge> maps = pyramid(body_levels(g, o.body.value));
-    const Edge logits = g.node("rpn_head", "rpn_head", maps, Value::map(), {o.channels});
+    const Edge hidden = g.node("level_conv", "rpn_head.rpn_conv", maps, Value::map(), {o.channels});
+    const Edge logits = g.node("rpn_head", "rpn_head", {hidden});
     const Edge anchors = g.node("anchors", "anchors", {g.input()}, Value::map({{"scale", o.anchor_scale}}));
     outputs = {{"anchors", anchors}, {"draws", Edge{anchors.id + 1}}};
     Edge regions = g.node("proposals", "proposals", {logits, anchors, g.input(), sizes},

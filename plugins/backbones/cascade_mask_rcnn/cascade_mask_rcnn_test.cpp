@@ -224,7 +224,7 @@ TEST(MaskRcnnLoss, IsTheSumOfItsParts) {
 // Edits of the body and of the channels that all levels share, exact to rounding: what goes reads as zero before.
 TEST(CascadeMaskRcnn, FollowsEditsOfItsBody) {
   for (const char* name : {"backbone.layers.0.blocks.1.mlp.fc1", "backbone.layers.0.blocks.1.attn.q",
-                           "neck.lateral_convs.3.conv", "neck.fpn_convs.0.conv", "rpn_head"}) {
+                           "neck.lateral_convs.3.conv", "neck.fpn_convs.0.conv", "rpn_head.rpn_conv"}) {
     Case c(narrow());
     const c10::NoGradGuard no_grad;
     const Axis axis = c.graph.axis(name);

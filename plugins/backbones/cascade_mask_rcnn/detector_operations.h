@@ -19,7 +19,7 @@
 namespace espalier {
 
 std::vector<Component> map_operations();       // upsample, to_image, trim_tokens, conv_transpose
-std::vector<Component> proposal_operations();  // rpn_head, anchors, proposals, sample_regions
+std::vector<Component> proposal_operations();  // level_conv, rpn_head, anchors, proposals, sample_regions
 std::vector<Component> region_operations();    // roi_align, decode_boxes, refine_regions, mask_regions
 std::vector<Component> result_operations();    // detections, mask_probabilities
 Component mask_rcnn_loss();                    // the loss

@@ -10,6 +10,7 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/nonzero.h>
@@ -60,12 +61,16 @@ at::Tensor regions_of(const at::Tensor& boxes, int64_t image) {
 
 namespace {
 
-// [C, h, w] of each level -> [places, 5 x shapes]: a convolution and two layers of 1 x 1 that all levels share. A place
-// has a logit of each anchor, whether an object is there, and then four differences of each. (Ren et al. 2015, section
-// 3.1; Lin et al. 2017, section 4.1.)
-class RpnHead final : public OperationOf<RpnHead, NoOptions> {
+[[noreturn]] void refuse_form(const Node& node) {
+  throw Error("node '" + node.name +
+              "': a detector has no form in Python, TorchScript or ONNX, since the number of its regions and boxes "
+              "differs from image to image; model.safetensors holds its values under mmdetection's names");
+}
+
+// [C, h, w] of each level -> tokens [places, filters] of all levels: a convolution of 3 x 3 that they share, and ReLU.
+class LevelConv final : public OperationOf<LevelConv, NoOptions> {
  public:
-  static constexpr const char* name = "rpn_head";
+  static constexpr const char* name = "level_conv";
   using OperationOf::OperationOf;
 
   void build(NodeBuilder& n) const override {
@@ -76,46 +81,61 @@ class RpnHead final : public OperationOf<RpnHead, NoOptions> {
         n.refuse("feature levels of [channels, height, width] with equally many channels are needed");
       places += sizes[1] * sizes[2];
     }
-    const auto one = NodeBuilder::makes(Dim::of(1));
     const auto three = NodeBuilder::makes(Dim::of(3));
-    const Dim hidden = Dim::of(n.axis(0)), channels = n.input(0)[0];
-    const Initializer small{Initializer::Kind::normal, 0.01}, zero{Initializer::Kind::constant, 0};
-    const auto layer = [&](const std::string& called, const Dim& out, const Dim& in,
-                           const NodeBuilder::Dimension& side) {
-      n.parameter(called + ".weight", "weight", {NodeBuilder::makes(out), NodeBuilder::reads(in), side, side}, small);
-      n.parameter(called + ".bias", "bias", {NodeBuilder::makes(out)}, zero);
-    };
-    layer("rpn_conv", hidden, channels, three);
-    layer("rpn_cls", Dim::of(anchor_shapes), hidden, one);
-    layer("rpn_reg", Dim::of(4 * anchor_shapes), hidden, one);
-    n.output({Dim::of(places), Dim::of(5 * anchor_shapes)});
+    const Dim filters = Dim::of(n.axis(0));
+    n.parameter("weight", "weight", {NodeBuilder::makes(filters), NodeBuilder::reads(n.input(0)[0]), three, three},
+                {Initializer::Kind::normal, 0.01});
+    n.parameter("bias", "bias", {NodeBuilder::makes(filters)}, {Initializer::Kind::constant, 0});
+    n.output({Dim::of(places), filters});
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
     std::vector<at::Tensor> all;
     for (const at::Tensor& level : f.inputs) {
       const at::Tensor y =
-          at::relu(at::conv2d(level, f.parameter(0), f.parameter(1), at::IntArrayRef{1, 1}, at::IntArrayRef{1, 1}));
-      const auto layer = [&](size_t i) { return at::conv2d(y, f.parameter(i), f.parameter(i + 1)); };
-      all.push_back(at::cat({layer(2), layer(4)}, 1).permute({0, 2, 3, 1}).flatten(1, 2));
+          at::conv2d(level, f.parameter(0), f.parameter(1), at::IntArrayRef{1, 1}, at::IntArrayRef{1, 1});
+      all.push_back(at::relu(y).permute({0, 2, 3, 1}).flatten(1, 2));
     }
     return {at::cat(all, 1)};
   }
   int64_t macs(const Graph& g, const Node& node) const override {
-    const int64_t places = g.size(g[node.outputs[0]].shape[0]);
-    int64_t taps = 0;
-    for (const size_t i : {0, 2, 4}) taps += g.numel(g[node.parameters[i]].shape);
-    return places * taps;
+    return g.size(g[node.outputs[0]].shape[0]) * g.numel(g[node.parameters[0]].shape);
   }
-  bool preserves_zero() const override { return false; }
-  PythonForm python(const Graph&, const Node& node) const override { refuse(node); }
-  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse(node); }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node& node) const override { refuse_form(node); }
+  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse_form(node); }
+};
 
- private:
-  [[noreturn]] static void refuse(const Node& node) {
-    throw Error("node '" + node.name +
-                "': a detector has no form in Python, TorchScript or ONNX, since the number of its regions and boxes "
-                "differs from image to image; model.safetensors holds its values under mmdetection's names");
+// Tokens [places, C] -> [places, 5 x shapes]: of each anchor of a place a logit, whether an object is there, and then
+// four differences of each (Ren et al. 2015, section 3.1; Lin et al. 2017, section 4.1).
+class RpnHead final : public OperationOf<RpnHead, NoOptions> {
+ public:
+  static constexpr const char* name = "rpn_head";
+  using OperationOf::OperationOf;
+
+  void build(NodeBuilder& n) const override {
+    const Shape x = n.input(0);
+    if (x.size() != 2 || channel_dim(x) != 1) n.refuse("an input of [places, channels] is needed");
+    const auto one = NodeBuilder::makes(Dim::of(1));
+    const auto layer = [&](const std::string& called, int64_t outputs) {
+      const auto makes = NodeBuilder::makes(Dim::of(outputs));
+      n.parameter(called + ".weight", "weight", {makes, NodeBuilder::reads(x[1]), one, one},
+                  {Initializer::Kind::normal, 0.01});
+      n.parameter(called + ".bias", "bias", {makes}, {Initializer::Kind::constant, 0});
+    };
+    layer("rpn_cls", anchor_shapes);
+    layer("rpn_reg", 4 * anchor_shapes);
+    n.output({x[0], Dim::of(5 * anchor_shapes)});
   }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    const auto layer = [&](size_t i) { return at::linear(f.inputs[0], f.parameter(i).flatten(1), f.parameter(i + 1)); };
+    return {at::cat({layer(0), layer(2)}, 2)};
+  }
+  int64_t macs(const Graph& g, const Node& node) const override {
+    return g.numel(g[node.inputs[0]].shape) * 5 * anchor_shapes;
+  }
+  bool preserves_zero() const override { return true; }
+  PythonForm python(const Graph&, const Node& node) const override { refuse_form(node); }
+  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse_form(node); }
 };
 
 struct AnchorsOptions {
@@ -150,10 +170,13 @@ class Anchors final : public OperationOf<Anchors, AnchorsOptions> {
                                                stride, {.scale = o_.scale}));
     }
     const at::Tensor all = at::cat(levels);
-    for (int64_t i = 0; i < image.size(0); ++i)
-      draws.push_back(uniform({all.size(0)}, 0, 1,
-                              f.pass.key.with(f.node.name).with(static_cast<uint64_t>(f.pass.part.first + i))));
-    return {all.unsqueeze(0).to(image.options()), at::stack(draws)};
+    // In evaluation all images have the same numbers, so that an image does not depend on its place in the batch.
+    for (int64_t i = 0; i < image.size(0); ++i) {
+      const RandomKey key = f.pass.key.with(f.node.name);
+      const int64_t place = f.pass.training ? f.pass.part.first + i : 0;
+      draws.push_back(uniform({all.size(0)}, 0, 1, key.with(static_cast<uint64_t>(place))));
+    }
+    return {all.unsqueeze(0).to(image.options()), at::stack(draws).to(image.options())};
   }
   bool preserves_zero() const override { return false; }
 };
@@ -277,7 +300,8 @@ class SampleRegions final : public OperationOf<SampleRegions, SampleOptions>, pu
 }  // namespace
 
 std::vector<Component> proposal_operations() {
-  return {component<RpnHead>(RpnHead::name, "whether each anchor of all feature levels has an object, and where"),
+  return {component<LevelConv>(LevelConv::name, "a convolution that all feature levels share"),
+          component<RpnHead>(RpnHead::name, "whether each anchor of all places has an object, and where"),
           component<Anchors>(Anchors::name, "the anchors of all feature levels, and random numbers to choose by"),
           component<Proposals>(Proposals::name, "the regions of an image that look most like objects"),
           component<SampleRegions>(SampleRegions::name, "the regions that are learned from, at random in training")};

@@ -85,7 +85,7 @@ class MaskProbabilities final : public OperationOf<MaskProbabilities, NoOptions>
 
   void build(NodeBuilder& n) const override {
     const Shape x = n.input(0);
-    if (n.input_count() < 2 || x.size() != 3)
+    if (n.input_count() < 2 || x.size() != 3 || n.input_sizes(n.input_count() - 1) != std::vector<int64_t>{6})
       n.refuse("logits of [classes, height, width] and what was found are needed");
     n.output({x[1], x[2]});
   }
