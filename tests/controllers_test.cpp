@@ -46,7 +46,7 @@ class Controllers : public ::testing::Test {
     std::string plugins;
     for (const char* name : {"turns", "sam", "ema", "probe_removal", "resumable"})
       plugins += std::string(" --plugins " ESPALIER_FIXTURE_DIR "/lib") + name + ".so";
-    return shell(environment + " ESPALIER_STORE=none '" ESPALIER_PROGRAM "' " + arguments +
+    return shell(environment + " ESPALIER_STORE=none " + program_word() + " " + arguments +
                  (arguments.starts_with("resume") ? "" : plugins));
   }
   std::string message(const std::string& keys) {

@@ -21,7 +21,7 @@ using ::testing::Not;
 class Install : public ::testing::Test {
  protected:
   Output command(const std::string& arguments) const {
-    return shell("XDG_DATA_HOME='" + (folder_ / "data").string() + "' ESPALIER_STORE=none '" ESPALIER_PROGRAM "' " +
+    return shell("XDG_DATA_HOME='" + (folder_ / "data").string() + "' ESPALIER_STORE=none " + program_word() + " " +
                  arguments);
   }
   static fs::path fixture(const std::string& name) { return fs::path(ESPALIER_FIXTURE_DIR) / ("lib" + name + ".so"); }

@@ -130,7 +130,7 @@ TEST(Reproduce, GoesOnAfterItWasStopped) {
   r.folder.write("recipes/long.yaml", R"(extends: common/base.yaml
 name: long
 data: {count: 4000}
-stages: [{name: train, epochs: 150, optimizer: {use: sgd, lr: 0.001}}]
+stages: [{name: train, epochs: 40, optimizer: {use: sgd, lr: 0.001}}]
 matrix: {seed: [0, 1]}
 )");
   const fs::path pid = r.folder / "pid";
@@ -155,7 +155,7 @@ matrix: {seed: [0, 1]}
   ASSERT_GT(before, 0);
   const Output on = r.reproduce();
   EXPECT_EQ(on.status, 0) << on.text;
-  EXPECT_EQ(lines(), 150);
+  EXPECT_EQ(lines(), 40);
   EXPECT_TRUE(from_json(read_file(r.out / "long" / "seed=0" / "environment.json")).find("resumed"));
 }
 
@@ -214,7 +214,7 @@ TEST(Reproduce, SubmitsArraysThatWaitForEachOther) {
   const MadeUpSlurm slurm;
   const fs::path cluster = r.folder.write("cluster.yaml", "{partition: gpu, gres: 'gpu:1', setup: [module load x]}\n");
   const auto reproduce = [&] {
-    return shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
+    return shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none " + program_word() + " reproduce " +
                  at(r.folder / "recipes") + " --out " + at(r.out) + " --launcher slurm --slurm " + at(cluster));
   };
   const Output o = reproduce();
@@ -254,7 +254,7 @@ TEST(Reproduce, LetsSlurmTrainEachRunBySeveralProcesses) {
   const MadeUpSlurm slurm;
   const fs::path cluster = r.folder.write("cluster.yaml", "{processes: 2, cpus: 3}\n");
   const Output o =
-      shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
+      shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none " + program_word() + " reproduce " +
             at(r.folder / "recipes") + " --out " + at(r.out) + " --launcher slurm --slurm " + at(cluster));
   EXPECT_EQ(o.status, 0) << o.text;
   EXPECT_THAT(slurm.script(101), HasSubstr("#SBATCH --ntasks=2\n"));
@@ -273,9 +273,8 @@ TEST(Reproduce, SaysWhatAClusterSays) {
   const MadeUpSlurm slurm;
   slurm.command("sbatch", "echo 'sbatch: error: invalid partition specified: gpuu' >&2; exit 1");
   const auto message = [&](const std::string& more) {
-    const Output o =
-        shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none '" ESPALIER_PROGRAM "' reproduce " +
-              at(r.folder / "recipes") + " --out " + at(r.out) + " " + more);
+    const Output o = shell("PATH=" + at(slurm.folder.path()) + ":$PATH ESPALIER_STORE=none " + program_word() +
+                           " reproduce " + at(r.folder / "recipes") + " --out " + at(r.out) + " " + more);
     EXPECT_NE(o.status, 0) << more;
     return o.text;
   };

@@ -36,7 +36,7 @@ struct Runs {
   fs::path recipe = folder.write("r.yaml", tiny);
 
   Output call(const std::string& arguments) const {
-    return shell("ESPALIER_STORE=" + at(store()) + " '" ESPALIER_PROGRAM "' " + arguments);
+    return shell("ESPALIER_STORE=" + at(store()) + " " + program_word() + " " + arguments);
   }
   fs::path store() const { return folder / "store" / "runs.sqlite"; }
   Output run(const std::string& name, const std::string& more = "") const {

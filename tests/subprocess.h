@@ -6,6 +6,8 @@
 
 #include <sys/wait.h>
 
+#include "starter/start_server.h"
+
 namespace espalier {
 
 struct Output {
@@ -25,10 +27,17 @@ inline Output shell(const std::string& command) {
   return o;
 }
 
+// The built program as a word of a shell command, quoted. It begins in a copy of a process that has loaded its
+// libraries already where that comes to the same (starter/README.md).
+inline std::string program_word() {
+  static const std::string word = start_server(ESPALIER_PROGRAM);
+  return word;
+}
+
 // The built program with arguments. What tests run is no run of the user's: it is in no store unless a test names one.
 inline Output espalier_command(const std::string& arguments) {
   setenv("ESPALIER_STORE", "none", /*overwrite=*/0);
-  return shell("'" ESPALIER_PROGRAM "' " + arguments);
+  return shell(program_word() + " " + arguments);
 }
 
 }  // namespace espalier

@@ -486,7 +486,7 @@ TEST(WrongRun, LeavesNothingBehind) {
   for (const auto& c : cases) {
     const TempFolder folder;
     folder.write("r.yaml", c.text);
-    const Output o = shell("cd " + folder.path().string() + " && '" ESPALIER_PROGRAM "' run r.yaml " + c.flags +
+    const Output o = shell("cd " + folder.path().string() + " && " + program_word() + " run r.yaml " + c.flags +
                            " 2>&1 >output.txt; status=$?; test -s output.txt && echo something on standard output; rm "
                            "output.txt; exit $status");
     EXPECT_EQ(o.status, 1) << o.text;

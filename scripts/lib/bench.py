@@ -3,8 +3,8 @@
 Both do the same: the same initial values, images and order, the data set in memory as bytes. PyTorch is tuned:
 channels_last, the fused optimizer, no data loader. On the CPU it runs with the allocator's defaults ("python") and with
 the settings that Espalier makes for itself ("python, allocator"), and with --compile also under torch.compile with
-these settings. The losses of the first 50 steps must agree as far
-as PyTorch agrees with itself when it runs on another number of threads.
+these settings. The losses of the first 50 steps (or --compared-steps) must agree as far as PyTorch agrees with itself
+when it runs on another number of threads.
 """
 import argparse
 import json
@@ -52,7 +52,7 @@ def spread(values):
 def compare(name, options):
     recipe = options.recipes / f"{name}.yaml"
     steps = options.steps or (STEPS.get(name, 200) if options.device == "cpu" else 500)
-    warmup = max(3, steps // 10)
+    warmup = max(min(3, steps), steps // 10)
     with tempfile.TemporaryDirectory(prefix="espalier-bench-") as folder:
         flags = ["--device", options.device]
         if options.threads:
@@ -69,13 +69,14 @@ def compare(name, options):
             flags += [f for key, value in made.items() for f in ("--set", f"data.{key}={value}")]
         data = [f for d in options.data for f in ("--data", d)]
         bench = [options.program, "bench", recipe, "--json", *flags, *data]
-        first = run([*bench, "--steps", "50", "--warmup", "0", "--export", folder])
+        first = run([*bench, "--steps", str(options.compared_steps), "--warmup", "0", "--export", folder])
         ours = [*bench, "--steps", str(steps), "--warmup", str(warmup)]
         theirs = [sys.executable, HERE / "bench_peer.py", folder, "--batch", str(first["batch"]), "--steps", str(steps),
                   "--warmup", str(warmup), "--device", options.device, "--precision", first["precision"],
                   "--threads", str(first["environment"]["threads"])]
-        losses = run([*theirs, "--losses"])["losses"]
-        other = run([*theirs, "--losses", "--threads", "1" if first["environment"]["threads"] > 1 else "2"])["losses"]
+        compared = ["--losses", str(options.compared_steps)]
+        losses = run([*theirs, *compared])["losses"]
+        other = run([*theirs, *compared, "--threads", "1" if first["environment"]["threads"] > 1 else "2"])["losses"]
         difference, noise = largest_difference(first["losses"], losses), largest_difference(other, losses)
         contestants = {"espalier": (ours, None), "python": (theirs, None)}
         if options.device == "cpu":
@@ -96,7 +97,7 @@ def compare(name, options):
             print("\r\033[K", end="", file=sys.stderr)
     report = {"name": name, "batch": first["batch"], "steps": steps, "pairs": options.pairs,
               "precision": first["precision"], "environment": first["environment"],
-              "loss_difference": difference, "python_difference": noise,
+              "compared_steps": options.compared_steps, "loss_difference": difference, "python_difference": noise,
               "losses_agree": difference <= max(ROUNDING, FACTOR * noise), "contestants": {}, "ratios": {}}
     for c, runs in results.items():
         report["contestants"][c] = {k: spread([r[k] for r in runs]) for k in
@@ -123,8 +124,9 @@ def show(report):
     phases = ", ".join(f"{p} {ms:.3f}" for p, ms in report["contestants"]["espalier"]["phases_ms"].items())
     print(f"  espalier's step, ms: {phases}")
     word = "agree" if report["losses_agree"] else "DO NOT AGREE"
-    print(f"  the losses of the first 50 steps {word} (largest relative difference {report['loss_difference']:.1e}; "
-          f"python's own on another number of threads {report['python_difference']:.1e})")
+    print(f"  the losses of the first {report['compared_steps']} steps {word} (largest relative difference "
+          f"{report['loss_difference']:.1e}; python's own on another number of threads "
+          f"{report['python_difference']:.1e})")
 
 
 def main():
@@ -143,6 +145,8 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes/bench/NAME.yaml (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each (default 5)")
     parser.add_argument("--steps", type=int, help="steps timed in each run (default: by recipe)")
+    parser.add_argument("--compared-steps", type=int, default=50,
+                        help="steps whose losses are compared before (default 50; fewer where one takes minutes)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bf16"), help="overrides the recipe's")
     parser.add_argument("--compile", action="append", default=[], choices=("default", "max-autotune"),

@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--compile", choices=("default", "max-autotune"), help="by torch.compile in this mode")
     parser.add_argument("--inference", action="store_true", help="the forward pass in evaluation, of made-up inputs")
-    parser.add_argument("--losses", action="store_true", help="only the losses of the first 50 steps")
+    parser.add_argument("--losses", type=int, metavar="STEPS", help="only the losses of so many first steps")
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
     torch.backends.cudnn.benchmark = True
@@ -112,7 +112,7 @@ def main():
             torch.cuda.synchronize()
 
     if o.losses:
-        print(json.dumps({"losses": [step(i).item() for i in range(50)], "first_step_at": time.time()}))
+        print(json.dumps({"losses": [step(i).item() for i in range(o.losses)], "first_step_at": time.time()}))
         return
     total, times = torch.zeros((), dtype=torch.float64, device=device), []
     for i in range(o.warmup + o.steps):

@@ -20,6 +20,7 @@
 #include "check/check.h"
 #include "check/samples.h"
 #include "check/sanitizers.h"
+#include "espalier/log.h"
 #include "espalier/operation.h"
 #include "espalier/score.h"
 #include "plugins/loader.h"
@@ -228,6 +229,7 @@ class Suite {
     if (const std::string first = sanitizer_of(o_.plugins); !first.empty()) {
       const char* already = std::getenv("LD_PRELOAD");
       ::setenv("LD_PRELOAD", (already ? first + ":" + already : first).c_str(), /*overwrite=*/1);
+      fresh_ = true;
       // LibTorch never frees some of what it allocates.
       ::setenv("ASAN_OPTIONS", "detect_leaks=0", /*overwrite=*/0);
     }
@@ -318,19 +320,22 @@ class Suite {
   void done(CheckResult r) { jobs_.push_back({std::move(r), {}}); }
 
   // The arguments that say what is to be checked.
-  std::vector<std::string> arguments(const CheckResult& r, const std::vector<std::string>& plugins) const {
+  static std::vector<std::string> arguments(const SuiteOptions& o) {
     std::vector<std::string> words{"check"};
-    words.insert(words.end(), plugins.begin(), plugins.end());
-    if (r.check != loading) words.insert(words.end(), {"--only", r.component, "--check", r.check});
-    for (const std::string& p : o_.search) words.insert(words.end(), {"--plugins", p});
-    for (const std::string& w : o_.with) words.insert(words.end(), {"--with", w});
-    for (const std::string& d : o_.data) words.insert(words.end(), {"--data", d});
-    if (o_.timeout != SuiteOptions().timeout) words.insert(words.end(), {"--timeout", std::to_string(o_.timeout)});
+    words.insert(words.end(), o.plugins.begin(), o.plugins.end());
+    if (!o.only.empty()) words.insert(words.end(), {"--only", o.only});
+    if (!o.check.empty()) words.insert(words.end(), {"--check", o.check});
+    for (const std::string& p : o.search) words.insert(words.end(), {"--plugins", p});
+    for (const std::string& w : o.with) words.insert(words.end(), {"--with", w});
+    for (const std::string& d : o.data) words.insert(words.end(), {"--data", d});
+    if (o.timeout != SuiteOptions().timeout) words.insert(words.end(), {"--timeout", std::to_string(o.timeout)});
     return words;
   }
   std::string command(const CheckResult& r, const std::vector<std::string>& plugins) const {
+    SuiteOptions o = o_;
+    o.plugins = plugins, o.only = r.check == loading ? "" : r.component, o.check = r.check == loading ? "" : r.check;
     std::string line = "espalier";
-    for (const std::string& w : arguments(r, plugins)) line += " " + shell_word(w);
+    for (const std::string& w : arguments(o)) line += " " + shell_word(w);
     return line;
   }
 
@@ -348,17 +353,28 @@ class Suite {
     return groups;
   }
 
-  // The arguments of the child for a group.
-  std::vector<std::string> arguments_of(const std::vector<size_t>& group) const {
+  // What the child for a group does. It is a copy of this process, which has no thread and has loaded no plugin: the
+  // program takes long to start. A sanitizer, however, must be there from the start.
+  ProcessCommand child_of(const std::vector<size_t>& group, const fs::path& report, const fs::path& output) const {
     const Job& j = jobs_[group.front()];
-    std::vector<std::string> words = arguments(j.result, j.result.check == loading ? o_.plugins
-                                                         : j.plugin.empty()        ? std::vector<std::string>{}
-                                                                                   : std::vector{j.plugin});
-    if (group.size() > 1) {
-      const auto check = std::ranges::find(words, "--check");
-      words.erase(check, check + 2);
-    }
-    return words;
+    SuiteOptions o = o_;
+    const bool list = j.result.check == loading;
+    if (!list) o.plugins = j.plugin.empty() ? std::vector<std::string>{} : std::vector{j.plugin};
+    o.only = list ? "" : j.result.component;
+    o.check = list || group.size() > 1 ? "" : j.result.check;
+    ProcessCommand command{.program = program_, .arguments = arguments(o), .output = output};
+    command.arguments.insert(command.arguments.end(), {"--report", report.string()});
+    if (fresh_) return command;
+    command.body = [o, report] {
+      try {
+        run_in_child(o, report);
+        return 0;
+      } catch (...) {
+        log::error(words_of(std::current_exception()));
+        return 1;
+      }
+    };
+    return command;
   }
 
   void run_children() {
@@ -372,9 +388,7 @@ class Suite {
                                       .start =
                                           [&](size_t index) {
                                             begun[index] = Clock::now();
-                                            std::vector<std::string> words = arguments_of(groups[index]);
-                                            words.insert(words.end(), {"--report", file(index, ".json").string()});
-                                            return ProcessCommand{program_, words, file(index, ".txt")};
+                                            return child_of(groups[index], file(index, ".json"), file(index, ".txt"));
                                           },
                                       .ended =
                                           [&](size_t index, int status) {
@@ -436,6 +450,7 @@ class Suite {
 
   SuiteOptions o_;
   fs::path program_;
+  bool fresh_ = false;  // whether children start the program anew
   ScratchFolder scratch_;
   std::vector<Job> jobs_;
   Value list_;

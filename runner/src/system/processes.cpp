@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <optional>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "espalier/error.h"
+#include "espalier/log.h"
 
 namespace espalier {
 
@@ -68,6 +70,12 @@ class Handlers {
     ::close(wake_pipe[0]);
     ::close(wake_pipe[1]);
   }
+  // In a copy of this process: what the system does by itself.
+  void leave() const {
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      if (before_[i].sa_handler != SIG_IGN) ::signal(numbers[i], SIG_DFL);
+    }
+  }
   static void wait() {
     pollfd p{wake_pipe[0], POLLIN, 0};
     ::poll(&p, 1, 250);
@@ -96,6 +104,31 @@ struct SpawnSettings {
     ::posix_spawnattr_destroy(&attributes);
   }
 };
+
+[[noreturn]] void carry_out(const ProcessCommand& command) {
+  const auto put = [](int file, int place) { return file >= 0 && ::dup2(file, place) >= 0; };
+  const bool opened = put(::open("/dev/null", O_RDONLY), STDIN_FILENO) &&
+                      put(::open(command.output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666), STDOUT_FILENO) &&
+                      put(STDOUT_FILENO, STDERR_FILENO);
+  int status = 1;
+  try {
+    if (opened) status = command.body();
+  } catch (const std::exception& e) {
+    log::error(e.what());
+  }
+  std::fflush(nullptr);
+  ::_exit(status);  // what this process would do at its end is for the original
+}
+
+pid_t copy(const ProcessCommand& command, const Handlers& handlers) {
+  std::fflush(nullptr);  // so that the copy does not write it again
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error(std::string("no further process can be started: ") + std::strerror(errno));
+  ::setpgid(pid, pid == 0 ? 0 : pid);  // by both, whoever comes first
+  if (pid > 0) return pid;
+  handlers.leave();
+  carry_out(command);
+}
 
 pid_t spawn(const ProcessCommand& command) {
   SpawnSettings settings;
@@ -156,7 +189,8 @@ int run_processes(const ProcessQueue& queue) {
       try {
         const std::optional<size_t> index = next();
         if (!index) break;
-        running.push_back({*index, spawn(queue.start(*index))});
+        const ProcessCommand command = queue.start(*index);
+        running.push_back({*index, command.body ? copy(command, handlers) : spawn(command)});
         ++begun;
       } catch (...) {
         fault = std::current_exception();

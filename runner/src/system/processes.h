@@ -12,6 +12,9 @@ struct ProcessCommand {
   std::filesystem::path program;
   std::vector<std::string> arguments;  // without the program's own name
   std::filesystem::path output;        // standard output and error are appended to it
+  // Set: instead of the program, a copy of this process carries it out, which has all libraries loaded already, and
+  // ends with the status that it returns (1 where it throws). Only while this process has no other thread.
+  std::function<int()> body{};
 };
 
 // What run_processes() asks and tells; `index` counts from 0.

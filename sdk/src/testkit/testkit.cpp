@@ -186,22 +186,4 @@ std::string run_espalier(const std::vector<std::string>& arguments) {
   return output_of(command, "espalier " + (arguments.empty() ? "" : arguments.front()));
 }
 
-std::string run_python(const std::string& python, const std::string& script,
-                       const std::vector<std::string>& arguments) {
-  const std::string file =
-      std::filesystem::temp_directory_path() / ("espalier-test-" + std::to_string(getpid()) + ".py");
-  std::ofstream(file) << script;
-  // Threads that spin while they wait take the cores from those they wait for, where other programs run too.
-  std::string command = "OMP_WAIT_POLICY=passive " + shell_quoted(python) + " " + shell_quoted(file);
-  for (const std::string& a : arguments) command += " " + shell_quoted(a);
-  try {
-    std::string output = output_of(command, "the Python script");
-    std::filesystem::remove(file);
-    return output;
-  } catch (...) {
-    std::filesystem::remove(file);
-    throw;
-  }
-}
-
 }  // namespace espalier::testkit
