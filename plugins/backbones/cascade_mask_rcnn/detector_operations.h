@@ -38,6 +38,9 @@ inline int64_t level_size(int64_t pixels, int64_t stride) {
   return (pixels + stride - 1) / stride;
 }
 
+// Throws Error that says why a detector has no form for other programs.
+[[noreturn]] void refuse_form(const Node& node);
+
 // Of each image of a batch, where its regions begin, and the end.
 std::vector<int64_t> begins_of(const at::Tensor& regions, int64_t images);
 // The rows of one image of targets that stand one below the other, on the CPU, by their offsets.

@@ -41,6 +41,7 @@ class Upsample final : public OperationOf<Upsample, UpsampleOptions> {
     const std::string n = std::to_string(o_.factor);
     return {"{0}.repeat_interleave(" + n + ", 2).repeat_interleave(" + n + ", 3)"};
   }
+  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse_form(node); }
 };
 
 // [H, W, C] -> [C, H, W].
@@ -59,6 +60,7 @@ class ToImage final : public OperationOf<ToImage, NoOptions> {
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override { return {"{0}.permute(0, 3, 1, 2)"}; }
+  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse_form(node); }
 };
 
 // [H, W, C] and [h, w, ...] -> [h, w, C]: the first rows and columns, as many as the other input has.
@@ -82,6 +84,7 @@ class TrimTokens final : public OperationOf<TrimTokens, NoOptions> {
   Scaling scaling() const override { return Scaling::passes; }
   bool preserves_zero() const override { return true; }
   PythonForm python(const Graph&, const Node&) const override { return {"{0}[:, :{1}.size(1), :{1}.size(2)]"}; }
+  std::vector<std::string> onnx(OnnxNodes&, const Graph&, const Node& node) const override { refuse_form(node); }
 };
 
 // [C, H, W] -> [filters, 2 H, 2 W]: the transpose of a convolution with kernels of 2 x 2 and a stride of 2.

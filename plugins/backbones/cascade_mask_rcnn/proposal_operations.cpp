@@ -59,13 +59,13 @@ at::Tensor regions_of(const at::Tensor& boxes, int64_t image) {
   return at::cat({at::full({boxes.size(0), 1}, static_cast<double>(image), boxes.options()), boxes}, 1);
 }
 
-namespace {
-
-[[noreturn]] void refuse_form(const Node& node) {
+void refuse_form(const Node& node) {
   throw Error("node '" + node.name +
               "': a detector has no form in Python, TorchScript or ONNX, since the number of its regions and boxes "
               "differs from image to image; model.safetensors holds its values under mmdetection's names");
 }
+
+namespace {
 
 // [C, h, w] of each level -> tokens [places, filters] of all levels: a convolution of 3 x 3 that they share, and ReLU.
 class LevelConv final : public OperationOf<LevelConv, NoOptions> {
