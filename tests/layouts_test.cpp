@@ -203,6 +203,43 @@ std::vector<Published> published() {
   };
 }
 
+// The names in the files of detectors: of Swin's authors and of mmdetection 2, and of the classifiers that their bodies
+// begin with.
+std::vector<Published> published_of_detectors() {
+  const std::string narrow = R"(, "channels": 4, "hidden": 8, "mask_size": 4, "body": {"use": )";
+  const std::string of_swin = R"({"use": "cascade_mask_rcnn")" + narrow +
+                              R"("swin_t", "dim": 4, "depths": [1, 2, 1, 1], "heads": [1, 1, 2, 2], "window": 3}})";
+  const std::string of_resnet = R"({"use": "cascade_mask_rcnn")" + narrow + R"("resnet18", "width": 0.0625}})";
+  const std::vector<std::string> heads{"neck.(lateral|fpn)_convs.[0-3].conv." + wb,
+                                       "rpn_head.(rpn_conv|rpn_cls|rpn_reg)." + wb,
+                                       "roi_head.bbox_head.[0-2].shared_convs.[0-3].conv.weight",
+                                       "roi_head.bbox_head.[0-2].shared_convs.[0-3].bn." + bn,
+                                       "roi_head.bbox_head.[0-2].(shared_fcs.0|fc_cls|fc_reg)." + wb,
+                                       "roi_head.mask_head.[0-2].convs.[0-3].conv." + wb,
+                                       "roi_head.mask_head.[0-2].(upsample|conv_logits)." + wb};
+  const auto blocks = [](const std::string& scope) {
+    std::vector<std::string> all{scope + "patch_embed.(proj|norm)." + wb,
+                                 scope + "layers.[0-2].downsample.(norm.weight|norm.bias|reduction.weight)"};
+    for (const std::string block : {"layers.[0-3].blocks.0.", "layers.1.blocks.1."}) {
+      all.push_back(scope + block + "(norm1|norm2|attn.qkv|attn.proj|mlp.fc1|mlp.fc2)." + wb);
+      all.push_back(scope + block + "attn.(relative_position_bias_table|relative_position_index)");
+    }
+    return all;
+  };
+  const auto body = [](const std::string& scope) {
+    return std::vector<std::string>{scope + "conv1.weight",
+                                    scope + "bn1." + bn,
+                                    scope + "layer[1-4].[0-1].(conv1|conv2).weight",
+                                    scope + "layer[1-4].[0-1].(bn1|bn2)." + bn,
+                                    scope + "layer[2-4].0.downsample.0.weight",
+                                    scope + "layer[2-4].0.downsample.1." + bn};
+  };
+  return {{of_swin, 32, "microsoft", with(with(blocks("backbone."), {"backbone.norm[0-3]." + wb}), heads)},
+          {of_swin, 32, "microsoft-body", blocks("")},
+          {of_resnet, 32, "mmdetection", with(body("backbone."), heads)},
+          {of_resnet, 32, "torchvision-body", body("")}};
+}
+
 std::shared_ptr<const Layout> table(const std::string& backbone, const std::string& name) {
   for (const auto& l : layouts_for(backbone)) {
     if (l->name == name) return l;
@@ -211,7 +248,7 @@ std::shared_ptr<const Layout> table(const std::string& backbone, const std::stri
 }
 
 void load_backbones() {
-  for (const char* name : {"swin", "vit", "resnet", "mobilenet_v2", "densenet"})
+  for (const char* name : {"swin", "vit", "resnet", "mobilenet_v2", "densenet", "cascade_mask_rcnn"})
     testkit::load_plugin(ESPALIER_PLUGIN_DIR "/lib" + std::string(name) + ".so");
 }
 
@@ -256,6 +293,36 @@ TEST(Layouts, WriteThePublishedNamesAndReadThemBack) {
   for (const char* backbone : {"swin_t", "vit_tiny", "resnet18", "mobilenet_v2", "densenet121"}) {
     for (const auto& l : layouts_for(backbone)) EXPECT_TRUE(tested.contains(l->path.string())) << l->path;
   }
+}
+
+// Each table writes the names of the file that its library has; those of bodies leave out what no classifier has.
+TEST(Layouts, OfDetectorsHaveThePublishedNames) {
+  load_backbones();
+  std::set<std::string> tested;
+  for (const Published& p : published_of_detectors()) {
+    SCOPED_TRACE(p.layout);
+    const Graph graph = testkit::build(p.backbone, {3, p.size, p.size}, {.outputs = 2, .task = "detection"});
+    const auto layout = table("cascade_mask_rcnn", p.layout);
+    tested.insert(layout->path.string());
+    NamedTensors values;
+    const std::set<std::string> expected = names(p.names);
+    for (const auto& [name, tensor] : values_of(graph)) {
+      const bool of_body = name.starts_with("backbone.") && !name.starts_with("backbone.norm");
+      if (of_body || !p.layout.ends_with("-body")) values.emplace_back(name, tensor);
+    }
+    std::set<std::string> back;
+    for (const std::string& name : expected) {
+      const auto mapped = layout->of_file(name);
+      ASSERT_TRUE(mapped) << name;
+      back.insert(mapped->own.begin(), mapped->own.end());
+    }
+    for (const auto& [name, tensor] : values) EXPECT_TRUE(back.contains(name)) << name;
+    if (p.layout.ends_with("-body")) continue;
+    std::set<std::string> written;
+    for (const auto& [name, tensor] : in_layout(*layout, graph, values_of(graph))) written.insert(name);
+    EXPECT_EQ(written, expected);
+  }
+  for (const auto& l : layouts_for("cascade_mask_rcnn")) EXPECT_TRUE(tested.contains(l->path.string())) << l->path;
 }
 
 // What names and shapes alone do not tell: tensors of one shape that could be exchanged.

@@ -185,5 +185,11 @@ TEST(Program, UsageErrorsExitWithTwo) {
   EXPECT_EQ(espalier_command("--version").status, 0);
 }
 
+TEST(Program, SaysWhereItsOutputCannotBeWritten) {
+  const Output o = shell("('" ESPALIER_PROGRAM "' describe lenet5 2>&1 >/dev/full)");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_NE(o.text.find("could not be written: No space left on device"), std::string::npos) << o.text;
+}
+
 }  // namespace
 }  // namespace espalier

@@ -64,7 +64,9 @@ Graph recorded(const RecordedOptions& o, const InputSpec& input, const TargetSpe
                                      : input.height > 0 ? images
                                                         : std::vector{input.channels};
   require("inputs", g.sizes(g[g.inputs().front().edge].shape), shape);
-  require("classes", {g.sizes(g[g.output("logits")].shape).back()}, {target.outputs});
+  // What the logits of other tasks are, plugins know.
+  if (target.task == task::classification || target.task == task::regression || target.task == task::multilabel)
+    require("classes", {g.sizes(g[g.output("logits")].shape).back()}, {target.outputs});
   return g;
 }
 

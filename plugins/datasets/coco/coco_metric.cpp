@@ -210,10 +210,13 @@ Matches matches_of_rows(const at::Tensor& rows) {
 }
 
 Component coco_metric(detection::IouType type) {
+  const std::string word = "default:" + std::string(detection::task);
   if (type == IouType::box) {
-    return component<CocoBox>("coco_box", "COCO's average precision of boxes, over ten thresholds of their overlap");
+    return component<CocoBox>("coco_box", "COCO's average precision of boxes, over ten thresholds of their overlap")
+        .provide(word);
   }
-  return component<CocoMask>("coco_mask", "COCO's average precision of masks, over ten thresholds of their overlap");
+  return component<CocoMask>("coco_mask", "COCO's average precision of masks, over ten thresholds of their overlap")
+      .provide(word);
 }
 
 }  // namespace espalier

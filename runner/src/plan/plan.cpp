@@ -50,7 +50,8 @@ std::vector<int64_t> input_sizes(const InputSpec& input) {
 // What the network reads, the data have.
 void check_inputs(const Graph& graph, const DatasetInfo& info, const Value& spec) {
   for (const Port& port : graph.inputs()) {
-    if (port.name == "input" || port.name == "target") continue;
+    // Targets are a matter of the task.
+    if (port.name == "input" || port.name == "target" || port.name.starts_with("target.")) continue;
     const auto same = std::ranges::find(info.input.others, port.name, &InputSpec::Other::name);
     if (same == info.input.others.end()) {
       throw InputError(spec.location.str(), "the backbone '" + name_of(spec, "backbone") + "' reads the input '" +
@@ -128,7 +129,7 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
       if (is_folder) note_other_inputs(stage, name, data, notes);
       for (const Port& port : teacher.inputs()) {
         const auto same = std::ranges::find(graph.inputs(), port.name, &Port::name);
-        if (port.name == "target") continue;
+        if (port.name == "target" || port.name.starts_with("target.")) continue;
         const std::vector<int64_t> reads = teacher.sizes(teacher[port.edge].shape);
         if (same != graph.inputs().end() && graph.sizes(graph[same->edge].shape) == reads) continue;
         throw Error("the network that teaches, " + name + ", reads the input '" + port.name + "' as " +

@@ -31,6 +31,13 @@ Batch part_of(const Batch& batch, int64_t begin, int64_t end) {
   return part;
 }
 
+// What a training pass may read: the inputs, and the targets for operations that choose by them (ReadsByPass).
+NamedTensors fed(const Batch& batch) {
+  NamedTensors all = batch.inputs;
+  for (const auto& [name, x] : batch.targets) all.emplace_back(name == "target" ? name : "target." + name, x);
+  return all;
+}
+
 constexpr Role trained[] = {Role::weight, Role::architecture};
 
 }  // namespace
@@ -84,7 +91,7 @@ void Trainer::add_piece(const Piece& piece, Weights& weights, const GradientPass
     const std::vector<at::Tensor> r = placed([&] {
       const Pass pass{
           .training = true, .key = piece.key, .progress = progress(), .part = piece.part, .statistics = of.statistics};
-      return espalier::run(network_.graph, weights, piece.batch.inputs, wanted, pass);
+      return espalier::run(network_.graph, weights, fed(piece.batch), wanted, pass);
     });
     for (size_t i = 0; i < wanted.size(); ++i) outputs.emplace_back(wanted[i], r[i]);
     if (own) {

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <optional>
+#include <typeinfo>
 #include <utility>
 
 #include <ATen/ops/index_fill.h>
 #include <ATen/ops/tensor.h>
+#include <c10/util/Exception.h>
 
 #include "espalier/edit.h"
 #include "espalier/error.h"
 #include "espalier/rewrite.h"
+#include "espalier/rows.h"
 #include "operations/builtin.h"
 #include "operations/fast_mixture.h"
 
@@ -100,15 +103,52 @@ bool waits(const Forward& f, const Node& reader, const std::vector<at::Tensor>& 
   return coefficients.defined() && sum->takes_terms(coefficients) && term->as_term(f);
 }
 
-}  // namespace
-
-std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
-                            const std::vector<std::string_view>& outputs, const Pass& pass) {
-  return run(graph, weights, inputs, outputs, pass, nullptr);
+// Whether a node reads its input i in this pass.
+bool reads(const Node& node, size_t i, const Pass& pass) {
+  const auto* some = dynamic_cast<const ReadsByPass*>(node.op.get());
+  return !some || some->reads(i, pass);
 }
 
-std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
-                            const std::vector<std::string_view>& outputs, const Pass& given, const Observer& observe) {
+// Images of another height or width than the graph was built with. Operations compute from the sizes that tensors have;
+// what goes wrong in one that cannot is told as what it is: an input that does not fit.
+class OtherSizes {
+ public:
+  OtherSizes(const Graph& graph, const Port& port, const at::Tensor& x)
+      : what_("the network's input '" + port.name + "' must be [batch] + " +
+              to_string(graph.sizes(graph[port.edge].shape)) + ", got " + to_string(x.sizes().vec())) {}
+
+  // Whether the tensor differs from the shape of an image in height and width alone.
+  static bool are(const Graph& graph, const Shape& shape, const at::Tensor& x) {
+    return shape.size() == 3 && channel_dim(shape) == 0 && !shape[1].has_axis() && !shape[2].has_axis() &&
+           x.dim() == 4 && x.size(1) == graph.size(shape[0]) && x.size(2) > 0 && x.size(3) > 0;
+  }
+  // Is told which node is computed.
+  void at(const Node& node) { node_ = &node; }
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw Error(what_ +
+                (node_
+                     ? "; the node '" + node_->name + "' (" + node_->op->type() + ") takes no other height and width: "
+                     : ": ") +
+                why);
+  }
+  // Widths are what the graph says, whatever the images.
+  void check(const Graph& graph, const Shape& shape, const at::Tensor& value) const {
+    for (size_t d = 0; d < shape.size(); ++d) {
+      const int64_t wanted = graph.size(shape[d]),
+                    got = value.dim() > static_cast<int64_t>(d) + 1 ? value.size(static_cast<int64_t>(d) + 1) : 0;
+      if (shape[d].has_axis() && wanted != got)
+        refuse("it gives " + std::to_string(got) + " features in place of " + std::to_string(wanted));
+    }
+  }
+
+ private:
+  std::string what_;
+  const Node* node_ = nullptr;
+};
+
+std::vector<at::Tensor> compute(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
+                                const std::vector<std::string_view>& outputs, const Pass& given,
+                                const Observer& observe, std::optional<OtherSizes>& others) {
   Pass pass = given;
   if (observe) pass.fuse = false;
   if (pass.training && !pass.statistics) {
@@ -117,7 +157,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     if (buffers.defined() && buffers.numel() > 0) {
       // Without telling autograd: no derivative depends on what a training pass writes there.
       const at::Tensor memory = buffers.variable_data(), kept = memory.clone();
-      std::vector<at::Tensor> results = run(graph, weights, inputs, outputs, pass, observe);
+      std::vector<at::Tensor> results = compute(graph, weights, inputs, outputs, pass, observe, others);
       memory.copy_(kept);
       return results;
     }
@@ -134,7 +174,10 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
   for (size_t n = graph.nodes().size(); n-- > 0;) {
     for (const Edge e : graph.nodes()[n].outputs) needed[n] = needed[n] || readers[static_cast<size_t>(e.id)] > 0;
     if (!needed[n]) continue;
-    for (const Edge e : graph.nodes()[n].inputs) {
+    const Node& node = graph.nodes()[n];
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!reads(node, i, pass)) continue;
+      const Edge e = node.inputs[i];
       ++readers[static_cast<size_t>(e.id)];
       reader[static_cast<size_t>(e.id)] = static_cast<int32_t>(n);
     }
@@ -150,6 +193,10 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     if (!x.defined()) throw Error("the network needs the input '" + port.name + "'");
     const std::vector<int64_t> sizes = graph.sizes(graph[port.edge].shape);
     if (x.dim() < 1 || x.sizes().slice(1).vec() != sizes) {
+      if (OtherSizes::are(graph, graph[port.edge].shape, x)) {
+        others.emplace(graph, port, x);
+        continue;
+      }
       throw Error("the network's input '" + port.name + "' must be [batch] + " + to_string(sizes) + ", got " +
                   to_string(x.sizes().vec()));
     }
@@ -165,10 +212,16 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
   for (const size_t n : order_of(graph)) {
     if (!needed[n]) continue;
     const Node& node = graph.nodes()[n];
+    if (others) others->at(node);
     arguments.clear();
-    for (const Edge e : node.inputs) {
-      at::Tensor& x = values[static_cast<size_t>(e.id)];
-      arguments.push_back(--readers[static_cast<size_t>(e.id)] == 0 ? std::move(x) : x);
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!reads(node, i, pass)) {
+        arguments.emplace_back();
+        continue;
+      }
+      const auto e = static_cast<size_t>(node.inputs[i].id);
+      at::Tensor& x = values[e];
+      arguments.push_back(--readers[e] == 0 ? std::move(x) : x);
     }
     if (together) {
       if (at::Tensor value = repeated->take(n); value.defined()) {
@@ -217,7 +270,9 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
             if (chain[i].inputs[k].defined() && --readers[e] == 0) values[e] = at::Tensor();
           }
         }
-        values[static_cast<size_t>(chain[fused.links - 1].node.outputs[0].id)] = std::move(fused.value);
+        const Edge out = chain[fused.links - 1].node.outputs[0];
+        if (others) others->check(graph, graph[out].shape, fused.value);
+        values[static_cast<size_t>(out.id)] = std::move(fused.value);
         continue;
       }
     }
@@ -225,6 +280,7 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
     if (together) repeated->keep(n, results[0]);
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       const Edge out = node.outputs[i];
+      if (others) others->check(graph, graph[out].shape, results[i]);
       if (pass.without) results[i] = without_positions(graph, graph[out].shape, results[i], *pass.without);
       if (observe) observe(out, results[i]);
       values[static_cast<size_t>(out.id)] = std::move(results[i]);
@@ -234,6 +290,25 @@ std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const Na
   std::vector<at::Tensor> result;
   for (const Edge e : wanted) result.push_back(values[static_cast<size_t>(e.id)]);
   return result;
+}
+
+}  // namespace
+
+std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
+                            const std::vector<std::string_view>& outputs, const Pass& pass) {
+  return run(graph, weights, inputs, outputs, pass, nullptr);
+}
+
+std::vector<at::Tensor> run(const Graph& graph, const Weights& weights, const NamedTensors& inputs,
+                            const std::vector<std::string_view>& outputs, const Pass& pass, const Observer& observe) {
+  std::optional<OtherSizes> others;
+  try {
+    return compute(graph, weights, inputs, outputs, pass, observe, others);
+  } catch (const c10::Error& e) {
+    // Sizes that do not fit each other are LibTorch's plainest error; a lack of memory is one of its own.
+    if (!others || typeid(e) != typeid(c10::Error)) throw;
+    others->refuse(e.what_without_backtrace());
+  }
 }
 
 }  // namespace espalier

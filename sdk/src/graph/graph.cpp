@@ -5,6 +5,7 @@
 #include "espalier/error.h"
 #include "espalier/operation.h"
 #include "espalier/registry.h"
+#include "espalier/rows.h"
 #include "espalier/selector.h"
 
 namespace espalier {
@@ -143,7 +144,8 @@ int64_t Graph::parameter_count() const {
 }
 
 int64_t Graph::macs(const Node& node) const {
-  return node.op->macs(*this, node);
+  const int64_t macs = node.op->macs(*this, node);
+  return macs == 0 ? 0 : macs * rows_for_a_sample(*this, node);
 }
 
 int64_t Graph::macs() const {

@@ -21,11 +21,14 @@ class DeviceConstants {
     for (const Entry& e : entries_) {
       if (e.key == key && e.device == device && e.dtype == dtype) return e.tensor;
     }
+    // Images of many sizes come and go.
+    if (entries_.size() == most) entries_.erase(entries_.begin());
     entries_.push_back({key, device, dtype, moved(make(), device, dtype)});
     return entries_.back().tensor;
   }
 
  private:
+  static constexpr size_t most = 64;
   struct Entry {
     std::vector<int64_t> key;
     at::Device device;

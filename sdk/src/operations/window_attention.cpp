@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
@@ -9,6 +10,7 @@
 #include "attention.h"
 #include "builtin.h"
 #include "constants.h"
+#include "espalier/error.h"
 #include "espalier/onnx.h"
 #include "fast_window_attention.h"
 #include "kernels/window_attention_kernels.h"
@@ -44,10 +46,10 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
   }
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
+    const Map map = map_of(f);
     if (f.pass.fuse && is_fast_window_attention(f.inputs[0], f.inputs[1], f.inputs[2])) {
-      const Shape& out = f.graph[f.node.outputs[0]].shape;
-      return {fast_window_attention(f.inputs[0], f.inputs[1], f.inputs[2], f.parameter(0), layout(f), o_.scale,
-                                    f.graph.size(out[0]), f.graph.size(out[1]))};
+      return {fast_window_attention(f.inputs[0], f.inputs[1], f.inputs[2], f.parameter(0), layout(map), o_.scale,
+                                    map.out[0], map.out[1])};
     }
     const int64_t heads = head_sizes(f.graph, f.node).heads;
     const at::Tensor& x = f.inputs[0];
@@ -55,7 +57,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     const auto indices = [&](int64_t what, auto make) {
       return constants_.get({what, height, width}, x.device(), at::kLong, [&] { return integers(make()); });
     };
-    const at::Tensor order = indices(0, [&] { return window_order(f.graph, f.node); });
+    const at::Tensor order = indices(0, [&] { return window_order(map); });
     // [batch, windows, heads, tokens, head dimension]
     const auto split = [&](size_t i) {
       return f.inputs[i]
@@ -73,11 +75,10 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
       });
     }
     const at::Tensor y = at::matmul(at::softmax(logits, -1), split(2));
-    const Shape& out = f.graph[f.node.outputs[0]].shape;
     return {y.transpose(2, 3)
                 .reshape({x.size(0), height * width, -1})
-                .index_select(1, indices(3, [&] { return grid_order(f.graph, f.node); }))
-                .view({x.size(0), f.graph.size(out[0]), f.graph.size(out[1]), -1})};
+                .index_select(1, indices(3, [&] { return grid_order(map); }))
+                .view({x.size(0), map.out[0], map.out[1], -1})};
   }
 
   int64_t macs(const Graph& g, const Node& node) const override {
@@ -154,8 +155,9 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     const HeadSizes s = head_sizes(g, node);
     const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
     const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
+    const Map map{{in[0], in[1]}, {out[0], out[1]}};
     const int64_t all = in[0] * in[1], tokens = o_.window * o_.window, windows = all / tokens;
-    const std::string order = integers(to, window_order(g, node));
+    const std::string order = integers(to, window_order(map));
     const auto split = [&](size_t i, int64_t dim, std::vector<int64_t> axes) {
       std::string x = to.add("Reshape", {to.input(i), integers(to, {-1, all, s.heads * dim})});
       x = to.add("Gather", {x, order}, {{"axis", int64_t{1}}});
@@ -177,7 +179,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     std::string y = to.add("MatMul", {weights, split(2, s.value, {0, 1, 3, 2, 4})});
     y = to.add("Transpose", {y}, {{"perm", std::vector<int64_t>{0, 1, 3, 2, 4}}});
     y = to.add("Reshape", {y, integers(to, {-1, all, s.heads * s.value})});
-    y = to.add("Gather", {y, integers(to, grid_order(g, node))}, {{"axis", int64_t{1}}});
+    y = to.add("Gather", {y, integers(to, grid_order(map))}, {{"axis", int64_t{1}}});
     return {to.add("Reshape", {y, integers(to, {-1, out[0], out[1], s.heads * s.value})})};
   }
 
@@ -194,43 +196,64 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
     }
   }
 
+  // Rows and columns of the input and of the output.
+  struct Map {
+    std::array<int64_t, 2> in, out;
+  };
+
+  // Of the maps that there are. Those of other sizes than the graph's must be whole windows without anything that only
+  // fills them: how much that is, the options say of the graph's sizes alone.
+  Map map_of(const Forward& f) const {
+    const std::vector<int64_t> in = f.graph.sizes(f.graph[f.node.inputs[0]].shape);
+    const std::vector<int64_t> out = f.graph.sizes(f.graph[f.node.outputs[0]].shape);
+    Map map{{f.inputs[0].size(1), f.inputs[0].size(2)}, {out[0], out[1]}};
+    for (size_t d = 0; d < 2; ++d) {
+      if (map.in[d] == in[d]) continue;
+      if (in[d] != out[d] || map.in[d] % o_.window != 0) {
+        throw Error("the windows of '" + f.node.name + "' are those of a map of " + std::to_string(in[0]) + " x " +
+                    std::to_string(in[1]) + " tokens, and there are " + std::to_string(map.in[0]) + " x " +
+                    std::to_string(map.in[1]) +
+                    ": this network needs images of the height and the width that it was built for");
+      }
+      map.out[d] = map.in[d];
+    }
+    return map;
+  }
+
   // Where each token of each window stands in the map, row by row.
-  std::vector<int64_t> window_order(const Graph& g, const Node& node) const {
-    const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
-    const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
+  std::vector<int64_t> window_order(const Map& map) const {
     const auto shifted = [&](int64_t i, size_t dim) {
-      const int64_t n = o_.shift_first ? out[dim] : in[dim];
+      const int64_t n = o_.shift_first ? map.out[dim] : map.in[dim];
       return i < n ? (i + o_.shift) % n : i;
     };
     std::vector<int64_t> order;
-    for_each_token(in[0], in[1], [&](int64_t y, int64_t x) { order.push_back(shifted(y, 0) * in[1] + shifted(x, 1)); });
+    for_each_token(map.in[0], map.in[1],
+                   [&](int64_t y, int64_t x) { order.push_back(shifted(y, 0) * map.in[1] + shifted(x, 1)); });
     return order;
   }
 
   // The inverse, for the rows and columns of the output.
-  std::vector<int64_t> grid_order(const Graph& g, const Node& node) const {
-    const std::vector<int64_t> in = g.sizes(g[node.inputs[0]].shape);
-    const std::vector<int64_t> out = g.sizes(g[node.outputs[0]].shape);
-    const std::vector<int64_t> order = window_order(g, node);
+  std::vector<int64_t> grid_order(const Map& map) const {
+    const std::vector<int64_t> order = window_order(map);
     std::vector<int64_t> inverse(order.size());
     for (size_t i = 0; i < order.size(); ++i) inverse[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
     std::vector<int64_t> result;
-    for (int64_t y = 0; y < out[0]; ++y) {
-      for (int64_t x = 0; x < out[1]; ++x) result.push_back(inverse[static_cast<size_t>(y * in[1] + x)]);
+    for (int64_t y = 0; y < map.out[0]; ++y) {
+      for (int64_t x = 0; x < map.out[1]; ++x) result.push_back(inverse[static_cast<size_t>(y * map.in[1] + x)]);
     }
     return result;
   }
 
   // Orders, rows of the table and masks as fast_window_attention() takes them.
-  WindowLayout layout(const Forward& f) const {
-    const int64_t height = f.inputs[0].size(1), width = f.inputs[0].size(2), tokens = o_.window * o_.window;
+  WindowLayout layout(const Map& map) const {
+    const int64_t height = map.in[0], width = map.in[1], tokens = o_.window * o_.window;
     const auto get = [&](int64_t what, at::ScalarType type, auto make) {
       return constants_.get({what, height, width}, at::kCPU, type, make);
     };
     const auto window_tokens = [&](const std::vector<int64_t>& v) { return integers(v).view({-1, tokens}); };
     const auto places = [&] {
       // Where each token of each window goes; those that only fill up a window go nowhere.
-      const std::vector<int64_t> back = grid_order(f.graph, f.node);
+      const std::vector<int64_t> back = grid_order(map);
       std::vector<int64_t> to(static_cast<size_t>(height * width), -1);
       for (size_t i = 0; i < back.size(); ++i) to[static_cast<size_t>(back[i])] = static_cast<int64_t>(i);
       return window_tokens(to);
@@ -257,7 +280,7 @@ class WindowAttention final : public OperationOf<WindowAttention, WindowAttentio
         filled[static_cast<int64_t>(i)].slice(1, 0, tokens).copy_(integers(all[i]).view({tokens, tokens}));
       return filled;
     };
-    return {.from = get(4, at::kLong, [&] { return window_tokens(window_order(f.graph, f.node)); }),
+    return {.from = get(4, at::kLong, [&] { return window_tokens(window_order(map)); }),
             .to = get(5, at::kLong, places),
             .rows = get(6, at::kLong,
                         [&] {

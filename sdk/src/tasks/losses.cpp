@@ -364,11 +364,23 @@ std::vector<Component> builtin_losses() {
   return all;
 }
 
+std::vector<Value> brought_for(const char* kind, const std::string& task) {
+  std::vector<Value> specs;
+  for (const Registered* r : Registry::instance().all()) {
+    const Component& c = r->component;
+    if (c.kind == kind && std::ranges::find(c.provides, "default:" + task) != c.provides.end())
+      specs.push_back(Value::map({{"use", c.name}}));
+  }
+  return specs;
+}
+
 Value default_loss(const TargetSpec& target) {
   const auto of = [](const char* name) { return Value::map({{"use", name}}); };
   if (target.task == task::classification) return of("cross_entropy");
   if (target.task == task::regression) return of("mse");
   if (target.task == task::multilabel) return of("bce");
+  const std::vector<Value> brought = brought_for(Loss::kind, target.task);
+  if (!brought.empty()) return brought.front();
   throw Error("the task '" + target.task + "' has no loss of its own: name one (`loss: {use: NAME}`)");
 }
 

@@ -278,6 +278,8 @@ std::vector<Value> default_metrics(const TargetSpec& target) {
   if (target.task == task::classification) return of({"accuracy"});
   if (target.task == task::regression) return of({"mse", "mae", "r2"});
   if (target.task == task::multilabel) return of({"mean_average_precision"});
+  std::vector<Value> brought = brought_for(Metric::kind, target.task);
+  if (!brought.empty()) return brought;
   throw Error("the task '" + target.task + "' has no metrics of its own: name them (`metrics: [NAME]`)");
 }
 
