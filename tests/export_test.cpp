@@ -295,6 +295,7 @@ TEST_F(Exports, OfEveryKindOfBackboneGiveItsLogits) {
   std::map<std::string, Graph> graphs;
   for (const std::string& name : Registry::instance().names("backbone")) {
     if (siblings.contains(name) || name == "recorded") continue;  // that is any of them
+    if (name == "cascade_mask_rcnn") continue;                    // that has no form: detection_test.cpp
     const auto other = inputs.find(name);
     const InputSpec input = other == inputs.end() ? InputSpec{3, 32, 32} : other->second;
     const auto own = options.find(name);
