@@ -114,7 +114,11 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
   at_recipe(spec, Loss::kind, [&] {
     loss->check(info.target);
     for (const std::string& name : loss->outputs()) {
-      if (!graph.find_output(name)) throw Error("the network has no output '" + name + "'");
+      if (graph.find_output(name)) continue;
+      std::string there;
+      for (const Port& port : graph.outputs()) there += (there.empty() ? "" : ", ") + port.name;
+      throw Error("the network has no output '" + name + "' that this loss reads (it has " + there +
+                  "); where options of the loss repeat some of the network, they must be the same");
     }
     for (const std::string& name : loss->networks()) {
       const bool is_folder = std::filesystem::path(name).is_absolute();
