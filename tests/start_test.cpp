@@ -46,7 +46,7 @@ TEST_F(Start, IsAsUsualWhereACopyWouldDiffer) {
   EXPECT_THAT(shell(echo).text, testing::HasSubstr("no command 'itself'"));
   EXPECT_THAT(shell("ESPALIER_STORE=none HOME=/ " + echo).text, testing::HasSubstr("no command 'itself'"));
   for (const char* before : {"OMP_NUM_THREADS=7 ", "ATEN_CPU_CAPABILITY=none ", "ulimit -n 99; ", "umask 0123; ",
-                             "trap '' INT; ", "nice -n 3 ", "taskset 1 ", "ESPALIER_STARTER=/nowhere "}) {
+                             "trap '' USR1; ", "nice -n 3 ", "taskset 1 ", "ESPALIER_STARTER=/nowhere "}) {
     const bool alone = std::string(before).starts_with("taskset") && std::thread::hardware_concurrency() == 1;
     if (alone) continue;
     EXPECT_EQ(shell(before + echo).text, "itself\n") << before;
