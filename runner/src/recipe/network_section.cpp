@@ -70,7 +70,7 @@ Value read_rename(const Value& given, std::vector<std::pair<std::string, std::ve
 
 // Which table the file is read by, and the options of the backbone that it sets.
 void read_layout_of(const Value& given, const Value& word, WarmStart& start, Value& spec, Value& resolved) {
-  const std::string text = word.as_string();
+  const std::string& text = word.as_string();
   const bool is_file = text.find('/') != std::string::npos || text.ends_with(".yaml") || text.ends_with(".yml");
   const std::string backbone = name_of(given, "backbone");
   const Value named = is_file ? absolute_path(word) : word;

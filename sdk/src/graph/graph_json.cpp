@@ -73,7 +73,7 @@ Shape shape_of(const Graph& g, const Value& v) {
         } else {
           f.axis = g.axis(factor.as_string());
         }
-        s.factors.push_back(std::move(f));
+        s.factors.push_back(f);
       }
       d.segments.push_back(std::move(s));
     }
