@@ -39,9 +39,11 @@ std::vector<Rle> masks_of(const Batch& batch, const std::string& name, int64_t s
 }
 
 at::Tensor rows_of(const NamedTensors& tensors, const std::string& name, int64_t sample, std::string_view what) {
-  const at::Tensor& rows = tensor_at(tensors, name, what);
-  const at::Tensor ends =
-      tensor_at(tensors, name + offsets_suffix, what).slice(0, sample, sample + 2).cpu().contiguous();
+  return rows_of(tensor_at(tensors, name, what), tensor_at(tensors, name + offsets_suffix, what), sample);
+}
+
+at::Tensor rows_of(const at::Tensor& rows, const at::Tensor& offsets, int64_t sample) {
+  const at::Tensor ends = offsets.slice(0, sample, sample + 2).cpu().contiguous();
   const auto* end = ends.const_data_ptr<int64_t>();
   return rows.slice(0, end[0], end[1]).cpu();
 }

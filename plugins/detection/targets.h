@@ -42,5 +42,7 @@ std::vector<Rle> masks_of(const Batch& batch, const std::string& name, int64_t s
 // Returns the rows of one sample (Batch::targets) of tensors by name, on the CPU. `what` says what they are, for
 // errors: "target".
 at::Tensor rows_of(const NamedTensors& tensors, const std::string& name, int64_t sample, std::string_view what);
+// The same of rows and their offsets, int64 [batch + 1].
+at::Tensor rows_of(const at::Tensor& rows, const at::Tensor& offsets, int64_t sample);
 
 }  // namespace espalier::detection

@@ -43,8 +43,6 @@ inline int64_t level_size(int64_t pixels, int64_t stride) {
 
 // Of each image of a batch, where its regions begin, and the end.
 std::vector<int64_t> begins_of(const at::Tensor& regions, int64_t images);
-// The rows of one image of targets that stand one below the other, on the CPU, by their offsets.
-at::Tensor rows_of_image(const at::Tensor& rows, const at::Tensor& offsets, int64_t image);
 // Boxes within an image; size: [2], height and width, pixels, on the CPU.
 at::Tensor clipped(const at::Tensor& boxes, const at::Tensor& size);
 // Regions of boxes [n, 4] of an image.

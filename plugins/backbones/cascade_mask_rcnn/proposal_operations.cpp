@@ -27,6 +27,7 @@
 #include "detector_operations.h"
 #include "matching.h"
 #include "nms.h"
+#include "targets.h"
 
 namespace espalier {
 
@@ -43,12 +44,6 @@ std::vector<int64_t> begins_of(const at::Tensor& regions, int64_t images) {
   for (int64_t i = 0; i <= images; ++i)
     begins.push_back(std::lower_bound(number, number + numbers.size(0), i) - number);
   return begins;
-}
-
-at::Tensor rows_of_image(const at::Tensor& rows, const at::Tensor& offsets, int64_t image) {
-  const at::Tensor ends = offsets.slice(0, image, image + 2).cpu().contiguous();
-  const auto* end = ends.const_data_ptr<int64_t>();
-  return rows.slice(0, end[0], end[1]).cpu();
 }
 
 at::Tensor clipped(const at::Tensor& boxes, const at::Tensor& size) {
@@ -284,7 +279,7 @@ class SampleRegions final : public OperationOf<SampleRegions, SampleOptions>, pu
     std::vector<at::Tensor> drawn;
     for (int64_t i = 0; i < images; ++i) {
       const auto at = static_cast<size_t>(i);
-      const at::Tensor objects = rows_of_image(boxes, offsets, i).to(regions.scalar_type());
+      const at::Tensor objects = detection::rows_of(boxes, offsets, i).to(regions.scalar_type());
       const at::Tensor all = at::cat({objects, regions.slice(0, begins[at], begins[at + 1]).slice(1, 1)});
       const at::Tensor matched = detection::match_boxes(all, objects, {.positive = o_.overlap, .negative = o_.overlap});
       const RandomKey key = f.pass.key.with(f.node.name).with(static_cast<uint64_t>(f.pass.part.first + i));

@@ -16,6 +16,7 @@
 #include "detector_operations.h"
 #include "matching.h"
 #include "roi_align.h"
+#include "targets.h"
 
 namespace espalier {
 namespace {
@@ -127,8 +128,8 @@ class RefineRegions final : public OperationOf<RefineRegions, StageOptions>, pub
       const at::Tensor before = regions.slice(0, begin, end).slice(1, 1);
       at::Tensor of = classes.slice(0, begin, end), kept;
       if (f.pass.training) {
-        const at::Tensor objects = rows_of_image(f.inputs[5], f.inputs[6], i).to(before.scalar_type());
-        const at::Tensor labels = rows_of_image(f.inputs[4], f.inputs[6], i);
+        const at::Tensor objects = detection::rows_of(f.inputs[5], f.inputs[6], i).to(before.scalar_type());
+        const at::Tensor labels = detection::rows_of(f.inputs[4], f.inputs[6], i);
         if (objects.size(0) > 0) {
           const at::Tensor matched =
               detection::match_boxes(before, objects, {.positive = o_.overlap, .negative = o_.overlap});
@@ -191,7 +192,7 @@ class MaskRegions final : public OperationOf<MaskRegions, MaskRegionsOptions>, p
     std::vector<at::Tensor> all;
     for (int64_t i = 0; i < images; ++i) {
       const at::Tensor rows = regions.slice(0, begins[static_cast<size_t>(i)], begins[static_cast<size_t>(i) + 1]);
-      const at::Tensor objects = rows_of_image(f.inputs[4], f.inputs[5], i).to(rows.scalar_type());
+      const at::Tensor objects = detection::rows_of(f.inputs[4], f.inputs[5], i).to(rows.scalar_type());
       const at::Tensor matched =
           detection::match_boxes(rows.slice(1, 1), objects, {.positive = o_.overlap, .negative = o_.overlap});
       all.push_back(rows.index_select(0, at::nonzero(matched >= 0).squeeze(1)));
@@ -204,7 +205,7 @@ class MaskRegions final : public OperationOf<MaskRegions, MaskRegionsOptions>, p
     const at::Tensor offsets = f.inputs[2].cpu();
     std::vector<at::Tensor> all;
     for (int64_t i = 0; i + 1 < offsets.size(0); ++i)
-      all.push_back(regions_of(rows_of_image(found, offsets, i).slice(1, 0, 4), i));
+      all.push_back(regions_of(detection::rows_of(found, offsets, i).slice(1, 0, 4), i));
     const at::Tensor some = at::cat(all);
     return (some.size(0) > 0 ? some : at::zeros({1, 5}, some.options())).to(found.device());
   }

@@ -47,11 +47,16 @@ std::vector<int64_t> input_sizes(const InputSpec& input) {
   return {input.channels};
 }
 
+// Whether an input of a network is a target of the batch (espalier/rows.h).
+bool is_target(const Port& port) {
+  return port.name == "target" || port.name.starts_with("target.");
+}
+
 // What the network reads, the data have.
 void check_inputs(const Graph& graph, const DatasetInfo& info, const Value& spec) {
   for (const Port& port : graph.inputs()) {
     // Targets are a matter of the task.
-    if (port.name == "input" || port.name == "target" || port.name.starts_with("target.")) continue;
+    if (port.name == "input" || is_target(port)) continue;
     const auto same = std::ranges::find(info.input.others, port.name, &InputSpec::Other::name);
     if (same == info.input.others.end()) {
       throw InputError(spec.location.str(), "the backbone '" + name_of(spec, "backbone") + "' reads the input '" +
@@ -133,7 +138,7 @@ Value check_loss(const StageSection& stage, const DatasetInfo& info, const Graph
       if (is_folder) note_other_inputs(stage, name, data, notes);
       for (const Port& port : teacher.inputs()) {
         const auto same = std::ranges::find(graph.inputs(), port.name, &Port::name);
-        if (port.name == "target" || port.name.starts_with("target.")) continue;
+        if (is_target(port)) continue;
         const std::vector<int64_t> reads = teacher.sizes(teacher[port.edge].shape);
         if (same != graph.inputs().end() && graph.sizes(graph[same->edge].shape) == reads) continue;
         throw Error("the network that teaches, " + name + ", reads the input '" + port.name + "' as " +
