@@ -32,6 +32,8 @@ void for_blocks(int64_t rows, int64_t channels, const Body& body) {
 // which.
 template <int64_t lanes>
 using Lanes __attribute__((vector_size(lanes * sizeof(float)))) = float;
+template <int64_t lanes>
+using IntegerLanes __attribute__((vector_size(lanes * sizeof(int32_t)))) = int32_t;
 
 // The same code for sixteen channels and for those that are left over.
 template <class T>
@@ -48,6 +50,61 @@ inline void store(float* p, const T& v) {
 template <class T>
 inline T relu_of(const T& pass, const T& v) {
   return pass <= 0 ? T{} : v;
+}
+
+// Whether there are vectors of sixteen numbers (AVX-512) or eight (AVX2).
+inline bool has_lanes() {
+#if defined(__x86_64__)
+  return isa() != Isa::baseline;
+#else
+  return false;
+#endif
+}
+
+// body<lanes>() for the length of this machine's vectors; has_lanes() must be true.
+template <class Body>
+inline void with_lanes(const Body& body) {
+  isa() == Isa::v4 ? body.template operator()<16>() : body.template operator()<8>();
+}
+// body(), compiled for vectors of this length.
+template <int lanes, class Body>
+inline void at_lanes(const Body& body) {
+#if defined(__x86_64__)
+  lanes == 16 ? detail::at_v4(body) : detail::at_v3(body);
+#else
+  body();
+#endif
+}
+
+// As many rows of `from` as a vector has numbers, sixteen or eight, as columns of `to`. Both may be the same.
+template <int lanes>
+inline void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  using V = Lanes<lanes>;
+  IntegerLanes<lanes> low, high;
+  for (int i = 0; i < lanes / 2; ++i) {
+    low[2 * i] = i;
+    low[2 * i + 1] = lanes + i;
+    high[2 * i] = lanes / 2 + i;
+    high[2 * i + 1] = lanes + lanes / 2 + i;
+  }
+  V a[lanes], b[lanes];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lanes; ++i) a[i] = load<V>(from + i * from_row);
+  // Perfect shuffles of the rows: four of sixteen, three of eight.
+  const auto shuffle = [=](const V* x, V* y) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < lanes / 2; ++i) {
+      y[2 * i] = __builtin_shuffle(x[i], x[i + lanes / 2], low);
+      y[2 * i + 1] = __builtin_shuffle(x[i], x[i + lanes / 2], high);
+    }
+  };
+  shuffle(a, b);
+  shuffle(b, a);
+  shuffle(a, b);
+  if (lanes == 16) shuffle(b, a);
+  const V* last = lanes == 16 ? a : b;
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lanes; ++i) store(to + i * to_row, last[i]);
 }
 
 // body(T, c): for each sixteen channels from c on with T = Lanes<16>; those left over, 12 say, in halves: 8 and 4.

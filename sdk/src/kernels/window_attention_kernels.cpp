@@ -13,10 +13,9 @@ namespace espalier {
 
 namespace {
 
+using channel_loops::IntegerLanes;
 using channel_loops::load;
 using channel_loops::store;
-template <int64_t lanes>
-using IntegerLanes __attribute__((vector_size(lanes * sizeof(int32_t)))) = int32_t;
 template <int64_t lanes>
 using HalfLanes __attribute__((vector_size(lanes * sizeof(uint16_t)))) = uint16_t;
 
@@ -136,35 +135,6 @@ struct Windows {
     return m;
   }
 
-  // As many rows of `from` as a vector has numbers, as columns of `to`.
-  static inline void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_row) {
-    Bits low, high;
-    for (int i = 0; i < lanes / 2; ++i) {
-      low[2 * i] = i;
-      low[2 * i + 1] = lanes + i;
-      high[2 * i] = lanes / 2 + i;
-      high[2 * i + 1] = lanes + lanes / 2 + i;
-    }
-    V a[lanes], b[lanes];
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes; ++i) a[i] = load<V>(from + i * from_row);
-    // Perfect shuffles of the rows: four of sixteen, three of eight.
-    const auto shuffle = [=](const V* x, V* y) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < lanes / 2; ++i) {
-        y[2 * i] = __builtin_shuffle(x[i], x[i + lanes / 2], low);
-        y[2 * i + 1] = __builtin_shuffle(x[i], x[i + lanes / 2], high);
-      }
-    };
-    shuffle(a, b);
-    shuffle(b, a);
-    shuffle(a, b);
-    if (lanes == 16) shuffle(b, a);
-    const V* last = lanes == 16 ? a : b;
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes; ++i) store(to + i * to_row, last[i]);
-  }
-
   template <int height, int across, class Done>
   static inline void tile(const Factor& a, const float* b, int64_t b_row, int64_t depth, int64_t i, int64_t j,
                           const Done& done) {
@@ -222,7 +192,7 @@ struct Windows {
                                int64_t to_row) {
     for (int64_t c = 0; c < channels; c += lanes) {
       for (int64_t t = 0; t < tokens; t += lanes)
-        transpose_block(from + t * from_row + c, from_row, to + c * to_row + t, to_row);
+        channel_loops::transpose_block<lanes>(from + t * from_row + c, from_row, to + c * to_row + t, to_row);
     }
   }
 
@@ -354,12 +324,10 @@ struct Windows {
 
 // body<lanes>(), compiled for this machine's instruction set.
 template <class Body>
-void with_lanes(const Body& body) {
-#if defined(__x86_64__)
-  if (isa() == Isa::v4) return detail::at_v4([&] { body.template operator()<16>(); });
-  if (isa() == Isa::v3) return detail::at_v3([&] { body.template operator()<8>(); });
-#endif
-  throw Error("attention within windows has no form of its own on this processor");
+void with_windows(const Body& body) {
+  if (!channel_loops::has_lanes()) throw Error("attention within windows has no form of its own on this processor");
+  channel_loops::with_lanes(
+      [&]<int lanes>() { channel_loops::at_lanes<lanes>([&] { body.template operator()<lanes>(); }); });
 }
 
 }  // namespace
@@ -369,7 +337,7 @@ void window_attention_forward(const WindowAttentionGeometry& g, const T* q, cons
                               float* log_sum) {
   parallel_for(g.batch * g.windows, 1, [&](int64_t begin, int64_t end) {
     Scratch scratch(g);
-    with_lanes([&]<int lanes>() { Windows<lanes>::forward(g, begin, end, q, k, v, y, log_sum, scratch); });
+    with_windows([&]<int lanes>() { Windows<lanes>::forward(g, begin, end, q, k, v, y, log_sum, scratch); });
   });
 }
 
@@ -385,7 +353,7 @@ void window_attention_backward(const WindowAttentionGeometry& g, const T* q, con
   parallel_for(parts, 1, [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
       Scratch scratch(g);
-      with_lanes([&]<int lanes>() {
+      with_windows([&]<int lanes>() {
         Windows<lanes>::backward(g, p * tasks / parts, (p + 1) * tasks / parts, q, k, v, log_sum, gy, gq, gk, gv,
                                  sums + p * numbers, scratch);
       });

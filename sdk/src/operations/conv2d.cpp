@@ -11,6 +11,7 @@
 #include "espalier/weights.h"
 #include "fast_bfloat16.h"
 #include "fast_cpu.h"
+#include "fast_winograd.h"
 #include "operations/kernel_sizes.h"
 
 namespace espalier {
@@ -67,6 +68,10 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
       const at::Tensor y =
           fast_small_conv(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
       if (y.defined()) return {y};
+      if (const at::Tensor z =
+              fast_winograd(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
+          z.defined())
+        return {z};
     }
     at::Tensor x = f.inputs[0];
     int64_t stride = o_.stride;

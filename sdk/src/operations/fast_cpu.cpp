@@ -12,6 +12,7 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include "espalier/error.h"
 #include "kernels/batch_norm_kernels.h"
@@ -286,6 +287,11 @@ void refuse_second_derivative() {
 bool is_fast_cpu(const at::Tensor& x) {
   if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.numel() == 0) return false;
   return x.dim() == 4 ? x.is_contiguous(at::MemoryFormat::ChannelsLast) : x.dim() == 2 && x.is_contiguous();
+}
+
+bool adds_into(const at::Tensor& weight) {
+  const auto* asked = torch::autograd::get_current_graph_task_exec_info();
+  return (!asked || asked->empty()) && weight.is_leaf() && weight.grad().defined();
 }
 
 at::Tensor every_pixel(const at::Tensor& images, int64_t stride) {

@@ -22,6 +22,10 @@ inline std::optional<at::Tensor> given(const at::Tensor& t) {
 // Throws Error if a backward pass is itself to be differentiated; what comes next cannot be.
 void refuse_second_derivative();
 
+// Whether a backward pass adds the gradient of a weight to the one there is. Where gradients are asked for as values
+// (autograd::grad), they are values.
+bool adds_into(const at::Tensor& weight);
+
 // Max pooling, after or before ReLU where `relu` (the same). Undefined where the window is neither 2 nor 3 wide.
 at::Tensor fast_max_pool(const at::Tensor& x, int64_t kernel, int64_t stride, int64_t padding, bool relu);
 

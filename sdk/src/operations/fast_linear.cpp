@@ -10,7 +10,6 @@
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/graph_task.h>
 
 #include "fast_bfloat16.h"
 #include "fast_cpu.h"
@@ -62,13 +61,6 @@ void add_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b
   } else {
     sum.addmm_(a, b.t());
   }
-}
-
-// Whether the gradient of a weight is added to the one there is. Where gradients are asked for as values
-// (autograd::grad), they are values.
-bool adds_into(const at::Tensor& weight) {
-  const auto* asked = torch::autograd::get_current_graph_task_exec_info();
-  return (!asked || asked->empty()) && weight.is_leaf() && weight.grad().defined();
 }
 
 class Linear : public Function<Linear> {
