@@ -4,6 +4,7 @@ import importlib.util
 import json
 import resource
 import statistics
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -64,6 +65,7 @@ def main():
     torch.backends.cudnn.benchmark = True
     spec = importlib.util.spec_from_file_location("model", o.folder / "model.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules["model"] = module  # where torch.compile looks for it
     spec.loader.exec_module(module)
 
     device = torch.device(o.device)

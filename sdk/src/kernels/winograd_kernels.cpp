@@ -58,6 +58,50 @@ struct Tiles {
   int64_t down() const { return (height + 1) / 2; }
   int64_t across() const { return (width + 1) / 2; }
   int64_t of_image() const { return down() * across(); }
+
+  // A tile of an image, and the next ones.
+  struct Walk {
+    Walk(const Tiles& tiles, int64_t first)
+        : down(tiles.down()),
+          across(tiles.across()),
+          image(first / tiles.of_image()),
+          y(first % tiles.of_image() / across),
+          x(first % across) {}
+    Walk& operator++() {
+      if (++x < across) return *this;
+      x = 0;
+      if (++y < down) return *this;
+      y = 0;
+      ++image;
+      return *this;
+    }
+
+    int64_t down, across, image, y, x;
+  };
+};
+
+// The pixels of the tiles from one on, which are read or written after the products of 16 places: a part of them is
+// brought near with each place. The processor itself does not foresee them, since much else is read in between.
+class Ahead {
+ public:
+  Ahead(const Pixels& of, const Tiles& tiles, int64_t first) {
+    constexpr int64_t most = 1 << 14;  // numbers; more would drive out what the products read
+    const Tiles::Walk tile(tiles, first);
+    const int64_t begin = ((tile.image * of.height + 2 * tile.y) * of.width) * of.channels;
+    const int64_t count = std::min(4 * tiles_at_once * of.channels, of.numbers() - begin);
+    if (count <= 0 || count > most) return;
+    begin_ = of.data + begin;
+    share_ = count / places;
+  }
+  template <int to_write>
+  void touch(int64_t place) const {
+    constexpr int64_t line = 16;
+    for (int64_t i = 0; i < share_; i += line) __builtin_prefetch(begin_ + place * share_ + i, to_write);
+  }
+
+ private:
+  const float* begin_ = nullptr;
+  int64_t share_ = 0;
 };
 
 // The first n of `count` numbers, n less: half of them, a quarter, and so on.
@@ -159,28 +203,33 @@ struct Winograd {
     for (int i = 0; i < 3; ++i) line(half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3], g + 3 * i, 1);
   }
 
-  // Calls body(tile, pixel, whole) for each of some tiles: pixel[i] is where the channels of its i-th pixel are, those
+  // Calls body(tile, pixel, whole) for each of some tiles: pixel(i) is where the channels of its i-th pixel are, those
   // of side x side pixels that begin `before` the first output; zeros where there is none. whole: all vectors that
   // begin there, also those that end behind a pixel's channels, lie within the images.
   template <int side, class Body>
   static inline void for_tiles(const Pixels& of, const Tiles& tiles, int64_t before, int64_t first, int64_t count,
                                const float* zeros, const Body& body) {
-    const int64_t of_image = tiles.of_image(), across = tiles.across();
-    const int64_t safe = of.numbers() - up_to(of.channels, lanes);
-    for (int64_t t = 0; t < count; ++t) {
-      const int64_t tile = first + t, image = tile / of_image, within = tile % of_image;
-      const int64_t top = within / across * 2 - before, left = within % across * 2 - before;
+    const int64_t safe = of.numbers() - up_to(of.channels, lanes), row = of.width * of.channels;
+    Tiles::Walk at(tiles, first);
+    for (int64_t t = 0; t < count; ++t, ++at) {
+      const int64_t top = 2 * at.y - before, left = 2 * at.x - before;
+      const int64_t corner = ((at.image * of.height + top) * of.width + left) * of.channels;
+      const int64_t last = corner + (side - 1) * (row + of.channels);
+      if (top >= 0 && left >= 0 && top + side <= of.height && left + side <= of.width) {
+        const float* begin = of.data + corner;
+        body(
+            t, [=, step = of.channels](int i) { return begin + i / side * row + i % side * step; }, last <= safe);
+        continue;
+      }
       const float* pixel[side * side];
-      int64_t last = 0;
-      for (int64_t y = 0; y < side; ++y) {
-        for (int64_t x = 0; x < side; ++x) {
+      for (int y = 0; y < side; ++y) {
+        for (int x = 0; x < side; ++x) {
           const bool there = top + y >= 0 && top + y < of.height && left + x >= 0 && left + x < of.width;
-          const int64_t at = ((image * of.height + top + y) * of.width + left + x) * of.channels;
-          pixel[side * y + x] = there ? of.data + at : zeros;
-          if (there) last = at;
+          pixel[side * y + x] = there ? of.data + corner + y * row + x * of.channels : zeros;
         }
       }
-      body(t, pixel, last <= safe);
+      body(
+          t, [&](int i) { return pixel[i]; }, last <= safe);
     }
   }
 
@@ -192,15 +241,15 @@ struct Winograd {
     const int64_t left = of.channels - channel;  // up to the end of the pixel
     for_tiles<side>(
         of, tiles, before, first, count,
-        zeros, [=](int64_t t, const float* const* pixel, bool whole) __attribute__((always_inline)) {
+        zeros, [=](int64_t t, const auto& pixel, bool whole) __attribute__((always_inline)) {
           float* out = to + t * row;
           for (int64_t c = 0; c < channels; c += lanes) {
             V d[side * side], m[places];
             if (whole || left - c >= lanes) {
 #pragma GCC unroll 16
-              for (int i = 0; i < side * side; ++i) d[i] = load<V>(pixel[i] + channel + c);
+              for (int i = 0; i < side * side; ++i) d[i] = load<V>(pixel(i) + channel + c);
             } else {
-              for (int i = 0; i < side * side; ++i) d[i] = read_some(pixel[i] + channel + c, left - c);
+              for (int i = 0; i < side * side; ++i) d[i] = read_some(pixel(i) + channel + c, left - c);
             }
             transform(d, m);
 #pragma GCC unroll 16
@@ -301,7 +350,10 @@ struct Winograd {
     const int64_t depth = of.channels, v_row = up_to(depth, lanes), m_row = up_to(width, lanes);
     transform<4>(of, tiles, padding, first, count, 0, depth, zeros, v, v_row, image_transform);
     const int64_t height = up_to(count, rows);
+    const Ahead next(of, tiles, first + count), own({y, tiles.height, tiles.width, width, of.batch}, tiles, first);
     for (int64_t p = 0; p < places; ++p) {
+      next.touch<0>(p);
+      own.touch<1>(p);
       const float* a = v + p * tiles_at_once * v_row;
       for (int64_t j = 0; j < m_row; j += columns * lanes) {
         float* to = m + p * tiles_at_once * m_row + j;
@@ -319,11 +371,10 @@ struct Winograd {
         }
       }
     }
-    const int64_t of_image = tiles.of_image(), across = tiles.across();
-    for (int64_t t = 0; t < count; ++t) {
-      const int64_t image = (first + t) / of_image, within = (first + t) % of_image;
-      const int64_t top = within / across * 2, left = within % across * 2;
-      const int64_t begin = ((image * tiles.height + top) * tiles.width + left) * width;
+    Tiles::Walk tile(tiles, first);
+    for (int64_t t = 0; t < count; ++t, ++tile) {
+      const int64_t top = 2 * tile.y, left = 2 * tile.x;
+      const int64_t begin = ((tile.image * tiles.height + top) * tiles.width + left) * width;
       const bool below = top + 1 < tiles.height, beside = left + 1 < tiles.width;
       const int64_t at[4] = {begin, begin + width, begin + tiles.width * width, begin + (tiles.width + 1) * width};
       const bool there[4] = {true, beside, below, below && beside};
@@ -348,10 +399,13 @@ struct Winograd {
 
   // sums [16, filters, row of channels] += the products of some tiles' gradients and inputs, of some filters and
   // channels each.
-  static inline void add_products(int64_t count, const float* v, int64_t v_row, int64_t channels, const float* d,
-                                  int64_t d_row, int64_t filters, float* sums) {
+  static inline void add_products(const Ahead& images, const Ahead& gradients, int64_t count, const float* v,
+                                  int64_t v_row, int64_t channels, const float* d, int64_t d_row, int64_t filters,
+                                  float* sums) {
     const int64_t height = up_to(filters, rows), width = up_to(channels, lanes);
     for (int64_t p = 0; p < places; ++p) {
+      images.touch<0>(p);
+      gradients.touch<0>(p);
       const float* a = d + p * tiles_at_once * d_row;
       for (int64_t j = 0; j < width; j += columns * lanes) {
         float* to = sums + p * height * v_row + j;
@@ -454,7 +508,8 @@ void winograd_weight_gradient(const WinogradGeometry& g, const float* x, const f
                                      row, W::image_transform);
             W::template transform<2>(gradients, tiles, 0, first, count, f, some_filters, zeros.data(), d.data(), d_row,
                                      W::of_gradient);
-            W::add_products(count, v.data(), row, some_channels, d.data(), d_row, some_filters, to);
+            W::add_products(Ahead(images, tiles, first + count), Ahead(gradients, tiles, first + count), count,
+                            v.data(), row, some_channels, d.data(), d_row, some_filters, to);
           }
         }
       });
