@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "espalier/builder.h"
+#include "espalier/edit.h"
 #include "espalier/execute.h"
 #include "espalier/isa.h"
 #include "espalier/testkit.h"
@@ -143,6 +144,42 @@ TEST(Winograd, AddsToTheGradientAndGivesItAsAValue) {
   const at::Tensor value = torch::autograd::grad({loss()}, {one.weights()[weight]})[0];
   EXPECT_TRUE(at::equal(value, once));
   EXPECT_TRUE(at::equal(one.weights().gradient(weight), once + once)) << "a value was asked for";
+}
+
+// In evaluation the norm behind a convolution is computed with it, and a gate, a sum and ReLU behind that.
+TEST(Winograd, WithTheNormBehindItEqualsTheOperationsOneByOneInFloat64) {
+  for (const bool bias : {true, false}) {
+    for (const bool gated : {true, false}) {
+      for (const bool added : {true, false}) {
+        for (const bool relu : {true, false}) {
+          GraphBuilder b({9, 8, 7});
+          Edge x = b.conv("conv", b.input(), {.filters = 9, .kernel = 3, .padding = 1, .bias = bias});
+          x = b.batch_norm("norm", x, {});
+          if (added) x = b.add({x, b.input()});
+          if (relu) x = b.relu(x);
+          Graph g = b.output(x);
+          if (gated)
+            apply(g, {}, {InsertGate{.gate = "s", .edge = "norm", .axis = "", .initial = 1, .role = "weight"}});
+          const auto logits = [&](at::ScalarType type, bool fuse) {
+            const c10::NoGradGuard no_grad;
+            Weights w(g, type, at::kCPU);
+            w.initialize(g, RandomKey(3));
+            // Scales, shifts and statistics of no round number, the same in both types.
+            for (size_t i = 0; i < g.parameters().size(); ++i) {
+              const at::Tensor t = w[{static_cast<int32_t>(i)}].detach();
+              if (t.dim() > 1) continue;
+              for (int64_t k = 0; k < t.numel(); ++k) t.view(-1)[k].fill_(0.75 + 0.125 * static_cast<double>(k % 5));
+            }
+            const at::Tensor images = testkit::input_of(g, 6, 5).to(type).contiguous(at::MemoryFormat::ChannelsLast);
+            return run(g, w, {{"input", images}}, {"logits"}, {.training = false, .key = {}, .fuse = fuse})[0];
+          };
+          const at::Tensor exact = logits(at::kDouble, false);
+          EXPECT_LE(error({logits(at::kFloat, true)}, {exact}), 2e-6)
+              << "bias " << bias << ", gate " << gated << ", sum " << added << ", ReLU " << relu;
+        }
+      }
+    }
+  }
 }
 
 // The second derivative is that of LibTorch's convolution.

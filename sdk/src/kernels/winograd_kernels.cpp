@@ -384,11 +384,12 @@ struct Winograd {
         for (int64_t p = 0; p < places; ++p) from[p] = load<V>(m + (p * tiles_at_once + t) * m_row + j);
         of_products(from, out);
         const int64_t n = width - j;
+        const V scale = after.scale ? read_up_to(after.scale + j, n) : V{} + 1.0F;
         const V shift = after.shift ? read_up_to(after.shift + j, n) : V{};
 #pragma GCC unroll 4
         for (int i = 0; i < 4; ++i) {
           if (!there[i]) continue;
-          V sum = out[i] + shift;
+          V sum = out[i] * scale + shift;
           if (after.added) sum += read_up_to(after.added + at[i] + j, n);
           if (after.relu) sum = channel_loops::relu_of<V>(sum, sum);
           write_up_to(y + at[i] + j, sum, n);

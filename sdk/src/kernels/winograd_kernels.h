@@ -22,8 +22,9 @@ struct WinogradGeometry {
 // Whether this processor has them: AVX2 or AVX-512, and ESPALIER_ISA allows one.
 bool has_winograd();
 
-// What follows the sum of an output: y = relu(sum + shift + added).
+// What follows the sum of an output: y = relu(sum * scale + shift + added).
 struct AfterSum {
+  const float* scale = nullptr;  // [filters]; null: 1
   const float* shift = nullptr;  // [filters]; null: 0
   const float* added = nullptr;  // like y; null: 0
   bool relu = false;

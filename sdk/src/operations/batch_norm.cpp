@@ -21,7 +21,7 @@ namespace {
 
 // [C, H, W] or [F], normalised per channel over the batch and the pixels (Ioffe & Szegedy 2015), in evaluation by the
 // running statistics where it keeps them.
-class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public AsTerm {
+class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public AsTerm, public FoldableNorm {
  public:
   static constexpr const char* name = "batch_norm";
   using OperationOf::OperationOf;
@@ -58,6 +58,22 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];
     if (!is_fast_cpu(x)) return {};
+    const auto [after, links] = what_follows(f, chain, x.sizes());
+    if (links == 0) return {};
+    require_several(f);
+    return {fast(f, after), links};
+  }
+
+  std::optional<FoldedNorm> fold(const Forward& f, std::span<const Link> chain, at::IntArrayRef sizes) const override {
+    if (by_batch(f)) return std::nullopt;
+    const auto [after, links] = what_follows(f, chain, sizes);
+    return fold_norm(parameters(f), after, links);
+  }
+
+  // Of what a chain does to an output of these sizes, as much as is computed at once with the norm, and how many nodes
+  // that is.
+  static std::pair<AfterNorm, size_t> what_follows(const Forward& f, std::span<const Link> chain,
+                                                   at::IntArrayRef sizes) {
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
@@ -67,7 +83,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     }
     if (is("add") && chain[links].inputs.size() == 2) {
       const at::Tensor& other = chain[links].inputs[chain[links].inputs[0].defined() ? 0 : 1];
-      if (other.defined() && is_fast_cpu(other) && other.sizes() == x.sizes()) {
+      if (other.defined() && is_fast_cpu(other) && other.sizes() == sizes) {
         after.added = other;
         ++links;
       }
@@ -76,9 +92,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
       after.relu = true;
       ++links;
     }
-    if (links == 0) return {};
-    require_several(f);
-    return {fast(f, after), links};
+    return {after, links};
   }
 
   // Whether this pass normalises by the batch's own statistics.

@@ -4,6 +4,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
 
 #include "builtin.h"
 #include "espalier/onnx.h"
@@ -63,8 +64,7 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
       return {convolve_sizes(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.sizes,
                              kernel_corner(), o_.stride, o_.padding, f.pass.fuse)};
     }
-    if (f.pass.fuse && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_fast_cpu(f.inputs[0]) &&
-        f.parameter(0).scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU)) {
+    if (f.pass.fuse && is_plain(f)) {
       const at::Tensor y =
           fast_small_conv(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), o_.padding);
       if (y.defined()) return {y};
@@ -85,6 +85,19 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
     }
     return {at::conv2d(x, f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(), {stride, stride},
                        {o_.padding, o_.padding}, {o_.dilation, o_.dilation}, groups(f.graph, f.node))};
+  }
+
+  // In evaluation with a batch norm behind it and what is computed with that.
+  Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
+    const auto* norm = dynamic_cast<const FoldableNorm*>(chain[0].node.op.get());
+    if (!norm || f.pass.training || c10::GradMode::is_enabled() || !is_plain(f)) return {};
+    const at::Tensor &x = f.inputs[0], bias = o_.bias ? f.parameter(1) : at::Tensor();
+    const int64_t size[] = {x.size(0), f.parameter(0).size(0), out(x.size(2)), out(x.size(3))};
+    const std::vector<at::Tensor> none(1);
+    const auto folded =
+        norm->fold({f.graph, chain[0].node, f.weights, f.pass, none}, std::span(chain).subspan(1), size);
+    if (!folded) return {};
+    return {fast_winograd_folded(x, f.parameter(0), bias, o_.padding, *folded), 1 + folded->links};
   }
 
   int64_t macs(const Graph& g, const Node& node) const override {
@@ -220,6 +233,13 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
   }
 
  private:
+  // Whether it is an ordinary convolution of float32 numbers on the CPU, with stride 1.
+  bool is_plain(const Forward& f) const {
+    return o_.sizes.empty() && o_.stride == 1 && o_.dilation == 1 && !o_.grouped && !o_.depthwise &&
+           is_fast_cpu(f.inputs[0]) && f.parameter(0).scalar_type() == at::kFloat &&
+           !at::autocast::is_autocast_enabled(at::kCPU);
+  }
+
   // With the filters that have no kernel, if any, as side 0.
   std::vector<KernelClass> exported_classes(const Graph& g, const Node& node) const {
     std::vector<KernelClass> classes = kernel_classes(o_.sizes, o_.kernel, g.size(g[node.parameters[0]].shape[1]));

@@ -366,18 +366,28 @@ double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, doub
   return counted;
 }
 
+FoldedNorm fold_norm(const NormTerm& norm, const AfterNorm& after, size_t links) {
+  const int64_t channels = norm.running_mean.numel();
+  std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
+  const auto *m = norm.running_mean.const_data_ptr<float>(), *v = norm.running_var.const_data_ptr<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    mean[c] = static_cast<double>(m[c]);
+    deviation[c] = 1 / std::sqrt(static_cast<double>(v[c]) + norm.eps);
+  }
+  const Affine a = affine(channels, mean.data(), deviation.data(), norm.weight, norm.bias, after.gate);
+  return {a.scale, a.shift, after.added, after.relu, links};
+}
+
 at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after) {
   if (norm.by_batch)
     return BatchNorm::apply(x, given(norm.weight), given(norm.bias), given(after.gate), given(after.added), after.relu,
                             norm);
   if (c10::GradMode::is_enabled()) return {};
   const int64_t channels = x.size(1), rows = x.numel() / channels;
-  std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
-  normalising(x, norm, mean.data(), deviation.data());
-  const Affine a = affine(channels, mean.data(), deviation.data(), norm.weight, norm.bias, after.gate);
+  const FoldedNorm n = fold_norm(norm, after, 0);
   at::Tensor y = at::empty_like(x);
-  scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-              a.shift.const_data_ptr<float>(), values_of(after.added), after.relu, y.mutable_data_ptr<float>());
+  scale_shift(rows, channels, x.const_data_ptr<float>(), n.scale.const_data_ptr<float>(),
+              n.shift.const_data_ptr<float>(), values_of(n.added), n.relu, y.mutable_data_ptr<float>());
   return y;
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <optional>
+#include <span>
 
 #include <ATen/core/Tensor.h>
 
+#include "espalier/operation.h"
 #include "espalier/operations.h"
 #include "espalier/parts.h"
 
@@ -47,6 +49,25 @@ struct NormTerm {
 // Batch normalisation together with that. By the batch, the running statistics follow. Undefined by running statistics
 // where gradients are recorded.
 at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after);
+
+// In evaluation, a batch norm and as many of the nodes behind it as are computed with it:
+// y = relu(x * scale + shift + added).
+struct FoldedNorm {
+  at::Tensor scale, shift;  // float32 [channels]
+  at::Tensor added;         // like y, or undefined
+  bool relu = false;
+  size_t links = 0;  // how many nodes these are, beside the norm
+};
+// An operation that may be computed by the one in front of it.
+class FoldableNorm {
+ public:
+  virtual ~FoldableNorm() = default;
+  // f: of the norm, whose input need not be there; chain: what follows it; sizes: of its output. Nothing where it
+  // normalises by the batch.
+  virtual std::optional<FoldedNorm> fold(const Forward& f, std::span<const Operation::Link> chain,
+                                         at::IntArrayRef sizes) const = 0;
+};
+FoldedNorm fold_norm(const NormTerm& norm, const AfterNorm& after, size_t links);
 
 // Mean and 1 / sqrt(variance + eps) of the channels of x by a norm, [channels] each. By the batch, the running
 // statistics follow; autograd is not told, as LibTorch's own batch norm does not: it keeps the running statistics for a

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -28,9 +29,18 @@ WinogradGeometry geometry(const at::Tensor& x, const at::Tensor& weight, int64_t
   return {x.size(0), x.size(2), x.size(3), x.size(1), weight.size(0), padding};
 }
 
+at::Tensor convolved(const WinogradGeometry& g, const at::Tensor& x, const at::Tensor& weight, const AfterSum& after) {
+  at::Tensor y = at::empty({g.batch, g.filters, g.out_height(), g.out_width()}, x.options().memory_format(in_order));
+  winograd_forward(g, x.const_data_ptr<float>(), weight.contiguous(in_order).const_data_ptr<float>(), after,
+                   y.mutable_data_ptr<float>());
+  return y;
+}
+
 // Measured: with fewer channels than eight, or where less than a third of the multiplications is saved, LibTorch's
 // convolution is as fast; and the transform of the weights takes as long as the products of some tens of tiles.
-bool is_worth_it(const WinogradGeometry& g) {
+bool is_worth_it(const at::Tensor& x, const at::Tensor& weight, int64_t padding) {
+  if (!has_winograd() || weight.size(2) != 3 || padding > 2) return false;
+  const WinogradGeometry g = geometry(x, weight, padding);
   constexpr int64_t least = 8, least_tiles = 64;
   const int64_t height = g.out_height(), width = g.out_width();
   const int64_t tiles = ((height + 1) / 2) * ((width + 1) / 2);
@@ -88,8 +98,19 @@ class WinogradConv : public Function<WinogradConv> {
 }  // namespace
 
 at::Tensor fast_winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding) {
-  if (!has_winograd() || weight.size(2) != 3 || padding > 2 || !is_worth_it(geometry(x, weight, padding))) return {};
+  if (!is_worth_it(x, weight, padding)) return {};
   return WinogradConv::apply(x, weight, given(bias), padding);
+}
+
+at::Tensor fast_winograd_folded(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t padding,
+                                const FoldedNorm& norm) {
+  if (!is_worth_it(x, weight, padding)) return {};
+  const at::Tensor shift = bias.defined() ? norm.shift + norm.scale * bias : norm.shift;
+  return convolved(geometry(x, weight, padding), x, weight,
+                   {.scale = norm.scale.const_data_ptr<float>(),
+                    .shift = shift.const_data_ptr<float>(),
+                    .added = norm.added.defined() ? norm.added.const_data_ptr<float>() : nullptr,
+                    .relu = norm.relu});
 }
 
 }  // namespace espalier
