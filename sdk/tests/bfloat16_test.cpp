@@ -47,14 +47,14 @@ struct Found {
 };
 
 // The output "y" of a graph of whole numbers and the gradients of its products with others.
-Found pass(const Graph& g, at::ScalarType type, bool autocast) {
+Found pass(const Graph& g, at::ScalarType type, bool autocast, int64_t samples = 2) {
   Weights w(g, type, at::kCPU);
   for (size_t i = 0; i < g.parameters().size(); ++i) {
     const ParamId p{static_cast<int32_t>(i)};
     w[p].detach().copy_(small_numbers(w[p].sizes().vec(), g[p].name));
   }
   std::vector<int64_t> sizes = g.sizes(g[g.inputs()[0].edge].shape);
-  sizes.insert(sizes.begin(), 2);
+  sizes.insert(sizes.begin(), samples);
   at::Tensor x = small_numbers(sizes, "x").to(type);
   if (x.dim() == 4) x = x.contiguous(at::MemoryFormat::ChannelsLast);
   x.set_requires_grad(true);
@@ -72,8 +72,8 @@ Found pass(const Graph& g, at::ScalarType type, bool autocast) {
   return found;
 }
 
-void expect_exact(const Graph& g) {
-  const Found exact = pass(g, at::kDouble, false), found = pass(g, at::kFloat, true);
+void expect_exact(const Graph& g, int64_t samples = 2) {
+  const Found exact = pass(g, at::kDouble, false, samples), found = pass(g, at::kFloat, true, samples);
   EXPECT_EQ(found.output.scalar_type(), at::kBFloat16);
   EXPECT_TRUE(found.output.to(at::kDouble).equal(exact.output));
   EXPECT_TRUE(found.of_input.to(at::kDouble).equal(exact.of_input));
@@ -108,6 +108,69 @@ TEST(Bfloat16, ConvolutionsOfWholeNumbersAreExact) {
     const Edge x = b.select("channels", b.input(), {0, 1, 2, 3}, {});
     expect_exact(with_output(b, b.conv("it", x, options)));
   }
+}
+
+// Kernels of 3x3, for which some processors have loops of the framework's own: blocks of channels and filters that are
+// full and not, rows of pixels that fill what is computed at once and do not, several images at once and parts of one.
+TEST(Bfloat16, ConvolutionsOf3x3KernelsOfWholeNumbersAreExact) {
+  struct Case {
+    int64_t samples, channels, filters, height, width, stride, padding;
+    bool bias;
+  };
+  for (const Case& c : std::vector<Case>{{2, 8, 8, 5, 5, 1, 1, true},
+                                         {37, 13, 18, 7, 6, 1, 1, false},
+                                         {3, 18, 27, 6, 17, 1, 0, true},
+                                         {2, 16, 16, 9, 33, 1, 2, false},
+                                         {35, 27, 40, 4, 4, 1, 1, true},
+                                         {19, 16, 32, 8, 8, 2, 1, false},
+                                         {2, 13, 9, 9, 20, 2, 0, true},
+                                         {2, 33, 8, 7, 8, 2, 2, false},
+                                         {1, 48, 16, 40, 40, 1, 1, false}}) {
+    SCOPED_TRACE(std::to_string(c.channels) + " channels, " + std::to_string(c.filters) + " filters, " +
+                 std::to_string(c.height) + " x " + std::to_string(c.width) + ", stride " + std::to_string(c.stride) +
+                 ", padding " + std::to_string(c.padding));
+    GraphBuilder b({c.channels, c.height, c.width});
+    const Edge y = b.conv(
+        "it", b.input(), {.filters = c.filters, .kernel = 3, .stride = c.stride, .padding = c.padding, .bias = c.bias});
+    expect_exact(with_output(b, y), c.samples);
+  }
+}
+
+// Sums of numbers that are rounded; and a gradient is added to the one there is, or given as a value.
+TEST(Bfloat16, ConvolutionsAreTheSameOnAnyNumberOfThreadsAndAddTheirGradient) {
+  GraphBuilder b({13, 12, 11});
+  const Graph g = with_output(b, b.conv("it", b.input(), {.filters = 18, .kernel = 3, .padding = 1}));
+  Weights w(g, at::kFloat, at::kCPU);
+  w.initialize(g, RandomKey(3));
+  const at::Tensor weight = w[g.parameter("it.weight")];
+  const at::Tensor x =
+      testkit::input_of(g, 37, 5, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast).requires_grad_(true);
+  const at::Tensor above = uniform({37, 18, 12, 11}, -1, 1, RandomKey(2)).to(at::kBFloat16);
+  const auto output = [&] {
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    const at::Tensor y = run(g, w, {{"input", x}}, {"y"}, {.training = true, .key = {}})[0];
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    return y;
+  };
+  const int before = at::get_num_threads();
+  std::vector<std::vector<at::Tensor>> found;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    const at::Tensor y = output();
+    found.push_back(torch::autograd::grad({y}, {weight, x}, {above}));
+    found.back().push_back(y.detach());
+  }
+  at::set_num_threads(before);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(at::equal(found[1][i], found[0][i])) << i;
+    EXPECT_TRUE(at::equal(found[2][i], found[0][i])) << i;
+  }
+  w.zero_gradients();
+  output().backward(above);
+  output().backward(above);
+  const at::Tensor twice = w.gradient(g.parameter("it.weight"));
+  EXPECT_LE((twice - 2 * found[0][0]).abs().max().item<double>(), 1e-2 * found[0][0].abs().max().item<double>());
 }
 
 TEST(Bfloat16, LinearLayersOfWholeNumbersAreExact) {
