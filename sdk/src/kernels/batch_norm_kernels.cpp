@@ -39,7 +39,8 @@ void sums_over_rows(int64_t rows, int64_t channels, double* sum, double* product
 
 }  // namespace
 
-void channel_moments(int64_t rows, int64_t channels, const float* x, double* mean, double* squares) {
+template <class A>
+void channel_moments(int64_t rows, int64_t channels, const A* x, double* mean, double* squares) {
   const int64_t per_block = block_rows(channels);
   const int64_t blocks = (rows + per_block - 1) / per_block;
   std::vector<float> partial(static_cast<size_t>(2 * blocks * channels), 0.0F);
@@ -48,7 +49,7 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
     const float share = 1.0F / static_cast<float>(count);
     for_channels(channels, [=](auto zero, int64_t c) {
       using T = decltype(zero);
-      const float* from = x + first * channels + c;
+      const A* from = x + first * channels + c;
       const T start = load<T>(from);
       T m{}, s{};
       for (int64_t r = 0; r < count; ++r)
@@ -80,8 +81,9 @@ void channel_moments(int64_t rows, int64_t channels, const float* x, double* mea
   }
 }
 
-void scale_shift(int64_t rows, int64_t channels, const float* x, const float* scale, const float* shift,
-                 const float* added, bool relu, float* y) {
+template <class A>
+void scale_shift(int64_t rows, int64_t channels, const A* x, const float* scale, const float* shift, const A* added,
+                 bool relu, A* y) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
     for_channels(channels, [=](auto zero, int64_t c) {
       using T = decltype(zero);
@@ -95,8 +97,9 @@ void scale_shift(int64_t rows, int64_t channels, const float* x, const float* sc
   });
 }
 
-void gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                   const float* shift, const float* mean, bool relu, double* sum, double* product) {
+template <class A>
+void gradient_sums(int64_t rows, int64_t channels, const A* gy, const A* x, const float* scale, const float* shift,
+                   const float* mean, bool relu, double* sum, double* product) {
   sums_over_rows(rows, channels, sum, product, [=](auto zero, int64_t c, int64_t first, int64_t end, auto& s, auto& p) {
     using T = decltype(zero);
     const T k = load<T>(scale + c), h = load<T>(shift + c), m = load<T>(mean + c);
@@ -110,8 +113,9 @@ void gradient_sums(int64_t rows, int64_t channels, const float* gy, const float*
   });
 }
 
-void scale_shift_gradient(int64_t rows, int64_t channels, const float* gy, const float* x, const float* scale,
-                          const float* shift, const float* mean, const float* a, const float* b, bool relu, float* gx) {
+template <class A>
+void scale_shift_gradient(int64_t rows, int64_t channels, const A* gy, const A* x, const float* scale,
+                          const float* shift, const float* mean, const float* a, const float* b, bool relu, A* gx) {
   for_blocks(rows, channels, [=](int64_t, int64_t first, int64_t count) {
     for_channels(channels, [=](auto zero, int64_t c) {
       using T = decltype(zero);
@@ -127,8 +131,9 @@ void scale_shift_gradient(int64_t rows, int64_t channels, const float* gy, const
   });
 }
 
-void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, const float* y, const float* x,
-                              const float* mean, float* g, double* sum, double* product) {
+template <class A>
+void added_relu_gradient_sums(int64_t rows, int64_t channels, const A* gy, const A* y, const A* x, const float* mean,
+                              A* g, double* sum, double* product) {
   sums_over_rows(rows, channels, sum, product, [=](auto zero, int64_t c, int64_t first, int64_t end, auto& s, auto& p) {
     using T = decltype(zero);
     const T m = load<T>(mean + c);
@@ -140,5 +145,23 @@ void added_relu_gradient_sums(int64_t rows, int64_t channels, const float* gy, c
     }
   });
 }
+
+template void channel_moments(int64_t, int64_t, const float*, double*, double*);
+template void channel_moments(int64_t, int64_t, const uint16_t*, double*, double*);
+template void scale_shift(int64_t, int64_t, const float*, const float*, const float*, const float*, bool, float*);
+template void scale_shift(int64_t, int64_t, const uint16_t*, const float*, const float*, const uint16_t*, bool,
+                          uint16_t*);
+template void gradient_sums(int64_t, int64_t, const float*, const float*, const float*, const float*, const float*,
+                            bool, double*, double*);
+template void gradient_sums(int64_t, int64_t, const uint16_t*, const uint16_t*, const float*, const float*,
+                            const float*, bool, double*, double*);
+template void scale_shift_gradient(int64_t, int64_t, const float*, const float*, const float*, const float*,
+                                   const float*, const float*, const float*, bool, float*);
+template void scale_shift_gradient(int64_t, int64_t, const uint16_t*, const uint16_t*, const float*, const float*,
+                                   const float*, const float*, const float*, bool, uint16_t*);
+template void added_relu_gradient_sums(int64_t, int64_t, const float*, const float*, const float*, const float*, float*,
+                                       double*, double*);
+template void added_relu_gradient_sums(int64_t, int64_t, const uint16_t*, const uint16_t*, const uint16_t*,
+                                       const float*, uint16_t*, double*, double*);
 
 }  // namespace espalier

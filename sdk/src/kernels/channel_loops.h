@@ -1,14 +1,17 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "espalier/isa.h"
 #include "espalier/parallel.h"
 
-// How the files beside this one loop over float32 rows of channels, [rows, channels]: images in channels_last order
-// with a row for each pixel, or features. Everything is inline, so that it is compiled for each instruction set.
+// How the files beside this one loop over rows of channels, [rows, channels]: images in channels_last order with a row
+// for each pixel, or features. They are float32 or bfloat16, whose bits are uint16_t here; what is computed is float32.
+// Everything is inline, so that it is compiled for each instruction set.
 namespace espalier::channel_loops {
 
 // Rows of a block: what stays in the nearest caches while it is read twice.
@@ -34,6 +37,46 @@ template <int64_t lanes>
 using Lanes __attribute__((vector_size(lanes * sizeof(float)))) = float;
 template <int64_t lanes>
 using IntegerLanes __attribute__((vector_size(lanes * sizeof(int32_t)))) = int32_t;
+template <int64_t lanes>
+using HalfLanes __attribute__((vector_size(lanes * sizeof(uint16_t)))) = uint16_t;
+
+// The bits of as many numbers as T has, which is Lanes or float.
+template <class T>
+struct BitsOf {
+  using Whole = IntegerLanes<sizeof(T) / sizeof(float)>;
+  using Half = HalfLanes<sizeof(T) / sizeof(float)>;
+};
+template <>
+struct BitsOf<float> {
+  using Whole = int32_t;
+  using Half = uint16_t;
+};
+
+// Of bfloat16 numbers, which are the upper halves of float32 ones.
+template <class T>
+inline T widened(typename BitsOf<T>::Half h) {
+  using Whole = typename BitsOf<T>::Whole;
+  if constexpr (std::is_same_v<T, float>) {
+    return std::bit_cast<float>(static_cast<uint32_t>(h) << 16);
+  } else {
+    return reinterpret_cast<T>(__builtin_convertvector(h, Whole) << 16);
+  }
+}
+// To the nearest bfloat16, the even one of two; NaN stays NaN.
+template <class T>
+inline typename BitsOf<T>::Half narrowed(T v) {
+  using Whole = typename BitsOf<T>::Whole;
+  using Half = typename BitsOf<T>::Half;
+  constexpr int32_t nan = 0x7FC0;
+  if constexpr (std::is_same_v<T, float>) {
+    const auto b = std::bit_cast<uint32_t>(v);
+    return static_cast<Half>(v == v ? (b + 0x7FFFU + ((b >> 16) & 1U)) >> 16 : nan);
+  } else {
+    const Whole b = reinterpret_cast<Whole>(v);
+    const Whole rounded = (b + 0x7FFF + ((b >> 16) & 1)) >> 16;
+    return __builtin_convertvector(v == v ? rounded : Whole{} + nan, Half);
+  }
+}
 
 // The same code for sixteen channels and for those that are left over.
 template <class T>
@@ -43,8 +86,19 @@ inline T load(const float* p) {
   return v;
 }
 template <class T>
+inline T load(const uint16_t* p) {
+  typename BitsOf<T>::Half h;
+  std::memcpy(&h, p, sizeof h);
+  return widened<T>(h);
+}
+template <class T>
 inline void store(float* p, const T& v) {
   std::memcpy(p, &v, sizeof v);
+}
+template <class T>
+inline void store(uint16_t* p, const T& v) {
+  const typename BitsOf<T>::Half h = narrowed<T>(v);
+  std::memcpy(p, &h, sizeof h);
 }
 // v where pass > 0 or is no number, else 0.
 template <class T>

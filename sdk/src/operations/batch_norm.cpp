@@ -43,7 +43,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
 
   std::vector<at::Tensor> forward(const Forward& f) const override {
     require_several(f);
-    if (f.pass.fuse && is_fast_cpu(f.inputs[0])) {
+    if (f.pass.fuse && is_fast(f)) {
       if (at::Tensor y = fast(f, {}); y.defined()) return {y};
     }
     const NormTerm p = parameters(f);
@@ -57,8 +57,8 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
   // With what follows of a gate of its channels, a sum (the end of a residual block) and a ReLU, in this order.
   Fused forward_chain(const Forward& f, const std::vector<Link>& chain) const override {
     const at::Tensor& x = f.inputs[0];
-    if (!is_fast_cpu(x)) return {};
-    const auto [after, links] = what_follows(f, chain, x.sizes());
+    if (!is_fast(f)) return {};
+    const auto [after, links] = what_follows(f, chain, x.sizes(), x.scalar_type());
     if (links == 0) return {};
     require_several(f);
     return {fast(f, after), links};
@@ -66,14 +66,14 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
 
   std::optional<FoldedNorm> fold(const Forward& f, std::span<const Link> chain, at::IntArrayRef sizes) const override {
     if (by_batch(f)) return std::nullopt;
-    const auto [after, links] = what_follows(f, chain, sizes);
+    const auto [after, links] = what_follows(f, chain, sizes, at::kFloat);
     return fold_norm(parameters(f), after, links);
   }
 
-  // Of what a chain does to an output of these sizes, as much as is computed at once with the norm, and how many nodes
+  // Of what a chain does to an output of these sizes and this type, as much as is computed at once with the norm, and how many nodes
   // that is.
   static std::pair<AfterNorm, size_t> what_follows(const Forward& f, std::span<const Link> chain,
-                                                   at::IntArrayRef sizes) {
+                                                   at::IntArrayRef sizes, at::ScalarType type) {
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
@@ -83,7 +83,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     }
     if (is("add") && chain[links].inputs.size() == 2) {
       const at::Tensor& other = chain[links].inputs[chain[links].inputs[0].defined() ? 0 : 1];
-      if (other.defined() && is_fast_cpu(other) && other.sizes() == sizes) {
+      if (other.defined() && is_fast_activation(other) && other.sizes() == sizes && other.scalar_type() == type) {
         after.added = other;
         ++links;
       }
@@ -95,6 +95,11 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     return {after, links};
   }
 
+  // Activations may be bfloat16, the parameters and statistics not.
+  bool is_fast(const Forward& f) const {
+    const bool parameters = o_.affine || o_.track_running_stats;
+    return is_fast_activation(f.inputs[0]) && (!parameters || f.parameter(0).scalar_type() == at::kFloat);
+  }
   // Whether this pass normalises by the batch's own statistics.
   bool by_batch(const Forward& f) const { return f.pass.training || !o_.track_running_stats; }
   // The parameters, and undefined tensors for those that this norm has not.

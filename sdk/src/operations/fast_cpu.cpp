@@ -31,6 +31,20 @@ at::Tensor in_order(const at::Tensor& gradient) {
   return gradient.dim() == 4 ? gradient.contiguous(at::MemoryFormat::ChannelsLast) : gradient.contiguous();
 }
 
+// body(A{}) for the type of the kernels that stands for x's: float, or uint16_t for bfloat16.
+template <class Body>
+void with_type_of(const at::Tensor& x, const Body& body) {
+  x.scalar_type() == at::kFloat ? body(float{}) : body(uint16_t{});
+}
+template <class A>
+const A* numbers(const at::Tensor& x) {
+  return static_cast<const A*>(x.const_data_ptr());
+}
+template <class A>
+A* numbers_to_write(const at::Tensor& x) {
+  return static_cast<A*>(x.mutable_data_ptr());
+}
+
 class MaxPool : public Function<MaxPool> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t kernel, int64_t stride,
@@ -90,22 +104,30 @@ Affine affine(int64_t channels, const double* mean, const double* deviation, con
   return {all[0], all[1], all[2]};
 }
 
+// x * scale + shift + added, with ReLU where asked for.
+at::Tensor scaled(const at::Tensor& x, const Affine& a, const at::Tensor& added, bool relu) {
+  at::Tensor y = at::empty_like(x);
+  with_type_of(x, [&]<class A>(A) {
+    scale_shift(x.numel() / x.size(1), x.size(1), numbers<A>(x), a.scale.const_data_ptr<float>(),
+                a.shift.const_data_ptr<float>(), added.defined() ? numbers<A>(added) : nullptr, relu,
+                numbers_to_write<A>(y));
+  });
+  return y;
+}
+
 // In training, where the statistics are those of the batch.
 class BatchNorm : public Function<BatchNorm> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& gate,
                             const std::optional<at::Tensor>& added, bool relu, const NormTerm& norm) {
-    const int64_t channels = x.size(1), rows = x.numel() / channels;
+    const int64_t channels = x.size(1);
     std::vector<double> mean(static_cast<size_t>(channels)), deviation(static_cast<size_t>(channels));
     const double counted = normalising(x, norm, mean.data(), deviation.data());
     const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
     const at::Tensor g = gate.value_or(at::Tensor());
     const Affine a = affine(channels, mean.data(), deviation.data(), w, b, g);
-    at::Tensor y = at::empty_like(x);
-    scale_shift(rows, channels, x.const_data_ptr<float>(), a.scale.const_data_ptr<float>(),
-                a.shift.const_data_ptr<float>(), added ? added->const_data_ptr<float>() : nullptr, relu,
-                y.mutable_data_ptr<float>());
+    const at::Tensor y = scaled(x, a, added.value_or(at::Tensor()), relu);
     // What the gate multiplies, apart from x: copies, since the values change before some backward passes are done.
     at::Tensor gated;
     if (gate) {
@@ -146,16 +168,17 @@ class BatchNorm : public Function<BatchNorm> {
     const at::Tensor& y = saved[4];
     bool relu = context->saved_data["relu"].toBool();
     at::Tensor passed = gy;  // by ReLU
-    if (y.defined()) {
-      passed = at::empty_like(x);
-      added_relu_gradient_sums(rows, channels, gy.const_data_ptr<float>(), y.const_data_ptr<float>(),
-                               x.const_data_ptr<float>(), mean, passed.mutable_data_ptr<float>(), sum.data(),
-                               product.data());
-      relu = false;  // done
-    } else {
-      gradient_sums(rows, channels, gy.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift, mean, relu,
-                    sum.data(), product.data());
-    }
+    with_type_of(x, [&]<class A>(A) {
+      if (y.defined()) {
+        passed = at::empty_like(x);
+        added_relu_gradient_sums(rows, channels, numbers<A>(gy), numbers<A>(y), numbers<A>(x), mean,
+                                 numbers_to_write<A>(passed), sum.data(), product.data());
+        relu = false;  // done
+      } else {
+        gradient_sums(rows, channels, numbers<A>(gy), numbers<A>(x), scale, shift, mean, relu, sum.data(),
+                      product.data());
+      }
+    });
     const std::vector<double> deviation = context->saved_data["deviation"].toDoubleVector();
     const double n = context->saved_data["counted"].toDouble();
     const auto* over_parts =
@@ -170,8 +193,10 @@ class BatchNorm : public Function<BatchNorm> {
         b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sums[c] / n);
       }
       gx = at::empty_like(x);
-      scale_shift_gradient(rows, channels, passed.const_data_ptr<float>(), x.const_data_ptr<float>(), scale, shift,
-                           mean, a.data(), b.data(), relu, gx.mutable_data_ptr<float>());
+      with_type_of(x, [&]<class A>(A) {
+        scale_shift_gradient(rows, channels, numbers<A>(passed), numbers<A>(x), scale, shift, mean, a.data(), b.data(),
+                             relu, numbers_to_write<A>(gx));
+      });
     }
     const float* gate = values_of(saved[5]);
     if (context->saved_data["affine"].toBool()) {
@@ -285,7 +310,12 @@ void refuse_second_derivative() {
 }
 
 bool is_fast_cpu(const at::Tensor& x) {
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.numel() == 0) return false;
+  return x.scalar_type() == at::kFloat && is_fast_activation(x);
+}
+
+bool is_fast_activation(const at::Tensor& x) {
+  if (!x.is_cpu() || (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) || x.numel() == 0)
+    return false;
   return x.dim() == 4 ? x.is_contiguous(at::MemoryFormat::ChannelsLast) : x.dim() == 2 && x.is_contiguous();
 }
 
@@ -342,7 +372,9 @@ double over_all_parts(int64_t rows, int64_t channels, double* mean, double* squa
 double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation) {
   const int64_t channels = x.size(1), rows = x.numel() / channels;
   auto counted = static_cast<double>(rows);
-  if (norm.by_batch) channel_moments(rows, channels, x.const_data_ptr<float>(), mean, deviation);  // squares, as yet
+  if (norm.by_batch) {
+    with_type_of(x, [&]<class A>(A) { channel_moments(rows, channels, numbers<A>(x), mean, deviation); });  // squares
+  }
   if (norm.by_batch && norm.sum) counted = over_all_parts(rows, channels, mean, deviation, *norm.sum);
   const bool keeps = norm.running_mean.defined();
   auto* rm = keeps ? norm.running_mean.mutable_data_ptr<float>() : nullptr;
@@ -383,12 +415,8 @@ at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const Afte
     return BatchNorm::apply(x, given(norm.weight), given(norm.bias), given(after.gate), given(after.added), after.relu,
                             norm);
   if (c10::GradMode::is_enabled()) return {};
-  const int64_t channels = x.size(1), rows = x.numel() / channels;
   const FoldedNorm n = fold_norm(norm, after, 0);
-  at::Tensor y = at::empty_like(x);
-  scale_shift(rows, channels, x.const_data_ptr<float>(), n.scale.const_data_ptr<float>(),
-              n.shift.const_data_ptr<float>(), values_of(n.added), n.relu, y.mutable_data_ptr<float>());
-  return y;
+  return scaled(x, {n.scale, n.shift, {}}, n.added, n.relu);
 }
 
 }  // namespace espalier

@@ -16,6 +16,9 @@ namespace espalier {
 // [batch, features].
 bool is_fast_cpu(const at::Tensor& x);
 
+// The same, or bfloat16, as autocast makes activations.
+bool is_fast_activation(const at::Tensor& x);
+
 // As LibTorch's functions take what may be missing.
 inline std::optional<at::Tensor> given(const at::Tensor& t) {
   return t.defined() ? std::optional(t) : std::nullopt;
@@ -46,7 +49,8 @@ struct NormTerm {
   double eps = 1e-5;
   const SumOverParts* sum = nullptr;  // by the batch: that of all processes which compute it together; null: by x alone
 };
-// Batch normalisation together with that. By the batch, the running statistics follow. Undefined by running statistics
+// Batch normalisation together with that. x: is_fast_activation; y has its type, and so has what is added. Everything
+// else is float32, and y is rounded once. By the batch, the running statistics follow. Undefined by running statistics
 // where gradients are recorded.
 at::Tensor fast_batch_norm(const at::Tensor& x, const NormTerm& norm, const AfterNorm& after);
 
@@ -69,10 +73,10 @@ class FoldableNorm {
 };
 FoldedNorm fold_norm(const NormTerm& norm, const AfterNorm& after, size_t links);
 
-// Mean and 1 / sqrt(variance + eps) of the channels of x by a norm, [channels] each. By the batch, the running
-// statistics follow; autograd is not told, as LibTorch's own batch norm does not: it keeps the running statistics for a
-// backward pass that does not read them in training, and those of all layers have one version. Returns of how many rows
-// mean and variance are, over all processes.
+// Mean and 1 / sqrt(variance + eps) of the channels of x, is_fast_activation, by a norm, [channels] each. By the batch,
+// the running statistics follow; autograd is not told, as LibTorch's own batch norm does not: it keeps the running
+// statistics for a backward pass that does not read them in training, and those of all layers have one version. Returns
+// of how many rows mean and variance are, over all processes.
 double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, double* deviation);
 
 // Convolution with stride 1 of images so small that most of a window lies in the padding (3x3 on 2x2 pixels: 20 of 36
