@@ -8,16 +8,14 @@
 
 #include "espalier/error.h"
 #include "kernels/channel_loops.h"
+#include "kernels/number_lanes.h"
 
 namespace espalier {
 
 namespace {
 
-using channel_loops::IntegerLanes;
 using channel_loops::load;
 using channel_loops::store;
-template <int64_t lanes>
-using HalfLanes __attribute__((vector_size(lanes * sizeof(uint16_t)))) = uint16_t;
 
 // One factor of a product: its number at (row, k).
 struct Factor {
@@ -69,66 +67,12 @@ inline const float* mask_of(const WindowAttentionGeometry& g, int64_t window) {
 template <int lanes>
 struct Windows {
   using V = channel_loops::Lanes<lanes>;
-  using Bits = IntegerLanes<lanes>;
-  using Halves = HalfLanes<lanes>;
   // A product makes so many sums at a time, rows by vectors: what registers hold. This decides nothing but the time.
   static constexpr int rows = 6, columns = 2;
 
-  // Of a bfloat16, which is the upper half of a float32.
-  static inline V widened(Halves h) { return reinterpret_cast<V>(__builtin_convertvector(h, Bits) << 16); }
-  // To the nearest bfloat16, the even one of two; NaN stays NaN.
-  static inline Halves narrowed(V x) {
-    const Bits b = reinterpret_cast<Bits>(x);
-    const Bits rounded = (b + 0x7FFF + ((b >> 16) & 1)) >> 16;
-    return __builtin_convertvector(x == x ? rounded : Bits{} + 0x7FC0, Halves);
-  }
-  static inline V read(const float* p) { return load<V>(p); }
-  static inline V read(const uint16_t* p) {
-    Halves h;
-    std::memcpy(&h, p, sizeof h);
-    return widened(h);
-  }
-  static inline void write(float* p, V v) { store(p, v); }
-  static inline void write(uint16_t* p, V v) {
-    const Halves h = narrowed(v);
-    std::memcpy(p, &h, sizeof h);
-  }
-  // The first n numbers of a vector, zeros behind them.
-  template <class T>
-  static inline V read_some(const T* p, int64_t n) {
-    T some[lanes] = {};
-    std::memcpy(some, p, static_cast<size_t>(n) * sizeof(T));
-    return read(some);
-  }
-  template <class T>
-  static inline void write_some(T* p, V v, int64_t n) {
-    T some[lanes];
-    write(some, v);
-    std::memcpy(p, some, static_cast<size_t>(n) * sizeof(T));
-  }
-
-  // e^x for x <= 0 to float32's precision, 0 below -87; by the polynomial of Cephes' expf.
-  static inline V exponential(V x) {
-    constexpr float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer, which stands in the last bits
-    const V shifted = x * 1.44269504F + magic;
-    const V n = shifted - magic;
-    V r = x - n * 0.693359375F;
-    r = r + n * 2.12194440e-4F;
-    V p = r * 1.9875691500e-4F + 1.3981999507e-3F;
-    p = p * r + 8.3334519073e-3F;
-    p = p * r + 4.1665795894e-2F;
-    p = p * r + 1.6666665459e-1F;
-    p = p * r + 5.0000001201e-1F;
-    p = p * (r * r) + r + 1.0F;
-    const V power = reinterpret_cast<V>((reinterpret_cast<Bits>(shifted) - 0x4B400000 + 127) << 23);
-    return x < -87.0F ? V{} : p * power;
-  }
-
-  static inline float sum_of(V v) {
-    float s = 0;
-    for (int64_t i = 0; i < lanes; ++i) s += v[i];
-    return s;
-  }
+  using Numbers = NumberLanes<lanes>;
+  static inline V exponential(V x) { return Numbers::exponential(x); }
+  static inline float sum_of(V v) { return Numbers::sum_of(v); }
   static inline float largest_of(V v) {
     float m = v[0];
     for (int64_t i = 1; i < lanes; ++i) m = v[i] > m ? v[i] : m;
@@ -183,8 +127,8 @@ struct Windows {
       }
       const T* x = from.at(t);
       int64_t c = 0;
-      for (; c + lanes <= from.count; c += lanes) store(to + c, read(x + c) * factor);
-      if (c < from.count) store(to + c, read_some(x + c, from.count - c) * factor);
+      for (; c + lanes <= from.count; c += lanes) store(to + c, Numbers::read(x + c) * factor);
+      if (c < from.count) store(to + c, Numbers::read_some(x + c, from.count - c) * factor);
     }
   }
 
@@ -200,9 +144,9 @@ struct Windows {
   static inline void put(const Tokens<T>& to, int64_t t, int64_t c, V v) {
     if (!to.is_there(t) || c >= to.count) return;
     if (c + lanes <= to.count) {
-      write(to.at(t) + c, v);
+      Numbers::write(to.at(t) + c, v);
     } else {
-      write_some(to.at(t) + c, v, to.count - c);
+      Numbers::write_some(to.at(t) + c, v, to.count - c);
     }
   }
 

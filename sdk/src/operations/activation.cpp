@@ -10,6 +10,7 @@
 
 #include "builtin.h"
 #include "espalier/onnx.h"
+#include "fast_gelu.h"
 
 namespace espalier {
 namespace {
@@ -52,7 +53,10 @@ class Activation final : public OperationOf<Activation<I>, NoOptions>, public Re
   using OperationOf<Activation<I>, NoOptions>::OperationOf;
 
   void build(NodeBuilder& n) const override { n.output(Shape(n.input(0))); }
-  std::vector<at::Tensor> forward(const Forward& f) const override { return {activations[I].function(f.inputs[0])}; }
+  std::vector<at::Tensor> forward(const Forward& f) const override {
+    if (activations[I].function == gelu && f.pass.fuse && is_fast_gelu(f.inputs[0])) return {fast_gelu(f.inputs[0])};
+    return {activations[I].function(f.inputs[0])};
+  }
   Operation::Fused forward_chain(const Forward& f, const std::vector<Operation::Link>& chain) const override {
     const auto* other = I == 0 ? dynamic_cast<const WithRelu*>(chain[0].node.op.get()) : nullptr;
     return {other ? other->forward_with_relu(f.inputs[0]) : at::Tensor(), 1};

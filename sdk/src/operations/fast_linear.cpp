@@ -6,6 +6,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
@@ -110,7 +111,11 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
     const at::Tensor &x = saved[0], &weight = saved[1], &parameter = saved[2];
     const at::Tensor gy = gradients[0].contiguous();
     at::Tensor gx, gw, gb;
-    if (context->saved_data["bias"].toBool()) gb = gy.sum(0, /*keepdim=*/false, at::kFloat);
+    if (context->saved_data["bias"].toBool()) {
+      gb = at::empty({gy.size(1)}, at::kFloat);
+      column_sums_bfloat16(gy.size(0), gy.size(1), static_cast<const uint16_t*>(gy.const_data_ptr()),
+                           gb.mutable_data_ptr<float>());
+    }
     if (is_bfloat16_slow()) {
       const WithoutAutocast off;
       const at::Tensor g = gy.to(at::kFloat);

@@ -10,6 +10,7 @@
 #include "espalier/isa.h"
 #include "fast_cpu.h"
 #include "kernels/window_attention_kernels.h"
+#include "number_types.h"
 
 namespace espalier {
 namespace {
@@ -70,25 +71,6 @@ at::Tensor table_gradient(const at::Tensor& gbias, const at::Tensor& rows, const
   return gradient.to(table.scalar_type());
 }
 
-// body(T()) with the type that the kernels read numbers of this type as.
-template <class Body>
-void with_type(at::ScalarType type, const Body& body) {
-  if (type == at::kFloat) {
-    body(float{});
-  } else {
-    body(uint16_t{});
-  }
-}
-
-template <class T>
-const T* numbers(const at::Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <class T>
-T* numbers_of(const at::Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
 class WindowAttentionFunction : public torch::autograd::Function<WindowAttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -99,7 +81,7 @@ class WindowAttentionFunction : public torch::autograd::Function<WindowAttention
     const auto g = geometry(q, v, layout, heads, scale, out_height * out_width, bias);
     at::Tensor y = at::empty({q.size(0), out_height, out_width, v.size(3)}, v.options());
     at::Tensor log_sum = at::empty({g.batch, g.windows, heads, g.tokens}, at::kFloat);
-    with_type(q.scalar_type(), [&]<class T>(T) {
+    with_number_type(q, [&]<class T>(T) {
       window_attention_forward<T>(g, numbers<T>(q), numbers<T>(k), numbers<T>(v), numbers_of<T>(y),
                                   log_sum.mutable_data_ptr<float>());
     });
@@ -119,7 +101,7 @@ class WindowAttentionFunction : public torch::autograd::Function<WindowAttention
         geometry(q, v, layout, table.size(1), context->saved_data["scale"].toDouble(), gy.size(1) * gy.size(2), bias);
     at::Tensor gq = at::empty_like(q), gk = at::empty_like(k), gv = at::empty_like(v);
     at::Tensor gbias = at::empty({g.heads, g.tokens, row_of(g.tokens)}, at::kFloat);
-    with_type(q.scalar_type(), [&]<class T>(T) {
+    with_number_type(q, [&]<class T>(T) {
       window_attention_backward<T>(g, numbers<T>(q), numbers<T>(k), numbers<T>(v), saved[5].const_data_ptr<float>(),
                                    numbers<T>(gy), numbers_of<T>(gq), numbers_of<T>(gk), numbers_of<T>(gv),
                                    gbias.mutable_data_ptr<float>());

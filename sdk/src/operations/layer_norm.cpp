@@ -3,6 +3,7 @@
 
 #include "builtin.h"
 #include "espalier/onnx.h"
+#include "fast_layer_norm.h"
 #include "onnx_forms.h"
 
 namespace espalier {
@@ -24,8 +25,10 @@ class LayerNorm final : public OperationOf<LayerNorm, LayerNormOptions> {
     n.output(x);
   }
   std::vector<at::Tensor> forward(const Forward& f) const override {
-    return {at::layer_norm(f.inputs[0], {f.inputs[0].size(-1)}, o_.affine ? f.parameter(0) : at::Tensor(),
-                           o_.affine ? f.parameter(1) : at::Tensor(), o_.eps)};
+    const at::Tensor& x = f.inputs[0];
+    const at::Tensor weight = o_.affine ? f.parameter(0) : at::Tensor(), bias = o_.affine ? f.parameter(1) : weight;
+    if (f.pass.fuse && is_fast_layer_norm(x, weight)) return {fast_layer_norm(x, weight, bias, o_.eps)};
+    return {at::layer_norm(x, {x.size(-1)}, weight, bias, o_.eps)};
   }
   Scaling scaling() const override { return o_.affine ? Scaling::absorbs : Scaling::none; }
   // With no scale and no shift, as removal leaves them.
