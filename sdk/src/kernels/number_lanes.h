@@ -13,26 +13,14 @@ template <int lanes>
 struct NumberLanes {
   using V = channel_loops::Lanes<lanes>;
   using Bits = channel_loops::IntegerLanes<lanes>;
-  using Halves __attribute__((vector_size(lanes * sizeof(uint16_t)))) = uint16_t;
 
-  // Of a bfloat16, which is the upper half of a float32.
-  static inline V widened(Halves h) { return reinterpret_cast<V>(__builtin_convertvector(h, Bits) << 16); }
-  // To the nearest bfloat16, the even one of two; NaN stays NaN.
-  static inline Halves narrowed(V x) {
-    const Bits b = reinterpret_cast<Bits>(x);
-    const Bits rounded = (b + 0x7FFF + ((b >> 16) & 1)) >> 16;
-    return __builtin_convertvector(x == x ? rounded : Bits{} + 0x7FC0, Halves);
+  template <class T>
+  static inline V read(const T* p) {
+    return channel_loops::load<V>(p);
   }
-  static inline V read(const float* p) { return channel_loops::load<V>(p); }
-  static inline V read(const uint16_t* p) {
-    Halves h;
-    std::memcpy(&h, p, sizeof h);
-    return widened(h);
-  }
-  static inline void write(float* p, V v) { channel_loops::store(p, v); }
-  static inline void write(uint16_t* p, V v) {
-    const Halves h = narrowed(v);
-    std::memcpy(p, &h, sizeof h);
+  template <class T>
+  static inline void write(T* p, V v) {
+    channel_loops::store(p, v);
   }
   // The first n numbers of a vector, zeros behind them.
   template <class T>

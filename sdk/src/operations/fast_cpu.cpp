@@ -17,6 +17,7 @@
 #include "espalier/error.h"
 #include "kernels/batch_norm_kernels.h"
 #include "kernels/max_pool_kernels.h"
+#include "number_types.h"
 
 namespace espalier {
 
@@ -29,20 +30,6 @@ using torch::autograd::variable_list;
 // A gradient as these loops read it.
 at::Tensor in_order(const at::Tensor& gradient) {
   return gradient.dim() == 4 ? gradient.contiguous(at::MemoryFormat::ChannelsLast) : gradient.contiguous();
-}
-
-// body(A{}) for the type of the kernels that stands for x's: float, or uint16_t for bfloat16.
-template <class Body>
-void with_type_of(const at::Tensor& x, const Body& body) {
-  x.scalar_type() == at::kFloat ? body(float{}) : body(uint16_t{});
-}
-template <class A>
-const A* numbers(const at::Tensor& x) {
-  return static_cast<const A*>(x.const_data_ptr());
-}
-template <class A>
-A* numbers_to_write(const at::Tensor& x) {
-  return static_cast<A*>(x.mutable_data_ptr());
 }
 
 class MaxPool : public Function<MaxPool> {
@@ -107,10 +94,10 @@ Affine affine(int64_t channels, const double* mean, const double* deviation, con
 // x * scale + shift + added, with ReLU where asked for.
 at::Tensor scaled(const at::Tensor& x, const Affine& a, const at::Tensor& added, bool relu) {
   at::Tensor y = at::empty_like(x);
-  with_type_of(x, [&]<class A>(A) {
+  with_number_type(x, [&]<class A>(A) {
     scale_shift(x.numel() / x.size(1), x.size(1), numbers<A>(x), a.scale.const_data_ptr<float>(),
                 a.shift.const_data_ptr<float>(), added.defined() ? numbers<A>(added) : nullptr, relu,
-                numbers_to_write<A>(y));
+                numbers_of<A>(y));
   });
   return y;
 }
@@ -168,11 +155,11 @@ class BatchNorm : public Function<BatchNorm> {
     const at::Tensor& y = saved[4];
     bool relu = context->saved_data["relu"].toBool();
     at::Tensor passed = gy;  // by ReLU
-    with_type_of(x, [&]<class A>(A) {
+    with_number_type(x, [&]<class A>(A) {
       if (y.defined()) {
         passed = at::empty_like(x);
         added_relu_gradient_sums(rows, channels, numbers<A>(gy), numbers<A>(y), numbers<A>(x), mean,
-                                 numbers_to_write<A>(passed), sum.data(), product.data());
+                                 numbers_of<A>(passed), sum.data(), product.data());
         relu = false;  // done
       } else {
         gradient_sums(rows, channels, numbers<A>(gy), numbers<A>(x), scale, shift, mean, relu, sum.data(),
@@ -193,9 +180,9 @@ class BatchNorm : public Function<BatchNorm> {
         b[c] = static_cast<float>(-static_cast<double>(scale[c]) * sums[c] / n);
       }
       gx = at::empty_like(x);
-      with_type_of(x, [&]<class A>(A) {
+      with_number_type(x, [&]<class A>(A) {
         scale_shift_gradient(rows, channels, numbers<A>(passed), numbers<A>(x), scale, shift, mean, a.data(), b.data(),
-                             relu, numbers_to_write<A>(gx));
+                             relu, numbers_of<A>(gx));
       });
     }
     const float* gate = values_of(saved[5]);
@@ -373,7 +360,7 @@ double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, doub
   const int64_t channels = x.size(1), rows = x.numel() / channels;
   auto counted = static_cast<double>(rows);
   if (norm.by_batch) {
-    with_type_of(x, [&]<class A>(A) { channel_moments(rows, channels, numbers<A>(x), mean, deviation); });  // squares
+    with_number_type(x, [&]<class A>(A) { channel_moments(rows, channels, numbers<A>(x), mean, deviation); });  // squares
   }
   if (norm.by_batch && norm.sum) counted = over_all_parts(rows, channels, mean, deviation, *norm.sum);
   const bool keeps = norm.running_mean.defined();
