@@ -73,7 +73,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
   // Of what a chain does to an output of these sizes and this type, as much as is computed at once with the norm, and how many nodes
   // that is.
   static std::pair<AfterNorm, size_t> what_follows(const Forward& f, std::span<const Link> chain,
-                                                   at::IntArrayRef sizes, at::ScalarType type) {
+                                                   at::IntArrayRef sizes, at::ScalarType number) {
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };
@@ -83,7 +83,7 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     }
     if (is("add") && chain[links].inputs.size() == 2) {
       const at::Tensor& other = chain[links].inputs[chain[links].inputs[0].defined() ? 0 : 1];
-      if (other.defined() && is_fast_activation(other) && other.sizes() == sizes && other.scalar_type() == type) {
+      if (other.defined() && is_fast_activation(other) && other.sizes() == sizes && other.scalar_type() == number) {
         after.added = other;
         ++links;
       }
