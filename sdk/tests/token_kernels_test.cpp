@@ -24,6 +24,15 @@
 namespace espalier {
 namespace {
 
+// As the kernels' own; __builtin_cpu_supports asks the same.
+bool has_bfloat16_products() {
+#if defined(__x86_64__)
+  return isa() == Isa::v4 && __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_supports("amx-bf16");
+#else
+  return false;
+#endif
+}
+
 at::Tensor numbers(const std::vector<int64_t>& sizes, const std::string& name) {
   return uniform(sizes, -2, 2, RandomKey(1).with(name));
 }
@@ -212,6 +221,77 @@ TEST(TokenKernels, TheGradientOfABiasIsTheSumOfItsColumn) {
     EXPECT_LE((found[0].to(at::kDouble) - exact).abs().max().item<double>(), 2e-4) << features;
     EXPECT_TRUE(at::equal(found[1], found[0]));
     EXPECT_TRUE(at::equal(found[2], found[0]));
+  }
+}
+
+// Products of bfloat16 matrices: the output is rounded once, and the gradients are sums of exact numbers. Every case
+// has other tails: of rows (tiles of 14), of depths (pairs), of widths (vectors and panels), and more rows than are
+// packed at once.
+struct Product {
+  int64_t in, out, height, width;
+  bool bias;
+};
+const Product products[] = {{1, 1, 1, 1, true},   {2, 33, 3, 5, true},     {7, 12, 4, 4, false},
+                            {33, 65, 5, 9, true}, {96, 384, 14, 14, true}, {64, 32, 41, 40, false},
+                            {13, 50, 9, 7, true}};
+
+std::vector<at::Tensor> linear_pass(const Product& c, at::ScalarType type, const at::Tensor& input,
+                                    const at::Tensor& above) {
+  GraphBuilder b({c.in, c.height, c.width});
+  const Graph g = only(b, b.linear("it", b.to_tokens(b.input()), {.features = c.out, .bias = c.bias}));
+  const bool half = type == at::kBFloat16;
+  Weights w(g, half ? at::kFloat : type, at::kCPU);
+  for (size_t i = 0; i < g.parameters().size(); ++i) {
+    const ParamId p{static_cast<int32_t>(i)};
+    w[p].detach().copy_(held(numbers(w[p].sizes().vec(), g[p].name)));
+  }
+  const at::Tensor x = input.to(half ? at::kFloat : type).clone(at::MemoryFormat::ChannelsLast).requires_grad_();
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, half);
+  const at::Tensor y = run(g, w, {{"input", x}}, {"y"}, {.training = true, .key = {}, .fuse = half})[0];
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_EQ(y.scalar_type(), type);
+  y.backward(above.to(type));
+  std::vector<at::Tensor> all{y.detach(), x.grad(), w.gradient(g.parameter("it.weight")).clone()};
+  if (c.bias) all.push_back(w.gradient(g.parameter("it.bias")).clone());
+  return all;
+}
+
+TEST(TokenKernels, ProductsInBfloat16AreRoundedOnce) {
+  for (const Product& c : products) {
+    const at::Tensor x = held(numbers({2, c.in, c.height, c.width}, "x")),
+                     above = held(numbers({2, c.height, c.width, c.out}, "above"));
+    const auto exact = linear_pass(c, at::kDouble, x, above), found = linear_pass(c, at::kBFloat16, x, above);
+    for (size_t i = 0; i < exact.size(); ++i) {
+      // Half of the last place of each number, and what float32 sums of up to this size leave.
+      const double sum = i < 2 ? 4e-5 : 1e-3;
+      const at::Tensor excess = (found[i].to(at::kDouble) - exact[i]).abs() - exact[i].abs() * (1.0 / 256) - sum;
+      EXPECT_LE(excess.max().item<double>(), 0) << c.in << " to " << c.out << ", " << i;
+    }
+    if (!has_bfloat16_products()) continue;
+    for (size_t i = 2; i < exact.size(); ++i) {
+      EXPECT_LE((found[i].to(at::kDouble) - exact[i]).abs().max().item<double>(), 1e-3)
+          << c.in << " to " << c.out << ": the gradient of a parameter is added in float32, " << i;
+    }
+  }
+}
+
+TEST(TokenKernels, ProductsInBfloat16AreTheSameOnAnyNumberOfThreads) {
+  if (!has_bfloat16_products()) GTEST_SKIP() << "this processor multiplies by LibTorch";
+  const int before = at::get_num_threads();
+  for (const Product& c : products) {
+    const at::Tensor x = numbers({2, c.in, c.height, c.width}, "x"),
+                     above = numbers({2, c.height, c.width, c.out}, "above");
+    at::set_num_threads(1);
+    const auto expected = linear_pass(c, at::kBFloat16, x, above);
+    for (const int threads : {2, 3}) {
+      at::set_num_threads(threads);
+      const auto found = linear_pass(c, at::kBFloat16, x, above);
+      for (size_t i = 0; i < expected.size(); ++i)
+        EXPECT_TRUE(at::equal(found[i], expected[i]))
+            << threads << " threads, " << c.in << " to " << c.out << ", " << i;
+    }
+    at::set_num_threads(before);
   }
 }
 

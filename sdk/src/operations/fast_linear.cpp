@@ -9,12 +9,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "fast_bfloat16.h"
 #include "fast_cpu.h"
 #include "kernels/bfloat16_kernels.h"
+#include "kernels/bfloat16_product_kernels.h"
 
 namespace espalier {
 
@@ -140,6 +142,67 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
   }
 };
 
+const uint16_t* halves(const at::Tensor& t) {
+  return static_cast<const uint16_t*>(t.const_data_ptr());
+}
+uint16_t* halves_of(const at::Tensor& t) {
+  return static_cast<uint16_t*>(t.mutable_data_ptr());
+}
+
+// y [rows, width] = x times a factor that `pack` packs, plus bias
+template <class Pack>
+at::Tensor product_bfloat16(const at::Tensor& x, int64_t width, const at::Tensor& bias, const Pack& pack) {
+  const int64_t rows = x.size(0), depth = x.size(1);
+  const at::Tensor packed = at::empty({packed_size(depth, width)}, at::kInt);
+  auto* factor = static_cast<uint32_t*>(packed.mutable_data_ptr());
+  pack(factor);
+  at::Tensor y = at::empty({rows, width}, at::kBFloat16);
+  multiply_bfloat16(rows, depth, width, halves(x), factor, bias.defined() ? bias.const_data_ptr<float>() : nullptr,
+                    halves_of(y));
+  return y;
+}
+
+// The same where the processor multiplies bfloat16 numbers: the weight is rounded while it is packed, the bias is
+// added in float32, and so is the weight's gradient to the one there is.
+class LinearByBfloat16Products : public Function<LinearByBfloat16Products> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& given, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+    const at::Tensor x = given.to(at::kBFloat16).contiguous();
+    context->save_for_backward({x, weight});
+    context->saved_data["bias"] = bias.has_value();
+    const int64_t depth = x.size(1), width = weight.size(0);
+    return product_bfloat16(x, width, bias.value_or(at::Tensor()), [&](uint32_t* to) {
+      pack_transposed_factor(depth, width, weight.const_data_ptr<float>(), to);
+    });
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    refuse_second_derivative();
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const at::Tensor gy = gradients[0].contiguous();
+    const int64_t rows = x.size(0), width = x.size(1), height = weight.size(0);
+    at::Tensor gx, gw, gb;
+    if (context->needs_input_grad(0)) {
+      gx = product_bfloat16(gy, width, {},
+                            [&](uint32_t* to) { pack_factor(height, width, weight.const_data_ptr<float>(), to); });
+    }
+    if (context->saved_data["bias"].toBool()) gb = at::empty({height}, at::kFloat);
+    float* columns = gb.defined() ? gb.mutable_data_ptr<float>() : nullptr;
+    // A controller may ask for the gradients of some parameters alone; then this weight needs none.
+    if (!context->needs_input_grad(1)) {
+      if (columns) column_sums_bfloat16(rows, height, halves(gy), columns);
+      return {gx, gw, gb};
+    }
+    const bool adds = adds_into(weight) && weight.grad().is_contiguous();
+    if (!adds) gw = at::zeros_like(weight);
+    add_transposed_product_bfloat16(rows, height, width, halves(gy), halves(x),
+                                    (adds ? at::Tensor(weight.grad()) : gw).mutable_data_ptr<float>(), columns);
+    return {gx, gw, gb};
+  }
+};
+
 }  // namespace
 
 at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -148,6 +211,7 @@ at::Tensor fast_linear(const at::Tensor& x, const at::Tensor& weight, const at::
 }
 
 at::Tensor fast_linear_bfloat16(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (has_bfloat16_products() && weight.is_contiguous()) return LinearByBfloat16Products::apply(x, weight, given(bias));
   return LinearBfloat16::apply(x, weight, given(bias));
 }
 
