@@ -2,6 +2,7 @@
 
 #include "espalier/error.h"
 #include "espalier/isa.h"
+#include "kernels/bfloat16_kernels.h"
 
 #if defined(__x86_64__)
 
@@ -295,7 +296,7 @@ void convolve_any(const Bfloat16ConvGeometry& g, const uint16_t* x, const std::v
 }
 
 void require_bfloat16_products() {
-  if (!has_bfloat16_products()) throw Error("this processor has no AVX512-BF16, or ESPALIER_ISA excludes it");
+  if (!has_bfloat16_products()) throw Error("bfloat16 convolutions have no form of their own on this processor");
 }
 
 }  // namespace
@@ -321,10 +322,6 @@ void bfloat16_input_gradient(const Bfloat16ConvGeometry& g, const uint16_t* gy, 
                           return weight[((f * 3 + 2 - ky) * 3 + 2 - kx) * g.channels + c];
                         }),
                nullptr, gx);
-}
-
-bool has_bfloat16_products() {
-  return isa() == Isa::v4 && __builtin_cpu_supports("avx512bf16");
 }
 
 void bfloat16_weight_gradient(const Bfloat16ConvGeometry& g, const uint16_t* x, const uint16_t* gy, bool add,
@@ -397,9 +394,6 @@ void bfloat16_weight_gradient(const Bfloat16ConvGeometry& g, const uint16_t* x, 
 
 namespace espalier {
 
-bool has_bfloat16_products() {
-  return false;
-}
 void bfloat16_convolution(const Bfloat16ConvGeometry&, const uint16_t*, const uint16_t*, const float*, uint16_t*) {
   throw Error("this processor has no AVX512-BF16");
 }

@@ -3,7 +3,8 @@
 #include <cstdint>
 
 // Convolutions of 3x3 kernels of bfloat16 numbers, whose bits are uint16_t, by AVX-512's products of them, which add in
-// float32. Sums are taken in an order that does not depend on the number of threads.
+// float32 (has_bfloat16_products() in bfloat16_kernels.h). Sums are taken in an order that does not depend on the
+// number of threads.
 namespace espalier {
 
 // Dilation 1, one group. Images are [batch, height, width, channels] in memory, with a row of channels for each pixel;
@@ -17,9 +18,6 @@ struct Bfloat16ConvGeometry {
   int64_t out_height() const { return (height + 2 * padding - 3) / stride + 1; }
   int64_t out_width() const { return (width + 2 * padding - 3) / stride + 1; }
 };
-
-// Whether this processor has them (AVX512-BF16), and ESPALIER_ISA allows them.
-bool has_bfloat16_products();
 
 // y [batch, out_height, out_width, filters] of x. bias: [filters], or null.
 void bfloat16_convolution(const Bfloat16ConvGeometry& g, const uint16_t* x, const uint16_t* weight, const float* bias,

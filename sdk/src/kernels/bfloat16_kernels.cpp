@@ -9,6 +9,15 @@
 
 namespace espalier {
 
+bool has_bfloat16_products() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_supports("amx-bf16");
+  return has && isa() == Isa::v4;
+#else
+  return false;
+#endif
+}
+
 void add_bfloat16(int64_t n, const uint16_t* from, float* to) {
   parallel_for(n, 1 << 16, [=](int64_t begin, int64_t end) {
     // A bfloat16 is the upper half of a float32.

@@ -4,6 +4,10 @@
 
 namespace espalier {
 
+// Whether this processor multiplies bfloat16 numbers in vectors (AVX512-BF16), ESPALIER_ISA allows it, and oneDNN has
+// nothing better: with AMX its products are several times as fast.
+bool has_bfloat16_products();
+
 // to[i] += from[i], the bits of a bfloat16
 void add_bfloat16(int64_t n, const uint16_t* from, float* to);
 

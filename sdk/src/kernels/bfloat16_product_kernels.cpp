@@ -60,11 +60,6 @@ int64_t packed_size(int64_t depth, int64_t width) {
 #define ESPALIER_BFLOAT16 [[gnu::target("arch=x86-64-v4,avx512bf16")]]
 #define ESPALIER_BFLOAT16_INLINE [[gnu::target("arch=x86-64-v4,avx512bf16"), gnu::always_inline]] inline
 
-bool has_bfloat16_products() {
-  static const bool has = __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_supports("amx-bf16");
-  return has && isa() == Isa::v4;
-}
-
 namespace {
 
 constexpr __mmask32 first_of(int64_t n) {
@@ -344,9 +339,6 @@ void add_transposed_product_bfloat16(int64_t rows, int64_t height, int64_t width
 
 #else
 
-bool has_bfloat16_products() {
-  return false;
-}
 void pack_factor(int64_t, int64_t, const float*, uint32_t*) {
   throw Error("products of bfloat16 matrices have no form of their own on this processor");
 }

@@ -5,10 +5,8 @@
 namespace espalier {
 
 // Products of bfloat16 matrices (uint16_t: their bits, row by row) that add in float32, by the instructions of
-// AVX512-BF16. Each number is a sum in the order of its terms, whatever the number of threads.
-
-// Whether this processor has them and oneDNN has nothing better: with AMX its products are several times as fast.
-bool has_bfloat16_products();
+// AVX512-BF16 (has_bfloat16_products() in bfloat16_kernels.h). Each number is a sum in the order of its terms, whatever
+// the number of threads.
 
 // How many numbers packed() holds of a right factor [depth, width]: pairs of rows side by side in panels of 32 columns.
 int64_t packed_size(int64_t depth, int64_t width);

@@ -70,10 +70,10 @@ class BatchNorm final : public OperationOf<BatchNorm, BatchNormOptions>, public 
     return fold_norm(parameters(f), after, links);
   }
 
-  // Of what a chain does to an output of these sizes and this type, as much as is computed at once with the norm, and how many nodes
-  // that is.
-  static std::pair<AfterNorm, size_t> what_follows(const Forward& f, std::span<const Link> chain,
-                                                   at::IntArrayRef sizes, at::ScalarType number) {
+  // Of what a chain does to an output of these sizes and this type, as much as is computed at once with the norm, and
+  // how many nodes that is.
+  static std::pair<AfterNorm, size_t> what_follows(const Forward& f, std::span<const Link> chain, at::IntArrayRef sizes,
+                                                   at::ScalarType number) {
     AfterNorm after;
     size_t links = 0;
     const auto is = [&](const char* type) { return links < chain.size() && chain[links].node.op->type() == type; };

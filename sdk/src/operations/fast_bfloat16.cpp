@@ -16,6 +16,7 @@
 #include "espalier/isa.h"
 #include "fast_cpu.h"
 #include "kernels/bfloat16_conv_kernels.h"
+#include "kernels/bfloat16_kernels.h"
 
 namespace espalier {
 

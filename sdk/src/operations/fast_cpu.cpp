@@ -96,8 +96,7 @@ at::Tensor scaled(const at::Tensor& x, const Affine& a, const at::Tensor& added,
   at::Tensor y = at::empty_like(x);
   with_number_type(x, [&]<class A>(A) {
     scale_shift(x.numel() / x.size(1), x.size(1), numbers<A>(x), a.scale.const_data_ptr<float>(),
-                a.shift.const_data_ptr<float>(), added.defined() ? numbers<A>(added) : nullptr, relu,
-                numbers_of<A>(y));
+                a.shift.const_data_ptr<float>(), added.defined() ? numbers<A>(added) : nullptr, relu, numbers_of<A>(y));
   });
   return y;
 }
@@ -360,7 +359,8 @@ double normalising(const at::Tensor& x, const NormTerm& norm, double* mean, doub
   const int64_t channels = x.size(1), rows = x.numel() / channels;
   auto counted = static_cast<double>(rows);
   if (norm.by_batch) {
-    with_number_type(x, [&]<class A>(A) { channel_moments(rows, channels, numbers<A>(x), mean, deviation); });  // squares
+    with_number_type(x,
+                     [&]<class A>(A) { channel_moments(rows, channels, numbers<A>(x), mean, deviation); });  // squares
   }
   if (norm.by_batch && norm.sum) counted = over_all_parts(rows, channels, mean, deviation, *norm.sum);
   const bool keeps = norm.running_mean.defined();
