@@ -20,18 +20,10 @@
 #include "espalier/isa.h"
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
+#include "processor.h"
 
 namespace espalier {
 namespace {
-
-// As the kernels' own; __builtin_cpu_supports asks the same.
-bool has_bfloat16_products() {
-#if defined(__x86_64__)
-  return isa() == Isa::v4 && __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_supports("amx-bf16");
-#else
-  return false;
-#endif
-}
 
 at::Tensor numbers(const std::vector<int64_t>& sizes, const std::string& name) {
   return uniform(sizes, -2, 2, RandomKey(1).with(name));

@@ -73,6 +73,12 @@ class Conv2d final : public OperationOf<Conv2d, ConvOptions> {
           z.defined())
         return {z};
     }
+    if (f.pass.fuse && o_.dilation == 1 && !o_.grouped && !o_.depthwise && is_bfloat16_on_cpu(f.inputs[0]) &&
+        f.parameter(0).scalar_type() == at::kFloat) {
+      const at::Tensor y = fast_conv_bfloat16(f.inputs[0], f.parameter(0), o_.bias ? f.parameter(1) : at::Tensor(),
+                                              o_.stride, o_.padding);
+      if (y.defined()) return {y};
+    }
     at::Tensor x = f.inputs[0];
     int64_t stride = o_.stride;
     if (o_.kernel == 1 && stride > 1 && o_.padding == 0 && x.is_cpu()) {
