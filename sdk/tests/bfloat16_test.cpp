@@ -138,7 +138,7 @@ TEST(Bfloat16, ConvolutionsOf3x3KernelsOfWholeNumbersAreExact) {
 }
 
 // Sums of numbers that are rounded; and a gradient is added to the one there is, or given as a value.
-TEST(Bfloat16, ConvolutionsAreTheSameOnAnyNumberOfThreadsAndAddTheirGradient) {
+TEST(Bfloat16, OwnConvolutionsAreTheSameOnAnyNumberOfThreadsAndAddTheirGradient) {
   if (!has_bfloat16_products()) GTEST_SKIP() << "this processor convolves by LibTorch";
   GraphBuilder b({13, 12, 11});
   const Graph g = with_output(b, b.conv("it", b.input(), {.filters = 18, .kernel = 3, .padding = 1}));
@@ -164,7 +164,9 @@ TEST(Bfloat16, ConvolutionsAreTheSameOnAnyNumberOfThreadsAndAddTheirGradient) {
     found.back().push_back(y.detach());
   }
   at::set_num_threads(before);
-  for (size_t i = 0; i < 3; ++i) {
+  // LibTorch's own weight gradients depend on the number of threads.
+  const bool own = output().grad_fn()->name().find("ConvBfloat16") != std::string::npos;
+  for (size_t i = 0; own && i < 3; ++i) {
     EXPECT_TRUE(at::equal(found[1][i], found[0][i])) << i;
     EXPECT_TRUE(at::equal(found[2][i], found[0][i])) << i;
   }

@@ -7,6 +7,7 @@
 #if defined(__x86_64__)
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 // What GCC 12 says of its own header.
@@ -39,15 +40,23 @@ class Pairs {
   Pairs(const Bfloat16ConvGeometry& g, int64_t images, int64_t rows)
       : g_(g),
         pairs_(blocks_of(g.out_width(), 2)),
+        of_row_(g.stride == 1 ? 2 * pairs_ + 1 : 3 * pairs_),
         channel_blocks_(blocks_of(g.channels, lanes)),
         filter_blocks_(2 * blocks_of(g.filters, lanes)),
         input_rows_((rows - 1) * g.stride + 3),
         rows_(rows),
-        x_(static_cast<size_t>(images * input_rows_ * channel_blocks_ * 3 * pairs_ * 2 * lanes)),
+        x_(static_cast<size_t>(images * input_rows_ * channel_blocks_ * of_row_ * 2 * lanes)),
         gy_(static_cast<size_t>(images * rows * filter_blocks_ * pairs_ * lanes)) {}
 
   int64_t count() const { return pairs_; }
-  // Of the row of the kernel's taps ky that meets output row `row` of these: [3, pairs, 16 channels, 2].
+  // Where the pairs begin that a column of the kernel's taps meets. With stride 1 those of the last column are those of
+  // the first one from the second pair on.
+  int64_t column(int64_t kx) const {
+    if (g_.stride == 2) return kx * pairs_;
+    return kx == 0 ? 0 : kx == 1 ? pairs_ + 1 : 1;
+  }
+  // Of the row of inputs that the row ky of the kernel's taps meets at output row `row` of these: pairs of 16 channels,
+  // [16, 2].
   const uint16_t* inputs(int64_t image, int64_t row, int64_t ky, int64_t channel_block) const {
     return x_.data() + x_offset(image, row * g_.stride + ky, channel_block);
   }
@@ -69,8 +78,9 @@ class Pairs {
           return at < 0 || at >= g_.width ? _mm256_setzero_si256()
                                           : _mm256_maskz_loadu_epi16(there, from + at * g_.channels);
         };
-        for (int64_t kx = 0; kx < 3; ++kx) {
-          for (int64_t j = 0; j < pairs_; ++j, to += 2 * lanes) {
+        for (int64_t kx = 0; kx < (g_.stride == 1 ? 2 : 3); ++kx) {
+          const int64_t count = pairs_ + (g_.stride == 1 && kx == 0 ? 1 : 0);
+          for (int64_t j = 0; j < count; ++j, to += 2 * lanes) {
             const int64_t left = 2 * j * g_.stride + kx - g_.padding;
             _mm512_storeu_si512(to, beside(pixel(left), pixel(left + g_.stride)));
           }
@@ -99,7 +109,7 @@ class Pairs {
 
  private:
   int64_t x_offset(int64_t image, int64_t row, int64_t channel_block) const {
-    return ((image * input_rows_ + row) * channel_blocks_ + channel_block) * 3 * pairs_ * 2 * lanes;
+    return ((image * input_rows_ + row) * channel_blocks_ + channel_block) * of_row_ * 2 * lanes;
   }
   // The numbers of both in turns.
   BFLOAT16_PRODUCTS static __m512i beside(__m256i a, __m256i b) {
@@ -107,22 +117,23 @@ class Pairs {
   }
 
   const Bfloat16ConvGeometry& g_;
-  int64_t pairs_, channel_blocks_, filter_blocks_, input_rows_, rows_;
+  int64_t pairs_, of_row_, channel_blocks_, filter_blocks_, input_rows_, rows_;
   std::vector<uint16_t> x_, gy_;
 };
 
-// What rows of some images add to the sums of one row of taps, eight filters and sixteen channels, [3, 8, 16].
+// What rows of some images add to the sums of one row of taps, eight filters and sixteen channels, [3, 8, 16];
+// these are nothing as yet where `begin`.
 BFLOAT16_PRODUCTS void add_products(const Bfloat16ConvGeometry& g, const Pairs& pairs, int64_t images, int64_t first,
-                                    int64_t rows, int64_t ky, int64_t filter_block, int64_t channel_block,
+                                    int64_t rows, int64_t ky, int64_t filter_block, int64_t channel_block, bool begin,
                                     float* sums) {
   __m512 sum[3][filters_at_once];
 #pragma GCC unroll 3
   for (int64_t kx = 0; kx < 3; ++kx) {
 #pragma GCC unroll 8
     for (int64_t f = 0; f < filters_at_once; ++f)
-      sum[kx][f] = _mm512_loadu_ps(sums + (kx * filters_at_once + f) * lanes);
+      sum[kx][f] = begin ? _mm512_setzero_ps() : _mm512_loadu_ps(sums + (kx * filters_at_once + f) * lanes);
   }
-  const int64_t count = pairs.count();
+  const int64_t count = pairs.count(), second = pairs.column(1) * 2 * lanes, third = pairs.column(2) * 2 * lanes;
   for (int64_t n = 0; n < images; ++n) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = (first + r) * g.stride + ky - g.padding;
@@ -131,8 +142,8 @@ BFLOAT16_PRODUCTS void add_products(const Bfloat16ConvGeometry& g, const Pairs& 
       const uint16_t* gy = pairs.gradients(n, r, filter_block);
       for (int64_t j = 0; j < count; ++j, x += 2 * lanes, gy += 2 * filters_at_once) {
         const auto left = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x));
-        const auto middle = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + count * 2 * lanes));
-        const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + 2 * count * 2 * lanes));
+        const auto middle = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + second));
+        const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + third));
 #pragma GCC unroll 8
         for (int64_t f = 0; f < filters_at_once; ++f) {
           int32_t two;
@@ -160,16 +171,18 @@ template <class Weight>
 std::vector<uint16_t> in_lanes(int64_t filters, int64_t channels, const Weight& weight) {
   const int64_t pairs = blocks_of(channels, 2);
   std::vector<uint16_t> all(static_cast<size_t>(blocks_of(filters, 2 * lanes) * 2 * 9 * pairs * 2 * lanes), 0);
-  for (int64_t f = 0; f < filters; ++f) {
-    for (int64_t ky = 0; ky < 3; ++ky) {
-      for (int64_t c = 0; c < channels; ++c) {
-        for (int64_t kx = 0; kx < 3; ++kx) {
-          const int64_t vector = ((f / lanes * 3 + ky) * pairs + c / 2) * 3 + kx;
-          all[static_cast<size_t>((vector * lanes + f % lanes) * 2 + c % 2)] = weight(f, ky, kx, c);
+  uint16_t* const to = all.data();
+  parallel_for(3 * blocks_of(filters, lanes), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t first = row / 3 * lanes, ky = row % 3;
+      for (int64_t f = first; f < std::min(filters, first + lanes); ++f) {
+        for (int64_t c = 0; c < channels; ++c) {
+          for (int64_t kx = 0; kx < 3; ++kx)
+            to[(((row * pairs + c / 2) * 3 + kx) * lanes + f - first) * 2 + c % 2] = weight(f, ky, kx, c);
         }
       }
     }
-  }
+  });
   return all;
 }
 
@@ -338,8 +351,9 @@ void bfloat16_weight_gradient(const Bfloat16ConvGeometry& g, const uint16_t* x, 
   const int64_t rows = std::clamp<int64_t>(held / of_row, 1, height);
   const int64_t together = std::clamp<int64_t>(held / (of_row * height), 1, g.batch);
   // Parts of the batch, the same for any number of threads, have sums of their own.
-  const int64_t of_images = blocks_of(g.batch, 16), parts = blocks_of(g.batch, of_images);
-  std::vector<float> all(static_cast<size_t>(parts * of_part), 0.0F);
+  // Fewer where the sums are large, since all must be added.
+  const int64_t of_images = blocks_of(g.batch, of_part > 1 << 14 ? 8 : 16), parts = blocks_of(g.batch, of_images);
+  const auto all = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(parts * of_part));
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     Pairs pairs(g, std::min(together, of_images), rows);
     for (int64_t part = begin; part < end; ++part) {
@@ -352,11 +366,12 @@ void bfloat16_weight_gradient(const Bfloat16ConvGeometry& g, const uint16_t* x, 
             pairs.take_inputs(n, x + (image + n) * g.height * g.width * g.channels, first);
             pairs.take_gradients(n, gy + (image + n) * height * width * g.filters, first, of_these);
           }
-          float* sums = all.data() + part * of_part;
+          const bool begins = image == part * of_images && first == 0;
+          float* sums = all.get() + part * of_part;
           for (int64_t ky = 0; ky < 3; ++ky) {
             for (int64_t f = 0; f < filter_blocks; ++f) {
               for (int64_t c = 0; c < channel_blocks; ++c, sums += of_block)
-                add_products(g, pairs, images, first, of_these, ky, f, c, sums);
+                add_products(g, pairs, images, first, of_these, ky, f, c, begins, sums);
             }
           }
         }
@@ -368,7 +383,7 @@ void bfloat16_weight_gradient(const Bfloat16ConvGeometry& g, const uint16_t* x, 
     for (int64_t block = begin; block < end; ++block) {
       const int64_t ky = block / filter_blocks, first_filter = block % filter_blocks * filters_at_once;
       for (int64_t c = 0; c < channel_blocks; ++c) {
-        const float* from = all.data() + (block * channel_blocks + c) * of_block;
+        const float* from = all.get() + (block * channel_blocks + c) * of_block;
         float* to = sum.data();
         vector_loop(0, of_block, [=](int64_t i) {
           float s = 0;
