@@ -223,9 +223,8 @@ struct Product {
   int64_t in, out, height, width;
   bool bias;
 };
-const Product products[] = {{1, 1, 1, 1, true},   {2, 33, 3, 5, true},     {7, 12, 4, 4, false},
-                            {33, 65, 5, 9, true}, {96, 384, 14, 14, true}, {64, 32, 41, 40, false},
-                            {13, 50, 9, 7, true}};
+const Product products[] = {{1, 1, 1, 1, true},      {2, 33, 3, 5, true},    {7, 12, 4, 4, false}, {33, 65, 5, 9, true},
+                            {96, 384, 14, 14, true}, {64, 32, 41, 40, true}, {13, 50, 9, 7, true}};
 
 std::vector<at::Tensor> linear_pass(const Product& c, at::ScalarType type, const at::Tensor& input,
                                     const at::Tensor& above) {
