@@ -113,7 +113,7 @@ class BatchNorm : public Function<BatchNorm> {
     const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
     const at::Tensor g = gate.value_or(at::Tensor());
     const Affine a = affine(channels, mean.data(), deviation.data(), w, b, g);
-    const at::Tensor y = scaled(x, a, added.value_or(at::Tensor()), relu);
+    at::Tensor y = scaled(x, a, added.value_or(at::Tensor()), relu);
     // What the gate multiplies, apart from x: copies, since the values change before some backward passes are done.
     at::Tensor gated;
     if (gate) {

@@ -43,9 +43,8 @@ bool is_worth_it(const at::Tensor& x, const at::Tensor& weight, int64_t padding)
   const WinogradGeometry g = geometry(x, weight, padding);
   constexpr int64_t least = 8, least_tiles = 64;
   const int64_t height = g.out_height(), width = g.out_width();
-  const int64_t tiles = ((height + 1) / 2) * ((width + 1) / 2);
-  return g.channels >= least && g.filters >= least && g.batch * tiles >= least_tiles &&
-         2 * 9 * height * width >= 3 * 16 * tiles;
+  const int64_t tiles = ((height + 1) / 2) * ((width + 1) / 2), direct = height * width * 9, products = tiles * 16;
+  return g.channels >= least && g.filters >= least && g.batch * tiles >= least_tiles && 2 * direct >= 3 * products;
 }
 
 class WinogradConv : public Function<WinogradConv> {
