@@ -6,11 +6,9 @@
 
 #include <algorithm>
 #include <array>
-#include <barrier>
 #include <cstring>
 #include <functional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,6 +30,7 @@
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
 #include "processor.h"
+#include "two_parts.h"
 
 namespace espalier {
 namespace {
@@ -379,30 +378,6 @@ TEST(Bfloat16, BatchNormIsTheSameOnAnyNumberOfThreads) {
       EXPECT_TRUE(at::equal(other.others[i].second, found[0].others[i].second)) << other.others[i].first;
   }
 }
-
-// Two threads that add tensors over both.
-class TwoParts {
- public:
-  void run(const std::function<void(size_t, const SumOverParts&)>& body) {
-    const std::array<SumOverParts, 2> sums{summing(0), summing(1)};
-    std::thread other([&] { body(1, sums[1]); });
-    body(0, sums[0]);
-    other.join();
-  }
-
- private:
-  SumOverParts summing(size_t i) {
-    return [this, i](const at::Tensor& t) {
-      given_[i] = t.clone();
-      there_.arrive_and_wait();
-      const at::Tensor total = given_[0] + given_[1];
-      taken_.arrive_and_wait();
-      t.copy_(total);
-    };
-  }
-  std::array<at::Tensor, 2> given_;
-  std::barrier<> there_{2}, taken_{2};
-};
 
 // By the statistics of a batch of which each of two parts computes some samples.
 TEST(Bfloat16, BatchNormOfABatchInTwoPartsIsThatOfTheWhole) {

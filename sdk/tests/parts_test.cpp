@@ -2,9 +2,7 @@
 #include "espalier/parts.h"
 
 #include <array>
-#include <barrier>
 #include <functional>
-#include <thread>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
@@ -19,34 +17,10 @@
 #include "espalier/execute.h"
 #include "espalier/random_fill.h"
 #include "espalier/testkit.h"
+#include "two_parts.h"
 
 namespace espalier {
 namespace {
-
-// Two threads that add tensors over both.
-class Pair {
- public:
-  Pair() : sums{summing(0), summing(1)} {}
-  void run(const std::function<void(size_t, const SumOverParts&)>& body) {
-    std::thread other([&] { body(1, sums[1]); });
-    body(0, sums[0]);
-    other.join();
-  }
-
- private:
-  SumOverParts summing(size_t i) {
-    return [this, i](const at::Tensor& t) {
-      given_[i] = t.clone();
-      there_.arrive_and_wait();
-      const at::Tensor total = given_[0] + given_[1];
-      taken_.arrive_and_wait();
-      t.copy_(total);
-    };
-  }
-  std::array<at::Tensor, 2> given_;
-  std::barrier<> there_{2}, taken_{2};
-  std::array<SumOverParts, 2> sums;
-};
 
 constexpr int64_t samples = 11, first_part = 4;
 
@@ -100,7 +74,7 @@ TEST(Parts, ABatchInTwoPartsGivesTheGradientsAndStatisticsOfTheWhole) {
   const Graph g = network();
   const auto exact = step(g, at::kDouble, false, 0, samples, {});
   for (const auto& [dtype, fuse] : {std::pair(at::kDouble, false), {at::kDouble, true}, {at::kFloat, true}}) {
-    Pair both;
+    TwoParts both;
     std::array<std::vector<at::Tensor>, 2> parts;
     both.run([&](size_t i, const SumOverParts& sum) {
       const int64_t begin = i == 0 ? 0 : first_part, end = i == 0 ? first_part : samples;
@@ -134,7 +108,7 @@ TEST(Parts, ASumHasASecondDerivative) {
   for (const auto& part : values) {
     for (const double v : part) s += v * v, plain += v;
   }
-  Pair both;
+  TwoParts both;
   both.run([&](size_t i, const SumOverParts& sum) {
     const at::Tensor x = at::empty({2}, at::kDouble);
     for (int64_t j = 0; j < 2; ++j) x[j].fill_(values[i][static_cast<size_t>(j)]);

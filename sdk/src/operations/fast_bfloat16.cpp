@@ -17,6 +17,7 @@
 #include "fast_cpu.h"
 #include "kernels/bfloat16_conv_kernels.h"
 #include "kernels/bfloat16_kernels.h"
+#include "number_types.h"
 
 namespace espalier {
 
@@ -67,10 +68,6 @@ class ConvThroughFloat : public Function<ConvThroughFloat> {
 
 constexpr auto in_order = at::MemoryFormat::ChannelsLast;
 
-const uint16_t* bits_of(const at::Tensor& t) {
-  return static_cast<const uint16_t*>(t.const_data_ptr());
-}
-
 Bfloat16ConvGeometry geometry(const at::Tensor& x, const at::Tensor& weight, int64_t stride, int64_t padding) {
   return {x.size(0), x.size(2), x.size(3), x.size(1), weight.size(0), stride, padding};
 }
@@ -88,8 +85,8 @@ class ConvBfloat16 : public Function<ConvBfloat16> {
     context->saved_data["numbers"] = std::vector<int64_t>{stride, padding};
     const Bfloat16ConvGeometry g = geometry(x, weight, stride, padding);
     at::Tensor y = at::empty({g.batch, g.filters, g.out_height(), g.out_width()}, x.options().memory_format(in_order));
-    bfloat16_convolution(g, bits_of(x), bits_of(weight), bias ? bias->const_data_ptr<float>() : nullptr,
-                         static_cast<uint16_t*>(y.mutable_data_ptr()));
+    bfloat16_convolution(g, numbers<uint16_t>(x), numbers<uint16_t>(weight),
+                         bias ? bias->const_data_ptr<float>() : nullptr, numbers_of<uint16_t>(y));
     return y;
   }
 
@@ -106,7 +103,7 @@ class ConvBfloat16 : public Function<ConvBfloat16> {
     if (context->needs_input_grad(0)) {
       if (g.stride == 1) {
         gx = at::empty_like(x);
-        bfloat16_input_gradient(g, bits_of(gy), bits_of(weight), static_cast<uint16_t*>(gx.mutable_data_ptr()));
+        bfloat16_input_gradient(g, numbers<uint16_t>(gy), numbers<uint16_t>(weight), numbers_of<uint16_t>(gx));
       } else {
         gx = std::get<0>(at::convolution_backward(gy, x, weight, std::nullopt, {n[0], n[0]}, {n[1], n[1]}, {1, 1},
                                                   /*transposed=*/false, {0, 0}, 1, {true, false, false}));
@@ -118,7 +115,7 @@ class ConvBfloat16 : public Function<ConvBfloat16> {
     const bool adds = adds_into(parameter) && parameter.grad().is_contiguous(in_order);
     const at::Tensor to =
         adds ? at::Tensor(parameter.grad()) : at::empty_like(parameter, at::TensorOptions(), in_order);
-    bfloat16_weight_gradient(g, bits_of(x), bits_of(gy), adds, to.mutable_data_ptr<float>());
+    bfloat16_weight_gradient(g, numbers<uint16_t>(x), numbers<uint16_t>(gy), adds, to.mutable_data_ptr<float>());
     if (!adds) gw = to;
     return {gx, gw, gb, {}, {}};
   }

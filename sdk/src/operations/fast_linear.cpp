@@ -17,6 +17,7 @@
 #include "fast_cpu.h"
 #include "kernels/bfloat16_kernels.h"
 #include "kernels/bfloat16_product_kernels.h"
+#include "number_types.h"
 
 namespace espalier {
 
@@ -115,8 +116,7 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
     at::Tensor gx, gw, gb;
     if (context->saved_data["bias"].toBool()) {
       gb = at::empty({gy.size(1)}, at::kFloat);
-      column_sums_bfloat16(gy.size(0), gy.size(1), static_cast<const uint16_t*>(gy.const_data_ptr()),
-                           gb.mutable_data_ptr<float>());
+      column_sums_bfloat16(gy.size(0), gy.size(1), numbers<uint16_t>(gy), gb.mutable_data_ptr<float>());
     }
     if (is_bfloat16_slow()) {
       const WithoutAutocast off;
@@ -134,20 +134,12 @@ class LinearBfloat16 : public Function<LinearBfloat16> {
     if (!context->needs_input_grad(1)) return {gx, gw, gb};
     gw = gy.t().mm(x);
     if (adds_into(parameter) && parameter.grad().is_contiguous() && gw.is_contiguous()) {
-      add_bfloat16(gw.numel(), static_cast<const uint16_t*>(gw.const_data_ptr()),
-                   at::Tensor(parameter.grad()).mutable_data_ptr<float>());
+      add_bfloat16(gw.numel(), numbers<uint16_t>(gw), at::Tensor(parameter.grad()).mutable_data_ptr<float>());
       return {gx, at::Tensor(), gb};
     }
     return {gx, gw.to(at::kFloat), gb};
   }
 };
-
-const uint16_t* halves(const at::Tensor& t) {
-  return static_cast<const uint16_t*>(t.const_data_ptr());
-}
-uint16_t* halves_of(const at::Tensor& t) {
-  return static_cast<uint16_t*>(t.mutable_data_ptr());
-}
 
 // y [rows, width] = x times a factor that `pack` packs, plus bias
 template <class Pack>
@@ -157,8 +149,8 @@ at::Tensor product_bfloat16(const at::Tensor& x, int64_t width, const at::Tensor
   auto* factor = static_cast<uint32_t*>(packed.mutable_data_ptr());
   pack(factor);
   at::Tensor y = at::empty({rows, width}, at::kBFloat16);
-  multiply_bfloat16(rows, depth, width, halves(x), factor, bias.defined() ? bias.const_data_ptr<float>() : nullptr,
-                    halves_of(y));
+  multiply_bfloat16(rows, depth, width, numbers<uint16_t>(x), factor,
+                    bias.defined() ? bias.const_data_ptr<float>() : nullptr, numbers_of<uint16_t>(y));
   return y;
 }
 
@@ -192,12 +184,12 @@ class LinearByBfloat16Products : public Function<LinearByBfloat16Products> {
     float* columns = gb.defined() ? gb.mutable_data_ptr<float>() : nullptr;
     // A controller may ask for the gradients of some parameters alone; then this weight needs none.
     if (!context->needs_input_grad(1)) {
-      if (columns) column_sums_bfloat16(rows, height, halves(gy), columns);
+      if (columns) column_sums_bfloat16(rows, height, numbers<uint16_t>(gy), columns);
       return {gx, gw, gb};
     }
     const bool adds = adds_into(weight) && weight.grad().is_contiguous();
     if (!adds) gw = at::zeros_like(weight);
-    add_transposed_product_bfloat16(rows, height, width, halves(gy), halves(x),
+    add_transposed_product_bfloat16(rows, height, width, numbers<uint16_t>(gy), numbers<uint16_t>(x),
                                     (adds ? at::Tensor(weight.grad()) : gw).mutable_data_ptr<float>(), columns);
     return {gx, gw, gb};
   }
